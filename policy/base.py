@@ -1,0 +1,123 @@
+"""The policy, loaded from one folder: language model, decoder, tokenizers, layout, prompt template."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderDC, FlowMatchEulerDiscreteScheduler, SanaTransformer2DModel
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
+
+from policy.checkpoint import CONFIG_FILE, read_json, read_policy_config, resolve_folder
+from policy.decoder import Decoder, make_connector
+from policy.layout import TokenLayout
+from policy.tokenizer import PatchTokenizer
+from rl.types import UserError
+
+
+@dataclass
+class PromptEncoder:
+    """Prompt text -> token ids that end with <im_start> <S0>."""
+
+    tokenizer: PreTrainedTokenizerFast
+    template: str
+    layout: TokenLayout
+
+    def __call__(self, text: str) -> tuple[int, ...]:
+        ids = self.tokenizer.encode(self.template.format(prompt=text), add_special_tokens=False)
+        return (*ids, self.layout.im_start_id, self.layout.scale_id)
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Words of ``text`` that the tokenizer cannot represent."""
+        unknown = self.tokenizer.unk_token_id
+        if unknown is None:
+            return []
+        words = text.replace(",", " ").split()
+        return [word for word in words if unknown in self.tokenizer.encode(word, add_special_tokens=False)]
+
+
+@dataclass
+class Policy:
+    """Everything a run needs of the model. The same classes from the embedded model to BLIP3o-NEXT."""
+
+    folder: Path
+    layout: TokenLayout
+    prompt_template: str
+    tokenizer: PreTrainedTokenizerFast
+    ar: Qwen3ForCausalLM
+    decoder: Decoder
+    image_tokenizer: PatchTokenizer
+
+    @property
+    def encode_prompt(self) -> PromptEncoder:
+        return PromptEncoder(self.tokenizer, self.prompt_template, self.layout)
+
+    @classmethod
+    def load(cls, folder: str | Path, dtype: str = "float32", device: str = "cpu") -> Policy:
+        """Reads a policy folder (or an embedded name). Raises: UserError on a missing or mismatched part."""
+        folder = resolve_folder(folder)
+        layout, template = read_policy_config(folder)
+        torch_dtype = getattr(torch, dtype)
+        ar = Qwen3ForCausalLM.from_pretrained(folder / "ar", dtype=torch_dtype, attn_implementation="sdpa")
+        return cls(
+            folder=folder,
+            layout=layout,
+            prompt_template=template,
+            tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),
+            ar=ar.to(device).eval(),
+            decoder=load_decoder(folder, torch_dtype, device),
+            image_tokenizer=load_image_tokenizer(folder, layout),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Writes the complete folder; safetensors only."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.ar.save_pretrained(folder / "ar")
+        self.decoder.transformer.save_pretrained(folder / "transformer")
+        self.decoder.vae.save_pretrained(folder / "vae")
+        self.decoder.scheduler.save_pretrained(folder / "scheduler")
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+        self._save_connector(folder / "connector")
+        self._save_image_tokenizer(folder / "image_tokenizer")
+        content = {"layout": self.layout.to_dict(), "prompt_template": self.prompt_template}
+        _write_json(folder / CONFIG_FILE, content)
+
+    def _save_connector(self, part: Path) -> None:
+        part.mkdir(exist_ok=True)
+        first, last = self.decoder.connector[0], self.decoder.connector[2]
+        _write_json(part / "config.json", {"hidden_size": first.in_features, "caption_channels": last.out_features})
+        save_file(self.decoder.connector.state_dict(), part / "model.safetensors")
+
+    def _save_image_tokenizer(self, part: Path) -> None:
+        part.mkdir(exist_ok=True)
+        _write_json(part / "config.json", self.image_tokenizer.config())
+        self.image_tokenizer.save(part / "model.safetensors")
+
+
+def load_decoder(folder: Path, dtype: torch.dtype, device: str) -> Decoder:
+    config = read_json(folder / "connector" / "config.json")
+    connector = make_connector(config["hidden_size"], config["caption_channels"])
+    connector.load_state_dict(load_file(folder / "connector" / "model.safetensors"))
+    decoder = Decoder(
+        connector.to(dtype),
+        SanaTransformer2DModel.from_pretrained(folder / "transformer", torch_dtype=dtype),
+        AutoencoderDC.from_pretrained(folder / "vae", torch_dtype=dtype),
+        FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler"),
+    )
+    return decoder.to(device).eval().requires_grad_(False)
+
+
+def load_image_tokenizer(folder: Path, layout: TokenLayout) -> PatchTokenizer:
+    part = folder / "image_tokenizer"
+    config = read_json(part / "config.json")
+    if config.get("kind") != PatchTokenizer.kind:
+        raise UserError(f"{part / 'config.json'}: unknown kind '{config.get('kind')}'; known: {PatchTokenizer.kind}.")
+    return PatchTokenizer.load(part / "model.safetensors", config, layout)
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=2) + "\n")

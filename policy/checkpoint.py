@@ -1,0 +1,97 @@
+"""The policy folder: one layout from laptop to cluster, checked part by part before anything is loaded.
+
+``ar/`` (plain Qwen3 checkpoint) - ``connector/`` - ``transformer/`` - ``vae/`` - ``scheduler/`` - ``tokenizer/`` -
+``image_tokenizer/`` - ``policy.json`` (token layout, prompt template).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from policy.layout import TokenLayout
+from rl.types import UserError
+
+EMBEDDED = {"shapes": Path(__file__).parent / "shapes" / "weights"}
+PARTS = {
+    "ar": ("config.json", "model.safetensors"),
+    "connector": ("config.json", "model.safetensors"),
+    "transformer": ("config.json", "diffusion_pytorch_model.safetensors"),
+    "vae": ("config.json", "diffusion_pytorch_model.safetensors"),
+    "scheduler": ("scheduler_config.json",),
+    "tokenizer": ("tokenizer.json", "tokenizer_config.json"),
+    "image_tokenizer": ("config.json", "model.safetensors"),
+}
+CONFIG_FILE = "policy.json"
+
+
+def resolve_folder(path: str | Path) -> Path:
+    """An embedded model's name or a folder -> the folder. Raises: UserError if there is none."""
+    folder = EMBEDDED.get(str(path), Path(path))
+    if not folder.is_dir():
+        raise UserError(
+            f"policy.path: there is no policy folder at '{path}'; give a folder or one of {sorted(EMBEDDED)}."
+        )
+    return folder
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file}: line {error.lineno} is not JSON ({error.msg}); restore the file.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: expected a JSON object; restore the file.")
+    return content
+
+
+def read_policy_config(folder: Path) -> tuple[TokenLayout, str]:
+    """(token layout, prompt template) of a complete and consistent folder. Raises: UserError naming the part."""
+    _check_complete(folder)
+    config = read_json(folder / CONFIG_FILE)
+    where = str(folder / CONFIG_FILE)
+    for key in ("layout", "prompt_template"):
+        if key not in config:
+            raise UserError(f"{where}: key '{key}' is missing; a policy needs 'layout' and 'prompt_template'.")
+    layout = TokenLayout.from_dict(config["layout"], where)
+    problems = layout.problems() + _mismatches(folder, layout)
+    if problems:
+        raise UserError(f"{where}: {'; '.join(problems)}; use parts of the same model.")
+    if "{prompt}" not in config["prompt_template"]:
+        raise UserError(f"{where}: prompt_template has no {{prompt}}; say where the prompt goes.")
+    return layout, config["prompt_template"]
+
+
+def _check_complete(folder: Path) -> None:
+    missing = [] if (folder / CONFIG_FILE).is_file() else [CONFIG_FILE]
+    for part, files in PARTS.items():
+        missing += [f"{part}/{file}" for file in files if not _present(folder / part, file)]
+    if missing:
+        raise UserError(
+            f"{folder}: the policy folder lacks {', '.join(missing)}; "
+            "copy the missing part from the model it belongs to."
+        )
+
+
+def _present(part: Path, file: str) -> bool:
+    sharded = file.endswith(".safetensors") and (part / f"{file}.index.json").is_file()
+    return (part / file).is_file() or sharded
+
+
+def _mismatches(folder: Path, layout: TokenLayout) -> list[str]:
+    ar, connector, transformer, image_tokenizer = (
+        read_json(folder / part / "config.json") for part in ("ar", "connector", "transformer", "image_tokenizer")
+    )
+    pairs = [
+        ("vocab_size of ar", ar.get("vocab_size"), "vocab_size of the layout", layout.vocab_size),
+        ("hidden_size of connector", connector.get("hidden_size"), "hidden_size of ar", ar.get("hidden_size")),
+        (
+            "caption_channels of transformer",
+            transformer.get("caption_channels"),
+            "caption_channels of connector",
+            connector.get("caption_channels"),
+        ),
+        ("codes of image_tokenizer", image_tokenizer.get("codes"), "num_image_tokens", layout.num_image_tokens),
+    ]
+    return [f"{a} is {x} but {b} is {y}" for a, x, b, y in pairs if x != y]

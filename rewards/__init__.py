@@ -1,0 +1,6 @@
+"""Rewards: pictures and their prompts in, scores out, each reward isolated in its own worker process.
+
+``base`` turns whatever a plug-in answers into ``rl.types.Score``; ``pool`` runs the plug-ins in worker
+processes that may hang or crash without harm; ``combine`` makes the training reward out of several scores.
+A failed score is masked and counted, never 0. The built-in rewards are ``geneval`` and ``ocr``.
+"""

@@ -1,0 +1,126 @@
+"""The plug-in protocol: a reward answers B values for B samples; everything else it may do becomes a failure.
+
+A reward is a function ``def bright(samples, *, target=0.5) -> list[float | None]`` or a class whose objects
+are called with the samples. Per sample it answers a finite number, ``None`` (not applicable: the prompt does
+not ask for what this reward measures) or a ``Score`` with details. A wrong answer is never turned into 0: it
+is a failed ``Score`` that says why, is left out of its group's statistics and is counted.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rl.types import Sample, Score
+
+Role = Literal["train", "monitor"]
+
+
+@dataclass(frozen=True)
+class RewardSpec:
+    """One entry of the ``rewards`` section. ``RewardSpec("ocr", {"grading": "strict"}, weight=0.5)``.
+
+    A reward with role ``monitor`` is scored and logged but never trained on. ``workers`` > 1 splits each
+    batch, between groups, over that many processes.
+    """
+
+    use: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    weight: float = 1.0
+    role: Role = "train"
+    workers: int = 1
+
+
+def failures(count: int, reason: str) -> list[Score]:
+    """``count`` failed scores with the same reason."""
+    return [Score(None, failure=reason)] * count
+
+
+def describe_exception(error: BaseException) -> str:
+    """One line: ``ValueError: no text (my_reward.py:12)``, the place being where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}{': ' if message else ''}{message}{place}"
+
+
+def normalise(raw: object, samples: Sequence[Sample]) -> list[Score]:
+    """A plug-in's answer for ``samples`` as one ``Score`` each, in order; what is not a valid answer is a failure."""
+    rows = _rows(raw)
+    if rows is None:
+        return failures(len(samples), f"returned {_a(raw)} instead of a list of {len(samples)} values")
+    if len(rows) != len(samples):
+        return failures(len(samples), f"returned {len(rows)} values for {len(samples)} samples")
+    return [_one(value) for value in rows]
+
+
+def _rows(raw: object) -> list[Any] | None:
+    if isinstance(raw, (str, bytes, Mapping)):
+        return None
+    if isinstance(raw, Sequence):
+        return list(raw)
+    tolist = getattr(raw, "tolist", None)  # numpy arrays and torch tensors, without importing either
+    rows = tolist() if callable(tolist) else None
+    return rows if isinstance(rows, list) else None
+
+
+def _one(value: object) -> Score:
+    if value is None:
+        return Score(None)
+    if isinstance(value, Score):
+        return _checked(value)
+    number = _number(value)
+    if number is None:
+        return Score(None, failure=f"returned {_a(value)} where a number or None was expected")
+    return _finite(number, {})
+
+
+def _checked(score: Score) -> Score:
+    details = {str(key): _plain(value) for key, value in score.details.items()}
+    if score.failure is not None:
+        return Score(None, failure=str(score.failure), details=details)
+    if score.value is None:
+        return Score(None, details=details)
+    number = _number(score.value)
+    if number is None:
+        return Score(None, failure=f"returned a Score whose value is {_a(score.value)}", details=details)
+    return _finite(number, details)
+
+
+def _finite(number: float, details: Mapping[str, Any]) -> Score:
+    if not math.isfinite(number):
+        return Score(None, failure=f"returned {number}", details=details)
+    return Score(number, details=details)
+
+
+def _plain(value: object) -> object:
+    """Plain data only, so that reading a score never imports the plug-in's libraries into the trainer."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or type(value) in (str, bool, int, float):
+        return value
+    tolist = getattr(value, "tolist", None)
+    return tolist() if callable(tolist) else str(value)
+
+
+def _number(value: object) -> float | None:
+    """``value`` as a float if it is one number: Python's, numpy's, or a tensor that holds exactly one."""
+    if not isinstance(value, numbers.Real) and getattr(value, "ndim", None) == 0:
+        value = value.item()  # type: ignore[attr-defined]
+    return float(value) if isinstance(value, numbers.Real) else None
+
+
+def _a(value: object) -> str:
+    return "None" if value is None else f"{type(value).__name__} ({_short(value)})"
+
+
+def _short(value: object, limit: int = 40) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,59 @@
+"""Advantages: how much better a sample is than the rest of its group. Pure functions, one per paper.
+
+Every function takes ``rewards_PG`` (float) and ``valid_PG`` (bool) for P prompts with G samples each and returns
+``advantages_PG``. Invalid samples (a failed or missing reward) get 0 and take no part in any statistic of their
+group; a group with fewer than two valid samples holds no comparison and gets zeros.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def grpo(rewards_PG: Tensor, valid_PG: Tensor, *, eps: float = 1e-4) -> Tensor:
+    """A_i = (r_i - mean(r)) / (std(r) + eps): DeepSeekMath (arXiv 2402.03300), section 4.1.2.
+
+    The paper leaves the kind of std open; this is the sample std (Bessel's correction, n - 1), which TRL and
+    BLIP3o-NEXT (arXiv 2510.15857) use, with their eps.
+    """
+    centred_PG = _centred(rewards_PG, valid_PG)
+    degrees_P1 = (_count(valid_PG) - 1).clamp(min=1)
+    std_P1 = (centred_PG.square().sum(-1, keepdim=True) / degrees_P1).sqrt()
+    return centred_PG / (std_P1 + eps)
+
+
+def dr_grpo(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
+    """A_i = r_i - mean(r), not divided by the std: Dr. GRPO (arXiv 2503.20783), section 3.2.
+
+    Leaves easy and hard prompts at their own scale; the paper pairs it with the ``constant`` aggregation.
+    """
+    return _centred(rewards_PG, valid_PG)
+
+
+def rloo(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
+    """A_i = r_i - mean of the other samples' rewards: REINFORCE leave-one-out (arXiv 2402.14740), equation 8.
+
+    Equals n / (n - 1) times ``dr_grpo`` for n valid samples.
+    """
+    count_P1 = _count(valid_PG)
+    return _centred(rewards_PG, valid_PG) * count_P1 / (count_P1 - 1).clamp(min=1)
+
+
+def zero_std_fraction(rewards_PG: Tensor, valid_PG: Tensor) -> float:
+    """Fraction of the P groups that teach nothing: all valid rewards equal, or fewer than two valid samples."""
+    spread_P = _centred(rewards_PG, valid_PG).abs().amax(-1)
+    scale_P = rewards_PG.masked_fill(~valid_PG, 0.0).abs().amax(-1).clamp(min=1.0)
+    return (spread_P <= 1e-6 * scale_P).double().mean().item()
+
+
+def _count(valid_PG: Tensor) -> Tensor:
+    return valid_PG.sum(-1, keepdim=True)
+
+
+def _centred(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
+    """Rewards minus the mean of the group's valid ones; 0 at invalid samples and in groups with fewer than two."""
+    # Masked before any arithmetic: an invalid reward may be NaN, and NaN * 0 is NaN.
+    kept_PG = rewards_PG.masked_fill(~valid_PG, 0.0)
+    count_P1 = _count(valid_PG)
+    mean_P1 = kept_PG.sum(-1, keepdim=True) / count_P1.clamp(min=1)
+    return (kept_PG - mean_P1).masked_fill(~valid_PG | (count_P1 < 2), 0.0)

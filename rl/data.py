@@ -1,0 +1,208 @@
+"""Prompt files (JSON lines, text, Hugging Face datasets) and the stream that feeds them to the steps.
+
+One prompt per line: ``{"prompt": "two red circles", "tag": "counting", "include": [...]}``, optionally an ``"id"``;
+every other key becomes metadata for the rewards, so GenEval's ``evaluation_metadata.jsonl`` works as it is. Without
+an id, a prompt is named by the hash of its content, which survives reordering of the file. Prompts read from files
+carry ``metadata["source"] = "file:line"`` for messages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rl import registry
+from rl.config import Component, RewardComponent
+from rl.types import Prompt, UserError
+
+NEEDS: dict[str, tuple[str, ...]] = {"geneval": ("include",), "ocr": ("text",)}
+"""Metadata without which a built-in reward is not applicable to a prompt."""
+
+
+def jsonl(*, path: str) -> list[Prompt]:
+    """One JSON object per line. Raises UserError on a missing or empty file and on any bad line, with its number."""
+    found = []
+    for number, line in _lines(path):
+        where = f"{path}:{number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{where}: this line is not valid JSON ({error.msg}, column {error.colno})") from None
+        found.append(_prompt(row, where))
+    return _checked(found, path)
+
+
+def text(*, path: str) -> list[Prompt]:
+    """One prompt per line, blank lines skipped. Raises UserError on a missing or empty file and on repeated lines."""
+    return _checked([_prompt({"prompt": line}, f"{path}:{number}") for number, line in _lines(path)], path)
+
+
+def hf(
+    *, name: str, split: str = "train", subset: str | None = None, column: str = "prompt", limit: int | None = None
+) -> list[Prompt]:
+    """A Hugging Face dataset, or a local folder in a form that ``datasets.load_dataset`` reads.
+
+    ``column`` holds the prompt, ``id`` (if there is such a column) the id, the other columns are metadata; empty
+    cells are left out. ``limit`` keeps the first rows. Raises UserError if it can't be loaded or lacks the column.
+    """
+    try:
+        import datasets
+    except ModuleNotFoundError as error:
+        raise UserError("prompts from Hugging Face need the package datasets: pip install datasets") from error
+    try:
+        rows = datasets.load_dataset(name, subset, split=split)
+    except (OSError, ValueError) as error:  # missing, not reachable, unknown split or subset
+        raise UserError(f"the dataset {name!r} (split {split!r}) can't be loaded: {error}") from error
+    if column not in rows.column_names:
+        near = registry.did_you_mean(column, rows.column_names)
+        raise UserError(f"dataset {name!r} has no column {column!r}{near} (it has {', '.join(rows.column_names)})")
+    rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
+    found = []
+    for number, row in enumerate(rows):
+        rest = {key: value for key, value in row.items() if value is not None and key not in (column, "prompt")}
+        found.append(_prompt({**rest, "prompt": row[column]}, f"{name}[{split}]:{number}"))
+    return _checked(found, name)
+
+
+def load_prompts(component: Component, key: str) -> list[Prompt]:
+    """The prompts of ``data.train`` or ``data.eval``; ``key`` names it in messages.
+
+    Raises UserError if there are none, two share an id, or one has no text.
+    """
+    try:
+        found = list(registry.resolve("prompts", component.use)(**component.options))
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error
+    return _checked(found, key)
+
+
+def needs_of(rewards: Mapping[str, RewardComponent]) -> dict[str, tuple[str, ...]]:
+    """Reward name -> metadata it can't do without, for the training rewards. A plug-in of the user's needs nothing."""
+    return {name: NEEDS.get(reward.use, ()) for name, reward in rewards.items() if reward.role == "train"}
+
+
+def require_metadata(prompts: Sequence[Prompt], needs: Mapping[str, Sequence[str]]) -> None:
+    """Each prompt must be applicable to at least one training reward.
+
+    ``require_metadata(prompts, {"geneval": ("include",), "ocr": ("text",)})``. Raises UserError naming the first
+    prompt that no reward can score, what it lacks, and how many more there are.
+    """
+    lost = [p for p in prompts if not any(_has(p, keys) for keys in needs.values())]
+    if not lost or not needs:
+        return
+    wanted = " or ".join(f"{', '.join(map(repr, keys))} (reward {name})" for name, keys in needs.items())
+    others = len(lost) - 1
+    more = f"; so {'does' if others == 1 else 'do'} {others} more prompt{'s' * (others > 1)}" if others else ""
+    raise UserError(
+        f"{_name(lost[0])} lacks what its reward needs: {wanted}{more}; add it to the prompt's line or choose a reward "
+        f"that fits"
+    )
+
+
+class PromptStream:
+    """Which prompts a step gets: a pure function of the step, so a resumed run continues exactly.
+
+    Epoch after epoch of seeded permutations. A step across the border of two epochs still holds no prompt twice: what
+    the ending epoch has just given to that step comes later in the new one. Over ``k * len(prompts)`` draws, each
+    prompt appears k times.
+    """
+
+    def __init__(self, prompts: Sequence[Prompt], per_step: int, seed: int) -> None:
+        """Raises UserError if there are fewer prompts than a step needs."""
+        if len(prompts) < per_step:
+            raise UserError(
+                f"data.prompts_per_step is {per_step}, but data.train has only {len(prompts)} different prompts; "
+                f"lower it to at most {len(prompts)} or add prompts"
+            )
+        self._prompts, self._per_step, self._seed = tuple(prompts), per_step, seed
+
+    def at(self, step: int) -> list[Prompt]:
+        """The ``per_step`` prompts of a step (counted from 0), all different."""
+        size, start = len(self._prompts), step * self._per_step
+        first, last = start // size, (start + self._per_step - 1) // size
+        order = np.concatenate([self._order(epoch) for epoch in range(first, last + 1)])
+        return [self._prompts[i] for i in order[start - first * size :][: self._per_step]]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        # An epoch's order depends on the end of the one before. With two steps' worth of prompts, moving things at
+        # its start never reaches its end, so looking one epoch back is enough; a smaller set is followed from epoch 0.
+        size = len(self._prompts)
+        first = max(epoch - 1, 0) if size >= 2 * self._per_step else 0
+        order = self._shuffled(first)
+        for following in range(first + 1, epoch + 1):
+            shared = following * size % self._per_step  # prompts of the border step that the ending epoch gave
+            order = _put_off(self._shuffled(following), order[size - shared :], (self._per_step - shared))
+        return order
+
+    def _shuffled(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self._seed, epoch]).permutation(len(self._prompts))
+
+
+def _put_off(order: NDArray[np.int64], taken: NDArray[np.int64], head: int) -> NDArray[np.int64]:
+    """``order`` with none of ``taken`` among its first ``head`` entries, otherwise as it was."""
+    if not len(taken):
+        return order
+    free = np.flatnonzero(~np.isin(order, taken))[:head]
+    return np.concatenate([order[free], np.delete(order, free)])
+
+
+def _lines(path: str) -> Iterable[tuple[int, str]]:
+    try:
+        content = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = registry.did_you_mean(Path(path).name, [p.name for p in Path(path).parent.glob("*")])
+        raise UserError(f"there is no prompt file {path!r}{near}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the prompt file {path!r} can't be read: {error}") from error
+    # Not splitlines(): a prompt may hold U+2028 and other characters that it takes for line ends.
+    numbered = [(number, line.strip()) for number, line in enumerate(content.split("\n"), 1)]
+    if not any(line for _, line in numbered):
+        raise UserError(f"the prompt file {path!r} is empty; write one prompt per line")
+    return [(number, line) for number, line in numbered if line]
+
+
+def _prompt(row: Any, where: str) -> Prompt:
+    if not isinstance(row, dict):
+        raise UserError(f'{where}: this line must be a JSON object such as {{"prompt": "two red circles"}}')
+    if not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
+        near = registry.did_you_mean("prompt", row) if "prompt" not in row else ""
+        raise UserError(f'{where}: this line has no "prompt" (non-empty text){near}')
+    rest: dict[str, Any] = {key: value for key, value in row.items() if key not in ("prompt", "id")}
+    identity = row.get("id", _content_id(row["prompt"], rest))
+    if isinstance(identity, bool) or not isinstance(identity, (str, int)) or identity == "":
+        raise UserError(f'{where}: "id" must be text or a whole number, got {identity!r}')
+    return Prompt(str(identity), row["prompt"], {"source": where, **rest})
+
+
+def _content_id(prompt: str, metadata: Mapping[str, Any]) -> str:
+    content = json.dumps([prompt, metadata], sort_keys=True, ensure_ascii=False, default=str)
+    return "p" + hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def _checked(prompts: list[Prompt], where: str) -> list[Prompt]:
+    if not prompts:
+        raise UserError(f"{where}: there are no prompts")
+    seen: dict[str, Prompt] = {}
+    for prompt in prompts:
+        if prompt.id in seen:
+            raise UserError(
+                f"{where}: {_name(seen[prompt.id])} and {_name(prompt)} have the same id; remove one or give them "
+                f"different ids"
+            )
+        seen[prompt.id] = prompt
+    return prompts
+
+
+def _has(prompt: Prompt, keys: Sequence[str]) -> bool:
+    return all(prompt.metadata.get(key) not in (None, "", []) for key in keys)
+
+
+def _name(prompt: Prompt) -> str:
+    source = prompt.metadata.get("source")
+    return f"prompt {prompt.id!r} ({prompt.text!r}" + (f", {source})" if source else ")")

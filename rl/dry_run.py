@@ -1,0 +1,119 @@
+"""What a run would do, worked out without torch: the resolved configuration, counts and a memory estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from policy.checkpoint import read_json, read_policy_config, resolve_folder
+from rl.config import Config
+from rl.load import dump
+from rl.types import Prompt
+
+_BYTES = {"float32": 4, "bfloat16": 2}
+
+
+def describe(config: Config, train_prompts: Sequence[Prompt], eval_prompts: Sequence[Prompt]) -> str:
+    """The text of ``--dry-run``. Raises UserError if the policy folder is missing, incomplete or inconsistent."""
+    folder = resolve_folder(config.policy.path)
+    layout, _ = read_policy_config(folder)
+    parameters = count_parameters(read_json(folder / "ar" / "config.json"))
+    rows = [*_work(config, len(train_prompts), layout.tokens_per_image)]
+    rows += _evaluations(config, train_prompts, eval_prompts)
+    memory = memory_estimate(config, parameters, layout.num_image_tokens)
+    rows += [("memory, without activations", f"{_size(sum(memory.values()))} for {parameters:,} parameters in the AR")]
+    rows += [(f"  {name}", _size(size)) for name, size in memory.items()]
+    rows += [("decoder on disk", _size(_decoder_bytes(folder))), ("run folder", str(config.run.folder))]
+    width = max(len(name) for name, _ in rows)
+    return dump(config) + "\n" + "\n".join(f"# {name:<{width}}  {value}" for name, value in rows)
+
+
+def evaluation_steps(config: Config) -> list[int]:
+    """Steps after which the run evaluates; 0 is before the first."""
+    if config.data.eval is None:
+        return []
+    steps, every = config.train.steps, config.eval.every
+    found = set(range(every, steps + 1, every)) if every else set()
+    found |= {0} if config.eval.at_start else set()
+    found |= {steps} if config.eval.at_end else set()
+    return sorted(found)
+
+
+def count_parameters(ar: Mapping[str, Any]) -> int:
+    """Parameters of a Qwen3 language model, from its ``config.json``."""
+    hidden, heads = ar["hidden_size"], ar["num_attention_heads"]
+    head = ar.get("head_dim") or hidden // heads
+    queries, keys = heads * head, ar.get("num_key_value_heads", heads) * head
+    bias = queries + 2 * keys + hidden if ar.get("attention_bias") else 0
+    attention = hidden * (2 * queries + 2 * keys) + 2 * head + bias  # 2 * head: the norms of queries and keys
+    layer = attention + 3 * hidden * ar["intermediate_size"] + 2 * hidden
+    embeddings = ar["vocab_size"] * hidden * (1 if ar.get("tie_word_embeddings") else 2)
+    return int(embeddings + ar["num_hidden_layers"] * layer + hidden)
+
+
+def memory_estimate(config: Config, parameters: int, num_image_tokens: int) -> dict[str, int]:
+    """Bytes of what is known beforehand, on one rank. Activations and the engine's KV cache come on top."""
+    train = config.train
+    trained = _BYTES[train.dtype]
+    # bf16 training keeps an fp32 master copy beside AdamW's two fp32 moments.
+    states = 8 if trained == 4 else 12
+    found = {
+        "trainer's weights": parameters * trained,
+        "gradients": parameters * trained,
+        "AdamW states": parameters * states,
+        "sampler's weights": parameters * _BYTES[config.policy.dtype],
+        "logits of one chunk": train.logprob_chunk * num_image_tokens * 4,
+    }
+    if config.kl is not None:
+        found["reference weights"] = parameters * trained
+    return found
+
+
+def _work(config: Config, prompts: int, tokens: int) -> list[tuple[str, str]]:
+    steps, per_step = config.train.steps, config.data.prompts_per_step
+    samples, renders = per_step * config.rollout.group_size, config.render.renders
+    updates = config.train.updates_per_rollout
+    passes = ceil(samples / updates / config.train.micro_batch) * updates
+    checkpoints = len(set(range(config.checkpoint.every, steps + 1, config.checkpoint.every or 1)) | {steps})
+    return [
+        ("steps", f"{steps:,} with {updates} update{_s(updates)} in {passes} micro-batch{_s(passes, 'es')} each"),
+        ("training prompts", f"{prompts:,}, seen {steps * per_step / prompts:.1f} times each"),
+        ("prompts", f"{per_step:,} a step, {steps * per_step:,} in all"),
+        ("samples", f"{samples:,} a step, {steps * samples:,} in all"),
+        ("image tokens", f"{samples * tokens:,} a step, {steps * samples * tokens:,} in all ({tokens} a sample)"),
+        ("pictures", f"{samples * renders:,} a step, {steps * samples * renders:,} in all"),
+        ("checkpoints", f"{checkpoints:,} written, {min(checkpoints, config.checkpoint.keep)} kept"),
+    ]
+
+
+def _evaluations(config: Config, train: Sequence[Prompt], held_out: Sequence[Prompt]) -> list[tuple[str, str]]:
+    steps = evaluation_steps(config)
+    if not steps:
+        return [("evaluations", "none")]
+    pictures = len(held_out) * config.eval.samples_per_prompt
+    when = f"{len(steps)}, after step{_s(len(steps))} {', '.join(map(str, steps[:4]))}" + (
+        f" ... {steps[-1]}" if len(steps) > 4 else ""
+    )
+    overlap = len({prompt.text for prompt in train} & {prompt.text for prompt in held_out})
+    return [
+        ("evaluations", when),
+        ("held-out prompts", f"{len(held_out):,}, of which {overlap:,} are also training prompts"),
+        ("evaluation pictures", f"{pictures:,} each, {pictures * len(steps):,} in all"),
+    ]
+
+
+def _decoder_bytes(folder: Path) -> int:
+    parts = ("connector", "transformer", "vae")
+    return sum(file.stat().st_size for part in parts for file in (folder / part).glob("*.safetensors"))
+
+
+def _size(count: int) -> str:
+    if count >= 1e9:
+        return f"{count / 1e9:.2f} GB"
+    return f"{count / 1e6:.2f} MB"
+
+
+def _s(count: int, ending: str = "s") -> str:
+    return "" if count == 1 else ending

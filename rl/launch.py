@@ -1,0 +1,69 @@
+"""The command: ``python -m rl.launch CONFIG [key=value ...] [--dry-run] [--resume]``.
+
+Exit codes: 0 done, 2 a mistake in the configuration or the data (one message, no traceback), 3 an engine broke or
+disagrees with the trainer, 130 interrupted after saving a checkpoint.
+A real run imports its heavy parts only after the configuration and the prompts have been checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rl.config import Config
+from rl.data import PromptStream, load_prompts, needs_of, require_metadata
+from rl.load import load
+from rl.types import Prompt, RunFailure, UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, check, run; returns the exit code."""
+    given = _parser().parse_intermixed_args(arguments)
+    try:
+        config = load(given.config, given.overrides)
+        train_prompts, eval_prompts = check_data(config)
+        if given.dry_run:
+            from rl.dry_run import describe
+
+            print(describe(config, train_prompts, eval_prompts))
+            return 0
+        from rl.build import run
+
+        return run(config, resume=given.resume)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RunFailure as error:
+        print(f"error: the run cannot go on: {error}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def check_data(config: Config) -> tuple[list[Prompt], list[Prompt]]:
+    """(training prompts, held-out prompts), fit for the run's step size and rewards.
+
+    Raises UserError on missing or empty files, bad lines, too few prompts, and prompts that no reward can score.
+    """
+    train_prompts = load_prompts(config.data.train, "data.train")
+    eval_prompts = load_prompts(config.data.eval, "data.eval") if config.data.eval else []
+    PromptStream(train_prompts, config.data.prompts_per_step, config.run.seed)
+    if needs := needs_of(config.rewards):
+        require_metadata(train_prompts, needs)
+        require_metadata(eval_prompts, needs)
+    return train_prompts, eval_prompts
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m rl.launch", description="Train an image model by RL.")
+    parser.add_argument("config", help="a YAML file, for example examples/geneval.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="train.lr=1e-5, loss=dapo, rewards.ocr=null")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, print the resolved run, stop")
+    parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

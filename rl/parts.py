@@ -1,0 +1,39 @@
+"""The live parts of a run, wired by ``rl.build``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from policy.base import Policy
+from rewards.pool import RewardPool
+from rl.config import Config
+from rl.data import PromptStream
+from rl.guards import Guards
+from rl.interrupt import Interrupt
+from rl.tracking import Tracker
+from rl.trainer import Trainer
+from rl.types import Prompt, Sampler
+from rollout.sync import WeightSync
+
+
+@dataclass
+class Run:
+    """One of each; everything the loop needs."""
+
+    config: Config
+    folder: Path
+    policy: Policy
+    stream: PromptStream
+    eval_prompts: Sequence[Prompt]
+    sampler: Sampler
+    sync: WeightSync
+    trainer: Trainer
+    advantage: Callable[[Tensor, Tensor], Tensor]
+    rewards: RewardPool
+    tracker: Tracker
+    guards: Guards
+    interrupt: Interrupt

@@ -1,0 +1,101 @@
+"""The run folder as an interface: reading and writing the files that reports, sweeps and a resumed run depend on.
+
+``metrics.jsonl`` holds one object per step: ``{"step": 3, "metrics": {...}, "seconds": {...}, "alarms": [...]}``.
+Everything under ``metrics`` is a function of config and seed, so two runs can be compared bit for bit on it;
+wall-clock times stand apart under ``seconds``.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rl.types import UserError
+
+METRICS_FILE = "metrics.jsonl"
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of metrics.jsonl. A metric that was not finite is ``None``."""
+
+    step: int
+    metrics: Mapping[str, float | None]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    alarms: Sequence[Mapping[str, Any]] = ()
+
+
+@contextmanager
+def disk_errors(path: Path, doing: str) -> Iterator[None]:
+    """Turns a full disk into a UserError that names the file; every other OSError passes through."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        message = f"the disk is full: cannot write {path} ({doing}); free some space and resume the run"
+        raise UserError(message) from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes to a neighbour and renames it, so that a reader (or a kill) never sees half a file."""
+    with disk_errors(path, "replacing the file"):
+        neighbour = path.with_name(path.name + ".tmp")
+        with neighbour.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(neighbour, path)
+
+
+def read_json(path: Path) -> Any:
+    """Raises UserError when the file is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path} is missing: {path.parent} is not a run folder, or the run has not come so far"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}:{error.lineno} is not valid JSON ({error.msg}); the file was damaged or edited"
+        ) from error
+
+
+def read_metrics(run_folder: Path) -> list[Row]:
+    """All rows of metrics.jsonl in order; a missing file is an empty list.
+
+    A last line without its newline is what a kill in the middle of a write leaves: it is dropped. Any other
+    line that cannot be read raises UserError.
+    """
+    path = run_folder / METRICS_FILE
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    rows = []
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            found = json.loads(line)
+            rows.append(Row(found["step"], found["metrics"], found["seconds"], found["alarms"]))
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            message = f"{path}:{number} is not a metrics line ({error}); remove the line or resume from a checkpoint"
+            raise UserError(message) from error
+    return rows
+
+
+def truncate_metrics(run_folder: Path, resume_step: int) -> None:
+    """Keeps the lines with ``step < resume_step`` byte for byte: the resumed run writes the rest again."""
+    path = run_folder / METRICS_FILE
+    if not path.exists():
+        return
+    rows = read_metrics(run_folder)
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    kept = [line for line, row in zip(lines, rows, strict=True) if row.step < resume_step]
+    write_atomically(path, "".join(line + "\n" for line in kept))

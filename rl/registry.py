@@ -1,0 +1,116 @@
+"""Every component that a configuration can name, in one lazy table.
+
+``use: grpo`` is looked up in three places, the first that knows it wins: the built-in table below
+(name -> "module:attr"), the entry points of installed packages (group ``easel_rl.<kind>``), and the
+name itself if it reads ``module:attr``, importable from the current folder. Nothing is imported before
+:func:`resolve` is called, so a configuration is checked without torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Collection
+from importlib.metadata import entry_points
+from typing import Any
+
+from rl.types import UserError
+
+BUILT_IN: dict[str, dict[str, str]] = {
+    "prompts": {
+        "shapes": "policy.shapes.prompts:prompts",
+        "jsonl": "rl.data:jsonl",
+        "text": "rl.data:text",
+        "hf": "rl.data:hf",
+    },
+    "samplers": {
+        "vllm": "rollout.vllm_sampler:VllmSampler",
+        "torch": "rollout.torch_sampler:TorchSampler",
+    },
+    "rewards": {"geneval": "rewards.geneval.reward:GenEval", "ocr": "rewards.ocr:Ocr"},
+    "detectors": {"shapes": "policy.shapes.detector:ShapesDetector"},
+    "advantages": {
+        "grpo": "rl.advantages:grpo",
+        "dr_grpo": "rl.advantages:dr_grpo",
+        "rloo": "rl.advantages:rloo",
+    },
+    "losses": {"grpo": "rl.losses:grpo", "dapo": "rl.losses:dapo", "reinforce": "rl.losses:reinforce"},
+    "aggregations": {
+        "token_mean": "rl.losses:token_mean",
+        "sequence_mean": "rl.losses:sequence_mean",
+        "constant": "rl.losses:constant",
+    },
+    "kls": {"k1": "rl.kl:k1", "k2": "rl.kl:k2", "k3": "rl.kl:k3"},
+    "corrections": {"token_tis": "rl.correction:token_tis"},
+}
+
+_MODULE_ATTR = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+def names(kind: str) -> list[str]:
+    """All names known for a kind, built-in ones first. Raises KeyError on an unknown kind."""
+    built_in = list(BUILT_IN[kind])
+    return built_in + sorted(set(_entry_points(kind)) - set(built_in))
+
+
+def locate(kind: str, use: str) -> str:
+    """The ``"module:attr"`` that ``use`` stands for, without importing it.
+
+    Raises UserError on an unknown name (with the nearest known ones) and on a module that can't be found.
+    """
+    if target := BUILT_IN[kind].get(use):
+        return target
+    if target := _entry_points(kind).get(use):
+        return target
+    if ":" not in use:
+        raise UserError(
+            f"there is no {use!r} among the {kind}{did_you_mean(use, names(kind))} "
+            f"(known: {', '.join(names(kind))}; your own: module:attr)"
+        )
+    if not _MODULE_ATTR.fullmatch(use):
+        raise UserError(f"{use!r} is not of the form module:attr, for example my_rewards:bright")
+    top = use.partition(":")[0].partition(".")[0]
+    _make_cwd_importable()
+    if top not in sys.modules and importlib.util.find_spec(top) is None:
+        raise UserError(
+            f"there is no module {top!r} for {use!r}: it is neither in the current folder {os.getcwd()} nor installed"
+        )
+    return use
+
+
+def resolve(kind: str, use: str) -> Any:
+    """Import and return the component: a function or a class.
+
+    Raises UserError if the name is unknown, a module that it imports is not installed, or the attribute is missing.
+    """
+    module_name, _, attribute = locate(kind, use).partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{kind} component {use!r} ({module_name}) needs the module {error.name!r}, which is not installed"
+        ) from error
+    if not hasattr(module, attribute):
+        public = [name for name in vars(module) if not name.startswith("_")]
+        raise UserError(f"module {module_name!r} has no {attribute!r}{did_you_mean(attribute, public)} ({kind}: {use})")
+    return getattr(module, attribute)
+
+
+def did_you_mean(wrong: str, known: Collection[str]) -> str:
+    """``", did you mean 'steps'?"`` or an empty string."""
+    near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def _entry_points(kind: str) -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=f"easel_rl.{kind}")}
+
+
+def _make_cwd_importable() -> None:
+    # ``python -m`` has the current folder on the path already, scripts do not. Last: it shadows nothing.
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())

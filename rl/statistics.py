@@ -1,0 +1,79 @@
+"""Intervals for evaluations and sweeps: pure functions, 95 % throughout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+_Z = 1.959963984540054  # two-sided 95 %
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval; ``low`` and ``high`` are None where one value alone allows no interval."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+def wilson(passed: int, n: int) -> Estimate:
+    """Wilson (1927) score interval for ``passed`` of ``n``, sensible also at 0 and n."""
+    if not 0 <= passed <= n or n == 0:
+        raise ValueError(f"{passed} passed of {n} is no proportion")
+    share, z2 = passed / n, _Z * _Z
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = _Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return Estimate(share, min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)))
+
+
+def t_interval(values: Sequence[float]) -> Estimate:
+    """Mean and Student's t interval of a few values, such as one per seed."""
+    array = np.asarray(values, dtype=np.float64)
+    mean = float(array.mean())
+    if array.size < 2:
+        return Estimate(mean, None, None)
+    half = float(stats.t.ppf(0.975, array.size - 1) * array.std(ddof=1) / math.sqrt(array.size))
+    return Estimate(mean, mean - half, mean + half)
+
+
+def mean_of(values: Sequence[float]) -> Estimate:
+    """Wilson where every value is 0 or 1, Student's t otherwise."""
+    if all(value in (0.0, 1.0) for value in values):
+        return wilson(int(sum(values)), len(values))
+    return t_interval(values)
+
+
+def macro_mean(parts: Sequence[Estimate]) -> Estimate:
+    """Mean of K independent means, every one weighing the same, as GenEval's overall score.
+
+    The interval puts the parts' own intervals together (MOVER, Zou & Donner 2008):
+    ``low = mean - sqrt(sum((mean_k - low_k)^2)) / K``, and likewise above.
+    """
+    count = len(parts)
+    mean = sum(part.mean for part in parts) / count
+    below = [part.mean - part.low for part in parts if part.low is not None]
+    above = [part.high - part.mean for part in parts if part.high is not None]
+    if len(below) < count or len(above) < count:
+        return Estimate(mean, None, None)
+    return Estimate(mean, mean - math.hypot(*below) / count, mean + math.hypot(*above) / count)
+
+
+def paired_bootstrap(differences: Mapping[str, Sequence[float]], resamples: int = 4000, seed: int = 0) -> Estimate:
+    """Mean over tasks of each task's mean difference, with a percentile interval.
+
+    ``differences[task]`` holds after - before, one number per prompt (the unit that is resampled, within its task).
+    """
+    generator = np.random.default_rng(seed)
+    drawn, means = np.zeros(resamples), []
+    for values in differences.values():
+        array = np.asarray(values, dtype=np.float64)
+        picks = generator.integers(0, array.size, size=(resamples, array.size))
+        drawn += array[picks].mean(axis=1) / len(differences)
+        means.append(float(array.mean()))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Estimate(sum(means) / len(means), float(low), float(high))

@@ -1,0 +1,166 @@
+"""YAML as users expect it: 1.2 scalars, no duplicate keys, every value with its line.
+
+PyYAML follows YAML 1.1: ``1e-6`` is a string there, ``off`` is False, ``010`` is 8, and a repeated key
+silently wins. Here ``1e-6`` is a float, only ``true`` and ``false`` are booleans, ``010`` is 10, and a
+repeated key is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+_NULL = re.compile(r"~|null|Null|NULL|")
+_BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
+_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_TAG = "tag:yaml.org,2002:"
+_RESOLVERS = [
+    (_TAG + name, re.compile(f"(?:{pattern.pattern})$"))
+    for name, pattern in (("null", _NULL), ("bool", _BOOL), ("int", _INT), ("float", _FLOAT))
+]
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers = {None: _RESOLVERS}  # noqa: RUF012 - PyYAML declares it so; None: for every first character
+
+
+class _Dumper(yaml.SafeDumper):
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        None: _RESOLVERS
+    }  # quotes exactly what the loader misreads
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value was written: a file and its line, or ``command line`` / ``defaults`` without one."""
+
+    source: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return self.source if self.line is None else f"{self.source}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A value with its origin; ``value`` is a dict of entries, or a plain scalar or list."""
+
+    value: Any
+    origin: Origin
+
+    @property
+    def is_mapping(self) -> bool:
+        return isinstance(self.value, dict)
+
+    def plain(self) -> Any:
+        """The value as plain dicts, lists and scalars."""
+        return {key: entry.plain() for key, entry in self.value.items()} if self.is_mapping else self.value
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: where it was written, which key it is about, what is wrong."""
+
+    origin: Origin
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.origin}: " + (f"{self.key}: " if self.key else "") + self.message
+
+
+def parse(text: str, source: str) -> tuple[Entry, list[Problem]]:
+    """Read one document. Problems: bad syntax, duplicate keys, tags, self-containing aliases.
+
+    ``source`` names the text in messages; a text with bad syntax counts as an empty mapping.
+    """
+    reader = _Reader(source)
+    try:
+        node = _Loader(text).get_single_node()
+    except yaml.YAMLError as error:
+        return Entry({}, Origin(source, 1)), [_syntax_problem(error, source)]
+    entry = Entry({}, Origin(source, 1)) if node is None else reader.entry(node, "")
+    return entry, reader.problems
+
+
+def parse_value(text: str) -> Any:
+    """The value of a ``key=value`` override. Raises ValueError saying what is wrong with it."""
+    entry, problems = parse(text, "command line")
+    if problems:
+        raise ValueError(problems[0].message)
+    return entry.plain() if text.strip() else ""
+
+
+def to_yaml(tree: Any) -> str:
+    """Plain dicts, lists and scalars -> block YAML, keys in order, read back identically by :func:`parse`."""
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+class _Reader:
+    """Walks the node tree of one document and collects problems on the way."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.problems: list[Problem] = []
+        self._open: list[yaml.Node] = []
+
+    def entry(self, node: yaml.Node, path: str) -> Entry:
+        origin = Origin(self.source, node.start_mark.line + 1)
+        if any(node is parent for parent in self._open):
+            self.problems.append(Problem(origin, path, "an alias contains itself"))
+            return Entry(None, origin)
+        self._open.append(node)
+        try:
+            if str(node.tag).removeprefix(_TAG) not in ("map", "seq", "str", "null", "bool", "int", "float"):
+                self.problems.append(Problem(origin, path, f"the tag {node.tag} is not allowed; write a plain value"))
+                return Entry(None, origin)
+            if isinstance(node, yaml.MappingNode):
+                return Entry(dict(self._items(node, path)), origin)
+            if isinstance(node, yaml.SequenceNode):
+                return Entry([self.entry(item, f"{path}[{i}]").plain() for i, item in enumerate(node.value)], origin)
+            return Entry(_scalar(str(node.value), str(node.tag).removeprefix(_TAG)), origin)
+        finally:
+            self._open.pop()
+
+    def _items(self, node: yaml.MappingNode, path: str) -> Iterator[tuple[str, Entry]]:
+        lines: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.problems.append(Problem(Origin(self.source, line), path, "a key must be a plain word"))
+                continue
+            key = str(key_node.value)
+            inner = f"{path}.{key}" if path else key
+            if key in lines:
+                message = f"written twice, first in line {lines[key]}; keep one"
+                self.problems.append(Problem(Origin(self.source, line), inner, message))
+                continue
+            lines[key] = line
+            # The key's line, not the value's: a mapping's value starts one line below.
+            yield key, Entry(self.entry(value_node, inner).value, Origin(self.source, line))
+
+
+def _scalar(text: str, kind: str) -> Any:
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text.lower() == "true"
+    if kind == "int":
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+    if kind == "float":
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    return text
+
+
+def _syntax_problem(error: yaml.YAMLError, source: str) -> Problem:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    what = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    return Problem(Origin(source, mark.line + 1 if mark else None), "", f"not valid YAML: {what}")

@@ -1,0 +1,46 @@
+"""Tokens per second of both engines side by side: ``python -m rollout.bench [folder] [prompts] [group size]``."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from policy.base import Policy
+from policy.checkpoint import resolve_folder
+from rl.types import Prompt
+from rollout.base import group_seeds
+from rollout.torch_sampler import TorchSampler
+from rollout.vllm_sampler import VllmSampler
+
+REPEATS = 3
+
+
+def main(folder: str, prompt_count: int, group_size: int) -> None:
+    path = resolve_folder(folder)
+    policy = Policy.load(path)
+    words = ["a red circle", "two blue squares", "a green star and a yellow ring"]
+    prompts = [Prompt(str(index), words[index % len(words)]) for index in range(prompt_count)]
+    for engine in (TorchSampler, VllmSampler):
+        start = time.perf_counter()
+        sampler = engine(path, policy.layout, encode=policy.encode_prompt)
+        started = time.perf_counter() - start
+        seconds, cpu_seconds, tokens = [], [], 0
+        for step in range(REPEATS + 1):
+            wall, cpu = time.perf_counter(), time.process_time()
+            tokens = sampler.sample(prompts, group_size, group_seeds(0, step, prompts, group_size)).tokens_BT.size
+            seconds.append(time.perf_counter() - wall)
+            cpu_seconds.append(time.process_time() - cpu)
+        wall = time.perf_counter()
+        sampler.load_weights(policy.ar.state_dict().items(), 1)
+        synced = time.perf_counter() - wall
+        sys.stdout.write(
+            f"{engine.__name__:13} start {started:5.1f} s   first batch {seconds[0]:5.2f} s   "
+            f"{tokens / min(seconds[1:]):7.0f} tokens/s   {tokens / min(cpu_seconds[1:]):7.0f} tokens/CPU-s   "
+            f"weights in {synced * 1e3:.0f} ms\n"
+        )
+        sampler.close()
+
+
+if __name__ == "__main__":
+    arguments = dict(zip(("folder", "prompt_count", "group_size"), sys.argv[1:], strict=False))
+    main(arguments.get("folder", "shapes"), int(arguments.get("prompt_count", 16)), int(arguments.get("group_size", 8)))

@@ -1,0 +1,208 @@
+"""The policy folder, the one forward, the decoder and the tokenizer."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from policy.ar import image_forward
+from policy.base import Policy
+from policy.checkpoint import read_policy_config, resolve_folder
+from policy.decoder import make_connector
+from policy.shapes.model import make_ar, make_policy, make_random
+from policy.shapes.scenes import dense_cells
+from policy.shapes.train_tokenizer import fit_tokenizer
+from policy.shapes.world import picture
+from rl.types import UserError
+
+PROMPTS = ("a red circle", "a photo of a star above a ring", "two rings", 'the word "CAT"')
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
+    return Policy.load(make_random(tmp_path_factory.mktemp("policy") / "p"))
+
+
+def _tokens(policy: Policy, rows: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(rows)
+    layout = policy.layout
+    shape = (rows, layout.tokens_per_image)
+    return torch.randint(layout.image_start_id, layout.image_end_id, shape, generator=generator)
+
+
+def test_saved_and_loaded_policy_is_the_same(policy: Policy, tmp_path: Path) -> None:
+    policy.save(tmp_path / "copy")
+    again = Policy.load(tmp_path / "copy")
+    assert again.layout == policy.layout
+    assert again.encode_prompt("two rings") == policy.encode_prompt("two rings")
+    for name, value in policy.ar.state_dict().items():
+        assert torch.equal(value, again.ar.state_dict()[name])
+    for name, value in policy.decoder.state_dict().items():
+        assert torch.equal(value, again.decoder.state_dict()[name])
+
+
+def test_prompts_end_with_the_start_of_the_picture(policy: Policy) -> None:
+    ids = policy.encode_prompt("two rings")
+    assert ids[-2:] == (policy.layout.im_start_id, policy.layout.scale_id)
+    assert policy.encode_prompt.unknown_words("two purple dogs") == ["dogs"]
+
+
+def test_logprobs_are_those_of_the_masked_and_tempered_softmax(policy: Policy) -> None:
+    ids, tokens = policy.encode_prompt(PROMPTS[0]), _tokens(policy, 1)
+    full = torch.tensor([[*ids, *tokens[0].tolist()]])
+    with torch.no_grad():
+        logits = policy.ar(input_ids=full).logits[0, len(ids) - 1 : -1]
+        found = image_forward(policy.ar, policy.layout, [ids], tokens, temperature=0.8)
+    masked = logits[:, policy.layout.image_start_id : policy.layout.image_end_id] / 0.8
+    expected = masked.log_softmax(-1).gather(1, (tokens[0] - policy.layout.image_start_id)[:, None])[:, 0]
+    torch.testing.assert_close(found.logprobs_BT[0], expected, atol=1e-5, rtol=0)
+    probabilities = masked.softmax(-1)
+    torch.testing.assert_close(found.entropy_BT[0], -(probabilities * probabilities.log()).sum(-1), atol=1e-4, rtol=0)
+
+
+def test_hidden_states_are_after_the_final_norm_at_scale_and_image_tokens(policy: Policy) -> None:
+    ids, tokens = policy.encode_prompt(PROMPTS[1]), _tokens(policy, 1)
+    full = torch.tensor([[*ids, *tokens[0].tolist()]])
+    with torch.no_grad():
+        states = policy.ar.model(input_ids=full).last_hidden_state[0]
+        hidden = image_forward(policy.ar, policy.layout, [ids], tokens).hidden_BSD[0]
+    assert hidden.shape == (policy.layout.tokens_per_image + 1, policy.ar.config.hidden_size)
+    torch.testing.assert_close(hidden, states[len(ids) - 1 :], atol=1e-5, rtol=0)
+
+
+def test_chunking_changes_nothing(policy: Policy) -> None:
+    ids, tokens = [policy.encode_prompt(p) for p in PROMPTS], _tokens(policy, 4)
+    with torch.no_grad():
+        whole = image_forward(policy.ar, policy.layout, ids, tokens, chunk=10_000)
+        parts = image_forward(policy.ar, policy.layout, ids, tokens, chunk=7)
+    torch.testing.assert_close(whole.logprobs_BT, parts.logprobs_BT, atol=1e-6, rtol=0)
+
+
+def test_a_picture_alone_equals_the_picture_in_a_batch(policy: Policy) -> None:
+    ids, tokens = [policy.encode_prompt(p) for p in PROMPTS], _tokens(policy, 4)
+    seeds = [11, 12, 13, 14]
+    with torch.no_grad():
+        together = policy.decoder.paint(image_forward(policy.ar, policy.layout, ids, tokens).hidden_BSD, seeds, steps=3)
+        for row in range(4):
+            hidden = image_forward(policy.ar, policy.layout, [ids[row]], tokens[row : row + 1]).hidden_BSD
+            alone = policy.decoder.paint(hidden, [seeds[row]], steps=3)[0]
+            assert np.abs(alone.astype(int) - together[row].astype(int)).max() <= 1  # float noise at a rounding edge
+
+
+def test_noise_depends_on_its_own_seed_alone(policy: Policy) -> None:
+    assert torch.equal(policy.decoder.noise([3, 7])[1], policy.decoder.noise([7])[0])
+    assert not torch.equal(policy.decoder.noise([3])[0], policy.decoder.noise([4])[0])
+
+
+def test_guidance_starts_from_zeros_through_the_connector(policy: Policy) -> None:
+    hidden = torch.randn(2, policy.layout.tokens_per_image + 1, policy.ar.config.hidden_size)
+    unguided = policy.decoder.paint(hidden, [0, 1], steps=2, guidance=1.0)
+    assert np.array_equal(unguided, policy.decoder.paint(hidden, [0, 1], steps=2, guidance=1.0))
+    assert not np.array_equal(unguided, policy.decoder.paint(hidden, [0, 1], steps=2, guidance=4.0))
+    # with zeros as the condition the two branches agree, whatever the scale
+    zeros = torch.zeros_like(hidden)
+    plain, guided = (policy.decoder.paint(zeros, [0, 1], steps=2, guidance=scale) for scale in (1.0, 5.0))
+    assert np.abs(plain.astype(int) - guided.astype(int)).max() <= 1
+
+
+def test_connector_is_the_papers() -> None:
+    connector = make_connector(8, 16)
+    assert [type(part) for part in connector] == [nn.Linear, nn.GELU, nn.Linear, nn.RMSNorm]
+    assert connector[1].approximate == "tanh"
+    assert connector[3].eps == 1e-5
+    assert connector[3].weight[0].item() == pytest.approx(math.sqrt(5.5))
+
+
+def test_tokenizer_returns_every_cells_own_code() -> None:
+    policy = make_policy(Path("unused"))
+    fit_tokenizer(policy, seed=0)
+    cells = dense_cells(np.random.default_rng(0), 50)
+    tokens = policy.image_tokenizer.encode(picture(cells))
+    assert np.array_equal(tokens - policy.layout.image_start_id, cells)
+    redrawn = policy.image_tokenizer.picture(tokens[0], policy.layout.grid)
+    assert np.abs(redrawn.astype(int) - picture(cells)[0].astype(int)).mean() < 4
+
+
+def test_tied_embeddings_load_and_forward(tmp_path: Path) -> None:
+    policy = Policy.load(make_random(tmp_path / "tied", tied=True))
+    assert policy.ar.lm_head.weight is policy.ar.model.embed_tokens.weight
+    with torch.no_grad():
+        found = image_forward(policy.ar, policy.layout, [policy.encode_prompt("two rings")], _tokens(policy, 1))
+    assert bool(found.logprobs_BT.isfinite().all())
+
+
+def test_text_vocabulary_does_not_change_the_size() -> None:
+    small, large = make_ar(300, hidden_size=96, layers=1), make_ar(3000, hidden_size=96, layers=1)
+    assert large.num_parameters() - small.num_parameters() == 2 * 2700 * 96
+
+
+def _edit(file: str, change: Callable[[dict], None]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        content = json.loads((folder / file).read_text())
+        change(content)
+        (folder / file).write_text(json.dumps(content))
+
+    return apply
+
+
+BROKEN = {
+    "missing part": (lambda f: shutil.rmtree(f / "vae"), "lacks vae/config.json, vae/diffusion_pytorch_model"),
+    "missing file": (lambda f: (f / "ar" / "model.safetensors").unlink(), "lacks ar/model.safetensors"),
+    "no policy.json": (lambda f: (f / "policy.json").unlink(), "lacks policy.json"),
+    "bad json": (lambda f: (f / "policy.json").write_text("{\n,"), "line 2 is not JSON"),
+    "vocabulary": (
+        _edit("ar/config.json", lambda c: c.update(vocab_size=999)),
+        "vocab_size of ar is 999 but vocab_size of the layout is 201",
+    ),
+    "token count": (
+        _edit("policy.json", lambda c: c["layout"].update(tokens_per_image=17)),
+        "grid 4x4 does not hold tokens_per_image 17",
+    ),
+    "hidden size": (
+        _edit("connector/config.json", lambda c: c.update(hidden_size=64)),
+        "hidden_size of connector is 64 but hidden_size of ar is 96",
+    ),
+    "caption channels": (
+        _edit("transformer/config.json", lambda c: c.update(caption_channels=7)),
+        "caption_channels of transformer is 7",
+    ),
+    "codes": (
+        _edit("image_tokenizer/config.json", lambda c: c.update(codes=64)),
+        "codes of image_tokenizer is 64 but num_image_tokens is 128",
+    ),
+    "layout key": (_edit("policy.json", lambda c: c["layout"].pop("grid")), "the token layout lacks grid"),
+    "template": (_edit("policy.json", lambda c: c.update(prompt_template="x")), r"prompt_template has no \{prompt\}"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_folder_is_named(policy: Policy, tmp_path: Path, case: str) -> None:
+    spoil, message = BROKEN[case]
+    folder = tmp_path / "broken"
+    shutil.copytree(policy.folder, folder)
+    spoil(folder)
+    with pytest.raises(UserError, match=message):
+        read_policy_config(folder)
+
+
+def test_a_missing_folder_is_named() -> None:
+    with pytest.raises(
+        UserError, match=r"there is no policy folder at 'nowhere'; give a folder or one of \['shapes'\]"
+    ):
+        resolve_folder("nowhere")
+
+
+def test_an_unknown_image_tokenizer_is_named(policy: Policy, tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    shutil.copytree(policy.folder, folder)
+    _edit("image_tokenizer/config.json", lambda c: c.update(kind="ta_tok"))(folder)
+    with pytest.raises(UserError, match="unknown kind 'ta_tok'; known: patch_vq"):
+        Policy.load(folder)

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from rewards.base import Role, describe_exception, normalise
+from rewards.combine import FailureBudget, TooManyFailures, combine, failure_counts
+from rl.types import Prompt, Sample, Score, UserError
+
+SAMPLES = [Sample(f"s{i}", "g", Prompt("p", "x"), np.zeros((2, 2, 3), np.uint8)) for i in range(3)]
+ROLES: dict[str, Role] = {"a": "train", "b": "train", "m": "monitor"}
+
+
+def test_good_answers() -> None:
+    given = [1, None, Score(0.5, details={"n": np.float32(2), "t": (1, np.arange(2)), "o": object})]
+    one, none, full = normalise(given, SAMPLES)
+    assert (one, none) == (Score(1.0), Score(None))
+    assert type(one.value) is float
+    assert full.value == 0.5
+    assert full.details == {"n": 2.0, "t": [1, [0, 1]], "o": "<class 'object'>"}
+    assert [score.value for score in normalise(np.array([0.25, 1, 2]), SAMPLES)] == [0.25, 1.0, 2.0]
+    assert [score.value for score in normalise([np.float32(0.5), np.array(2), True], SAMPLES)] == [0.5, 2.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        ([1.0], "returned 1 values for 3 samples"),
+        (None, "returned None instead of a list of 3 values"),
+        (0.5, "returned float (0.5) instead of a list of 3 values"),
+        ({"s0": 1.0}, "returned dict ({'s0': 1.0}) instead of a list of 3 values"),
+        ("abc", "returned str ('abc') instead of a list of 3 values"),
+        (["1.0"] * 3, "returned str ('1.0') where a number or None was expected"),
+        ([[1.0]] * 3, "returned list ([1.0]) where a number or None was expected"),
+        ([float("nan")] * 3, "returned nan"),
+        ([float("-inf")] * 3, "returned -inf"),
+        ([Score(float("inf"))] * 3, "returned inf"),
+        ([Score("high")] * 3, "returned a Score whose value is str ('high')"),  # type: ignore[arg-type]
+        ([Score(1.0, failure="no face")] * 3, "no face"),
+    ],
+)
+def test_bad_answers_are_failures_without_a_value(raw: object, reason: str) -> None:
+    assert [(score.value, score.failure) for score in normalise(raw, SAMPLES)] == [(None, reason)] * 3
+
+
+def test_exceptions_are_described_in_one_line() -> None:
+    try:
+        raise KeyError("two\nlines")
+    except KeyError as error:
+        assert describe_exception(error).startswith("KeyError: 'two\\nlines' (test_base_and_combine.py:")
+
+
+def test_the_mean_is_over_the_rewards_that_apply() -> None:
+    by_reward = {
+        "a": [Score(1.0), Score(None), Score(0.5), Score(None), Score(0.2)],
+        "b": [Score(0.0), Score(0.25), Score(None, failure="died"), Score(None), Score(0.6)],
+        "m": [Score(9.0), Score(None, failure="died"), Score(9.0), Score(9.0), Score(None, failure="died")],
+    }
+    weights = {"a": 3.0, "b": 1.0, "m": 5.0}
+    scores = combine(by_reward, weights, ROLES)
+    # (3 * 1 + 1 * 0) / 4 ; b alone ; b failed ; nothing applies ; (3 * .2 + .6) / 4
+    assert scores.valid_B.tolist() == [True, True, False, False, True]
+    assert scores.total_B[scores.valid_B] == pytest.approx([0.75, 0.25, 0.3])
+    assert scores.total_B.dtype == np.float32
+    summed = combine(by_reward, weights, ROLES, mode="sum")
+    assert summed.total_B[summed.valid_B] == pytest.approx([3.0, 1.0, 1.2])
+    assert scores.by_reward is by_reward
+    assert failure_counts(by_reward) == {"a": 0, "b": 1, "m": 2}
+
+
+def test_a_penalty_has_a_negative_weight() -> None:
+    scores = combine({"a": [Score(1.0)], "b": [Score(0.5)]}, {"a": 1.0, "b": -1.0}, ROLES)
+    assert scores.total_B.tolist() == [0.25]
+
+
+@pytest.mark.parametrize(
+    ("weights", "roles", "message"),
+    [
+        (
+            {"a": 1.0},
+            {"a": "monitor"},
+            "rewards: no reward has role `train`, so there is nothing to learn; set `role: train` on one",
+        ),
+        ({"a": 0.0}, ROLES, "rewards.a.weight is 0: give it a finite weight other than 0, or set `role: monitor`"),
+        ({"a": float("nan")}, ROLES, "rewards.a.weight is nan: give it a finite weight other than 0, or set `role: m"),
+    ],
+)
+def test_weights_that_cannot_train(weights: dict[str, float], roles: dict[str, Role], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        combine({"a": [Score(1.0)]}, weights, roles)
+    assert str(caught.value).startswith(message)
+
+
+def test_the_failure_budget_counts_what_applies() -> None:
+    failed = [Score(None, failure=f"reason {i}") for i in range(5)]
+    budget = FailureBudget(0.5)
+    budget.check({"a": [*failed[:2], Score(0.0), Score(0.0)], "m": failed}, ROLES)  # half, and a monitor
+    with pytest.raises(TooManyFailures) as caught:
+        budget.check({"a": [*failed, *failed[:1], Score(1.0), Score(1.0), Score(None), Score(None)]}, ROLES)
+    assert str(caught.value) == (
+        "rewards.a failed on 6 of 8 samples (reward_pool.max_failed_fraction is 0.5): "
+        "reason 0; reason 1; reason 2; repair the reward, or raise that fraction if these failures are harmless"
+    )
+    with pytest.raises(TooManyFailures):
+        FailureBudget(0.0).check({"a": [failed[0], *[Score(1.0)] * 99]}, ROLES)
+    FailureBudget(0.0).check({"a": [Score(None)] * 3}, ROLES)
+
+
+def test_base_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, rewards.base, rewards.combine, rewards.pool; "
+        "sys.exit(', '.join({'torch', 'paddle', 'vllm', 'ray', 'deepspeed', 'PIL'} & set(sys.modules)) or 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,72 @@
+"""A whole run as a subprocess: the tiny random policy, a reward that needs no model, a few steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rl.types import Sample
+
+ROOT = Path(__file__).parents[2]
+STEPS = 6
+
+
+def ink(samples: Sequence[Sample]) -> list[float]:
+    """A reward that always differs inside a group: mean darkness."""
+    return [1.0 - float(sample.picture.mean()) / 255.0 for sample in samples]
+
+
+def late(samples: Sequence[Sample]) -> list[float]:
+    """Fails on every second sample from the second call on."""
+    calls["n"] += 1
+    return [float("nan") if calls["n"] > 1 and index % 2 else 0.5 for index in range(len(samples))]
+
+
+calls = {"n": 0}
+
+
+def write_config(folder: Path, policy: Path, reward: str = "tests.rl.run_case:ink", **changes: Any) -> Path:
+    """A config file for a run of seconds; ``changes`` replace top-level sections."""
+    content: dict[str, Any] = {
+        "policy": {"path": str(policy)},
+        "data": {
+            "train": {"use": "shapes", "options": {"split": "rl", "per_task": 4}},
+            "eval": {"use": "shapes", "options": {"split": "heldout", "per_task": 2}},
+            "prompts_per_step": 3,
+        },
+        "rollout": {"engine": "torch", "group_size": 4},
+        "render": {"steps": 2},
+        "rewards": {"ink": {"use": reward}},
+        "train": {"steps": STEPS, "lr": 1e-3, "warmup_steps": 2, "schedule": "cosine", "micro_batch": 5},
+        "eval": {"every": 3, "grid": 4},
+        "checkpoint": {"every": 2},
+        "tracking": {"console": "plain", "tensorboard": False, "pictures_every": 0},
+        "run": {"folder": str(folder / "run")},
+    }
+    path = folder / "run.yaml"
+    path.write_text(json.dumps({**content, **changes}))  # JSON is YAML
+    return path
+
+
+def launch(*arguments: str | Path, program: Sequence[str] = ("-m", "rl.launch")) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments, program=program), cwd=ROOT, env=environment(), capture_output=True, text=True
+    )
+
+
+def command(*arguments: str | Path, program: Sequence[str] = ("-m", "rl.launch")) -> list[str]:
+    return [sys.executable, *program, *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def metrics(run: Path) -> list[tuple[int, dict[str, float]]]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [(row["step"], row["metrics"]) for row in map(json.loads, lines)]

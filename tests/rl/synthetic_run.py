@@ -1,0 +1,110 @@
+"""A run folder as a finished run leaves it, made without any model: for the tests of report and sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from rl.environment import record_environment
+from rl.evaluate import evaluate
+from rl.guards import Alarm
+from rl.tracking import Tracker
+from rl.types import Prompt, Rollout, Score
+
+TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
+_BASE = {"single_object": 0.8, "two_object": 0.5, "counting": 0.35, "colors": 0.6, "position": 0.3, "color_attr": 0.4}
+
+
+@dataclass(frozen=True)
+class Options:
+    console: str = "off"
+    tensorboard: bool = False
+    wandb: bool = False
+
+
+def prompts(per_task: int) -> list[Prompt]:
+    return [
+        Prompt(f"{task}-{i}", f"a picture of {task.replace('_', ' ')} no. {i} <b>&", {"tag": task})
+        for task in TASKS
+        for i in range(per_task)
+    ]
+
+
+def seeder(run_seed: int, step: int, prompt_id: str, sample_index: int) -> int:
+    return sum(map(ord, prompt_id)) * 31 + run_seed + sample_index
+
+
+class Pipeline:
+    """Passes a share of prompts that grows with ``progress`` (0-1); paints a disc, green where it passes."""
+
+    def __init__(self, progress: float, seed: int, reward: str = "geneval") -> None:
+        self.progress, self.seed, self.reward = progress, seed, reward
+
+    def __call__(
+        self, batch: Sequence[Prompt], samples_per_prompt: int, seeds: Sequence[int]
+    ) -> tuple[Rollout, NDArray[np.uint8], Mapping[str, Sequence[Score]]]:
+        scores, pictures = [], []
+        for prompt, seed in zip(batch, seeds, strict=True):
+            luck = np.random.default_rng(seed + 1000 * self.seed).random()
+            share = _BASE[str(prompt.metadata["tag"])]
+            passed = bool(luck < share + (0.95 - share) * self.progress)
+            scores.append(Score(float(passed), details={"strict": passed}))
+            pictures.append(disc("green" if passed else "purple", seed))
+        if self.progress == 0:
+            scores[3] = Score(None, failure="timed out after 60 s")
+        tokens = np.zeros((len(seeds), 4), np.int64)
+        ids = tuple((1, 2) for _ in batch)
+        rollout = Rollout(tuple(batch), 1, ids, tokens, tokens.astype(np.float32), tuple(seeds), 1.0, 0)
+        return rollout, np.stack(pictures), {self.reward: scores}
+
+
+def disc(color: str, seed: int) -> NDArray[np.uint8]:
+    picture = Image.new("RGB", (64, 64), "#f4f1ea")
+    x, y = 16 * (seed % 3), 16 * (seed // 3 % 3)
+    ImageDraw.Draw(picture).ellipse((x + 2, y + 2, x + 18, y + 18), fill=color)
+    return np.asarray(picture)
+
+
+def write_run(folder: Path, *, seed: int = 0, steps: int = 60, per_task: int = 20, gain: float = 0.8) -> Path:
+    noise = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    record_environment(folder, ["python", "-m", "rl.launch", "examples/geneval.yaml"])
+    (folder / "config.yaml").write_text(f"run:\n  seed: {seed}\n  folder: null # <not html>\n")
+    every = max(1, steps // 3)
+    with Tracker(folder, Options(), steps) as tracker:
+        for step in range(steps + 1):
+            if step % every == 0:
+                pipeline = Pipeline(gain * (step / steps) ** 0.6, seed)
+                evaluate(step, prompts(per_task), pipeline, seeder, folder, seed=seed, prompts_per_batch=50, grid=12)
+            if step == steps:
+                break
+            score = 0.5 + 0.4 * (step / steps) ** 0.6 + 0.04 * float(noise.standard_normal())
+            metrics = {
+                "score": score,
+                "reward/geneval": score,
+                "kl": 1e-4 * step,
+                "entropy": 2.2 - 0.01 * step + 0.03 * float(noise.standard_normal()),
+                "mismatch": 3e-6 * (1 + float(noise.random())),
+                "loss": -0.01 * float(noise.random()),
+                "zero_std_fraction": 0.25,
+                "guard/darkness": 0.08 + 0.005 * step,
+                "guard/diversity": 0.2,
+                "images": 128.0,
+            }
+            seconds = {
+                "sample": 1.1,
+                "forward": 0.3,
+                "render": 0.9,
+                "score": 0.4,
+                "update": 1.5,
+                "sync": 0.1,
+                "total": 4.4,
+            }
+            alarm = Alarm("guard/darkness", step, 0.08, 0.35, "darkness rose from 0.08 to 0.35 by step 50")
+            tracker.log(step, metrics, seconds, [alarm] if step == 50 else [])
+    return folder

@@ -1,0 +1,204 @@
+"""The command's dry run: counts worked out by hand, no torch, quick; and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import rl
+from policy.checkpoint import PARTS
+from rl.config import Config
+from rl.dry_run import count_parameters, describe, evaluation_steps, memory_estimate
+from rl.launch import main
+from rl.load import load
+from rl.types import Prompt, UserError
+
+ROOT = Path(rl.__file__).parent.parent
+AR = {
+    "vocab_size": 201,
+    "hidden_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+    "intermediate_size": 256,
+    "tie_word_embeddings": False,
+}
+LAYOUT = {
+    "vocab_size": 201,
+    "image_start_id": 73,
+    "num_image_tokens": 128,
+    "tokens_per_image": 16,
+    "im_start_id": 70,
+    "im_end_id": 71,
+    "scale_id": 72,
+    "grid": [4, 4],
+}
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    """A policy folder with its JSON files and empty weights: all that a dry run reads."""
+    folder = tmp_path / "policy"
+    for part, files in PARTS.items():
+        (folder / part).mkdir(parents=True)
+        for file in files:
+            (folder / part / file).write_text("{}" if file.endswith(".json") else "")
+    (folder / "ar" / "config.json").write_text(json.dumps(AR))
+    (folder / "connector" / "config.json").write_text('{"hidden_size": 96, "caption_channels": 192}')
+    (folder / "transformer" / "config.json").write_text('{"caption_channels": 192}')
+    (folder / "image_tokenizer" / "config.json").write_text('{"kind": "patch_vq", "patch": 16, "codes": 128}')
+    (folder / "policy.json").write_text(json.dumps({"layout": LAYOUT, "prompt_template": "{prompt}"}))
+    return folder
+
+
+@pytest.fixture
+def run_file(tmp_path: Path, policy: Path) -> Path:
+    lines = [json.dumps({"prompt": f"{n} circles", "include": [{"class": "circle", "count": n}]}) for n in range(6)]
+    (tmp_path / "p.jsonl").write_text("\n".join(lines))
+    path = tmp_path / "small.yaml"
+    path.write_text(
+        f"policy: {{path: {policy}}}\n"
+        f"data:\n"
+        f"  train: {{use: jsonl, options: {{path: {tmp_path / 'p.jsonl'}}}}}\n"
+        f"  eval: {{use: jsonl, options: {{path: {tmp_path / 'p.jsonl'}}}}}\n"
+        f"  prompts_per_step: 4\n"
+        f"rollout: {{group_size: 3}}\n"
+        f"rewards: {{geneval: geneval}}\n"
+        f"train: {{steps: 30, micro_batch: 5, updates_per_rollout: 2}}\n"
+        f"eval: {{every: 20, samples_per_prompt: 2}}\n"
+        f"checkpoint: {{every: 8}}\n"
+        f"render: {{renders: 2}}\n"
+    )
+    return path
+
+
+def test_parameters_of_qwen3() -> None:
+    # By hand, one layer: q and o 2 * 96 * 96, k and v 2 * 96 * 32, their norms 64, MLP 3 * 96 * 256, two norms 192.
+    layer = 18_432 + 6_144 + 64 + 73_728 + 192
+    assert count_parameters(AR) == 2 * 201 * 96 + 2 * layer + 96 == 235_808  # = the elements in ar/model.safetensors
+    assert count_parameters({**AR, "tie_word_embeddings": True}) == 235_808 - 201 * 96
+
+
+def test_memory() -> None:
+    config = Config.model_validate({"train": {"logprob_chunk": 10}})
+    found = memory_estimate(config, 100, 7)
+    assert found == {
+        "trainer's weights": 400,
+        "gradients": 400,
+        "AdamW states": 800,
+        "sampler's weights": 400,
+        "logits of one chunk": 280,
+        "reference weights": 400,
+    }
+    small = Config.model_validate({"train": {"dtype": "bfloat16"}, "policy": {"dtype": "bfloat16"}, "kl": None})
+    found = memory_estimate(small, 100, 7)
+    assert (found["gradients"], found["AdamW states"], found["sampler's weights"]) == (200, 1200, 200)
+    assert "reference weights" not in found
+
+
+@pytest.mark.parametrize(
+    ("sections", "steps"),
+    [
+        ({"eval": {"every": 20}, "train": {"steps": 30}}, [0, 20, 30]),
+        ({"eval": {"every": 0}, "train": {"steps": 30}}, [0, 30]),
+        ({"eval": {"every": 10, "at_start": False, "at_end": False}, "train": {"steps": 30}}, [10, 20, 30]),
+        ({"train": {"steps": 0}}, [0]),
+        ({"data": {"eval": None}}, []),
+    ],
+)
+def test_evaluation_steps(sections: dict[str, object], steps: list[int]) -> None:
+    assert evaluation_steps(Config.model_validate(sections)) == steps
+
+
+def test_counts(run_file: Path) -> None:
+    prompts = [Prompt(str(i), f"prompt {i}") for i in range(6)]
+    held_out = [Prompt("a", "prompt 0"), Prompt("b", "new")]
+    text = describe(load(run_file), prompts, held_out)
+    rows = dict(
+        line[2:].split("  ", 1) for line in text.splitlines() if line.startswith("# ") and "  " in line[2:].strip()
+    )
+    rows = {name.strip(): value.strip() for name, value in rows.items()}
+    # 4 prompts x 3 = 12 samples x 16 tokens; 2 updates of 6 samples in micro-batches of 5: 2 passes each.
+    assert rows["steps"] == "30 with 2 updates in 4 micro-batches each"
+    assert rows["training prompts"] == "6, seen 20.0 times each"
+    assert rows["prompts"] == "4 a step, 120 in all"
+    assert rows["samples"] == "12 a step, 360 in all"
+    assert rows["image tokens"] == "192 a step, 5,760 in all (16 a sample)"
+    assert rows["pictures"] == "24 a step, 720 in all"
+    assert rows["checkpoints"] == "4 written, 2 kept"  # 8, 16, 24, 30
+    assert rows["evaluations"] == "3, after steps 0, 20, 30"
+    assert rows["held-out prompts"] == "2, of which 1 are also training prompts"
+    assert rows["evaluation pictures"] == "4 each, 12 in all"
+    assert rows["run folder"] == "runs/small"
+    assert "235,808 parameters" in rows["memory, without activations"]
+
+
+def test_what_it_prints_is_a_runnable_configuration(
+    run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(run_file), "train.lr=1e-6", "--dry-run", "loss=dapo"]) == 0
+    (tmp_path / "again.yaml").write_text(capsys.readouterr().out)
+    assert load(tmp_path / "again.yaml") == load(run_file, ["train.lr=1e-6", "loss=dapo"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["train.lr=fast"], "error: command line: train.lr: must be a number"),
+        (["data.prompts_per_step=8"], "error: data.prompts_per_step is 8, but data.train has only 6 different prompts"),
+        (["data.train.options.path=none.jsonl"], "error: data.train: there is no prompt file 'none.jsonl'"),
+        (["rewards=null", "rewards.o=ocr"], "lacks what its reward needs: 'text' (reward o); so do 5 more prompts"),
+        (["policy.path=nowhere"], "error: policy.path: there is no policy folder at 'nowhere'"),
+    ],
+)
+def test_mistakes_exit_with_2(
+    run_file: Path, overrides: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(run_file), *overrides, "--dry-run"]) == 2
+    printed = capsys.readouterr()
+    assert words in printed.err
+    assert printed.out == ""
+
+
+def test_interrupt_exits_with_130(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rl.launch.load", interrupted)
+    assert main([str(run_file), "--dry-run"]) == 130
+
+
+def test_incomplete_policy_folder(run_file: Path, policy: Path) -> None:
+    (policy / "ar" / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="lacks ar/model.safetensors"):
+        describe(load(run_file), [Prompt("a", "b")], [])
+
+
+def test_no_torch_and_under_a_second_and_a_half(policy: Path) -> None:
+    """The real example with the embedded prompts, in a process of its own."""
+    code = (
+        "import sys\nfrom rl.launch import main\n"
+        "code = main(sys.argv[1:])\n"
+        "heavy = {'torch', 'vllm', 'deepspeed', 'ray', 'paddle', 'transformers', 'diffusers', 'datasets'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)), file=sys.stderr)\nsys.exit(code)"
+    )
+    command = [sys.executable, "-c", code, "examples/geneval.yaml", f"policy.path={policy}", "--dry-run"]
+    walls, cpus = [], []
+    for _ in range(3):
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ)
+        walls.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpus.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        assert done.returncode == 0, done.stderr
+        assert "HEAVY []" in done.stderr
+    # CPU seconds, because a busy machine stretches the wall clock; on a free one the two are the same.
+    assert min(cpus) < 1.5, (cpus, walls)

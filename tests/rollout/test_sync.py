@@ -1,0 +1,136 @@
+"""Weights into the running engine: covered once, verified by the canary, refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sampling_engines import start_engine
+
+from policy.ar import image_forward
+from policy.base import Policy
+from rl.types import Prompt, Rollout
+from rollout.base import EngineError
+from rollout.sync import SyncError, WeightSync
+
+PROMPTS = [
+    Prompt("a", "two red circles"),
+    Prompt("b", "a green star and a red ring and " * 5 + "a circle"),
+]  # b fills a cache block
+
+
+def perturb(policy: Policy, seed: int = 0, amount: float = 0.05) -> Policy:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in policy.ar.parameters():
+            weight.add_(amount * torch.randn(weight.shape, generator=generator))
+    return policy
+
+
+def logprobs(policy: Policy, rollout: Rollout, temperature: float = 1.0) -> np.ndarray:
+    with torch.no_grad():
+        tokens = torch.from_numpy(rollout.tokens_BT)
+        ids = rollout.prompt_ids_per_sample()
+        return image_forward(policy.ar, policy.layout, ids, tokens, temperature=temperature).logprobs_BT.numpy()
+
+
+def canary(policy: Policy, rollout: Rollout, temperature: float = 1.0) -> tuple[Any, ...]:
+    expected = logprobs(policy, rollout, temperature)
+    return rollout.prompt_ids_per_sample(), rollout.tokens_BT, expected, temperature
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.8])
+def test_new_weights_go_into_the_running_engine(engine: Any, policy: Policy, temperature: float) -> None:
+    assert len(policy.encode_prompt(PROMPTS[1].text)) > 32  # long enough to be kept in vLLM's prefix cache
+    before = engine.sample(PROMPTS, 2, [1, 2, 3, 4])
+    perturb(policy)
+    result = WeightSync(engine, tolerance=1e-4).push(
+        policy.ar.state_dict().items(), 5, *canary(policy, before, temperature)
+    )
+    assert (result.version, engine.version) == (5, 5)
+    assert result.mean_delta <= result.max_delta < 1e-4
+    assert min(result.load_seconds, result.canary_seconds) > 0
+    # the prefix cached with the old weights is not used: sampling follows the new ones from the first token
+    after = engine.sample(PROMPTS, 2, [1, 2, 3, 4])
+    assert after.version == 5
+    assert not np.array_equal(after.tokens_BT, before.tokens_BT)
+    assert np.abs(after.logprobs_BT - logprobs(policy, after)).max() < 1e-4
+
+
+def test_a_skipped_sync_is_caught(engine: Any, policy: Policy) -> None:
+    rollout = engine.sample(PROMPTS, 1, [1, 2])
+    perturb(policy)
+    sync = WeightSync(engine, tolerance=1e-3, enabled=False)
+    with pytest.raises(SyncError, match=r"canary of version 6.*differ by up to [\d.]+ nats") as caught:
+        sync.push(policy.ar.state_dict().items(), 6, *canary(policy, rollout))
+    assert "still holds version 0 because sync.enabled is false: its weights are stale" in str(caught.value)
+
+
+def test_the_wrong_temperature_is_caught(engine: Any, policy: Policy) -> None:
+    perturb(policy)
+    rollout = engine.sample(PROMPTS, 1, [1, 2])
+    ids, tokens, expected, _ = canary(policy, rollout, 1.0)
+    with pytest.raises(SyncError, match="check that the trainer's log-probs come from these weights at this temp"):
+        WeightSync(engine).push(policy.ar.state_dict().items(), 2, ids, tokens, expected, 0.8)
+
+
+def test_nan_from_the_trainer_is_a_disagreement(engine: Any, policy: Policy) -> None:
+    rollout = engine.sample(PROMPTS, 1, [1, 2])
+    ids, tokens, expected, _ = canary(policy, rollout)
+    with pytest.raises(SyncError, match="differ by up to nan nats"):
+        WeightSync(engine).push(policy.ar.state_dict().items(), 2, ids, tokens, expected * np.nan)
+
+
+NAME = "model.layers.1.mlp.up_proj.weight"
+Pairs = list[tuple[str, torch.Tensor]]
+BAD_UPDATES: dict[str, tuple[Callable[[Pairs], Pairs], str]] = {
+    "missing": (lambda pairs: [pair for pair in pairs if pair[0] != NAME], f"are missing, first '{NAME}'"),
+    "no head": (lambda pairs: [pair for pair in pairs if pair[0] != "lm_head.weight"], "first 'lm_head.weight'"),
+    "unexpected": (lambda pairs: [*pairs, ("model.extra", torch.zeros(1))], "has no parameter 'model.extra'"),
+    "twice": (lambda pairs: [*pairs, (NAME, dict(pairs)[NAME])], f"parameter '{NAME}' came twice"),
+    "empty shard": (lambda pairs: [(n, w[:0] if n == NAME else w) for n, w in pairs], f"'{NAME}' has shape"),
+    "nan": (lambda pairs: [(n, w * np.nan if n == NAME else w) for n, w in pairs], f"'{NAME}' holds NaN"),
+}
+
+
+@pytest.mark.parametrize("how", BAD_UPDATES)
+def test_a_bad_update_is_refused_by_name_and_changes_nothing(engine: Any, policy: Policy, how: str) -> None:
+    before = engine.sample(PROMPTS, 1, [1, 2])
+    perturb(policy)
+    damage, sentence = BAD_UPDATES[how]
+    with pytest.raises(SyncError, match=sentence):
+        WeightSync(engine).push(damage(list(policy.ar.state_dict().items())), 9, *canary(policy, before))
+    after = engine.sample(PROMPTS, 1, [1, 2])
+    assert engine.version == 0
+    assert np.array_equal(after.logprobs_BT, before.logprobs_BT)
+
+
+def test_parameter_names_are_the_whole_state_dict(engine: Any, policy: Policy) -> None:
+    assert engine.parameter_names() == set(policy.ar.state_dict())
+    assert "lm_head.weight" in engine.parameter_names()
+
+
+@pytest.mark.parametrize("name", ["torch", "vllm"])
+def test_tied_embeddings_and_a_second_engine_in_the_same_process(name: str, tmp_path: Path) -> None:
+    from policy.shapes.model import make_random
+
+    policy = Policy.load(make_random(tmp_path / "tied", seed=3, tied=True))
+    threads, state = torch.set_num_threads, torch.get_rng_state()
+    engine = start_engine(name, policy.folder, policy, max_num_seqs=8)
+    assert torch.set_num_threads is threads
+    assert torch.equal(state, torch.get_rng_state())
+    rollout = engine.sample(PROMPTS, 2, [1, 2, 3, 4])
+    perturb(policy)
+    WeightSync(engine, tolerance=1e-4).push(policy.ar.state_dict().items(), 1, *canary(policy, rollout))
+    assert "lm_head.weight" in engine.parameter_names()
+    engine.close()
+    engine.close()  # twice is fine
+    with pytest.raises(EngineError, match="was closed; start a new one"):
+        engine.sample(PROMPTS, 1, [1, 2])
+    second = start_engine(name, policy.folder, policy, max_num_seqs=8)
+    assert np.array_equal(second.sample(PROMPTS, 2, [1, 2, 3, 4]).tokens_BT, rollout.tokens_BT)
+    second.close()
