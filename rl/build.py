@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from rich.console import Console as RichConsole
+from torch import nn
 
 from policy.base import Policy
 from rewards.base import RewardSpec
@@ -86,7 +87,7 @@ def live_parts(config: Config, folder: Path, resume_step: int | None) -> Iterato
         policy = Policy.load(config.policy.path, dtype=config.policy.dtype)
         sampler = start_sampler(config, policy, [*train_prompts, *eval_prompts])
         closing.callback(sampler.close)
-        trainer = Trainer(policy.ar, policy.layout, config.train, algorithm(config))
+        trainer = Trainer(policy.ar, policy.layout, config.train, algorithm(config, policy.decoder.connector))
         policy.decoder.to(trainer.device)
         rewards = pool.result()
         interrupt = closing.enter_context(Interrupt(tracker.message))
@@ -142,13 +143,14 @@ def start_sampler(config: Config, policy: Policy, prompts: list[Prompt]) -> Upda
     return sampler
 
 
-def algorithm(config: Config) -> Algorithm:
-    """The loss side of the five choices, options bound."""
+def algorithm(config: Config, connector: nn.Module) -> Algorithm:
+    """The loss side of the algorithm's choices, options bound; ``connector`` is what an anchor compares through."""
     return Algorithm(
         surrogate=component("losses", config.loss),
         aggregation=component("aggregations", config.aggregation),
         kl=component("kls", config.kl) if config.kl else None,
         correction=component("corrections", config.correction) if config.correction else None,
+        anchor=partial(component("anchors", config.anchor), connector) if config.anchor else None,
     )
 
 

@@ -267,6 +267,8 @@ class Config(Section):
     """How token losses become one number: ``token_mean``, ``sequence_mean``, ``constant``."""
     kl: Component | None = Component(use="k3", options={"beta": 0.001})
     """Pull to the reference policy (``k1``, ``k2``, ``k3``); ``null`` also saves the reference's memory."""
+    anchor: Component | None = None
+    """Pull on the decoder's condition, so that a frozen decoder can follow (``condition``); ``null`` for none."""
     correction: Component | None = Component(use="token_tis", options={"cap": 2.0})
     """Importance correction between sampler and trainer; ``null`` for none."""
     train: TrainConfig = TrainConfig()
@@ -293,6 +295,7 @@ COMPONENT_KINDS: dict[tuple[str, ...], str] = {
     ("loss",): "losses",
     ("aggregation",): "aggregations",
     ("kl",): "kls",
+    ("anchor",): "anchors",
     ("correction",): "corrections",
 }
 """Where components sit in the YAML, and the registry kind of each; ``*`` stands for any name."""

@@ -40,12 +40,12 @@ class ImagePolicy(nn.Module):
     def forward(
         self, prompt_ids: Sequence[Sequence[int]], tokens_BT: Tensor, temperature: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(hidden_BSD, logprobs_BT, entropy_BT); the gradient flows through the log-probs only.
+        """(hidden_BSD, logprobs_BT, entropy_BT); the gradient flows through the first two.
 
         A tuple, because DeepSpeed finds the tensors of an output only inside plain containers.
         """
         out = image_forward(self.ar, self.layout, prompt_ids, tokens_BT, temperature=temperature, chunk=self.chunk)
-        return out.hidden_BSD.detach(), out.logprobs_BT, out.entropy_BT
+        return out.hidden_BSD, out.logprobs_BT, out.entropy_BT
 
 
 def pick_device() -> torch.device:

@@ -49,7 +49,7 @@ def train_step(run: Run, step: int, watch: Stopwatch) -> dict[str, float]:
     with watch("sample"):
         rollout = sample(run, step)
     with watch("forward"):
-        forward, reference_BT = read_back(run, rollout)
+        forward, reference = read_back(run, rollout)
     with watch("paint"):
         pictures = paint(run, forward, rollout, config.render.seed, config.run.seed, step)
     with watch("score"):
@@ -61,7 +61,8 @@ def train_step(run: Run, step: int, watch: Stopwatch) -> dict[str, float]:
         tokens_BT=torch.from_numpy(rollout.tokens_BT),
         rollout_logprobs_BT=torch.from_numpy(rollout.logprobs_BT),
         old_logprobs_BT=forward.logprobs_BT,
-        reference_logprobs_BT=reference_BT,
+        reference_logprobs_BT=reference.logprobs_BT.cpu() if reference and run.config.kl else None,
+        reference_hidden_BSD=reference.hidden_BSD if reference and run.config.anchor else None,
         advantages_B=advantages_PG.flatten(),
         valid_B=torch.from_numpy(scores.valid_B),
         temperature=rollout.temperature,

@@ -45,6 +45,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "constant": "rl.losses:constant",
     },
     "kls": {"k1": "rl.kl:k1", "k2": "rl.kl:k2", "k3": "rl.kl:k3"},
+    "anchors": {"condition": "rl.anchor:condition"},
     "corrections": {"token_tis": "rl.correction:token_tis"},
 }
 

@@ -35,13 +35,12 @@ def sample(run: Run, step: int) -> Rollout:
     )
 
 
-def read_back(run: Run, rollout: Rollout, *, reference: bool = True) -> tuple[Forward, Tensor | None]:
+def read_back(run: Run, rollout: Rollout, *, reference: bool = True) -> tuple[Forward, Forward | None]:
     """One forward, two uses: the decoder's hidden states and the trainer-side log-probs. Then the reference's."""
     ids, tokens_BT = rollout.prompt_ids_per_sample(), torch.from_numpy(rollout.tokens_BT)
     found = run.trainer.forward(ids, tokens_BT, rollout.temperature)
     forward = replace(found, logprobs_BT=found.logprobs_BT.cpu(), entropy_BT=found.entropy_BT.cpu())
-    reference_BT = run.trainer.reference_logprobs(ids, tokens_BT, rollout.temperature) if reference else None
-    return forward, None if reference_BT is None else reference_BT.cpu()
+    return forward, run.trainer.reference_forward(ids, tokens_BT, rollout.temperature) if reference else None
 
 
 def paint(run: Run, forward: Forward, rollout: Rollout, seed_mode: SeedMode, seed: int, step: int) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from policy.ar import image_forward
 from policy.layout import TokenLayout
+from rl.anchor import AnchorTerm
 from rl.config import TrainConfig
 from rl.correction import Correction, mismatch
 from rl.engine import ImagePolicy, named_weights, pick_device, start_engine
@@ -38,12 +39,17 @@ _ABOUT = "trainer.json"
 
 @dataclass(frozen=True)
 class Algorithm:
-    """Four of the five choices, options already bound (the fifth, the advantage, comes with the batch)."""
+    """The loss side of the choices, options already bound (the advantage comes with the batch)."""
 
     surrogate: Callable[[Tensor, Tensor, Tensor], SurrogateLoss]  # rl.losses
     aggregation: Callable[[Tensor], Tensor]  # rl.losses
     kl: Callable[[Tensor, Tensor], KLTerm] | None = None  # rl.kl
     correction: Callable[[Tensor, Tensor], Correction] | None = None  # rl.correction
+    anchor: Callable[[Tensor, Tensor], AnchorTerm] | None = None  # rl.anchor
+
+    @property
+    def needs_reference(self) -> bool:
+        return self.kl is not None or self.anchor is not None
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class _MicroBatch:
     tokens_BT: Tensor
     old_logprobs_BT: Tensor
     reference_logprobs_BT: Tensor | None
+    reference_hidden_BSD: Tensor | None
     advantages_B: Tensor
     weights_BT: Tensor  # aggregation weights of the global batch
     correction_BT: Tensor | None
@@ -77,7 +84,7 @@ class Trainer:
         self._layout = layout
         self._ar = ar.to(device=self.device, dtype=getattr(torch, config.dtype)).requires_grad_(True)
         # Copied before the engine takes the weights over; the language model only, never the decoder.
-        self._reference = copy.deepcopy(self._ar).eval().requires_grad_(False) if algorithm.kl else None
+        self._reference = copy.deepcopy(self._ar).eval().requires_grad_(False) if algorithm.needs_reference else None
         self._engine = start_engine(ImagePolicy(self._ar, layout, config.logprob_chunk), config, self.device)
         self._rank, self._world = dist.get_rank(), dist.get_world_size()
         self._num_parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self._ar.parameters())
@@ -91,25 +98,22 @@ class Trainer:
         parts: list[tuple[Tensor, ...]] = []
         for rows in self._micro_rows(len(prompt_ids)):
             parts.append(self._engine([prompt_ids[i] for i in rows], self._take(tokens_BT, rows), temperature))
-        hidden, logprobs, entropy = (
-            self._all_rows(torch.cat(column), len(prompt_ids)) for column in zip(*parts, strict=True)
-        )
-        return Forward(hidden, logprobs, entropy)
+        return self._gather(parts, len(prompt_ids))
 
     @torch.no_grad()
-    def reference_logprobs(
+    def reference_forward(
         self, prompt_ids: Sequence[Sequence[int]], tokens_BT: Tensor, temperature: float
-    ) -> Tensor | None:
-        """(B, T) log-probs under the frozen initial policy; ``None`` when no KL term is on."""
+    ) -> Forward | None:
+        """The same under the frozen initial policy; ``None`` when neither a KL term nor an anchor is on."""
         if self._reference is None:
             return None
-        parts = []
+        parts: list[tuple[Tensor, ...]] = []
         for rows in self._micro_rows(len(prompt_ids)):
             ids, tokens = [prompt_ids[i] for i in rows], self._take(tokens_BT, rows)
             chunk = self._config.logprob_chunk
             out = image_forward(self._reference, self._layout, ids, tokens, temperature=temperature, chunk=chunk)
-            parts.append(out.logprobs_BT)
-        return self._all_rows(torch.cat(parts), len(prompt_ids))
+            parts.append((out.hidden_BSD, out.logprobs_BT, out.entropy_BT))
+        return self._gather(parts, len(prompt_ids))
 
     def update(self, batch: Batch) -> dict[str, float]:
         """One optimizer step on the whole batch; ``version`` goes up by one. Returns the metrics of the step.
@@ -167,15 +171,20 @@ class Trainer:
 
     def _micro_loss(self, micro: _MicroBatch, stats: UpdateStats) -> Tensor:
         """This micro-batch's share of the global loss."""
-        _, logprobs_BT, entropy_BT = self._engine(micro.prompt_ids, micro.tokens_BT, micro.temperature)
+        hidden_BSD, logprobs_BT, entropy_BT = self._engine(micro.prompt_ids, micro.tokens_BT, micro.temperature)
         surrogate = self._algorithm.surrogate(logprobs_BT, micro.old_logprobs_BT, micro.advantages_B)
         policy_BT = surrogate.loss_BT if micro.correction_BT is None else surrogate.loss_BT * micro.correction_BT
         kl = None
         if self._algorithm.kl is not None and micro.reference_logprobs_BT is not None:
             kl = self._algorithm.kl(logprobs_BT, micro.reference_logprobs_BT)
+        anchor = None
+        if self._algorithm.anchor is not None and micro.reference_hidden_BSD is not None:
+            anchor = self._algorithm.anchor(hidden_BSD, micro.reference_hidden_BSD)
         total_BT = policy_BT if kl is None else policy_BT + kl.loss_BT
+        total_BT = total_BT if anchor is None else total_BT + anchor.loss_B1
         loss = (micro.weights_BT * total_BT).sum()
-        stats.add(micro.weights_BT, loss, policy_BT, surrogate, entropy_BT, None if kl is None else kl.values_BT)
+        kl_BT, anchor_B1 = kl and kl.values_BT, anchor and anchor.values_B1
+        stats.add(micro.weights_BT, loss, policy_BT, surrogate, entropy_BT, kl_BT, anchor_B1)
         return loss
 
     def _step(self, loss: float) -> float:
@@ -234,12 +243,13 @@ class Trainer:
         micro_batches = []
         for rows in self._micro_rows(size):
             real_B1 = torch.tensor([[next(real)] for _ in rows], device=self.device)
-            reference = batch.reference_logprobs_BT
+            reference, reference_hidden = batch.reference_logprobs_BT, batch.reference_hidden_BSD
             micro = _MicroBatch(
                 prompt_ids=[batch.prompt_ids[i] for i in rows],
                 tokens_BT=self._take(batch.tokens_BT, rows),
                 old_logprobs_BT=self._take(batch.old_logprobs_BT, rows),
                 reference_logprobs_BT=None if reference is None else self._take(reference, rows),
+                reference_hidden_BSD=None if reference_hidden is None else self._take(reference_hidden, rows),
                 advantages_B=self._take(batch.advantages_B, rows),
                 weights_BT=self._take(weights_BT, rows) * real_B1,
                 correction_BT=None if correction is None else self._take(correction.weights_BT, rows),
@@ -265,6 +275,11 @@ class Trainer:
 
     def _take(self, tensor: Tensor, rows: Sequence[int]) -> Tensor:
         return tensor[list(rows)].to(self.device)
+
+    def _gather(self, parts: Sequence[tuple[Tensor, ...]], size: int) -> Forward:
+        """All ranks' micro-batches of (hidden, log-probs, entropy) as one."""
+        hidden, logprobs, entropy = (self._all_rows(torch.cat(column), size) for column in zip(*parts, strict=True))
+        return Forward(hidden, logprobs, entropy)
 
     def _all_rows(self, mine: Tensor, size: int) -> Tensor:
         """All ranks' slices in row order, without the repeated rows."""

@@ -126,6 +126,7 @@ class Batch:
     advantages_B: Tensor
     valid_B: Tensor  # bool
     temperature: float
+    reference_hidden_BSD: Tensor | None = None  # of the same policy at the same tokens, if an anchor is on
 
 
 class Sampler(Protocol):

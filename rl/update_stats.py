@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rl.losses import SurrogateLoss
 
-_SUMS = ("tokens", "loss", "policy_loss", "ratio", "clipped", "entropy", "kl")
+_SUMS = ("tokens", "loss", "policy_loss", "ratio", "clipped", "entropy", "kl", "anchor")
 
 
 class UpdateStats:
@@ -20,7 +20,7 @@ class UpdateStats:
         self._sums = torch.zeros(len(_SUMS), dtype=torch.float64, device=device)
         # ratio max, largest |ratio - 1|; 0 is below any ratio, so an all-invalid batch reports 0.
         self._maxima = torch.zeros(2, dtype=torch.float64, device=device)
-        self._has_kl = False
+        self._has_kl = self._has_anchor = False
 
     @torch.no_grad()
     def add(
@@ -31,11 +31,13 @@ class UpdateStats:
         surrogate: SurrogateLoss,
         entropy_BT: Tensor,
         kl_BT: Tensor | None,
+        anchor_B1: Tensor | None,
     ) -> None:
         """Adds one micro-batch."""
         counts_BT = weights_BT > 0
         ratio_N = surrogate.ratio_BT[counts_BT].double()
         self._has_kl = self._has_kl or kl_BT is not None
+        self._has_anchor = self._has_anchor or anchor_B1 is not None
         self._sums += torch.stack(
             [
                 counts_BT.sum().double(),
@@ -45,6 +47,7 @@ class UpdateStats:
                 surrogate.clipped_BT[counts_BT].sum().double(),
                 entropy_BT[counts_BT].sum().double(),
                 self._sums.new_zeros(()) if kl_BT is None else kl_BT[counts_BT].sum().double(),
+                self._sums.new_zeros(()) if anchor_B1 is None else (anchor_B1 * counts_BT).sum().double(),
             ]
         )
         if ratio_N.numel():
@@ -67,4 +70,8 @@ class UpdateStats:
             "clip_fraction": sums["clipped"] / tokens,
             "entropy": sums["entropy"] / tokens,
         }
-        return metrics | ({"kl": sums["kl"] / tokens} if self._has_kl else {})
+        if self._has_kl:
+            metrics["kl"] = sums["kl"] / tokens
+        if self._has_anchor:
+            metrics["anchor"] = sums["anchor"] / tokens
+        return metrics

@@ -158,8 +158,9 @@ def test_the_reference_policy_stays() -> None:
     batch = make_batch(trainer)
     for _ in range(2):
         trainer.update(batch)
-    reference_BT = trainer.reference_logprobs(batch.prompt_ids, batch.tokens_BT, 1.0)
-    torch.testing.assert_close(reference_BT, batch.reference_logprobs_BT, atol=0.0, rtol=0.0)
+    reference = trainer.reference_forward(batch.prompt_ids, batch.tokens_BT, 1.0)
+    assert reference is not None
+    torch.testing.assert_close(reference.logprobs_BT, batch.reference_logprobs_BT, atol=0.0, rtol=0.0)
 
 
 @pytest.mark.parametrize("stage", [0, 3])

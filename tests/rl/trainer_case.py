@@ -45,7 +45,9 @@ def make_batch(trainer: Trainer, size: int = 6, seed: int = 1, layout: TokenLayo
         tokens_BT=tokens_BT,
         rollout_logprobs_BT=old_BT + 0.01 * torch.randn(old_BT.shape, generator=generator),
         old_logprobs_BT=old_BT,
-        reference_logprobs_BT=trainer.reference_logprobs(prompts, tokens_BT, 1.0),
+        reference_logprobs_BT=reference.logprobs_BT
+        if (reference := trainer.reference_forward(prompts, tokens_BT, 1.0))
+        else None,
         advantages_B=torch.randn(size, generator=generator) * valid_B,
         valid_B=valid_B,
         temperature=1.0,

@@ -1,0 +1,33 @@
+"""What the frozen decoder reads stays readable: a penalty on the drift of its condition.
+
+Policy gradients act on log-probs; nothing in them holds the final hidden states where the decoder learnt to read them,
+so a moving language model is painted wrongly although its tokens are right (``guard/render_fidelity`` falls). The
+decoder sees hidden states only through its connector; the penalty lives there and leaves every other direction free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AnchorTerm:
+    """``values_B1``: relative squared drift, detached, for the log. ``loss_B1``: beta times it, with the gradient."""
+
+    values_B1: Tensor
+    loss_B1: Tensor
+
+
+def condition(
+    connector: Callable[[Tensor], Tensor], hidden_BSD: Tensor, reference_hidden_BSD: Tensor, *, beta: float = 1.0
+) -> AnchorTerm:
+    """|c(h) - c(h_ref)|^2 / |c(h_ref)|^2 of a sample's S x C condition, c the decoder's ``connector``, h_ref the final
+    hidden states of the reference policy at the same tokens. 0 means the same picture for the same tokens.
+    """
+    wanted_BSC = connector(reference_hidden_BSD).detach()
+    error_B = (connector(hidden_BSD) - wanted_BSC).float().square().mean((1, 2))
+    drift_B1 = (error_B / wanted_BSC.float().square().mean((1, 2)))[:, None]
+    return AnchorTerm(drift_B1.detach(), beta * drift_B1)
