@@ -183,7 +183,8 @@ class Trainer:
         total_BT = policy_BT if kl is None else policy_BT + kl.loss_BT
         total_BT = total_BT if anchor is None else total_BT + anchor.loss_B1
         loss = (micro.weights_BT * total_BT).sum()
-        kl_BT, anchor_B1 = kl and kl.values_BT, anchor and anchor.values_B1
+        kl_BT = None if kl is None else kl.values_BT
+        anchor_B1 = None if anchor is None else anchor.values_B1
         stats.add(micro.weights_BT, loss, policy_BT, surrogate, entropy_BT, kl_BT, anchor_B1)
         return loss
 
