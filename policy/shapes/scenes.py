@@ -26,15 +26,17 @@ SHARES = {
 
 @dataclass(frozen=True)
 class Scene:
+    tag: str
     caption: str
     cells_T: NDArray[np.int64]
 
 
-def random_scene(rng: Generator) -> Scene:
-    tag = TAGS[rng.choice(len(TAGS), p=[SHARES[name] for name in TAGS])]
+def random_scene(rng: Generator, tag: str | None = None) -> Scene:
+    """A scene of one task, or of a task drawn by its share."""
+    tag = tag or TAGS[rng.choice(len(TAGS), p=[SHARES[name] for name in TAGS])]
     choices = contents(tag, "train")
     content = choices[rng.integers(len(choices))]
-    return Scene(content.caption(int(rng.integers(len(TEMPLATES[tag])))), draw_scene(content, rng))
+    return Scene(tag, content.caption(int(rng.integers(len(TEMPLATES[tag])))), draw_scene(content, rng))
 
 
 def dense_cells(rng: Generator, batch: int) -> NDArray[np.int64]:
