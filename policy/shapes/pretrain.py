@@ -16,6 +16,7 @@ import torch
 
 from policy.base import Policy
 from policy.shapes.model import make_policy
+from policy.shapes.stage import is_finished
 from policy.shapes.train_ar import train_ar
 from policy.shapes.train_decoder import train_decoder
 from policy.shapes.train_tokenizer import fit_tokenizer
@@ -37,7 +38,7 @@ def pretrain(out: Path, stages: tuple[str, ...], steps: dict[str, int], seed: in
         if stage in stages:
             trainers[stage](policy, work, steps[stage], seed)
             _note(work, stage, time.time() - started)
-    if (work / "decoder.done").exists():
+    if is_finished("decoder", work, steps["decoder"]):
         policy.save(out)
 
 
@@ -53,7 +54,7 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--vae-steps", type=int, default=2000)
     parser.add_argument("--ar-steps", type=int, default=9000)
-    parser.add_argument("--decoder-steps", type=int, default=3000)
+    parser.add_argument("--decoder-steps", type=int, default=5000)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

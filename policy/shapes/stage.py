@@ -24,9 +24,10 @@ def run_stage(
 ) -> None:
     """Trains ``module`` with AdamW, warm-up and cosine decay; ``loss_at(step)`` must depend on step alone.
 
-    Resumes from ``work/<name>.pt``; with ``ema`` the averaged weights are left in the module at the end.
+    Resumes from ``work/<name>.pt``; with ``ema`` the averaged weights are left in the module at the end. A finished
+    stage goes on from its weights when ``steps`` is raised, and is only loaded otherwise.
     """
-    done, file = work / f"{name}.done", work / f"{name}.pt"
+    file = work / f"{name}.pt"
     optimizer = torch.optim.AdamW(module.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
     average = {key: value.clone() for key, value in module.state_dict().items()} if ema else {}
     start = 0
@@ -35,9 +36,12 @@ def run_stage(
         module.load_state_dict(state["module"])
         if "optimizer" in state:
             optimizer.load_state_dict(state["optimizer"])
-            average, start = state["average"], state["step"]
-    if done.exists():
-        return
+            average = state["average"]
+        elif ema:
+            average = {key: value.clone() for key, value in state["module"].items()}
+        start = state["step"]
+        if is_finished(name, work, steps):
+            return
     saved = noted = time.time()
     for step in range(start, steps):
         rate = lr * min(
@@ -64,6 +68,14 @@ def run_stage(
             file.with_suffix(".tmp").replace(file)
     if ema:
         module.load_state_dict(average)
-    torch.save({"module": module.state_dict()}, file.with_suffix(".tmp"))
+    torch.save({"module": module.state_dict(), "step": steps}, file.with_suffix(".tmp"))
     file.with_suffix(".tmp").replace(file)
-    done.touch()
+
+
+def is_finished(name: str, work: Path, steps: int) -> bool:
+    """Whether the stage's weights have been trained for ``steps``."""
+    file = work / f"{name}.pt"
+    if not file.exists():
+        return False
+    state = torch.load(file, weights_only=True)
+    return "optimizer" not in state and state["step"] >= steps

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from policy.ar import image_forward
 from policy.base import Policy
 from policy.shapes.scenes import dense_cells, random_scene
-from policy.shapes.stage import run_stage
+from policy.shapes.stage import is_finished, run_stage
 from policy.shapes.train_vae import as_pixels
 from policy.shapes.world import picture
 
@@ -28,7 +28,7 @@ def train_decoder(policy: Policy, work: Path, steps: int, seed: int) -> None:
     decoder = policy.decoder
     trained = nn.ModuleList([decoder.connector, decoder.transformer]).requires_grad_(True).train()
     policy.ar.requires_grad_(False)
-    finished = (work / "decoder.done").exists()
+    finished = is_finished("decoder", work, steps)
     hidden_NSD, latents_N = (torch.empty(0), torch.empty(0)) if finished else _rows(policy, seed)
 
     def loss_at(step: int) -> Tensor:
