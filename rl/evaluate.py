@@ -23,7 +23,7 @@ from rl.statistics import Estimate, macro_mean, mean_of, paired_bootstrap
 from rl.types import Prompt, Rollout, Score, UserError
 
 OVERALL, UNTAGGED = "overall", "untagged"
-_STRICT_DETAILS = ("strict", "exact")  # GenEval's pass/fail, OCR's exact match
+_STRICT_DETAILS = ("exact", "strict")  # OCR's exact match (its "strict" is an edit score), GenEval's pass/fail
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def task_of(prompt: Prompt) -> str:
 
 
 def strict_value(score: Score) -> float | None:
-    """``details["strict"]`` (GenEval) or ``details["exact"]`` (OCR) if present, else the value; None for a failure."""
+    """``details["exact"]`` (OCR) or ``details["strict"]`` (GenEval) if present, else the value; None for a failure."""
     if score.value is None:
         return None
     for name in _STRICT_DETAILS:

@@ -102,6 +102,8 @@ def test_compare_overall_weighs_tasks_alike() -> None:
 def test_strict_value_prefers_pass_or_fail() -> None:
     assert ev.strict_value(Score(0.75, details={"strict": False})) == 0
     assert ev.strict_value(Score(0.9, details={"exact": 1})) == 1
+    ocr = {"recognised": "BOAR", "strict": 0.75, "lenient": 0.75, "exact": 0.0}
+    assert ev.strict_value(Score(0.75, details=ocr)) == 0  # not OCR's "strict" formula, which is no pass or fail
     assert ev.strict_value(Score(0.9)) == 0.9
     assert ev.strict_value(Score(None, failure="crashed")) is None
 
