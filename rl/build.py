@@ -42,6 +42,7 @@ from rollout.sync import UpdatableSampler, WeightSync
 
 log = logging.getLogger(__name__)
 INTERRUPTED = 130
+_TABLE_WIDTH = 120
 
 
 def run(config: Config, resume: bool) -> int:
@@ -177,5 +178,7 @@ def _conclude(folder: Path) -> None:
     """The table before/after and the page."""
     evaluations = load_all(folder)
     if len(evaluations) > 1:
-        RichConsole().print(table(evaluations[0], evaluations[-1]))
+        # a file or a pipe counts as 80 columns, where the intervals would be folded
+        console = RichConsole() if sys.stdout.isatty() else RichConsole(width=_TABLE_WIDTH)
+        console.print(table(evaluations[0], evaluations[-1]))
     print(f"report: {write_report(folder)}")
