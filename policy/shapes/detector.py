@@ -16,6 +16,7 @@ _BLURS = (0.0, 0.8)  # templates sharp and soft, since a decoder may paint eithe
 _MIN_INK = 0.35  # of the faintest sprite's energy: less is an empty cell
 _NO_FIT, _FULL_FIT = 0.5, 0.8  # explained share of a cell's ink that maps to score 0 and 1
 _COLOR_RADIUS = 110.0  # RGB distance beyond which a colour is none of the palette's
+UNCLEAR = "unclear"  # an object between two colours: a fault of the picture, not of the detector
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class ShapesDetector:
         box = (column * CELL + x0, row * CELL + y0, column * CELL + x1, row * CELL + y1)
         foreground = match_3 / self._templates.norm_N[best]
         distances = np.linalg.norm(self._palette - foreground, axis=1)
-        color = list(COLORS)[int(distances.argmin())] if distances.min() <= _COLOR_RADIUS else None
+        color = list(COLORS)[int(distances.argmin())] if distances.min() <= _COLOR_RADIUS else UNCLEAR
         score = float(np.clip((share - _NO_FIT) / (_FULL_FIT - _NO_FIT), 0.0, 1.0))
         return Detection(self._templates.labels[best], score, box, color=color)
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image, ImageFilter
 
 from policy.shapes import world
-from policy.shapes.detector import ShapesDetector
+from policy.shapes.captions import WORDS
+from policy.shapes.detector import UNCLEAR, ShapesDetector
 from policy.shapes.prompts import prompts
 from policy.shapes.scenes import SHARES, dense_cells
 from policy.shapes.sprites import CLASSES, COLORS, GRID, LETTERS, SIZES
@@ -120,6 +121,25 @@ def test_detector_finds_class_colour_and_place(how: str) -> None:
         total += len(truth)
     assert right / total >= 0.99
     assert extra / total <= 0.01
+
+
+def test_an_object_between_two_colours_is_a_wrong_picture_not_a_failed_reward() -> None:
+    asked = next(p for p in prompts("heldout", 10) if p.metadata["tag"] == "colors")
+    content = next(c for c in world.contents("colors", "heldout") if c.metadata() == asked.metadata)
+    picture = world.picture(world.draw_scene(content, np.random.default_rng(0))).astype(int)
+    ink = np.abs(picture - picture[0, 0]).sum(-1) > 30
+    picture[ink] = (255, 0, 255)  # none of the palette's
+    (found,) = _DETECTOR.detect([picture.astype(np.uint8)])[0]
+    assert found.color == UNCLEAR and found.label == content.words[1]
+    requirements = parse(asked.metadata)
+    assert requirements is not None
+    assert not judge(requirements, [found]).strict
+
+
+def test_spellings_are_for_rl_alone_and_no_words() -> None:
+    words = {content.words[0] for content in world.contents("ocr", "rl")} - set(WORDS)
+    assert len(words) == 400
+    assert all(3 <= len(word) <= GRID and set(word) <= set(LETTERS) for word in words)
 
 
 def test_smears_are_not_objects() -> None:
