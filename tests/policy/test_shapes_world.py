@@ -7,7 +7,6 @@ import pytest
 from PIL import Image, ImageFilter
 
 from policy.shapes import world
-from policy.shapes.captions import WORDS
 from policy.shapes.detector import UNCLEAR, ShapesDetector
 from policy.shapes.prompts import prompts
 from policy.shapes.scenes import SHARES, dense_cells
@@ -134,12 +133,6 @@ def test_an_object_between_two_colours_is_a_wrong_picture_not_a_failed_reward() 
     requirements = parse(asked.metadata)
     assert requirements is not None
     assert not judge(requirements, [found]).strict
-
-
-def test_spellings_are_for_rl_alone_and_no_words() -> None:
-    words = {content.words[0] for content in world.contents("ocr", "rl")} - set(WORDS)
-    assert len(words) == 400
-    assert all(3 <= len(word) <= GRID and set(word) <= set(LETTERS) for word in words)
 
 
 def test_smears_are_not_objects() -> None:
