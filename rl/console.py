@@ -57,22 +57,24 @@ def make_console(mode: str, title: str, total_steps: int, first_step: int = 0) -
 
 
 class Clock:
-    """Time per step from the last steps, hence the ETA; a compile in the first step is soon forgotten."""
+    """Time per step from the last steps, hence the ETA; what came before the first step's end is no measure of it."""
 
     def __init__(self, total_steps: int, first_step: int, now: Callable[[], float] = time.monotonic) -> None:
-        self._total, self._now = total_steps, now
-        self._ticks: deque[tuple[int, float]] = deque([(first_step - 1, now())], maxlen=11)
+        self._total, self._first, self._now = total_steps, first_step, now
+        self._ticks: deque[tuple[int, float]] = deque(maxlen=11)
 
     def tick(self, step: int) -> None:
         self._ticks.append((step, self._now()))
 
     @property
     def done(self) -> int:
-        return self._ticks[-1][0] + 1
+        return self._ticks[-1][0] + 1 if self._ticks else self._first
 
     def seconds_per_step(self) -> float | None:
+        if len(self._ticks) < 2:
+            return None
         (step0, time0), (step1, time1) = self._ticks[0], self._ticks[-1]
-        return (time1 - time0) / (step1 - step0) if step1 > step0 else None
+        return (time1 - time0) / (step1 - step0)
 
     def eta(self) -> str:
         pace = self.seconds_per_step()

@@ -173,10 +173,11 @@ def test_live_view_shows_everything_asked_for() -> None:
 
 
 def test_eta_counts_only_this_session() -> None:
-    times = iter([0.0, 2.0, 4.0])
+    times = iter([2.0, 4.0])
     clock = Clock(10, first_step=5, now=lambda: next(times))
-    assert clock.eta() == "--"
+    assert (clock.eta(), clock.done) == ("--", 5)
     clock.tick(5)
+    assert (clock.eta(), clock.done) == ("--", 6)  # the start-up before it would count as a step's time
     clock.tick(6)
     assert clock.seconds_per_step() == 2.0
     assert clock.eta() == "6 s"
