@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,19 +30,16 @@ def run_stage(
     """
     file = work / f"{name}.pt"
     optimizer = torch.optim.AdamW(module.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
-    average = {key: value.clone() for key, value in module.state_dict().items()} if ema else {}
-    start = 0
-    if file.exists():
-        state = torch.load(file, weights_only=True)
+    state = torch.load(file, weights_only=True) if file.exists() else None
+    if state:
         module.load_state_dict(state["module"])
-        if "optimizer" in state:
-            optimizer.load_state_dict(state["optimizer"])
-            average = state["average"]
-        elif ema:
-            average = {key: value.clone() for key, value in state["module"].items()}
-        start = state["step"]
-        if is_finished(name, work, steps):
+        if _ended(state, steps):
             return
+    start = state["step"] if state else 0
+    average = {key: value.clone() for key, value in module.state_dict().items()} if ema else {}
+    if state and "optimizer" in state:
+        optimizer.load_state_dict(state["optimizer"])
+        average = state["average"]
     saved = noted = time.time()
     for step in range(start, steps):
         rate = lr * min(
@@ -75,7 +73,9 @@ def run_stage(
 def is_finished(name: str, work: Path, steps: int) -> bool:
     """Whether the stage's weights have been trained for ``steps``."""
     file = work / f"{name}.pt"
-    if not file.exists():
-        return False
-    state = torch.load(file, weights_only=True)
+    return file.exists() and _ended(torch.load(file, weights_only=True), steps)
+
+
+def _ended(state: dict[str, Any], steps: int) -> bool:
+    """A state with an optimizer is one on its way."""
     return "optimizer" not in state and state["step"] >= steps
