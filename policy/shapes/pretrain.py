@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the new policy")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--vae-steps", type=int, default=2000)
-    parser.add_argument("--ar-steps", type=int, default=9000)
+    parser.add_argument("--ar-steps", type=int, default=12000)
     parser.add_argument("--decoder-steps", type=int, default=5000)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)

@@ -15,12 +15,12 @@ from policy.shapes.world import CELLS, TAGS, contents, draw_scene
 # harder tasks are seen more often
 SHARES = {
     "single_object": 0.02,
-    "two_object": 0.05,
-    "counting": 0.12,
-    "colors": 0.19,
-    "position": 0.16,
-    "color_attr": 0.29,
-    "ocr": 0.17,
+    "two_object": 0.04,
+    "counting": 0.11,
+    "colors": 0.11,
+    "position": 0.17,
+    "color_attr": 0.37,
+    "ocr": 0.18,
 }
 
 

@@ -26,6 +26,7 @@ RELATIONS = ("left of", "right of", "above", "below")
 COUNTS = {"two": 2, "three": 3, "four": 4}
 _SHARES = (0.6, 0.2)  # train, rl; the rest is held out
 _SPLIT_SEED = 7
+_SPELLINGS = 4000
 CELLS = GRID * GRID
 
 
@@ -97,7 +98,19 @@ def contents(tag: str, split: str) -> tuple[Content, ...]:
     order = np.random.default_rng([_SPLIT_SEED, TAGS.index(tag)]).permutation(len(everything))
     edges = [round(len(everything) * share) for share in np.cumsum(_SHARES)]
     parts = dict(zip(SPLITS, np.split(order, edges), strict=True))
-    return tuple(everything[index] for index in parts[split])
+    found = tuple(everything[index] for index in parts[split])
+    return found + _spellings() if (tag, split) == ("ocr", "train") else found
+
+
+def _spellings() -> tuple[Content, ...]:
+    """Letters in any order, none of them a word: the few words alone would be learnt by heart, these teach to spell."""
+    rng = np.random.default_rng([_SPLIT_SEED, len(TAGS)])
+    found: dict[str, None] = {}
+    while len(found) < _SPELLINGS:
+        letters = "".join(rng.choice(list(LETTERS), size=int(rng.integers(3, GRID + 1))))
+        if letters not in WORDS:
+            found[letters] = None
+    return tuple(Content("ocr", (letters,)) for letters in found)
 
 
 def _combinations(tag: str) -> list[tuple[str, ...]]:
