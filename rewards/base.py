@@ -86,16 +86,19 @@ def _checked(score: Score) -> Score:
         return Score(None, failure=str(score.failure), details=details)
     if score.value is None:
         return Score(None, details=details)
-    number = _number(score.value)
+    number, passed = _number(score.value), _number(score.passed)
     if number is None:
         return Score(None, failure=f"returned a Score whose value is {_a(score.value)}", details=details)
-    return _finite(number, details)
+    if score.passed is not None and not (passed is not None and 0 <= passed <= 1):
+        wrong = f"returned a Score whose `passed` is {_a(score.passed)}; it must be True, False or in [0, 1]"
+        return Score(None, failure=wrong, details=details)
+    return _finite(number, details, passed)
 
 
-def _finite(number: float, details: Mapping[str, Any]) -> Score:
+def _finite(number: float, details: Mapping[str, Any], passed: float | None = None) -> Score:
     if not math.isfinite(number):
         return Score(None, failure=f"returned {number}", details=details)
-    return Score(number, details=details)
+    return Score(number, details=details, passed=passed)
 
 
 def _plain(value: object) -> object:

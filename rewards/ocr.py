@@ -94,6 +94,7 @@ class Ocr:
                 "lenient": match.lenient,
                 "exact": match.exact,
             },
+            passed=match.exact,
         )
 
 

@@ -23,12 +23,11 @@ from rl.statistics import Estimate, macro_mean, mean_of, paired_bootstrap
 from rl.types import Prompt, Rollout, Score, UserError
 
 OVERALL, UNTAGGED = "overall", "untagged"
-_STRICT_DETAILS = ("exact", "strict")  # OCR's exact match (its "strict" is an edit score), GenEval's pass/fail
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One reward's verdict on one sample: ``value`` is strict (0 or 1) where the reward reports it."""
+    """One reward's verdict on one sample: ``value`` is the reward's pass or fail (1 or 0) where it declares one."""
 
     reward: str
     task: str
@@ -154,13 +153,10 @@ def task_of(prompt: Prompt) -> str:
 
 
 def strict_value(score: Score) -> float | None:
-    """``details["exact"]`` (OCR) or ``details["strict"]`` (GenEval) if present, else the value; None for a failure."""
-    if score.value is None:
-        return None
-    for name in _STRICT_DETAILS:
-        if name in score.details:
-            return float(score.details[name])
-    return float(score.value)
+    """The reward's own pass or fail where it declares one, else its value; None if not scored."""
+    if score.value is None or score.passed is None:
+        return score.value
+    return score.passed
 
 
 def grid_prompts(prompts: Sequence[Prompt], count: int) -> list[Prompt]:

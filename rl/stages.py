@@ -87,7 +87,12 @@ def mean_score(renders: Sequence[Score]) -> Score:
         if one.failed:
             return one
     values = [one.value for one in renders if one.value is not None]
-    return Score(sum(values) / len(values) if values else None, details=renders[0].details)
+    passes = [one.passed for one in renders if one.passed is not None]
+    return Score(_mean(values), details=renders[0].details, passed=_mean(passes))
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def synchronise(run: Run, rollout: Rollout) -> dict[str, float]:

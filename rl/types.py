@@ -81,11 +81,14 @@ class Score:
     """One reward's verdict on one sample: a value, not applicable (both ``None``), or a failure. Never 0 for a failure.
 
     ``Score(0.75, details={"found": "HELO"})`` - ``Score(None)`` - ``Score(None, failure="timed out after 30 s")``
+    ``passed`` is what evaluation tables count where the reward has a pass and a fail beside its value (GenEval's strict
+    rule, OCR's exact match): 1 or 0, or the share of several renders that pass.
     """
 
     value: float | None
     failure: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    passed: float | None = None
 
     @property
     def failed(self) -> bool:

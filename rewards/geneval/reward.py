@@ -54,6 +54,7 @@ class GenEval:
                 "reason": verdict.reason,
                 "checks": [asdict(check) for check in verdict.checks],
             },
+            passed=float(verdict.strict),
         )
 
 

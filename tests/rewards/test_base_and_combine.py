@@ -15,11 +15,11 @@ ROLES: dict[str, Role] = {"a": "train", "b": "train", "m": "monitor"}
 
 
 def test_good_answers() -> None:
-    given = [1, None, Score(0.5, details={"n": np.float32(2), "t": (1, np.arange(2)), "o": object})]
+    given = [1, None, Score(0.5, details={"n": np.float32(2), "t": (1, np.arange(2)), "o": object}, passed=True)]
     one, none, full = normalise(given, SAMPLES)
     assert (one, none) == (Score(1.0), Score(None))
     assert type(one.value) is float
-    assert full.value == 0.5
+    assert (full.value, full.passed) == (0.5, 1.0)
     assert full.details == {"n": 2.0, "t": [1, [0, 1]], "o": "<class 'object'>"}
     assert [score.value for score in normalise(np.array([0.25, 1, 2]), SAMPLES)] == [0.25, 1.0, 2.0]
     assert [score.value for score in normalise([np.float32(0.5), np.array(2), True], SAMPLES)] == [0.5, 2.0, 1.0]
@@ -40,6 +40,10 @@ def test_good_answers() -> None:
         ([Score(float("inf"))] * 3, "returned inf"),
         ([Score("high")] * 3, "returned a Score whose value is str ('high')"),  # type: ignore[arg-type]
         ([Score(1.0, failure="no face")] * 3, "no face"),
+        (
+            [Score(1.0, passed=2)] * 3,
+            "returned a Score whose `passed` is int (2); it must be True, False or in [0, 1]",
+        ),
     ],
 )
 def test_bad_answers_are_failures_without_a_value(raw: object, reason: str) -> None:

@@ -188,6 +188,7 @@ def test_the_reward_scores_what_applies() -> None:
     assert [score.value for score in graded_scores] == [1.0, None, 0.5, 0.5]
     details = strict_scores[3].details
     assert (details["strict"], details["graded"], details["reason"]) == (False, 0.5, "expected star>=2, found 1")
+    assert [s.passed for s in graded_scores] == [1.0, None, 0.0, 0.0]
     assert [(check["kind"], check["value"]) for check in details["checks"]] == [("count", 0.5), ("exclude", 1.0)]
 
 

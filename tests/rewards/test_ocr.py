@@ -127,7 +127,7 @@ def check(scores: Sequence[object]) -> None:
     no_target, blank, empty, wrong = scores[len(WORDS) :]
     assert (no_target.value, no_target.failed) == (None, False)  # type: ignore[attr-defined]
     assert blank.failure == "prompt 'blank': text is ' ', it must be a text that is not blank"  # type: ignore[attr-defined]
-    assert (empty.value, empty.details["read"]) == (0.0, "")  # type: ignore[attr-defined]
+    assert (empty.value, empty.passed, empty.details["read"]) == (0.0, 0.0, "")  # type: ignore[attr-defined]
     assert wrong.value == 0.0  # type: ignore[attr-defined]
 
 

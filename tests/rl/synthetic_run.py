@@ -53,7 +53,7 @@ class Pipeline:
             luck = np.random.default_rng(seed + 1000 * self.seed).random()
             share = _BASE[str(prompt.metadata["tag"])]
             passed = bool(luck < share + (0.95 - share) * self.progress)
-            scores.append(Score(float(passed), details={"strict": passed}))
+            scores.append(Score(float(passed), passed=passed))
             pictures.append(disc("green" if passed else "purple", seed))
         if self.progress == 0:
             scores[3] = Score(None, failure="timed out after 60 s")

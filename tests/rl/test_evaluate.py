@@ -100,10 +100,9 @@ def test_compare_overall_weighs_tasks_alike() -> None:
 
 
 def test_strict_value_prefers_pass_or_fail() -> None:
-    assert ev.strict_value(Score(0.75, details={"strict": False})) == 0
-    assert ev.strict_value(Score(0.9, details={"exact": 1})) == 1
-    ocr = {"recognised": "BOAR", "strict": 0.75, "lenient": 0.75, "exact": 0.0}
-    assert ev.strict_value(Score(0.75, details=ocr)) == 0  # not OCR's "strict" formula, which is no pass or fail
+    assert ev.strict_value(Score(0.75, passed=False)) == 0
+    assert ev.strict_value(Score(0.9, passed=True)) == 1
+    assert ev.strict_value(Score(0.75, details={"strict": 0.75, "exact": 0.0})) == 0.75  # a detail's name means nothing
     assert ev.strict_value(Score(0.9)) == 0.9
     assert ev.strict_value(Score(None, failure="crashed")) is None
 
@@ -126,7 +125,7 @@ class Painter:
         self.batches.append(len(prompts))
         count = len(seeds)
         pictures = np.stack([np.full((64, 64, 3), seed % 256, np.uint8) for seed in seeds])
-        geneval = [Score(0.5, details={"strict": seed % 2 == 0}) for seed in seeds]
+        geneval = [Score(0.5, passed=seed % 2 == 0) for seed in seeds]
         ocr = [Score(None, failure="hung") if i == 0 else Score(None) for i in range(count)]
         ids = tuple((1, 2) for _ in prompts)
         tokens = np.zeros((count, 4), np.int64)
