@@ -32,11 +32,18 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "torch": "rollout.torch_sampler:TorchSampler",
     },
     "rewards": {"geneval": "rewards.geneval.reward:GenEval", "ocr": "rewards.ocr:Ocr"},
+    "combinations": {
+        "mean": "rewards.combine:mean",
+        "sum": "rewards.combine:sum_",
+        "product": "rewards.combine:product",
+        "gdpo": "rewards.combine:gdpo",
+    },
     "detectors": {"shapes": "policy.shapes.detector:ShapesDetector"},
     "advantages": {
         "grpo": "rl.advantages:grpo",
         "dr_grpo": "rl.advantages:dr_grpo",
         "rloo": "rl.advantages:rloo",
+        "batch_norm": "rl.advantages:batch_norm",
     },
     "losses": {"grpo": "rl.losses:grpo", "dapo": "rl.losses:dapo", "reinforce": "rl.losses:reinforce"},
     "aggregations": {
