@@ -86,7 +86,7 @@ def combine(
     weights_K = np.array(list(train.values()))
     failed_KB = np.array([[score.failed for score in by_reward[name]] for name in train])
     applies_KB = np.array([[score.value is not None for score in by_reward[name]] for name in train])
-    valid_B = applies_KB.any(0) & ~failed_KB.any(0)
+    valid_B = np.logical_and(applies_KB.any(0), ~failed_KB.any(0))
     applies_KB &= valid_B
     values_KB = np.array([_scaled(by_reward[name], (scales or {}).get(name)) for name in train])
     group_B = np.unique(list(groups), return_inverse=True)[1]
