@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from policy.shapes import world
+from policy.shapes.captions import WORDS
 from policy.shapes.detector import UNCLEAR, ShapesDetector
 from policy.shapes.prompts import prompts
 from policy.shapes.scenes import SHARES, dense_cells
@@ -42,6 +43,15 @@ def test_splits_are_disjoint_and_not_empty(tag: str) -> None:
     parts = [set(world.contents(tag, split)) for split in world.SPLITS]
     assert all(parts)
     assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
+
+
+def test_spellings_are_trained_on_and_none_of_them_is_a_word() -> None:
+    train = {content.words[0] for content in world.contents("ocr", "train")}
+    assert len(train - set(WORDS)) == 4000
+    assert len(train & set(WORDS)) == round(0.6 * len(WORDS))
+    assert all(3 <= len(word) <= GRID for word in train)
+    for split in ("rl", "heldout"):
+        assert {content.words[0] for content in world.contents("ocr", split)} <= set(WORDS) - train
 
 
 def test_captions_of_different_splits_never_coincide() -> None:
