@@ -54,6 +54,16 @@ class RewardComponent(Component):
     """Factor in the sum of the training rewards; negative makes a penalty."""
     role: Literal["train", "monitor"] = "train"
     """``monitor``: scored and logged, never trained on."""
+    workers: AtLeastOne | None = None
+    """Worker processes; ``null``: what the reward declares."""
+    batch_size: AtLeastOne | None = None
+    """Most samples in one call; ``null``: what the reward declares."""
+    cpus: AtLeastOne | None = None
+    """Threads of each worker's numerical libraries; ``null``: what the reward declares, or the environment says."""
+    gpus: NotNegative | None = None
+    """Share of a GPU per worker (0: sees none, 0.5: two share one); ``null``: what the reward declares, or 0."""
+    python: str | None = None
+    """Interpreter of the reward's own virtual environment; ``null``: what it declares, or that of the run."""
 
 
 class PolicyConfig(Section):
@@ -121,6 +131,12 @@ class RewardPoolConfig(Section):
     """Pictures after which a worker is replaced (OCR engines leak memory)."""
     recycle_rss_mb: AtLeastOne = 4096
     """Resident megabytes at which a worker is replaced."""
+    backend: Literal["local", "ray"] = "local"
+    """Workers are processes of this machine, or Ray actors wherever the cluster has room."""
+    cache: str | None = None
+    """Folder of scores by content (picture, prompt, reward, options, code); ``null`` scores everything anew."""
+    cache_mb: AtLeastOne = 1024
+    """Megabytes at which the scores that were not used for longest leave the cache."""
 
 
 class TrainConfig(Section):
