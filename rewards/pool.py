@@ -67,8 +67,9 @@ class RewardPool:
 
     def _starter(self, start: Start, devices: Devices) -> Callable[[], Worker]:
         if self._backend == "ray":
-            from rewards.ray_process import RayWorker  # Ray is imported only where it is wanted
+            from rewards.ray_process import RayWorker, connect  # Ray is imported only where it is wanted
 
+            connect()
             return partial(RayWorker, start)
         return partial(WorkerProcess, start, devices.assign(start.name, start.needs.gpus))
 

@@ -7,7 +7,6 @@ connected to, else starts one on this machine. The modules of a reward must be i
 from __future__ import annotations
 
 import os
-import threading
 import time
 from contextlib import suppress
 from typing import Any
@@ -15,14 +14,19 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
-from rewards.base import describe_exception
 from rewards.process import import_paths, mistake, refusal
 from rewards.seat import WorkerLost
 from rewards.submission import Ticket
 from rewards.worker import Answer, LoadedReward, Ready, Refused, Start
 from rl.types import Sample, Score, UserError
 
-_connecting = threading.Lock()
+_ROOM = " (has the cluster the CPUs and GPUs that it asks for?)"
+
+
+def connect() -> None:
+    """Join the cluster, from the main thread."""
+    if not ray.is_initialized():
+        ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
 
 
 class _Actor:
@@ -50,9 +54,6 @@ class RayWorker:
         self.alive = True
         self._start = start
         self._jobs = 0
-        with _connecting:
-            if not ray.is_initialized():
-                ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
         self._actor = ray.remote(_Actor).options(**_resources(start)).remote()
         self._started = time.monotonic()
         self._loading = self._actor.load.remote(start)
@@ -65,7 +66,7 @@ class RayWorker:
         if self.version:
             return
         left = max(0.1, start_timeout_s - (time.monotonic() - self._started))
-        reply = self._await(self._loading, left, f"did not start within {start_timeout_s:g} s")
+        reply = self._await(self._loading, left, f"did not start within {start_timeout_s:g} s{_ROOM}")
         if isinstance(reply, Refused):
             self.kill()
             raise UserError(refusal(self._start, reply))
@@ -91,7 +92,8 @@ class RayWorker:
             raise WorkerLost(late) from error
         except RayError as error:
             self.kill()
-            raise WorkerLost(f"worker died ({describe_exception(error)[:200]})") from error
+            reason = str(error).strip().split("\n")[0]
+            raise WorkerLost(f"worker died ({type(error).__name__}: {reason})") from error
 
     def kill(self) -> None:
         """End the actor now; what it is asked in the meantime is lost with it."""
@@ -105,11 +107,13 @@ class RayWorker:
 
 
 def _resources(start: Start) -> dict[str, Any]:
-    environment = {"PYTHONPATH": os.pathsep.join(import_paths()), **start.needs.thread_environment()}
+    needs = start.needs
+    environment = needs.thread_environment()
     runtime: dict[str, Any] = {"env_vars": environment}
-    if start.needs.python is not None:
-        runtime = {"env_vars": start.needs.thread_environment(), "py_executable": start.needs.python}
-    resources: dict[str, Any] = {"num_gpus": start.needs.gpus, "runtime_env": runtime}
-    if start.needs.cpus is not None:
-        resources["num_cpus"] = start.needs.cpus
-    return resources
+    if needs.python is None:
+        environment["PYTHONPATH"] = os.pathsep.join(import_paths())
+    else:
+        runtime["py_executable"] = needs.python
+    if needs.gpus == 0:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    return {"num_cpus": needs.cpus or 0, "num_gpus": needs.gpus, "runtime_env": runtime}

@@ -43,6 +43,8 @@ class Shelf:
         self._end = -(-self._end // _ALIGNMENT) * _ALIGNMENT
         place = Place(self._end, picture.shape, picture.dtype.str)
         rest = np.ascontiguousarray(picture).reshape(-1).view(np.uint8).data
+        if not picture.size:
+            rest = memoryview(b"\0")  # there must be something to map
         while len(rest):
             written = os.pwrite(self.fd, rest, self._end)
             self._end += written
@@ -63,7 +65,7 @@ def take(fd: int, places: Sequence[Place]) -> list[NDArray[np.uint8]]:
     """In the worker: the pictures at ``places`` as read-only arrays over the shared memory."""
     first = min(place.offset for place in places) // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
     length = max(place.end for place in places) - first
-    memory = mmap.mmap(fd, length, access=mmap.ACCESS_READ, offset=first) if length else b""
+    memory = mmap.mmap(fd, length, access=mmap.ACCESS_READ, offset=first)
     return [
         np.ndarray(place.shape, place.dtype, buffer=memory, offset=place.offset - first)  # keeps ``memory`` alive
         for place in places
