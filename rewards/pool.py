@@ -21,6 +21,7 @@ from rewards.devices import Devices, visible_gpus
 from rewards.needs import Needs, settle_needs
 from rewards.process import WorkerProcess
 from rewards.seat import Limits, Line, Seat, Worker
+from rewards.shelf import Shelves
 from rewards.submission import Submission, Ticket
 from rewards.worker import Start
 from rl.types import Sample, Score, UserError
@@ -52,6 +53,7 @@ class RewardPool:
         """
         self._specs = dict(specs)
         self._closed = False
+        self._shelves = Shelves()
         self._backend = backend
         limits = Limits(timeout_s, retries, recycle_after, recycle_rss_mb, start_timeout_s)
         devices = Devices(visible_gpus() if backend == "local" else [])
@@ -99,7 +101,7 @@ class RewardPool:
         """
         if self._closed:
             raise RuntimeError("the reward pool is closed")
-        submission = Submission(samples, self._lines, self._cancel)
+        submission = Submission(samples, self._lines, self._shelves, self._cancel)
         try:
             contents = [content_hash(sample) for sample in samples] if self._cache is not None else []
             tickets = [ticket for name in self._lines for ticket in self._tickets(name, submission, contents)]

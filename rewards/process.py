@@ -90,6 +90,8 @@ class WorkerProcess:
             raise self._lost(wrong)
         self.scored += len(answer.scores)
         self.rss_mb = answer.rss_mb
+        if answer.kept:
+            ticket.submission.kept = True
         return list(answer.scores)
 
     def _exchange(self, ticket: Ticket | None, timeout_s: float, late: str) -> object:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rewards.base import failures
-from rewards.shelf import Place, Shelf
+from rewards.shelf import Place, Shelves
 from rl.types import Sample, Score
 
 
@@ -15,19 +15,25 @@ class Submission:
     """B samples and, per reward, B slots for their scores, each filled exactly once."""
 
     def __init__(
-        self, samples: Sequence[Sample], rewards: Collection[str], abandon: Callable[[Submission], None]
+        self,
+        samples: Sequence[Sample],
+        rewards: Collection[str],
+        shelves: Shelves,
+        abandon: Callable[[Submission], None],
     ) -> None:
         self.samples = tuple(samples)
-        self.shelf = Shelf()
+        self.shelf = shelves.take()
+        self.kept = False  # a reward holds on to a picture: the shelf must not be written to again
         self.places: dict[int, Place] = {}
         self._slots: dict[str, list[Score | None]] = {name: [None] * len(self.samples) for name in rewards}
         self._left = len(self.samples) * len(self._slots)
         self._filled = threading.Condition()
+        self._shelves = shelves
         self._abandon = abandon
         self._broken: BaseException | None = None
         self.cancelled = False
         if not self._left:
-            self.shelf.close()
+            self._release()
 
     @property
     def done(self) -> bool:
@@ -43,9 +49,15 @@ class Submission:
                     raise RuntimeError(f"reward {reward!r} scored sample {self.samples[index].id!r} twice")
                 slots[index] = score
             self._left -= len(indices)
-            if self._left == 0:
-                self.shelf.close()
+            if self._left == 0 and indices:
+                self._release()
                 self._filled.notify_all()
+
+    def _release(self) -> None:
+        if self.kept:
+            self.shelf.close()
+        else:
+            self._shelves.give_back(self.shelf)
 
     def cancel(self) -> None:
         """Kill the workers that are busy with these samples; what is missing becomes failures (``interrupted``)."""

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from typing import Any
@@ -25,7 +25,7 @@ from rewards.base import describe_exception, failures, normalise
 from rewards.construct import load, load_reward
 from rewards.cut import cut
 from rewards.needs import Needs, check_declared
-from rewards.shelf import Place, take
+from rewards.shelf import Place, View
 from rewards.version import reward_version
 from rl.types import Prompt, Sample, Score, UserError
 
@@ -82,6 +82,8 @@ class Answer:
     ids: tuple[str, ...]
     scores: Sequence[Score]
     rss_mb: float
+    kept: bool = False
+    """The reward still holds pictures of this job."""
 
 
 class LoadedReward:
@@ -138,16 +140,17 @@ def _serve(connection: Connection) -> None:
     connection.send(reward.ready)
     while True:
         job: Job = connection.recv()
-        connection.send(reward.answer(job.number, _samples(job, recv_handle(connection))))
-
-
-def _samples(job: Job, fd: int) -> list[Sample]:
-    try:
-        pictures = take(fd, [item.place for item in job.items])
-    finally:
+        fd = recv_handle(connection)
+        view = View(fd, [item.place for item in job.items])
         os.close(fd)
+        answer = reward.answer(job.number, _samples(job, view))
+        connection.send(replace(answer, kept=not view.close()))
+
+
+def _samples(job: Job, view: View) -> list[Sample]:
     return [
-        Sample(item.id, item.group, item.prompt, picture) for item, picture in zip(job.items, pictures, strict=True)
+        Sample(item.id, item.group, item.prompt, picture)
+        for item, picture in zip(job.items, view.pictures(), strict=True)
     ]
 
 

@@ -13,7 +13,7 @@ import pytest
 from rewards.base import RewardSpec
 from rewards.cut import cut
 from rewards.pool import RewardPool
-from rewards.shelf import Shelf, take
+from rewards.shelf import Shelf, Shelves, View
 from rewards.submission import Submission, gather
 from rl.types import Prompt, Sample, Score
 
@@ -123,14 +123,14 @@ def test_cancelling_one_submission_leaves_the_others(tmp_path: Path) -> None:
 
 
 def test_no_sample_is_scored_twice() -> None:
-    submission = Submission(samples(2), ["c"], abandon=lambda _: None)
+    submission = Submission(samples(2), ["c"], Shelves(), abandon=lambda _: None)
     submission.fill("c", [1], [Score(1.0)])
     with pytest.raises(RuntimeError, match="reward 'c' scored sample 's1' twice"):
         submission.fill("c", [0, 1], [Score(0.5), Score(0.5)])
 
 
 def test_a_fault_of_the_pool_itself_is_raised_and_not_waited_for() -> None:
-    submission = Submission(samples(2), ["c"], abandon=lambda _: None)
+    submission = Submission(samples(2), ["c"], Shelves(), abandon=lambda _: None)
     submission.break_off(OSError("too many open files"))
     with pytest.raises(RuntimeError, match="the reward pool broke: too many open files"):
         submission.result()
@@ -142,13 +142,34 @@ def test_pictures_of_any_shape_cross_shared_memory_unchanged_and_read_only() -> 
     pictures = [large[0], large[1, ::2, :, ::-1], rng.random((5, 4), np.float32), np.zeros((0, 4, 3), np.uint8)]
     shelf = Shelf()
     places = [shelf.put(picture) for picture in pictures]
-    taken = [*take(shelf.fd, places), *take(shelf.fd, places[2:3]), *take(shelf.fd, places[3:])]
+    views = [View(shelf.fd, part) for part in (places, places[2:3], places[3:])]
+    taken = [picture for view in views for picture in view.pictures()]
     shelf.close()
     shelf.close()
     for picture, back in zip([*pictures, *pictures[2:]], taken, strict=True):
         assert (back.dtype, back.shape) == (picture.dtype, picture.shape)
         assert np.array_equal(picture, back)
         assert not back.flags.writeable
+    assert [view.close() for view in views] == [False] * 3  # ``taken`` holds them
+    del picture, back
+    taken.clear()
+    assert [view.close() for view in views] == [True] * 3
+
+
+def test_memory_is_used_again_unless_a_reward_holds_on_to_it() -> None:
+    shelves = Shelves()
+    one, two = shelves.take(), shelves.take()
+    assert one.fd != two.fd
+    shelves.give_back(one)
+    assert shelves.take() is one
+    specs = {"k": RewardSpec(f"{PLUGINS}:keeps"), "c": RewardSpec(f"{PLUGINS}:first_is_slow", {"seconds": 0.0})}
+    for name, again in (("k", False), ("c", True)):
+        with RewardPool({name: specs[name]}) as pool:
+            first = pool.submit(samples(4))
+            first.result()
+            second = pool.submit(samples(4))
+            second.result()
+            assert (second.shelf is first.shelf) == again
 
 
 def test_a_reward_may_keep_pictures_of_earlier_calls() -> None:

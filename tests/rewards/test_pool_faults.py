@@ -9,6 +9,7 @@ import pytest
 from rewards.base import RewardSpec
 from rewards.pool import RewardPool
 from rewards.process import mistake
+from rewards.shelf import Shelves
 from rewards.submission import Submission, Ticket
 from rewards.worker import Answer
 from rl.types import Prompt, Sample, Score
@@ -99,7 +100,7 @@ def test_a_reward_that_cannot_be_restarted_fails_with_the_reason(
 
 
 def test_an_answer_for_other_samples_is_refused() -> None:
-    submission = Submission(samples(3), ["r"], abandon=lambda _: None)
+    submission = Submission(samples(3), ["r"], Shelves(), abandon=lambda _: None)
     ticket = Ticket(submission, "r", [0, 2])
     scores = [Score(1.0)] * 2
     other = "answered for other samples than it was asked about"
