@@ -114,6 +114,8 @@ class RenderConfig(Section):
     """Who shares decoder noise: a whole group (noise cancels in the advantage) or nobody."""
     renders: AtLeastOne = 1
     """Pictures painted per token sequence; their rewards are averaged."""
+    micro_batch: AtLeastOne = 64
+    """Pictures painted at one time, while the rewards score the ones before; changes memory, not results."""
 
 
 class RewardPoolConfig(Section):
