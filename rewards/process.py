@@ -96,16 +96,20 @@ class WorkerProcess:
 
     def _exchange(self, ticket: Ticket | None, timeout_s: float, late: str) -> object:
         # The deadline kills the process, which ends a blocked send as well as a blocked or half-done receive.
-        deadline = threading.Timer(timeout_s, self._kill_group)
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            self._kill_group()
+
+        deadline = threading.Timer(timeout_s, expire)
         deadline.start()
-        began = time.monotonic()
         try:
             if ticket is not None:
                 self._send(ticket)
             return self._connection.recv()
         except (EOFError, OSError) as error:
-            timed_out = time.monotonic() - began >= timeout_s
-            raise self._lost(late if timed_out else None) from error
+            raise self._lost(late if expired.is_set() else None) from error
         finally:
             deadline.cancel()
 

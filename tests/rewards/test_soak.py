@@ -92,7 +92,7 @@ def test_sixty_faults(tmp_path: Path) -> None:
     soak(60, tmp_path)
 
 
-@pytest.mark.slow  # 198 s on two cores that were busy with something else
+@pytest.mark.slow  # 79 s on two cores
 @pytest.mark.timeout(1800)
 def test_a_thousand_faults(tmp_path: Path) -> None:
     print(soak(1000, tmp_path))
