@@ -25,15 +25,20 @@ Role = Literal["train", "monitor"]
 class RewardSpec:
     """One entry of the ``rewards`` section. ``RewardSpec("ocr", {"grading": "strict"}, weight=0.5)``.
 
-    A reward with role ``monitor`` is scored and logged but never trained on. ``workers`` > 1 splits each
-    batch, between groups, over that many processes.
+    A reward with role ``monitor`` is scored and logged but never trained on. What is not ``None`` among ``workers``
+    (processes), ``batch_size`` (samples per call), ``cpus``, ``gpus`` (per worker) and ``python`` (an interpreter of
+    its own) overrides what the reward declares (``rewards.needs``).
     """
 
     use: str
     options: Mapping[str, Any] = field(default_factory=dict)
     weight: float = 1.0
     role: Role = "train"
-    workers: int = 1
+    workers: int | None = None
+    batch_size: int | None = None
+    cpus: int | None = None
+    gpus: float | None = None
+    python: str | None = None
 
 
 def failures(count: int, reason: str) -> list[Score]:

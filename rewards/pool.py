@@ -1,24 +1,32 @@
-"""Every reward in its own worker process, scored concurrently; a worker that hangs or crashes is replaced.
+"""Every reward in its own worker processes, scored concurrently; a worker that hangs or crashes is replaced.
 
-A batch that a worker does not answer in ``timeout_s``, or dies on, is given once more (``retries``) to a fresh
-worker; after that its samples are failures with the reason, never zeros. Workers are replaced between batches
-after ``recycle_after`` samples or above ``recycle_rss_mb``, because OCR and detection libraries leak.
+Samples are cut into batches of at most ``batch_size`` (``rewards.needs``) across groups, and any idle worker of the
+reward takes the next one. A batch that a worker does not answer in ``timeout_s``, or dies on, is given once more
+(``retries``) to another worker; after that its samples are failures with the reason, never zeros. Workers are
+replaced between batches after ``recycle_after`` samples or above ``recycle_rss_mb``, because OCR and detection
+libraries leak. ``submit`` lets scoring overlap with painting; ``score`` is the simple form.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
-from rewards.base import RewardSpec, failures
-from rewards.process import WorkerLost, WorkerProcess
+from rewards.base import RewardSpec
+from rewards.cache import ScoreCache, content_hash
+from rewards.cut import cut
+from rewards.devices import Devices, visible_gpus
+from rewards.needs import Needs, settle_needs
+from rewards.process import WorkerProcess
+from rewards.seat import Limits, Line, Seat, Worker
+from rewards.shelf import Shelves
+from rewards.submission import Submission, Ticket
+from rewards.worker import Start
 from rl.types import Sample, Score, UserError
+
+Backend = Literal["local", "ray"]
 
 
 class RewardPool:
@@ -33,19 +41,45 @@ class RewardPool:
         recycle_after: int = 20_000,
         recycle_rss_mb: float = 4096.0,
         start_timeout_s: float = 300.0,
+        backend: Backend = "local",
+        cache: str | None = None,
+        cache_mb: int = 1024,
     ) -> None:
         """Start all workers at once and wait until each has loaded its reward.
 
+        ``backend``: processes of this machine, or Ray actors. ``cache``: a folder of scores by content, at most
+        ``cache_mb`` MiB (``rewards.cache``). May be used from several threads.
         Raises ``UserError`` with one sentence per reward that cannot be loaded.
         """
-        self._lock = threading.Lock()
-        limits = _Limits(timeout_s, retries, recycle_after, recycle_rss_mb, start_timeout_s)
-        self._seats = {
-            name: [_Seat(name, spec, limits) for _ in range(max(1, spec.workers))] for name, spec in specs.items()
-        }
-        self._threads = ThreadPoolExecutor(max(1, len(self._all())), thread_name_prefix="reward")
+        self._specs = dict(specs)
+        self._closed = False
+        self._shelves = Shelves()
+        self._backend = backend
+        limits = Limits(timeout_s, retries, recycle_after, recycle_rss_mb, start_timeout_s)
+        devices = Devices(visible_gpus() if backend == "local" else [])
+        settled = {name: settle_needs(name, spec) for name, spec in specs.items()}
+        self._needs = {name: needs for name, (needs, _) in settled.items()}
+        self._lines = {}
+        for name, spec in specs.items():
+            start = Start(name, spec.use, dict(spec.options), *settled[name])
+            starters = [self._starter(start, devices) for _ in range(start.needs.workers)]
+            self._lines[name] = Line(name, spec.use, starters, limits)
+        self._cache = ScoreCache(cache, cache_mb) if cache is not None else None
+        self._open()
+
+    def _starter(self, start: Start, devices: Devices) -> Callable[[], Worker]:
+        if self._backend == "ray":
+            from rewards.ray_process import RayWorker, connect  # Ray is imported only where it is wanted
+
+            connect()
+            return partial(RayWorker, start)
+        return partial(WorkerProcess, start, devices.assign(start.name, start.needs.gpus))
+
+    def _open(self) -> None:
         try:
-            problems = [future.result() for future in [self._threads.submit(seat.open) for seat in self._all()]]
+            for seat in self._seats():
+                seat.open()
+            problems = [seat.wait_open() for seat in self._seats()]
         except BaseException:
             self.close()
             raise
@@ -58,43 +92,80 @@ class RewardPool:
 
         Interrupted (Ctrl-C), it kills the workers that are busy; the next call starts fresh ones.
         """
-        with self._lock:
-            if not samples:
-                return {name: [] for name in self._seats}
-            futures = {name: self._submit(seats, samples) for name, seats in self._seats.items()}
-            try:
-                return {name: [s for part in parts for s in part.result()] for name, parts in futures.items()}
-            except BaseException:
-                for seat in self._all():
-                    seat.abort()
-                wait([future for parts in futures.values() for future in parts])
-                raise
+        return self.submit(samples).result()
 
-    def _submit(self, seats: Sequence[_Seat], samples: Sequence[Sample]) -> list[Future[list[Score]]]:
-        for seat in seats:
-            seat.reopen()
-        shares = split_by_group(samples, len(seats))
-        return [self._threads.submit(seat.score, share) for seat, share in zip(seats, shares, strict=False)]
+    def submit(self, samples: Sequence[Sample]) -> Submission:
+        """Start scoring and return at once, so that the caller paints the next pictures meanwhile.
+
+        A reward that needs whole groups gets them as far as they are in one submission.
+        """
+        if self._closed:
+            raise RuntimeError("the reward pool is closed")
+        submission = Submission(samples, self._lines, self._shelves, self._cancel)
+        try:
+            contents = [content_hash(sample) for sample in samples] if self._cache is not None else []
+            tickets = [ticket for name in self._lines for ticket in self._tickets(name, submission, contents)]
+            self._hand_out(submission, tickets)
+        except BaseException:
+            submission.cancel()
+            raise
+        return submission
+
+    def _tickets(self, name: str, submission: Submission, contents: Sequence[str | None]) -> list[Ticket]:
+        needs, version = self._needs[name], self._lines[name].version
+        indices: Sequence[int] = range(len(submission.samples))
+        if self._cache is None or version is None or needs.whole_groups:
+            return [Ticket(submission, name, run) for run in _runs(submission.samples, indices, needs)]
+        keys = self._cache.keys(self._specs[name], version, contents)
+        known = {index: score for index in indices if (score := self._cache.get(keys[index])) is not None}
+        submission.fill(name, list(known), list(known.values()))
+        indices = [index for index in indices if index not in known]
+        return [
+            Ticket(submission, name, run, store=partial(self._cache.put, [keys[index] for index in run], version))
+            for run in _runs(submission.samples, indices, needs)
+        ]
+
+    def _hand_out(self, submission: Submission, tickets: Sequence[Ticket]) -> None:
+        """Each picture is copied to shared memory once for all rewards; a worker starts when its batch is there."""
+        waiting = sorted(tickets, key=lambda ticket: ticket.indices[-1])
+        for ticket in waiting:
+            if self._backend == "local":
+                for index in ticket.indices:
+                    if index not in submission.places:
+                        submission.places[index] = submission.shelf.put(submission.samples[index].picture)
+            self._lines[ticket.reward].put(ticket)
+
+    def _cancel(self, submission: Submission) -> None:
+        for line in self._lines.values():
+            line.cancel(submission)
 
     @property
     def restarts(self) -> dict[str, int]:
         """How many workers were replaced so far after a time-out or a crash, per reward."""
-        return {name: sum(seat.restarts for seat in seats) for name, seats in self._seats.items()}
+        return {name: sum(seat.restarts for seat in line.seats) for name, line in self._lines.items()}
 
     @property
     def pids(self) -> dict[str, list[int]]:
         """The process ids of the live workers, per reward."""
         return {
-            name: [seat.worker.pid for seat in seats if seat.worker is not None] for name, seats in self._seats.items()
+            name: [worker.pid for seat in line.seats if (worker := seat.worker) is not None]
+            for name, line in self._lines.items()
         }
 
+    @property
+    def needs(self) -> dict[str, Needs]:
+        """What each reward was given."""
+        return dict(self._needs)
+
     def close(self) -> None:
-        """Stop and reap every worker; can be called twice."""
-        for seat in self._all():
-            seat.abort()  # ends calls in progress, so that no thread waits for a hung plug-in
-        self._threads.shutdown()
-        for seat in self._all():
-            seat.close()
+        """Stop and reap every worker; calls in progress become failures. Can be called twice."""
+        self._closed = True
+        for line in self._lines.values():
+            line.close()
+        for seat in self._seats():
+            seat.join()
+        if self._cache is not None:
+            self._cache.close()
 
     def __enter__(self) -> Self:
         return self
@@ -104,107 +175,12 @@ class RewardPool:
     ) -> None:
         self.close()
 
-    def _all(self) -> list[_Seat]:
-        return [seat for seats in self._seats.values() for seat in seats]
+    def _seats(self) -> list[Seat]:
+        return [seat for line in self._lines.values() for seat in line.seats]
 
 
-def split_by_group(samples: Sequence[Sample], parts: int) -> list[list[Sample]]:
-    """``samples`` in at most ``parts`` runs of about equal length, in order, never dividing a group."""
-    groups = [list(members) for _, members in groupby(samples, key=lambda sample: sample.group)]
-    parts = min(parts, len(groups))
-    shares: list[list[Sample]] = [[] for _ in range(parts)]
-    for index, group in enumerate(groups):
-        shares[index * parts // len(groups)].extend(group)
-    return shares
-
-
-@dataclass(frozen=True)
-class _Limits:
-    timeout_s: float
-    retries: int
-    recycle_after: int
-    recycle_rss_mb: float
-    start_timeout_s: float
-
-
-class _Seat:
-    """A place that always has a worker: whatever happens to one, the next is already starting."""
-
-    def __init__(self, name: str, spec: RewardSpec, limits: _Limits) -> None:
-        self._name, self._spec, self._limits = name, spec, limits
-        self._swap = threading.Lock()  # between putting in a worker and aborting it
-        self._aborted = False
-        self.worker: WorkerProcess | None = None
-        self.restarts = 0
-
-    def open(self) -> str | None:
-        """Start the worker and wait for its handshake; the sentence for the user if that fails."""
-        try:
-            self._seated().wait_ready(self._limits.start_timeout_s)
-        except UserError as error:
-            return str(error)
-        except WorkerLost as error:
-            return (
-                f"rewards.{self._name}: the worker process of {self._spec.use!r} {error}; "
-                f"try it alone in a Python shell, or raise reward_pool.start_timeout_s"
-            )
-        return None
-
-    def score(self, samples: Sequence[Sample]) -> list[Score]:
-        """The worker's scores; failures with the last reason if every attempt lost its worker."""
-        attempts = 1 + self._limits.retries
-        reason = ""
-        for _ in range(attempts):
-            try:
-                worker = self._seated()
-                worker.wait_ready(self._limits.start_timeout_s)
-                scores = worker.score(samples, self._limits.timeout_s)
-            except WorkerLost as error:
-                reason = str(error)
-            except UserError as error:  # it could be loaded at the start of the run and now it cannot
-                reason = f"could not be restarted: {error}"
-            else:
-                self._recycle_if_due(worker)
-                return scores
-            if self._aborted:
-                return failures(len(samples), "interrupted")
-            self._replace()
-        return failures(len(samples), reason + (f" ({attempts} attempts)" if attempts > 1 else ""))
-
-    def abort(self) -> None:
-        """Kill the worker; a call in progress ends at once, and ``reopen`` must come before the next."""
-        with self._swap:
-            self._aborted = True
-            if self.worker is not None:
-                self.worker.kill()
-
-    def reopen(self) -> None:
-        self._aborted = False
-
-    def close(self) -> None:
-        if self.worker is not None:
-            self.worker.stop()
-            self.worker = None
-
-    def _seated(self) -> WorkerProcess:
-        with self._swap:
-            if self._aborted:
-                raise WorkerLost("interrupted")
-            if self.worker is None or not self.worker.alive:
-                self.close()
-                self.worker = WorkerProcess(self._name, self._spec.use, self._spec.options)
-            return self.worker
-
-    def _replace(self) -> None:
-        self.restarts += 1
-        self._renew()
-
-    def _renew(self) -> None:
-        # The new worker loads while the run does something else; its handshake is awaited by the next batch.
-        self.close()
-        with suppress(WorkerLost):  # aborted meanwhile: no new worker is wanted
-            self._seated()
-
-    def _recycle_if_due(self, worker: WorkerProcess) -> None:
-        if worker.scored >= self._limits.recycle_after or worker.rss_mb() > self._limits.recycle_rss_mb:
-            self._renew()
+def _runs(samples: Sequence[Sample], indices: Sequence[int], needs: Needs) -> list[list[int]]:
+    """``indices`` in calls of at most the reward's batch size, and small enough that every worker gets something."""
+    most = max(1, min(needs.batch_size, -(-len(indices) // needs.workers)))
+    runs = cut([samples[index] for index in indices], most, whole_groups=needs.whole_groups)
+    return [[indices[place] for place in run] for run in runs]

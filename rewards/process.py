@@ -10,47 +10,52 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Any
+from multiprocessing.reduction import send_handle
+from pathlib import Path
 
-import psutil
-
-from rewards.worker import Answer, Job, Ready, Refused, Start
-from rl.types import Sample, Score, UserError
+from rewards.seat import WorkerLost
+from rewards.submission import Ticket
+from rewards.worker import Answer, Item, Job, Ready, Refused, Start
+from rl.types import Score, UserError
 
 _STOP_PATIENCE_S = 2.0
-
-
-class WorkerLost(Exception):
-    """The worker timed out, crashed or answered out of order; it has been killed. The message says which."""
+_IN_ITS_OWN_ENVIRONMENT = """
+import sys
+sys.path += [path for path in sys.argv.pop().split("\\n") if path not in sys.path]  # behind its own packages
+from rewards.worker import main
+main(int(sys.argv[1]), int(sys.argv[2]))
+"""
 
 
 class WorkerProcess:
-    """A live worker process. Starting only spawns it; ``wait_ready`` awaits the handshake."""
+    """A live worker process, see ``rewards.seat.Worker``. Starting only spawns it."""
 
-    def __init__(self, name: str, use: str, options: Mapping[str, Any]) -> None:
-        self.name = name
+    def __init__(self, start: Start, cuda_devices: str) -> None:
+        """``cuda_devices``: what it may see as ``CUDA_VISIBLE_DEVICES``."""
         self.scored = 0
+        self.rss_mb = 0.0
+        self.version = ""
+        self._start = start
         self._jobs = 0
-        self._ready = False
         self._killed = False
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "rewards.worker", str(theirs.fileno()), str(os.getpid())],
+                _command(start.needs.python, theirs.fileno()),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # away from the terminal's Ctrl-C; and its children die with it
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+                env=_environment(start, cuda_devices),
             )
         self._connection = Connection(ours.detach())
         self._started = time.monotonic()
-        self._connection.send(Start(name, use, dict(options)))
+        with suppress(BrokenPipeError):  # it died at once: the handshake says so
+            self._connection.send(start)
 
     @property
     def pid(self) -> int:
@@ -60,55 +65,61 @@ class WorkerProcess:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def rss_mb(self) -> float:
-        """Resident memory of the worker in MiB, 0 if it is gone."""
-        try:
-            return float(psutil.Process(self.pid).memory_info().rss) / 2**20
-        except psutil.NoSuchProcess:
-            return 0.0
-
     def wait_ready(self, start_timeout_s: float) -> None:
         """Await the handshake, counted from the spawn.
 
         Raises ``UserError`` if the reward cannot be loaded, ``WorkerLost`` if the process died or is too slow.
         """
-        if self._ready:
+        if self.version:
             return
         left = max(0.1, start_timeout_s - (time.monotonic() - self._started))
         reply = self._exchange(None, left, f"did not start within {start_timeout_s:g} s")
         if isinstance(reply, Refused):
-            self.stop()
-            raise UserError(reply.message)
+            self.kill()
+            raise UserError(refusal(self._start, reply))
         if not isinstance(reply, Ready):
             raise self._lost(f"answered the handshake with {type(reply).__name__}")
-        self._ready = True
+        self.version = reply.version
 
-    def score(self, samples: Sequence[Sample], timeout_s: float) -> list[Score]:
-        """Scores of ``samples`` in order. Raises ``WorkerLost`` if no valid answer comes within ``timeout_s``."""
+    def score(self, ticket: Ticket, timeout_s: float) -> list[Score]:
+        """Scores of the ticket's samples in order. Raises ``WorkerLost`` if no valid answer comes in time."""
         self._jobs += 1
-        answer = self._exchange(Job(self._jobs, tuple(samples)), timeout_s, f"timed out after {timeout_s:g} s")
-        wanted = tuple(sample.id for sample in samples)
-        if not isinstance(answer, Answer) or (answer.number, answer.ids) != (self._jobs, wanted):
-            raise self._lost("answered for other samples than it was asked about")
-        if len(answer.scores) != len(samples):
-            raise self._lost(f"answered {len(answer.scores)} scores for {len(samples)} samples")
-        self.scored += len(samples)
+        answer = self._exchange(ticket, timeout_s, f"timed out after {timeout_s:g} s")
+        wrong = mistake(answer, self._jobs, ticket)
+        if wrong is not None or not isinstance(answer, Answer):
+            raise self._lost(wrong)
+        self.scored += len(answer.scores)
+        self.rss_mb = answer.rss_mb
+        if answer.kept:
+            ticket.submission.kept = True
         return list(answer.scores)
 
-    def _exchange(self, message: Job | None, timeout_s: float, late: str) -> object:
+    def _exchange(self, ticket: Ticket | None, timeout_s: float, late: str) -> object:
         # The deadline kills the process, which ends a blocked send as well as a blocked or half-done receive.
-        deadline = threading.Timer(timeout_s, self._kill_group)
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            self._kill_group()
+
+        deadline = threading.Timer(timeout_s, expire)
         deadline.start()
-        began = time.monotonic()
         try:
-            if message is not None:
-                self._connection.send(message)
+            if ticket is not None:
+                self._send(ticket)
             return self._connection.recv()
         except (EOFError, OSError) as error:
-            timed_out = time.monotonic() - began >= timeout_s
-            raise self._lost(late if timed_out else None) from error
+            raise self._lost(late if expired.is_set() else None) from error
         finally:
             deadline.cancel()
+
+    def _send(self, ticket: Ticket) -> None:
+        items = [
+            Item(sample.id, sample.group, sample.prompt, place)
+            for sample, place in zip(ticket.samples, ticket.places, strict=True)
+        ]
+        self._connection.send(Job(self._jobs, items))
+        send_handle(self._connection, ticket.submission.shelf.fd, self.pid)
 
     def _lost(self, reason: str | None) -> WorkerLost:
         if reason is None:
@@ -152,3 +163,41 @@ class WorkerProcess:
         self._killed = True
         with suppress(ProcessLookupError):  # already gone
             os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def mistake(answer: object, number: int, ticket: Ticket) -> str | None:
+    """What is wrong with an answer: the ids and the number must be those that were asked about."""
+    wanted = tuple(sample.id for sample in ticket.samples)
+    if not isinstance(answer, Answer) or (answer.number, answer.ids) != (number, wanted):
+        return "answered for other samples than it was asked about"
+    if len(answer.scores) != len(wanted):
+        return f"answered {len(answer.scores)} scores for {len(wanted)} samples"
+    return None
+
+
+def refusal(start: Start, reply: Refused) -> str:
+    """The worker's sentence, with a hint where the reward was not given the GPU that it asks CUDA for."""
+    if start.needs.gpus == 0 and ("cuda" in reply.message.lower() or "nvidia" in reply.message.lower()):
+        return f"{reply.message}; this reward is given no GPU, set rewards.{start.name}.gpus to its share of one"
+    return reply.message
+
+
+def import_paths() -> list[str]:
+    """Where the parent finds modules."""
+    return [path or os.getcwd() for path in sys.path]
+
+
+def _command(python: str | None, fd: int) -> list[str]:
+    if python is None:
+        return [sys.executable, "-m", "rewards.worker", str(fd), str(os.getpid())]
+    ours = [os.getcwd(), str(Path(__file__).resolve().parents[1])]
+    return [python, "-c", _IN_ITS_OWN_ENVIRONMENT, str(fd), str(os.getpid()), "\n".join(ours)]
+
+
+def _environment(start: Start, cuda_devices: str) -> dict[str, str]:
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": cuda_devices, **start.needs.thread_environment()}
+    if start.needs.python is None:
+        return {**environment, "PYTHONPATH": os.pathsep.join(import_paths())}
+    for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):  # the parent's, where nothing of it may be found
+        environment.pop(name, None)
+    return environment

@@ -1,8 +1,9 @@
 """The worker process of one reward: ``python -m rewards.worker FD PARENT_PID``, started by ``rewards.pool`` only.
 
-It talks over the inherited socket ``FD``: first ``Start`` -> ``Ready`` or ``Refused``; then ``Job`` -> ``Answer``
-until the socket closes. A fresh interpreter rather than a fork or ``multiprocessing``'s spawn: nothing of the
-parent (CUDA contexts, threads, its main module) is inherited, and heavy libraries are imported here only.
+It talks over the inherited socket ``FD``: first ``Start`` -> ``Ready`` or ``Refused``; then ``Job`` and the
+descriptor of its pictures -> ``Answer``, until the socket closes. A fresh interpreter rather than a fork or
+``multiprocessing``'s spawn: nothing of the parent (CUDA contexts, threads, its main module) is inherited, and heavy
+libraries are imported here only. ``LoadedReward`` is the part that a Ray actor uses as well.
 """
 
 from __future__ import annotations
@@ -13,27 +14,39 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
 from typing import Any
 
 from rewards.base import describe_exception, failures, normalise
-from rl.types import Sample, Score, UserError
+from rewards.construct import load, load_reward
+from rewards.cut import cut
+from rewards.needs import Needs, check_declared
+from rewards.shelf import Place, View
+from rewards.version import reward_version
+from rl.types import Prompt, Sample, Score, UserError
 
 
 @dataclass(frozen=True)
 class Start:
-    """Load this reward."""
+    """Load this reward. ``needs`` hold for this worker, ``declared`` is what was read from the reward's source."""
 
     name: str
     use: str
     options: Mapping[str, Any]
+    needs: Needs
+    declared: Needs
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The reward is loaded."""
+    """The reward is loaded. ``version`` changes when its code does."""
+
+    pid: int
+    version: str
 
 
 @dataclass(frozen=True)
@@ -44,20 +57,68 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class Item:
+    """A sample whose picture comes by shared memory."""
+
+    id: str
+    group: str
+    prompt: Prompt
+    place: Place
+
+
+@dataclass(frozen=True)
 class Job:
-    """Score these samples."""
+    """Score these; the descriptor of their pictures follows."""
 
     number: int
-    samples: Sequence[Sample]
+    items: Sequence[Item]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The scores of job ``number``, with the ids they belong to."""
+    """The scores of job ``number``, with the ids they belong to and the worker's resident memory in MiB."""
 
     number: int
     ids: tuple[str, ...]
     scores: Sequence[Score]
+    rss_mb: float
+    kept: bool = False
+    """The reward still holds pictures of this job."""
+
+
+class LoadedReward:
+    """A reward in its own process, however that was started. Raises ``UserError`` if it cannot be loaded."""
+
+    def __init__(self, start: Start) -> None:
+        check_declared(load("rewards", f"rewards.{start.name}", start.use), start.declared, start.use)
+        self._reward: Callable[[Sequence[Sample]], object] = load_reward(start.name, start.use, start.options)
+        self._needs = start.needs
+        threads = start.needs.call_threads
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="reward") if threads > 1 else None
+        self.ready = Ready(os.getpid(), reward_version(start.use))
+
+    def answer(self, number: int, samples: Sequence[Sample]) -> Answer:
+        """Scores for ``samples``; whatever the reward raises is the reason of failed scores."""
+        if self._threads is None:
+            scores = self._call(samples)
+        else:
+            parts = cut(samples, -(-len(samples) // self._needs.call_threads), whole_groups=self._needs.whole_groups)
+            calls = [[samples[index] for index in part] for part in parts]
+            scores = [score for found in self._threads.map(self._call, calls) for score in found]
+        return Answer(number, tuple(sample.id for sample in samples), scores, resident_mb())
+
+    def _call(self, samples: Sequence[Sample]) -> list[Score]:
+        try:
+            return normalise(self._reward(samples), samples)
+        except Exception as error:  # a plug-in may raise anything; the reason goes into every score
+            return failures(len(samples), describe_exception(error))
+
+
+def resident_mb() -> float:
+    """Memory of this process alone in MiB: what others map as well (the pictures) is not counted."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        _, resident, shared, *_ = map(int, file.read().split())
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def main(fd: int, parent: int) -> None:
@@ -72,27 +133,25 @@ def main(fd: int, parent: int) -> None:
 def _serve(connection: Connection) -> None:
     start: Start = connection.recv()
     try:
-        from rewards.construct import load_reward
-
-        reward = load_reward(start.name, start.use, start.options)
+        reward = LoadedReward(start)
     except UserError as error:
         connection.send(Refused(str(error)))
         return
-    connection.send(Ready())
+    connection.send(reward.ready)
     while True:
         job: Job = connection.recv()
-        connection.send(_score(reward, job))
+        fd = recv_handle(connection)
+        view = View(fd, [item.place for item in job.items])
+        os.close(fd)
+        answer = reward.answer(job.number, _samples(job, view))
+        connection.send(replace(answer, kept=not view.close()))
 
 
-def _score(reward: Callable[[Sequence[Sample]], object], job: Job) -> Answer:
-    ids = tuple(sample.id for sample in job.samples)
-    for sample in job.samples:
-        sample.picture.setflags(write=False)  # not kept by pickling; one reward must not edit what it judges
-    try:
-        scores = normalise(reward(job.samples), job.samples)
-    except Exception as error:  # a plug-in may raise anything; the reason goes into every score
-        scores = failures(len(ids), describe_exception(error))
-    return Answer(job.number, ids, scores)
+def _samples(job: Job, view: View) -> list[Sample]:
+    return [
+        Sample(item.id, item.group, item.prompt, picture)
+        for item, picture in zip(job.items, view.pictures(), strict=True)
+    ]
 
 
 def _die_with(parent: int) -> None:

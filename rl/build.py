@@ -113,7 +113,17 @@ def live_parts(config: Config, folder: Path, resume_step: int | None) -> Iterato
 
 def start_rewards(config: Config) -> RewardPool:
     specs = {
-        name: RewardSpec(reward.use, reward.options, reward.weight, reward.role)
+        name: RewardSpec(
+            reward.use,
+            reward.options,
+            reward.weight,
+            reward.role,
+            workers=reward.workers,
+            batch_size=reward.batch_size,
+            cpus=reward.cpus,
+            gpus=reward.gpus,
+            python=reward.python,
+        )
         for name, reward in config.rewards.items()
     }
     options = config.reward_pool
@@ -124,6 +134,9 @@ def start_rewards(config: Config) -> RewardPool:
         recycle_after=options.recycle_after,
         recycle_rss_mb=options.recycle_rss_mb,
         start_timeout_s=options.start_timeout_s,
+        backend=options.backend,
+        cache=options.cache,
+        cache_mb=options.cache_mb,
     )
 
 

@@ -64,8 +64,20 @@ class RewardComponent(Component):
     """``[low, high]``: values are mapped by (value - low) / (high - low) before they are combined."""
     tags: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] | None = None
     """Score only prompts whose metadata ``tag`` is one of these; not applicable to the others."""
-    needs: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] | None = None
+    metadata: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     """Score only prompts that have all these metadata keys, for example ``[text]``."""
+    probe: Bool = True
+    """Stop before the first step if the reward gets its own reference pictures wrong."""
+    workers: AtLeastOne | None = None
+    """Worker processes; ``null``: what the reward declares."""
+    batch_size: AtLeastOne | None = None
+    """Most samples in one call; ``null``: what the reward declares."""
+    cpus: AtLeastOne | None = None
+    """Threads of each worker's numerical libraries; ``null``: what the reward declares, or the environment says."""
+    gpus: NotNegative | None = None
+    """Share of a GPU per worker (0: sees none, 0.5: two share one); ``null``: what the reward declares, or 0."""
+    python: str | None = None
+    """Interpreter of the reward's own virtual environment; ``null``: what it declares, or that of the run."""
 
 
 class PolicyConfig(Section):
@@ -116,6 +128,8 @@ class RenderConfig(Section):
     """Who shares decoder noise: a whole group (noise cancels in the advantage) or nobody."""
     renders: AtLeastOne = 1
     """Pictures painted per token sequence; their rewards are averaged."""
+    micro_batch: AtLeastOne = 64
+    """Pictures painted at one time, while the rewards score the ones before; changes memory, not results."""
 
 
 class RewardPoolConfig(Section):
@@ -133,6 +147,12 @@ class RewardPoolConfig(Section):
     """Pictures after which a worker is replaced (OCR engines leak memory)."""
     recycle_rss_mb: AtLeastOne = 4096
     """Resident megabytes at which a worker is replaced."""
+    backend: Literal["local", "ray"] = "local"
+    """Workers are processes of this machine, or Ray actors wherever the cluster has room."""
+    cache: str | None = None
+    """Folder of scores by content (picture, prompt, reward, options, code); ``null`` scores everything anew."""
+    cache_mb: AtLeastOne = 1024
+    """Megabytes at which the scores that were not used for longest leave the cache."""
 
 
 class TrainConfig(Section):

@@ -51,9 +51,9 @@ def train_step(run: Run, step: int, watch: Stopwatch) -> dict[str, float]:
     with watch("forward"):
         forward, reference = read_back(run, rollout)
     with watch("paint"):
-        pictures = paint(run, forward, rollout, config.render.seed, config.run.seed, step)
+        pictures, scoring = paint(run, forward, rollout, config.render.seed, config.run.seed, step, f"step{step}")
     with watch("score"):
-        scores = score(run, rollout, pictures, f"step{step}")
+        scores = score(run, scoring)
         FailureBudget(config.reward_pool.max_failed_fraction).check(scores.by_reward, roles(config))
     advantages_PG = run.advantage(by_group(scores.total_B, rollout), by_group(scores.valid_B, rollout))
     batch = Batch(

@@ -40,8 +40,8 @@ def run_evaluation(run: Run, done: int) -> Evaluation:
     ) -> tuple[Rollout, NDArray[np.uint8], Mapping[str, Sequence[Score]]]:
         rollout = run.sampler.sample(prompts, samples_per_prompt, seeds, temperature=run.config.rollout.temperature)
         forward, _ = read_back(run, rollout, reference=False)
-        pictures = paint(run, forward, rollout, "sample", options.seed, 0)
-        return rollout, pictures, score(run, rollout, pictures, f"eval{done}-{prompts[0].id}").by_reward
+        pictures, scoring = paint(run, forward, rollout, "sample", options.seed, 0, f"eval{done}-{prompts[0].id}")
+        return rollout, pictures, score(run, scoring).by_reward
 
     evaluation = evaluate(
         done,

@@ -16,6 +16,7 @@ import re
 import sys
 from collections.abc import Collection
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from rl.types import UserError
@@ -110,6 +111,25 @@ def resolve(kind: str, use: str) -> Any:
         public = [name for name in vars(module) if not name.startswith("_")]
         raise UserError(f"module {module_name!r} has no {attribute!r}{did_you_mean(attribute, public)} ({kind}: {use})")
     return getattr(module, attribute)
+
+
+def source_file(module: str) -> Path | None:
+    """The file of a module. Only the top package is looked up: ``find_spec("a.b")`` would import ``a``."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:  # a module without a spec, such as __main__
+        return None
+    if spec is None or (rest and not spec.submodule_search_locations):
+        return None
+    if not rest:
+        return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
+    for folder in spec.submodule_search_locations or ():
+        base = Path(folder, *rest)
+        for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+            if candidate.is_file():
+                return candidate
+    return None
 
 
 def did_you_mean(wrong: str, known: Collection[str]) -> str:

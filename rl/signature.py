@@ -7,12 +7,10 @@ told from the source (``**options``, a decorated or inherited constructor, compi
 from __future__ import annotations
 
 import ast
-import importlib.util
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from rl.registry import did_you_mean
+from rl.registry import did_you_mean, source_file
 from rl.types import UserError
 
 
@@ -44,7 +42,7 @@ def read_signature(kind: str, target: str) -> Signature | None:
     Raises UserError if the module is not valid Python.
     """
     module, _, attribute = target.partition(":")
-    path = _source(module)
+    path = source_file(module)
     if path is None or kind == "samplers":  # samplers get most of their arguments from the run itself
         return None
     try:
@@ -72,22 +70,3 @@ def _options(args: ast.arguments, skip: int, required_are_options: bool) -> Sign
         takes=(*required, *defaulted, *(name for name, _ in keywords)),
         needs=(*required, *(name for name, default in keywords if default is None)),
     )
-
-
-def _source(module: str) -> Path | None:
-    """The file of a module. Only the top package is looked up: ``find_spec("a.b")`` would import ``a``."""
-    top, *rest = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-    except ValueError:  # a module without a spec, such as __main__
-        return None
-    if spec is None or (rest and not spec.submodule_search_locations):
-        return None
-    if not rest:
-        return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
-    for folder in spec.submodule_search_locations or ():
-        base = Path(folder, *rest)
-        for candidate in (base.with_suffix(".py"), base / "__init__.py"):
-            if candidate.is_file():
-                return candidate
-    return None

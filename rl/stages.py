@@ -16,7 +16,8 @@ from rl.advantages import zero_std_fraction
 from rl.config import Config
 from rl.guards import picture_metrics, render_fidelity, token_metrics
 from rl.parts import Run
-from rl.types import Forward, Rollout, Sample, Score, Scores
+from rl.streaming import ScoringPainter
+from rl.types import Forward, Rollout, Score, Scores
 from rollout.base import group_seeds
 from rollout.render import SeedMode, render
 
@@ -43,11 +44,14 @@ def read_back(run: Run, rollout: Rollout, *, reference: bool = True) -> tuple[Fo
     return forward, run.trainer.reference_forward(ids, tokens_BT, rollout.temperature) if reference else None
 
 
-def paint(run: Run, forward: Forward, rollout: Rollout, seed_mode: SeedMode, seed: int, step: int) -> NDArray[np.uint8]:
-    """(B * k, H, W, 3) pictures, k renders of each token sequence side by side."""
+def paint(
+    run: Run, forward: Forward, rollout: Rollout, seed_mode: SeedMode, seed: int, step: int, name: str
+) -> tuple[NDArray[np.uint8], ScoringPainter]:
+    """(B * k, H, W, 3) pictures, k renders of each token sequence side by side; their scores are on the way."""
     options = run.config.render
-    return render(
-        run.policy.decoder,
+    scoring = ScoringPainter(run.policy.decoder, run.rewards, rollout, options.renders, name)
+    pictures = render(
+        scoring,
         forward.hidden_BSD,
         rollout,
         steps=options.steps,
@@ -56,24 +60,17 @@ def paint(run: Run, forward: Forward, rollout: Rollout, seed_mode: SeedMode, see
         renders=options.renders,
         run_seed=seed,
         step=step,
+        micro_batch=options.micro_batch,
     )
+    return pictures, scoring
 
 
-def score(run: Run, rollout: Rollout, pictures: NDArray[np.uint8], name: str) -> Scores:
+def score(run: Run, scoring: ScoringPainter) -> Scores:
     """Every reward's verdict; several renders of one token sequence are averaged."""
-    renders = len(pictures) // rollout.batch_size
-    samples = [
-        Sample(
-            id=f"{name}-{index}",
-            group=rollout.prompt_of(index // renders).id,
-            prompt=rollout.prompt_of(index // renders),
-            picture=picture,
-        )
-        for index, picture in enumerate(pictures)
-    ]
+    renders = run.config.render.renders
     by_reward = {
         reward: [mean_score(found[start : start + renders]) for start in range(0, len(found), renders)]
-        for reward, found in run.rewards.score(samples).items()
+        for reward, found in scoring.scores().items()
     }
     rewards = run.config.rewards
     return combine(

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from rewards.base import RewardSpec
-from rewards.pool import RewardPool, split_by_group
+from rewards.pool import RewardPool
 from rl.types import Prompt, Sample, UserError
 
 PLUGINS = "tests.rewards.plugins"
@@ -168,9 +168,6 @@ def test_workers_are_recycled_by_count_and_by_memory() -> None:
 
 
 def test_several_workers_share_a_batch_between_groups() -> None:
-    shares = split_by_group(samples(6), 2)
-    assert [[sample.id for sample in share] for share in shares] == [["s0", "s1", "s2", "s3"], ["s4", "s5"]]
-    assert len(split_by_group(samples(2), 3)) == 1
     with RewardPool(
         {"b": RewardSpec(f"{PLUGINS}:bright", workers=2), "p": RewardSpec(f"{PLUGINS}:pid", workers=2)}
     ) as pool:

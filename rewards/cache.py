@@ -1,0 +1,124 @@
+"""Scores on disk by content: the same picture, prompt, reward and options are scored once.
+
+The key is a hash of the picture's bytes and shape, the prompt's text and metadata, the reward's ``use`` and options,
+and the version of its code (``rewards.version``); ids and groups are not part of it. Failures are not kept. Entries
+are JSON text, floats exact to the bit, and nothing in the folder is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import diskcache
+import numpy as np
+from diskcache.core import MODE_PICKLE
+
+from rewards.base import RewardSpec
+from rl.types import Sample, Score, UserError
+
+log = logging.getLogger(__name__)
+_FORMAT = 1
+_TROUBLE = (OSError, sqlite3.Error, diskcache.Timeout)
+
+
+class _TextDisk(diskcache.Disk):
+    """diskcache pickles what is not plain; here a pickle can only be somebody else's, and is not opened."""
+
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
+        return None if mode == MODE_PICKLE else super().fetch(mode, filename, value, read)
+
+
+class ScoreCache:
+    """A folder of scores. May be used from several threads and by several runs at once."""
+
+    def __init__(self, folder: str, limit_mb: int) -> None:
+        """Above ``limit_mb`` MiB the entries that were not read for longest are dropped.
+
+        Raises ``UserError`` if the folder cannot be used.
+        """
+        self._folder = folder
+        self._off = False
+        try:
+            self._disk = diskcache.Cache(
+                folder, disk=_TextDisk, size_limit=limit_mb * 2**20, eviction_policy="least-recently-used"
+            )
+        except _TROUBLE as error:
+            raise UserError(
+                f"reward_pool.cache: the folder {folder!r} cannot be used ({error}); delete it or name another"
+            ) from error
+
+    def keys(self, spec: RewardSpec, version: str, contents: Sequence[str | None]) -> list[str | None]:
+        """One key per sample, from its ``content_hash``; ``None`` where something has no stable text."""
+        try:
+            reward = _text([_FORMAT, spec.use, dict(spec.options), version])
+        except TypeError:
+            return [None] * len(contents)
+        return [content and hashlib.sha256(f"{content}\n{reward}".encode()).hexdigest() for content in contents]
+
+    def get(self, key: str | None) -> Score | None:
+        """The score, or ``None`` if it is not there or damaged."""
+        if key is None or self._off:
+            return None
+        try:
+            return _read(self._disk.get(key))
+        except _TROUBLE as error:
+            self._turn_off(error)
+            return None
+
+    def put(self, keys: Sequence[str | None], asked: str, scores: Sequence[Score], version: str) -> None:
+        """Keep the scores that are no failures, if the worker's ``version`` is the one that the keys were made with."""
+        if self._off or asked != version:
+            return
+        try:
+            with self._disk.transact():
+                for key, score in zip(keys, scores, strict=True):
+                    if key is not None and not score.failed:
+                        self._disk.set(key, json.dumps([score.value, dict(score.details), score.passed]))
+        except _TROUBLE as error:
+            self._turn_off(error)
+
+    def close(self) -> None:
+        self._disk.close()
+
+    def _turn_off(self, error: Exception) -> None:
+        self._off = True
+        log.warning("reward_pool.cache: %s failed (%s); this run goes on without it", self._folder, error)
+
+
+def content_hash(sample: Sample) -> str | None:
+    """Of the picture and the prompt; ``None`` if the metadata holds an object without a stable text."""
+    picture = np.ascontiguousarray(sample.picture)
+    try:
+        asked = _text([sample.prompt.text, dict(sample.prompt.metadata), picture.shape, picture.dtype.str])
+    except TypeError:
+        return None
+    digest = hashlib.sha256(f"{asked}\n".encode())
+    digest.update(picture.data)
+    return digest.hexdigest()
+
+
+def _text(value: object) -> str:
+    """JSON with sorted keys; arrays (reference pictures) by their hash. Raises ``TypeError`` for other objects."""
+    return json.dumps(value, sort_keys=True, default=_plain)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return [value.shape, value.dtype.str, hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()]
+    raise TypeError(f"{type(value).__name__} has no stable text")
+
+
+def _read(entry: object) -> Score | None:
+    try:
+        value, details, passed = json.loads(entry) if isinstance(entry, str) else (None, None, None)
+    except (ValueError, TypeError):
+        return None
+    numbers = all(part is None or type(part) in (int, float) for part in (value, passed))
+    return Score(value, details=details, passed=passed) if isinstance(details, dict) and numbers else None

@@ -1,0 +1,168 @@
+"""What a reward needs of the machine, declared beside it and read from its source, before any process is started.
+
+A class carries ``needs = Needs(cpus=2, batch_size=8)`` or ``needs = {"cpus": 2}`` in its body, a function gets
+``bright.needs = {...}`` in its module. The values must be literals: interpreter, threads and GPUs are chosen before
+the reward's module is imported anywhere. The worker compares what it imports with what was read here.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rl.registry import did_you_mean, locate, source_file
+from rl.types import UserError
+
+if TYPE_CHECKING:
+    from rewards.base import RewardSpec
+
+OVERRIDES = ("workers", "batch_size", "cpus", "gpus", "python")
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """``Needs(gpus=0.5, batch_size=16)``. Raises ``UserError`` for a value that cannot be met anywhere.
+
+    ``workers``: processes. ``batch_size``: most samples in one call; groups stay together where they fit into it.
+    ``cpus``: threads of the numerical libraries in each worker (``None``: what the environment says).
+    ``gpus``: share of a GPU per worker; 0 hides all GPUs, 0.5 lets two workers share one, 2 gives two.
+    ``thread_safe``: may be called from several threads at once; a batch is then scored in ``cpus`` parts at the same
+    time, each with single-threaded libraries. ``whole_groups``: a group is never divided, however large, and its
+    scores are not cached, because they depend on its other members.
+    ``python``: interpreter of a virtual environment of its own, with numpy in it; our packages are found from there.
+    """
+
+    workers: int = 1
+    batch_size: int = 32
+    cpus: int | None = None
+    gpus: float = 0
+    thread_safe: bool = False
+    whole_groups: bool = False
+    python: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "batch_size"):
+            _whole_number(name, getattr(self, name))
+        if self.cpus is not None:
+            _whole_number("cpus", self.cpus)
+        gpus = self.gpus
+        number = isinstance(gpus, (int, float)) and not isinstance(gpus, bool)
+        if not number or gpus < 0 or (gpus > 1 and gpus != int(gpus)):
+            raise UserError(f"`gpus` is {gpus!r}: it must be 0, a share up to 1, or a whole number of GPUs")
+        for name in ("thread_safe", "whole_groups"):
+            if not isinstance(getattr(self, name), bool):
+                raise UserError(f"`{name}` is {getattr(self, name)!r}: it must be True or False")
+        if self.python is not None and not isinstance(self.python, str):
+            raise UserError(f"`python` is {self.python!r}: it must be the path of a Python interpreter")
+
+    @property
+    def call_threads(self) -> int:
+        """Calls of the reward at the same time inside one worker."""
+        return self.cpus or 1 if self.thread_safe else 1
+
+    def thread_environment(self) -> dict[str, str]:
+        """Environment variables that hold the numerical libraries to ``cpus`` threads."""
+        if self.cpus is None:
+            return {}
+        return dict.fromkeys(_THREAD_VARIABLES, "1" if self.thread_safe else str(self.cpus))
+
+
+def _whole_number(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(f"`{name}` is {value!r}: it must be a whole number of at least 1")
+
+
+def settle_needs(name: str, spec: RewardSpec) -> tuple[Needs, Needs]:
+    """(what counts, what the source declares): the entries of ``rewards.<name>`` override the declaration.
+
+    Raises ``UserError`` for wrong declarations and overrides and for an interpreter that is not there.
+    """
+    declared = declared_needs(spec.use)
+    given = {key: value for key in OVERRIDES if (value := getattr(spec, key)) is not None}
+    try:
+        needs = replace(declared, **given)
+    except UserError as error:
+        raise UserError(f"rewards.{name}: {error}") from error
+    if needs.python is not None and not Path(needs.python).is_file():
+        raise UserError(
+            f"rewards.{name}.python: there is no interpreter {needs.python!r}; "
+            f"name the `bin/python` of the reward's virtual environment"
+        )
+    return needs, declared
+
+
+def as_needs(declaration: object, use: str) -> Needs:
+    """A reward's ``needs`` attribute as ``Needs``; ``None`` needs nothing special."""
+    if declaration is None:
+        return Needs()
+    if isinstance(declaration, Needs):
+        return declaration
+    if not isinstance(declaration, Mapping):
+        raise UserError(f"{use!r}: its `needs` is a {type(declaration).__name__}; write a Needs or a mapping")
+    known = [field.name for field in fields(Needs)]
+    for key in declaration:
+        if key not in known:
+            near = did_you_mean(str(key), known)
+            raise UserError(f"{use!r}: its `needs` has an unknown entry {key!r}{near} (known: {', '.join(known)})")
+    try:
+        return Needs(**declaration)
+    except UserError as error:
+        raise UserError(f"{use!r}: in its `needs` {error}") from error
+
+
+def check_declared(target: object, read: Needs, use: str) -> None:
+    """In the worker: raises ``UserError`` if ``target`` declares other needs than were read from its source."""
+    found = as_needs(getattr(target, "needs", None), use)
+    if found != read:
+        different = {key: value for key, value in asdict(found).items() if value != getattr(read, key)}
+        raise UserError(
+            f"{use!r} declares the needs {different}, which could not be read from its source: write `needs` with "
+            f"literal values in the body of the class (beside a function: `{use.partition(':')[2]}.needs = {{...}}`)"
+        )
+
+
+def declared_needs(use: str) -> Needs:
+    """The needs written in the source of the reward ``use``, without importing it; the defaults if none are."""
+    try:
+        module, _, attribute = locate("rewards", use).partition(":")
+    except UserError:  # the worker looks again, perhaps in another environment, and says it with the YAML key
+        return Needs()
+    path = source_file(module)
+    if path is None:
+        return Needs()
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    except SyntaxError:  # the worker, which imports it, says so
+        return Needs()
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == attribute:
+            for inner in node.body:
+                if (value := _assigned(inner, "needs")) is not None:
+                    return as_needs(_literal(value), use)
+        elif (value := _assigned(node, f"{attribute}.needs")) is not None:
+            return as_needs(_literal(value), use)
+    return Needs()
+
+
+def _assigned(node: ast.stmt, name: str) -> ast.expr | None:
+    """The right-hand side if ``node`` is ``name = ...``, with or without an annotation."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1 and ast.unparse(node.targets[0]) == name:
+        return node.value
+    if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name:
+        return node.value
+    return None
+
+
+def _literal(value: ast.expr) -> dict[str, Any] | None:
+    """A written-out mapping or ``Needs(...)``; ``None`` for anything computed, which the worker then refuses."""
+    try:
+        if isinstance(value, ast.Call) and ast.unparse(value.func).split(".")[-1] == "Needs" and not value.args:
+            return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in value.keywords}
+        found = ast.literal_eval(value)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,242 @@
+"""A reward's line of waiting calls and its seats: places that always have a worker, whatever happens to one."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+from rewards.submission import Submission, Ticket
+from rl.types import Score, UserError
+
+INTERRUPTED = "interrupted"
+
+
+class WorkerLost(Exception):
+    """The worker timed out, crashed or answered out of order; it has been killed. The message says which."""
+
+
+class Worker(Protocol):
+    """A live worker somewhere: ``rewards.process`` on this machine, ``rewards.ray_process`` on a cluster.
+
+    Making one only starts it. Every call but ``kill`` and the properties comes from one thread.
+    """
+
+    scored: int
+    """Samples answered so far."""
+    rss_mb: float
+    """Memory after the last answer, MiB."""
+    version: str
+    """Version of the reward's code, known once ready."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def alive(self) -> bool: ...
+
+    def wait_ready(self, start_timeout_s: float) -> None:
+        """Raises ``UserError`` if the reward cannot be loaded, ``WorkerLost`` if that takes too long."""
+
+    def score(self, ticket: Ticket, timeout_s: float) -> list[Score]:
+        """Raises ``WorkerLost`` if no valid answer comes in time; the worker is killed by then."""
+
+    def kill(self) -> None:
+        """At once, from any thread, also in the middle of a call."""
+
+    def stop(self) -> None:
+        """Ends it and lets go of what it holds."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    timeout_s: float
+    retries: int
+    recycle_after: int
+    recycle_rss_mb: float
+    start_timeout_s: float
+
+
+class Line:
+    """The calls that wait for one reward. Any idle seat takes the next one, so no worker waits for a slower one."""
+
+    def __init__(self, name: str, use: str, start_worker: Sequence[Callable[[], Worker]], limits: Limits) -> None:
+        """``start_worker`` has one entry per seat."""
+        self.name, self.use, self.limits = name, use, limits
+        self.closed = False
+        self._waiting: deque[Ticket] = deque()
+        self._changed = threading.Condition()
+        self.seats = [Seat(self, start) for start in start_worker]
+
+    @property
+    def version(self) -> str | None:
+        """Of the code that the live workers run; ``None`` while they differ or none is ready."""
+        found = {worker.version for seat in self.seats if (worker := seat.worker) is not None}
+        return found.pop() or None if len(found) == 1 else None
+
+    def put(self, ticket: Ticket, *, first: bool = False) -> None:
+        with self._changed:
+            if not self.closed and not ticket.submission.cancelled:
+                (self._waiting.appendleft if first else self._waiting.append)(ticket)
+                self._changed.notify()
+                return
+        ticket.fail(INTERRUPTED)
+
+    def take(self) -> Ticket | None:
+        """Waits for the next call; ``None`` when the line is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self.closed)
+            return self._waiting.popleft() if not self.closed else None
+
+    def cancel(self, submission: Submission | None) -> None:
+        """Drop the waiting calls of a submission (``None``: all) and end those in progress."""
+        with self._changed:
+            dropped = [ticket for ticket in self._waiting if submission in (None, ticket.submission)]
+            self._waiting = deque(ticket for ticket in self._waiting if ticket not in dropped)
+        for ticket in dropped:
+            ticket.fail(INTERRUPTED)
+        for seat in self.seats:
+            seat.abort(submission)
+
+    def close(self) -> None:
+        with self._changed:
+            self.closed = True
+            self._changed.notify_all()
+        self.cancel(None)
+
+
+class Seat:
+    """One worker at a time, served by one thread."""
+
+    def __init__(self, line: Line, start_worker: Callable[[], Worker]) -> None:
+        self._line, self._start_worker = line, start_worker
+        self._swap = threading.Lock()  # between putting in a worker and aborting it
+        self._ticket: Ticket | None = None
+        self._trouble: str | None = None
+        self._opened: Future[str | None] = Future()
+        self._thread = threading.Thread(target=self._run, name=f"reward {line.name}", daemon=True)
+        self.worker: Worker | None = None
+        self.restarts = 0
+
+    def open(self) -> None:
+        """Start the worker; ``wait_open`` awaits it."""
+        self._thread.start()
+
+    def wait_open(self) -> str | None:
+        """The sentence for the user if the reward could not be loaded."""
+        return self._opened.result()
+
+    def abort(self, submission: Submission | None) -> None:
+        """Kill the worker if it is busy with this submission, or in any case for ``None``."""
+        with self._swap:
+            busy_with = self._ticket.submission if self._ticket is not None else None
+            if self.worker is not None and submission in (None, busy_with):
+                self.worker.kill()
+
+    def join(self) -> None:
+        """After the line was closed: wait for the thread, then let go of the worker."""
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self.worker is not None:
+            self.worker.stop()
+            self.worker = None
+
+    def _run(self) -> None:
+        try:
+            problem = self._first_start()
+        except BaseException as error:
+            self._opened.set_exception(error)
+            raise
+        self._opened.set_result(problem)
+        while problem is None and (ticket := self._line.take()) is not None:
+            try:
+                self._serve(ticket)
+            except BaseException as error:  # a fault of ours or of the machine: nobody may wait for ever
+                ticket.submission.break_off(error)
+                raise
+
+    def _first_start(self) -> str | None:
+        try:
+            self._ready_worker()
+        except UserError as error:
+            return str(error)
+        except WorkerLost as error:
+            return (
+                f"rewards.{self._line.name}: the worker process of {self._line.use!r} {error}; "
+                f"try it alone in a Python shell, or raise reward_pool.start_timeout_s"
+            )
+        return None
+
+    def _serve(self, ticket: Ticket) -> None:
+        with self._swap:
+            self._ticket = ticket
+        try:
+            worker, scores = self._attempt(ticket)
+        except WorkerLost as error:
+            self._after_loss(ticket, str(error))
+        else:
+            with self._swap:
+                self._ticket = None
+            ticket.succeed(scores, worker.version)
+            self._recycle_if_due(worker)
+
+    def _attempt(self, ticket: Ticket) -> tuple[Worker, list[Score]]:
+        if self._trouble is not None:  # the last worker could not be replaced
+            reason, self._trouble = self._trouble, None
+            raise WorkerLost(reason)
+        try:
+            worker = self._ready_worker()
+        except UserError as error:  # it could be loaded at the start of the run and now it cannot
+            raise WorkerLost(f"could not be restarted: {error}") from error
+        return worker, worker.score(ticket, self._line.limits.timeout_s)
+
+    def _after_loss(self, ticket: Ticket, reason: str) -> None:
+        with self._swap:
+            self._ticket = None
+        ticket.attempts += 1
+        allowed = 1 + self._line.limits.retries
+        if self._line.closed or ticket.submission.cancelled:  # the next call starts a new worker
+            ticket.fail(INTERRUPTED)
+            return
+        self.restarts += 1
+        if ticket.attempts < allowed:
+            self._line.put(ticket, first=True)  # whichever seat is ready first
+        else:
+            ticket.fail(reason + (f" ({allowed} attempts)" if allowed > 1 else ""))
+        self._renew()
+
+    def _recycle_if_due(self, worker: Worker) -> None:
+        limits = self._line.limits
+        if worker.scored >= limits.recycle_after or worker.rss_mb > limits.recycle_rss_mb:
+            self._renew()
+
+    def _renew(self) -> None:
+        """A new worker, loaded before this seat takes another call; trouble is charged to that call."""
+        with self._swap:
+            if self.worker is not None:
+                self.worker.stop()
+                self.worker = None
+        try:
+            self._ready_worker()
+        except UserError as error:
+            self._trouble = f"could not be restarted: {error}"
+        except WorkerLost as error:
+            self._trouble = str(error)
+
+    def _ready_worker(self) -> Worker:
+        worker = self._seated()
+        worker.wait_ready(self._line.limits.start_timeout_s)
+        return worker
+
+    def _seated(self) -> Worker:
+        with self._swap:
+            if self._line.closed or (self._ticket is not None and self._ticket.submission.cancelled):
+                raise WorkerLost(INTERRUPTED)
+            if self.worker is None or not self.worker.alive:
+                if self.worker is not None:
+                    self.worker.stop()
+                self.worker = self._start_worker()
+            return self.worker

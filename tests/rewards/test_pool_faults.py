@@ -1,0 +1,111 @@
+"""Each thing that goes wrong in a worker, injected: nothing is lost and nothing becomes 0. See also ``test_pool``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rewards.base import RewardSpec
+from rewards.pool import RewardPool
+from rewards.process import mistake
+from rewards.shelf import Shelves
+from rewards.submission import Submission, Ticket
+from rewards.worker import Answer
+from rl.types import Prompt, Sample, Score
+from tests.rewards.test_pool_batches import PLUGINS, levels, samples, values
+
+
+def faulty(samples: list[Sample], *faults: str) -> list[Sample]:
+    """The first sample's batch meets ``faults``, one per attempt; the others are sound."""
+    return [
+        Sample(s.id, s.group, Prompt(s.prompt.id, "x", {"faults": faults if i == 0 else ()}), s.picture)
+        for i, s in enumerate(samples)
+    ]
+
+
+def spec(tmp_path: Path, **needs: int) -> RewardSpec:
+    return RewardSpec(f"{PLUGINS}:Faulty", {"counts": str(tmp_path)}, batch_size=2, **needs)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("fault", ["crash", "killed", "leave", "hang"])
+def test_a_lost_worker_loses_no_sample(fault: str, tmp_path: Path) -> None:
+    with RewardPool({"f": spec(tmp_path)}, timeout_s=2.0) as pool:
+        before = pool.pids["f"]
+        assert values(pool.score(faulty(samples(6), fault))["f"]) == levels(6)
+        assert pool.restarts == {"f": 1}
+        assert pool.pids["f"] != before
+    assert (tmp_path / "s0").stat().st_size == 2  # tried again
+    assert (tmp_path / "s2").stat().st_size == 1  # and nothing else was
+
+
+def test_a_batch_that_loses_two_workers_fails_alone(tmp_path: Path) -> None:
+    with RewardPool({"f": spec(tmp_path, workers=2)}, timeout_s=2.0) as pool:
+        found = pool.score(faulty(samples(6), "crash", "leave"))["f"]
+        assert pool.restarts == {"f": 2}
+        assert values(pool.score(faulty(samples(4, first=6)))["f"]) == [i / 255 for i in range(6, 10)]
+    assert [score.failure for score in found[:2]] == ["worker died (exit code 5) (2 attempts)"] * 2
+    assert values(found) == [None, None, *levels(6)[2:]]
+
+
+@pytest.mark.parametrize(
+    ("fault", "reasons"),
+    [
+        ("throw", ["RuntimeError: thrown on purpose (pool_plugins.py:"] * 2),
+        ("nan", [None, "returned nan"]),
+        ("short", ["returned 1 values for 2 samples"] * 2),
+        ("nothing", ["returned None instead of a list of 2 values"] * 2),
+    ],
+)
+def test_a_wrong_answer_fails_its_batch_and_is_not_asked_for_again(
+    fault: str, reasons: list[str | None], tmp_path: Path
+) -> None:
+    with RewardPool({"f": spec(tmp_path)}) as pool:
+        found = pool.score(faulty(samples(4), fault, "crash"))["f"]
+        assert pool.restarts == {"f": 0}
+    for score, reason in zip(found, [*reasons, None, None], strict=True):
+        assert (score.failure or "").startswith(reason or "") and score.failed == (reason is not None)
+        assert (score.value is None) == (reason is not None)
+
+
+def test_a_leaking_worker_is_replaced_before_it_is_large() -> None:
+    leaks = RewardSpec(f"{PLUGINS}:Leaks", {"mb": 60}, batch_size=2)
+    with RewardPool({"l": leaks}, recycle_rss_mb=150) as pool:
+        found = pool.score(samples(16))["l"]
+        assert pool.restarts == {"l": 0}
+    assert values(found) == levels(16)
+    assert max(score.details["calls"] for score in found) <= 3
+    assert len({score.details["pid"] for score in found}) >= 3
+
+
+def test_a_slow_restart_is_awaited_and_the_batch_scored(tmp_path: Path) -> None:
+    slow = RewardSpec(f"{PLUGINS}:SlowRestart", {"marker": str(tmp_path / "started"), "seconds": 2.0})
+    with RewardPool({"s": slow}, timeout_s=1.5) as pool:  # loading does not count against the batch
+        assert values(pool.score(samples(4))["s"]) == levels(4)
+        assert pool.restarts == {"s": 1}
+
+
+def test_a_reward_that_cannot_be_restarted_fails_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = tmp_path / "vanishing.py"
+    module.write_text("import os\ndef reward(samples):\n    os._exit(1)\n")
+    with RewardPool({"v": RewardSpec("vanishing:reward", workers=2, batch_size=2)}) as pool:
+        module.unlink()
+        found = pool.score(samples(4))["v"]
+    reasons = {str(score.failure) for score in found}
+    assert all("vanishing" in reason and reason.endswith("(2 attempts)") for reason in reasons), reasons
+    assert values(found) == [None] * 4
+
+
+def test_an_answer_for_other_samples_is_refused() -> None:
+    submission = Submission(samples(3), ["r"], Shelves(), abandon=lambda _: None)
+    ticket = Ticket(submission, "r", [0, 2])
+    scores = [Score(1.0)] * 2
+    other = "answered for other samples than it was asked about"
+    assert mistake(Answer(7, ("s0", "s2"), scores, 1.0), 7, ticket) is None
+    assert mistake(Answer(6, ("s0", "s2"), scores, 1.0), 7, ticket) == other
+    assert mistake(Answer(7, ("s2", "s0"), scores, 1.0), 7, ticket) == other
+    assert mistake("good", 7, ticket) == other
+    assert mistake(Answer(7, ("s0", "s2"), scores[:1], 1.0), 7, ticket) == "answered 1 scores for 2 samples"
