@@ -32,7 +32,17 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "torch": "rollout.torch_sampler:TorchSampler",
     },
     "rewards": {"geneval": "rewards.geneval.reward:GenEval", "ocr": "rewards.ocr:Ocr"},
-    "detectors": {"shapes": "policy.shapes.detector:ShapesDetector"},
+    "detectors": {
+        "shapes": "policy.shapes.detector:ShapesDetector",
+        "mask2former": "rewards.geneval.mask2former:Mask2Former",
+        "grounding_dino": "rewards.geneval.grounding_dino:GroundingDino",
+        "owlv2": "rewards.geneval.owlv2:Owlv2",
+        "yolox": "rewards.geneval.yolox:Yolox",
+    },
+    "color_classifiers": {
+        "clip": "rewards.geneval.clip_colors:ClipColors",
+        "pixels": "rewards.geneval.pixel_colors:PixelColors",
+    },
     "advantages": {
         "grpo": "rl.advantages:grpo",
         "dr_grpo": "rl.advantages:dr_grpo",
