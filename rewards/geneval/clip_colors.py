@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -34,8 +33,8 @@ _TEMPLATES = ("a photo of a {color} {label}", "a photo of a {color}-colored {lab
 
 
 class ClipColors:
-    """``pretrained``: a tag of open_clip or a weight file of ``model``. ``mask``, ``crop``: cut the object out by its
-    mask, and crop to its box (both as official). ``device``: the GPU if there is one."""
+    """``pretrained``: a tag of open_clip or a safetensors file for ``model``. ``mask``, ``crop``: cut the object out by
+    its mask, and crop to its box (both as official). ``device``: the GPU if there is one."""
 
     def __init__(
         self,
@@ -113,9 +112,11 @@ def _load(open_clip: Any, model: str, pretrained: str) -> Any:
         repository = settings["hf_hub"].rstrip("/")
         quick_gelu = bool(settings.get("quick_gelu"))
         pretrained = str(_weights(model_folder(repository, "pretrained")))
+    elif Path(pretrained).suffix != ".safetensors":
+        raise UserError(f"option `pretrained`: {pretrained} is not a .safetensors file, the only kind that is read")
     try:
-        return open_clip.create_model(model, pretrained=pretrained, force_quick_gelu=quick_gelu, weights_only=True)
-    except (RuntimeError, OSError, ValueError, UnpicklingError, SafetensorError) as error:
+        return open_clip.create_model(model, pretrained=pretrained, force_quick_gelu=quick_gelu)
+    except (RuntimeError, AssertionError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"option `pretrained`: {pretrained} does not hold the weights of {model} ({reason})") from error
 

@@ -111,5 +111,9 @@ def clip(folder: Path, name: str) -> Path:
     (folder / f"{name}.json").write_text(json.dumps(settings))
     open_clip.add_model_config(folder / f"{name}.json")
     weights = folder / "open_clip_model.safetensors"
-    save_file(open_clip.create_model(name).state_dict(), weights)
+    model = open_clip.create_model(name)
+    for transformer in (model.transformer, model.visual.transformer):  # so that sentences, and pictures, differ
+        transformer.resblocks[0].attn.in_proj_weight.data.mul_(3)
+        transformer.resblocks[0].attn.out_proj.weight.data.mul_(100)
+    save_file(model.state_dict(), weights)
     return weights

@@ -161,7 +161,7 @@ def test_an_open_vocabulary_detector_in_the_reward(folders: dict[str, Path]) -> 
 def test_checkpoints_that_are_not_there_or_not_right(
     name: str, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
 
     def message(checkpoint: str | Path, **options: Any) -> str:
         with pytest.raises(UserError) as caught:
@@ -202,6 +202,21 @@ def test_a_checkpoint_with_a_weight_missing_is_refused(folders: dict[str, Path],
     with pytest.raises(UserError) as caught:
         load_detector("mask2former", {"checkpoint": str(lame)})
     assert "lacks 1 weights of the model (the first: class_predictor.bias); download it anew" in str(caught.value)
+
+
+def test_a_hub_name_in_the_local_cache_needs_no_network(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    cached = tmp_path / "models--some--detector"
+    shutil.copytree(folders["owlv2"], cached / "snapshots" / "abc")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("abc")
+    detector = load_detector("owlv2", {"checkpoint": "some/detector"})
+    assert detector.detect_labels(PICTURES[:1], [["car"]])[0]  # type: ignore[union-attr]
+    (cached / "snapshots" / "abc" / "model.safetensors").unlink()  # a broken download is not taken for a model
+    with pytest.raises(UserError, match="abc cannot be loaded: Error no file named model.safetensors"):
+        load_detector("owlv2", {"checkpoint": "some/detector"})
 
 
 def test_owlv2_needs_a_place_for_the_class() -> None:
