@@ -13,7 +13,7 @@ from rewards.geneval.colors import name_colors
 from rewards.geneval.protocol import Verdict, accepted, judge, parse, relations
 from rewards.geneval.reward import GenEval
 from rl.types import Detection, Prompt, Sample, UserError
-from tests.rewards.geneval_oracle import random_case, strict
+from tests.rewards.geneval_oracle import TASKS, Found, random_case, strict
 
 Box = tuple[float, float, float, float]
 
@@ -106,21 +106,62 @@ def test_at_most_sixteen_objects_of_a_class_are_seen() -> None:
     assert [d.score for d in seen["star"]] == pytest.approx([0.69 - i / 100 for i in range(16)])
 
 
+def seen(found: list[Found]) -> list[Detection]:
+    return [Detection(d["class"], d["score"], (d["x0"], d["y0"], d["x1"], d["y1"]), color=d["color"]) for d in found]
+
+
 def test_zero_disagreement_with_an_independent_oracle() -> None:
     rng = random.Random(2310_11513)
     verdicts: Counter[tuple[str, bool]] = Counter()
-    for case in range(6000):
+    capped = at_threshold = 0
+    for case in range(14_000):
         metadata, found = random_case(rng)
-        detections = [
-            Detection(d["class"], d["score"], (d["x0"], d["y0"], d["x1"], d["y1"]), color=d["color"]) for d in found
-        ]
-        ours = verdict(metadata, *detections)
+        ours = verdict(metadata, *seen(found))
         assert ours.strict == strict(metadata, found), (case, metadata, found, ours.reason)
         assert (ours.graded == 1.0) == ours.strict
         assert 0.0 <= ours.graded <= 1.0
         assert (ours.reason == "") == ours.strict
         verdicts[metadata["tag"], ours.strict] += 1
-    assert min(verdicts.values()) >= 50 and len(verdicts) == 14, verdicts  # the agreement is on both verdicts
+        capped += max(Counter(d["class"] for d in found if d["score"] > 0.9).values(), default=0) > 16
+        at_threshold += any(d["score"] in (0.3, 0.9) for d in found)
+    assert sum(verdicts[task, holds] for task in TASKS for holds in (False, True)) > 10_000
+    # The agreement is on both verdicts of every task, and on what lies at the edges.
+    assert min(verdicts.values()) >= 150 and len(verdicts) == 14, verdicts
+    assert capped >= 50 and at_threshold >= 500, (capped, at_threshold)
+
+
+def test_the_cap_of_sixteen_hides_the_seventeenth_from_an_exclude_clause() -> None:
+    metadata = {"tag": "x", "include": [{"class": "star", "count": 1}], "exclude": [{"class": "ring", "count": 17}]}
+    assert verdict(metadata, see("star"), *[see("ring")] * 20).strict
+    metadata["exclude"][0]["count"] = 16  # type: ignore[index]
+    assert not verdict(metadata, see("star"), *[see("ring")] * 20).strict
+
+
+def test_graded_rises_or_stays_with_every_right_step_on_random_pictures() -> None:
+    """Repaint one object in its clause's colour; take away the worst of too many: no such step costs anything."""
+    rng = random.Random(1)
+    repainted = removed = rose = 0
+    for _ in range(15_000):
+        metadata, found = random_case(rng)
+        before, limit = verdict(metadata, *seen(found)).graded, 0.9 if metadata["tag"] == "counting" else 0.3
+        for clause in metadata["include"]:
+            wrong = [
+                d for d in found if d["class"] == clause["class"] and d["color"] != clause.get("color", d["color"])
+            ]
+            if wrong:
+                painted = [{**d, "color": clause["color"]} if d is wrong[0] else d for d in found]
+                after = verdict(metadata, *seen(painted)).graded
+                assert after >= before, (metadata, found)
+                repainted, rose = repainted + 1, rose + (after > before)
+        for clause in metadata.get("exclude", []):
+            objects = [d for d in found if d["class"] == clause["class"] and d["score"] > limit]
+            needed = sum(c["count"] for c in metadata["include"] if c["class"] == clause["class"])
+            if len(objects) > max(clause["count"] - 1, needed):
+                worst = min(objects, key=lambda d: d["score"])
+                after = verdict(metadata, *seen([d for d in found if d is not worst])).graded
+                assert after >= before, (metadata, found)
+                removed, rose = removed + 1, rose + (after > before)
+    assert repainted > 500 and removed > 300 and rose > 500, (repainted, removed, rose)
 
 
 def test_graded_never_falls_when_one_thing_is_put_right() -> None:
