@@ -28,6 +28,7 @@ try:
     from rich.table import Table
 
     from policy.checkpoint import EMBEDDED, read_policy_config
+    from rewards.geneval.weights import HUB_WEIGHTS, Weights, downloaded
     from rl.types import UserError
 except ModuleNotFoundError as error:  # the one module that is asked for help outside the environment
     sys.exit(
@@ -211,12 +212,31 @@ def check_policy_folder(name: str, folder: Path) -> Check:
 def check_rewards() -> list[Check]:
     return [
         needs("rewards", "geneval (shapes detector)", "scipy"),
+        *(check_geneval_weights(weights) for weights in HUB_WEIGHTS),
+        check_yolox(),
         check_ocr(),
         check_opencv(),
         needs("rewards", "open_clip (CLIP scores)", "open-clip-torch", module="open_clip", otherwise="limited"),
         needs("tracking", "TensorBoard", "tensorboard", otherwise="limited"),
         Check("tracking", "Weights & Biases", "ok", version("wandb") or "not installed (optional: pip install wandb)"),
     ]
+
+
+def check_geneval_weights(weights: Weights) -> Check:
+    """Weights of a detector or of the colours, which only runs that name them need."""
+    name = f"geneval ({weights.name})"
+    if downloaded(weights):
+        return Check("rewards", name, "ok", f"{weights.hub_name}, in the hub cache")
+    fix = f"hf download {weights.hub_name}, or set geneval.options.{weights.option} to a copy"
+    return Check("rewards", name, "limited", f"{weights.hub_name} is not in the hub cache", fix)
+
+
+def check_yolox() -> Check:
+    check = needs("rewards", "geneval (yolox)", "onnxruntime", otherwise="limited")
+    if check.status != "ok":
+        return check
+    found = f"onnxruntime {check.found}; the ONNX file is yours to name: geneval.options.detector_options.file"
+    return Check(check.part, check.name, "ok", found)
 
 
 def check_ocr() -> Check:

@@ -35,6 +35,15 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "rewards": {
         "geneval": "rewards.geneval.reward:GenEval",
         "ocr": "rewards.ocr:Ocr",
+        "aesthetic": "rewards.aesthetic:Aesthetic",
+        "clip_score": "rewards.clip_score:ClipScore",
+        "pickscore": "rewards.pickscore:PickScore",
+        "hpsv2": "rewards.hpsv2:HpsV2",
+        "image_reward": "rewards.image_reward:ImageReward",
+        "vlm_judge": "rewards.vlm_judge:VlmJudge",
+        "quality": "rewards.quality:Quality",
+        "similarity": "rewards.similarity:Similarity",
+        "remote": "rewards.client:Remote",
         "trl": "rewards.trl_adapter:TrlReward",
     },
     "combinations": {
@@ -43,7 +52,17 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "product": "rewards.combine:product",
         "gdpo": "rewards.combine:gdpo",
     },
-    "detectors": {"shapes": "policy.shapes.detector:ShapesDetector"},
+    "detectors": {
+        "shapes": "policy.shapes.detector:ShapesDetector",
+        "mask2former": "rewards.geneval.mask2former:Mask2Former",
+        "grounding_dino": "rewards.geneval.grounding_dino:GroundingDino",
+        "owlv2": "rewards.geneval.owlv2:Owlv2",
+        "yolox": "rewards.geneval.yolox:Yolox",
+    },
+    "color_classifiers": {
+        "clip": "rewards.geneval.clip_colors:ClipColors",
+        "pixels": "rewards.geneval.pixel_colors:PixelColors",
+    },
     "advantages": {
         "grpo": "rl.advantages:grpo",
         "dr_grpo": "rl.advantages:dr_grpo",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,6 +178,27 @@ class Detection:
 
 
 class Detector(Protocol):
-    """Finds objects: N pictures in, N lists of detections out."""
+    """Finds objects of the classes it knows: N pictures in, N lists of detections out.
+
+    It may name those classes in an attribute ``classes``; a prompt that asks for another then fails, not scores 0.
+    """
 
     def detect(self, pictures: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]: ...
+
+
+@runtime_checkable
+class OpenVocabularyDetector(Protocol):
+    """Finds what it is asked for: N pictures and N lists of class names in, N lists of detections out.
+
+    The names are those of the picture's own prompt, so a score doesn't depend on what else is in the batch.
+    """
+
+    def detect_labels(
+        self, pictures: Sequence[NDArray[np.uint8]], labels: Sequence[Sequence[str]]
+    ) -> list[list[Detection]]: ...
+
+
+class ColorClassifier(Protocol):
+    """Names the colours of N detected objects; ``detections[i]`` is in ``pictures[i]``."""
+
+    def classify(self, pictures: Sequence[NDArray[np.uint8]], detections: Sequence[Detection]) -> list[str]: ...

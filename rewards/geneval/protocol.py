@@ -54,6 +54,12 @@ class Requirements:
     exclude: tuple[Exclude, ...] = ()
     threshold: float = SCORE_THRESHOLD
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Every class a clause names, once, in order: what an open-vocabulary detector looks for."""
+        included, excluded = (clause.label for clause in self.include), (clause.label for clause in self.exclude)
+        return tuple(dict.fromkeys((*included, *excluded)))
+
 
 @dataclass(frozen=True)
 class Check:
@@ -80,9 +86,12 @@ class Verdict:
         return "; ".join(check.reason for check in self.checks if not check.holds)
 
 
-def parse(metadata: Mapping[str, Any]) -> Requirements | None:
+def parse(
+    metadata: Mapping[str, Any], threshold: float = SCORE_THRESHOLD, counting_threshold: float = COUNTING_THRESHOLD
+) -> Requirements | None:
     """GenEval's own metadata -> ``Requirements``, ``None`` if there is no ``include``.
 
+    ``counting_threshold`` is for prompts tagged "counting", ``threshold`` for all others.
     Raises ``ValueError`` naming the entry that is malformed.
     """
     if not metadata.get("include"):
@@ -92,8 +101,7 @@ def parse(metadata: Mapping[str, Any]) -> Requirements | None:
         Exclude(_get(entry, "class", str, f"exclude[{i}]"), _count(entry, f"exclude[{i}]"))
         for i, entry in enumerate(metadata.get("exclude", ()))
     )
-    threshold = COUNTING_THRESHOLD if metadata.get("tag") == "counting" else SCORE_THRESHOLD
-    return Requirements(include, exclude, threshold)
+    return Requirements(include, exclude, counting_threshold if metadata.get("tag") == "counting" else threshold)
 
 
 def _parse_include(index: int, entry: Mapping[str, Any]) -> Include:
@@ -165,7 +173,10 @@ def _check_count(clause: Include, found: Sequence[Detection]) -> Check:
 def _check_color(clause: Include, found: Sequence[Detection]) -> Check:
     colors = [detection.color for detection in found]
     if None in colors:
-        raise ValueError(f"the prompt asks for a {clause.color} {clause.label}, but the detector reports no colours")
+        raise ValueError(
+            f"the prompt asks for a {clause.color} {clause.label}, but the detector reports no colours: "
+            f"set the option `colors` to clip or pixels"
+        )
     right = colors.count(clause.color)
     holds = right == clause.count
     reason = "" if holds else f"expected {clause.color} {clause.label}>={clause.count}, found {right} of {colors}"

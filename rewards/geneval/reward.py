@@ -1,4 +1,11 @@
-"""The ``geneval`` reward: a detector and the official rules. The metadata of a prompt says what it asks for."""
+"""The ``geneval`` reward: a detector, a colour classifier and the official rules (arXiv 2310.11513).
+
+Card. The metadata of a prompt says what it asks for; the rules are in ``rewards.geneval.protocol``. Range [0, 1]:
+``strict`` is the benchmark's 0 or 1, ``graded`` is 1 exactly if strict is. Official is ``detector: mask2former`` with
+``colors: clip``; any other pair measures something near it, and says so in no figure of its own. Blind to everything
+but objects, counts, colours and positions: style, faces, text and beauty are free, and what fools the detector is
+rewarded. Licences and how to get the weights: each detector's and classifier's own card.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +13,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
-from rewards.geneval.detectors import detect, load_detector
-from rewards.geneval.protocol import Requirements, judge, parse
+from rewards.geneval.colors import load_colors, name_colors
+from rewards.geneval.detectors import detect, load_detector, unknown_class
+from rewards.geneval.protocol import COUNTING_THRESHOLD, SCORE_THRESHOLD, Requirements, accepted, judge, parse
 from rl.types import Detection, Sample, Score, UserError
 
 Grading = Literal["strict", "graded"]
 
 
 class GenEval:
-    """Scores pictures by GenEval's rules, see ``rewards.geneval.protocol``.
+    """Scores pictures by GenEval's rules.
 
-    ``strict`` is the benchmark's 0 or 1, ``graded`` a number in [0, 1] that is 1 exactly if strict is. Both are in
-    the details, with the reason and every check. A prompt without ``include`` in its metadata is not applicable.
+    Strict and graded are both in the details, with the reason, every check and the objects found. A prompt without
+    ``include`` in its metadata is not applicable; one that asks for a class the detector cannot know fails.
+    ``colors`` names the colours that the detector does not (``None``: it names them all). ``threshold`` and
+    ``counting_threshold`` are the official .3 and .9, made for Mask2Former's scores.
     """
 
     def __init__(
@@ -25,27 +35,51 @@ class GenEval:
         detector: str = "shapes",
         grading: Grading = "strict",
         detector_options: Mapping[str, Any] | None = None,
+        colors: str | None = None,
+        colors_options: Mapping[str, Any] | None = None,
+        threshold: float = SCORE_THRESHOLD,
+        counting_threshold: float = COUNTING_THRESHOLD,
     ) -> None:
         if grading not in ("strict", "graded"):
             raise UserError(f"geneval.options.grading is {grading!r}: it must be 'strict' or 'graded'")
+        for name, options in (("detector_options", detector_options), ("colors_options", colors_options)):
+            if not (options is None or isinstance(options, Mapping)):
+                raise UserError(f"geneval.options.{name} is {options!r}: it must be a mapping of options")
         self.grading = grading
+        self._threshold = _fraction("threshold", threshold)
+        self._counting_threshold = _fraction("counting_threshold", counting_threshold)
         self.detector = load_detector(detector, detector_options)
+        self.colors = load_colors(colors, colors_options)
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
         """B scores; a sample with malformed metadata fails, with the entry named."""
-        parsed = [_parse(sample) for sample in samples]
-        asked = [i for i, wanted in enumerate(parsed) if isinstance(wanted, Requirements)]
-        found = dict(zip(asked, detect(self.detector, [samples[i].picture for i in asked]), strict=True))
-        return [
-            self._score(wanted, found[i]) if isinstance(wanted, Requirements) else wanted
-            for i, wanted in enumerate(parsed)
-        ]
+        parsed = [self._parse(sample) for sample in samples]
+        wanted = {i: one for i, one in enumerate(parsed) if isinstance(one, Requirements)}
+        found = self._find([samples[i] for i in wanted], list(wanted.values()))
+        judged = {i: self._score(wanted[i], row) for i, row in zip(wanted, found, strict=True)}
+        return [one if isinstance(one, Score) else judged[i] for i, one in enumerate(parsed)]
+
+    def _parse(self, sample: Sample) -> Requirements | Score:
+        try:
+            wanted = parse(sample.prompt.metadata, self._threshold, self._counting_threshold)
+        except ValueError as error:
+            return Score(None, failure=f"prompt {sample.prompt.id!r}: {error}")
+        if wanted is None:
+            return Score(None)
+        problem = unknown_class(self.detector, wanted.labels)
+        return wanted if problem is None else Score(None, failure=f"prompt {sample.prompt.id!r}: {problem}")
+
+    def _find(self, samples: Sequence[Sample], wanted: Sequence[Requirements]) -> list[list[Detection]]:
+        pictures = [sample.picture for sample in samples]
+        found = detect(self.detector, pictures, [one.labels for one in wanted])
+        return found if self.colors is None else name_colors(self.colors, pictures, wanted, found)
 
     def _score(self, wanted: Requirements, found: Sequence[Detection]) -> Score:
         try:
             verdict = judge(wanted, found)
         except ValueError as error:
             return Score(None, failure=str(error))
+        objects = accepted(found, wanted.threshold)
         return Score(
             float(verdict.strict) if self.grading == "strict" else verdict.graded,
             details={
@@ -53,13 +87,13 @@ class GenEval:
                 "graded": verdict.graded,
                 "reason": verdict.reason,
                 "checks": [asdict(check) for check in verdict.checks],
+                "found": {label: [[*map(float, d.box), d.score] for d in row] for label, row in objects.items()},
             },
             passed=float(verdict.strict),
         )
 
 
-def _parse(sample: Sample) -> Requirements | Score:
-    try:
-        return parse(sample.prompt.metadata) or Score(None)
-    except ValueError as error:
-        return Score(None, failure=f"prompt {sample.prompt.id!r}: {error}")
+def _fraction(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise UserError(f"geneval.options.{name} is {value!r}: it must be a number from 0 to below 1")
+    return float(value)

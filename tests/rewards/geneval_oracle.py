@@ -5,6 +5,7 @@ Written against the text of the protocol only: lists and loops, no shared code, 
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -83,13 +84,14 @@ def axis(a0: float, a1: float, b0: float, b1: float) -> float:
     return -max(-d - 0.1 * size, 0)
 
 
+TASKS = ["single_object", "two_object", "counting", "colors", "position", "color_attr"]
 CLASSES = ["circle", "square", "star"]
 COLORS = ["red", "blue"]
 
 
 def random_case(rng: random.Random) -> tuple[dict[str, Any], list[Found]]:
     """A prompt's metadata and detections that satisfy it often enough for both verdicts to be common."""
-    kind = rng.choice(["single_object", "two_object", "counting", "colors", "position", "color_attr", "wild"])
+    kind = rng.choice([*TASKS, "wild"])
     a, b = rng.sample(CLASSES, 2)
     count = rng.randint(1, 4)
     first, second = {"class": a, "count": 1}, {"class": b, "count": 1}
@@ -107,14 +109,14 @@ def random_case(rng: random.Random) -> tuple[dict[str, Any], list[Found]]:
     if kind == "wild":
         first["count"], second["count"] = rng.choice([(1, 1), (2, 1), (1, 2)])
         if rng.random() < 0.5:
-            metadata["exclude"] = [{"class": rng.choice(CLASSES), "count": rng.randint(1, 3)}]
+            metadata["exclude"] = [{"class": rng.choice(CLASSES), "count": rng.choice([1, 2, 3, 16, 17])}]
     return metadata, random_detections(rng, metadata)
 
 
 def random_detections(rng: random.Random, metadata: dict[str, Any]) -> list[Found]:
     found: list[Found] = []
     for clause in metadata["include"]:
-        extra = rng.choice([-1, 0, 0, 0, 0, 1, 17 if rng.random() < 0.05 else 0])
+        extra = rng.choice([-1, 0, 0, 0, 0, 1, 30 if rng.random() < 0.1 else 0])
         for _ in range(max(0, clause["count"] + extra)):
             found.append(detection(rng, clause["class"], clause.get("color")))
     for _ in range(rng.choice([0, 0, 1, 2])):
@@ -126,6 +128,9 @@ def random_detections(rng: random.Random, metadata: dict[str, Any]) -> list[Foun
 def detection(rng: random.Random, label: str, color: str | None) -> Found:
     x, y = rng.choice([(rng.uniform(0, 48), rng.uniform(0, 48)), (16.0 * rng.randint(0, 3), 16.0 * rng.randint(0, 3))])
     likely = color if color is not None and rng.random() < 0.8 else rng.choice(COLORS)
-    score = rng.uniform(0.9, 1.0) if rng.random() < 0.75 else rng.uniform(0.0, 1.0)
+    score = rng.uniform(0.9, 1.0) if rng.random() < 0.7 else rng.uniform(0.0, 1.0)
+    if rng.random() < 0.05:  # at a threshold, and next to it
+        limit = rng.choice([0.3, 0.9])
+        score = rng.choice([limit, math.nextafter(limit, 0), math.nextafter(limit, 1)])
     width, height = rng.uniform(4, 24), rng.uniform(4, 24)
     return {"class": label, "score": score, "color": likely, "x0": x, "y0": y, "x1": x + width, "y1": y + height}

@@ -1,0 +1,124 @@
+"""``python -m rewards.geneval evaluate FOLDER``: score pictures in GenEval's official layout, print its table.
+
+Exit code 0: every picture was scored; 2: a mistake in the call or the folder; 3: some pictures have no verdict (they
+are listed, and in no figure).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from rewards.geneval.evaluate import Failure, Job, Results, in_order, jobs, score
+from rewards.geneval.folder import read_layout
+from rewards.geneval.reward import GenEval
+from rewards.geneval.summary import summary
+from rl.types import UserError
+
+_LISTED = 10  # failures named one by one
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    try:
+        return evaluate(arguments)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Raises ``UserError``; the exit code."""
+    if arguments.batch_size < 1:
+        raise UserError(f"--batch-size is {arguments.batch_size}: it must be 1 or more")
+    layout = read_layout(arguments.folder)
+    settings = _settings(arguments)
+    results = Results(arguments.out or arguments.folder / "results.jsonl", settings, resume=arguments.resume)
+    found, failed = jobs(layout)
+    todo = [job for job in found if str(job.file) not in results.done]
+    if todo:
+        reward = GenEval(**settings)
+        results.open()
+        failed += _score_with_progress(todo, len(found), reward, results, arguments.batch_size)
+    rows = list(in_order(results.rows, layout))
+    if rows:
+        print(summary(rows))
+    _report(failed)
+    return 3 if failed else 0
+
+
+def _score_with_progress(
+    todo: Sequence[Job], total: int, reward: GenEval, results: Results, batch_size: int
+) -> list[Failure]:
+    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=total, completed=total - len(todo))
+        return score(todo, reward, results, batch_size=batch_size, on_batch=lambda count: progress.advance(task, count))
+
+
+def _report(failed: Sequence[Failure]) -> None:
+    if not failed:
+        return
+    print(f"\n{len(failed)} without a verdict, left out of every figure (--resume tries again):", file=sys.stderr)
+    for failure in failed[:_LISTED]:
+        print(f"  {failure.file}: {failure.reason}", file=sys.stderr)
+    if len(failed) > _LISTED:
+        print(f"  and {len(failed) - _LISTED} more", file=sys.stderr)
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of the reward; they are what a resumed evaluation must share."""
+    return {
+        "detector": arguments.detector,
+        "detector_options": _options("--option", arguments.option),
+        "colors": None if arguments.colors == "none" else arguments.colors,
+        "colors_options": _options("--color-option", arguments.color_option),
+        "threshold": arguments.threshold,
+        "counting_threshold": arguments.counting_threshold,
+    }
+
+
+def _options(flag: str, pairs: Sequence[str]) -> dict[str, Any]:
+    options = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise UserError(f"{flag} {pair!r} is not of the form name=value, for example {flag} batch_size=16")
+        options[name] = _value(value)
+    return options
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)  # numbers, true, false, null, "quoted"
+    except json.JSONDecodeError:
+        return text
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m rewards.geneval", description="GenEval on a folder of pictures.")
+    command = parser.add_subparsers(required=True).add_parser(
+        "evaluate", help="score FOLDER/00000/samples/0000.png ... by FOLDER/00000/metadata.jsonl and print the table"
+    )
+    command.add_argument("folder", type=Path, help="the pictures, in GenEval's official layout")
+    command.add_argument("--detector", default="mask2former", help="name or module:attr (default: the official one)")
+    command.add_argument("--option", action="append", default=[], metavar="K=V", help="an option of the detector")
+    command.add_argument("--colors", default="clip", help="clip (official), pixels, module:attr, or none")
+    command.add_argument("--color-option", action="append", default=[], metavar="K=V", help="an option of --colors")
+    command.add_argument("--threshold", type=float, default=0.3, help="detection score above which an object counts")
+    command.add_argument("--counting-threshold", type=float, default=0.9, help="the same for counting prompts")
+    command.add_argument("--out", type=Path, help="results file (default: FOLDER/results.jsonl)")
+    command.add_argument("--resume", action="store_true", help="score only what the results file lacks")
+    command.add_argument("--batch-size", type=int, default=16, help="pictures handed to the detector at once")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
