@@ -19,6 +19,9 @@ IMAGE_REWARD: Final = "THUDM/ImageReward:ImageReward.pt"  # Apache-2.0, 1.8 GB
 BERT: Final = "google-bert/bert-base-uncased"  # Apache-2.0, only its tokenizer is used
 DINOV2: Final = "facebook/dinov2-base"  # Apache-2.0, 0.3 GB
 
+# What of a repository is wanted, where it also holds the same weights for other frameworks.
+_NO_TENSORFLOW, _NO_WEIGHTS = '--exclude "*.h5" --exclude "*.msgpack"', '--include "*.json" --include "*.txt"'
+_PATTERNS = {CLIP_B: _NO_TENSORFLOW, CLIP_L: _NO_TENSORFLOW, CLIP_H: _NO_WEIGHTS, BERT: _NO_WEIGHTS}
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _TOKENIZER = ("tokenizer.json", "vocab.txt")
 
@@ -37,7 +40,7 @@ NEEDED: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
 def download_command(name: str) -> str:
     """The command that puts ``owner/name`` or ``owner/name:file`` where the rewards find it."""
     repo, _, file = name.partition(":")
-    return f"hf download {repo} {file}".rstrip()
+    return f"hf download {repo} {file or _PATTERNS.get(repo, '')}".rstrip()
 
 
 def absent(reward: str) -> list[str]:

@@ -3,7 +3,7 @@
 **Formula** (Wu et al. 2023, arXiv 2306.09341, section 4): the cosine ``cos(E_picture, E_prompt)``, as the authors'
 own ``hpsv2.score`` answers it. Their benchmark tables print 100 times this number.
 
-**Range** [-1, 1]; in practice about 0.20 to 0.35, and .01 between two systems' means is much. Beside other rewards
+**Range** [-1, 1]; others report about 0.20 to 0.35, and systems' means apart by hundredths. Beside other rewards
 raise its weight, or combine with GDPO.
 
 **Blind to** counts, positions, spelling. Likes bright, saturated, painterly pictures; pushed hard it gives oversmooth

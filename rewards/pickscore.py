@@ -4,15 +4,15 @@
 checkpoint's learned temperature ``T = exp(logit_scale)``, which is 100. The raw cosine is in the details; a softmax
 over a prompt's pictures gives the probability of each to be preferred.
 
-**Range** [-T, T]; in practice about 17 to 24, and 1 between two pictures of one prompt is much (73 % preference).
-Beside other rewards give it a small weight, or combine with GDPO.
+**Range** [-T, T]; others report about 17 to 24. A difference of 1 between two pictures of one prompt is a preference
+of 73 % (the softmax). Beside other rewards give it a small weight, or combine with GDPO.
 
 **Blind to** what its annotators did not look at: counts, exact positions, spelling. Likes saturated, glossy,
 high-contrast pictures with one centred subject; pushed hard it adds detail everywhere. Prompts over 77 tokens are cut.
 
 **Weights** ``yuvalkirstain/PickScore_v1`` (MIT): ``hf download yuvalkirstain/PickScore_v1``; tokenizer and picture
-settings are those of the CLIP it started from: ``hf download laion/CLIP-ViT-H-14-laion2B-s32B-b79K --exclude "*.bin"
---exclude "*.safetensors"``. A local ``checkpoint`` folder with a tokenizer in it needs no other.
+settings are those of the CLIP it started from: ``hf download laion/CLIP-ViT-H-14-laion2B-s32B-b79K --include "*.json"
+--include "*.txt"``. A local ``checkpoint`` folder with a tokenizer in it needs no other.
 """
 
 from __future__ import annotations

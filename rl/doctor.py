@@ -28,6 +28,7 @@ try:
     from rich.table import Table
 
     from policy.checkpoint import EMBEDDED, read_policy_config
+    from rewards.downloads import NEEDED, absent, download_command
     from rl.types import UserError
 except ModuleNotFoundError as error:  # the one module that is asked for help outside the environment
     sys.exit(
@@ -214,9 +215,28 @@ def check_rewards() -> list[Check]:
         check_ocr(),
         check_opencv(),
         needs("rewards", "open_clip (CLIP scores)", "open-clip-torch", module="open_clip", otherwise="limited"),
+        needs("rewards", "quality, similarity (scikit-image)", "scikit-image", module="skimage"),
+        *(check_download(reward) for reward in NEEDED),
+        check_lpips(),
         needs("tracking", "TensorBoard", "tensorboard", otherwise="limited"),
         Check("tracking", "Weights & Biases", "ok", version("wandb") or "not installed (optional: pip install wandb)"),
     ]
+
+
+def check_download(reward: str) -> Check:
+    """The weights that a reward takes from the hub by default; another `checkpoint` in its options is not looked at."""
+    lacking = absent(reward)
+    if not lacking:
+        return Check("rewards", reward, "ok", f"{' and '.join(name for name, _ in NEEDED[reward])} downloaded")
+    found = f"not downloaded: {', '.join(lacking)} (or name local paths in its options)"
+    return Check("rewards", reward, "limited", found, " && ".join(map(download_command, lacking)))
+
+
+def check_lpips() -> Check:
+    found = version("lpips")
+    return Check(
+        "rewards", "similarity (lpips)", "ok", found or "not installed (optional: pip install lpips torchvision)"
+    )
 
 
 def check_ocr() -> Check:

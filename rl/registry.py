@@ -31,7 +31,17 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "vllm": "rollout.vllm_sampler:VllmSampler",
         "torch": "rollout.torch_sampler:TorchSampler",
     },
-    "rewards": {"geneval": "rewards.geneval.reward:GenEval", "ocr": "rewards.ocr:Ocr"},
+    "rewards": {
+        "geneval": "rewards.geneval.reward:GenEval",
+        "ocr": "rewards.ocr:Ocr",
+        "aesthetic": "rewards.aesthetic:Aesthetic",
+        "clip_score": "rewards.clip_score:ClipScore",
+        "pickscore": "rewards.pickscore:PickScore",
+        "hpsv2": "rewards.hpsv2:HpsV2",
+        "image_reward": "rewards.image_reward:ImageReward",
+        "quality": "rewards.quality:Quality",
+        "similarity": "rewards.similarity:Similarity",
+    },
     "detectors": {"shapes": "policy.shapes.detector:ShapesDetector"},
     "advantages": {
         "grpo": "rl.advantages:grpo",
