@@ -1,17 +1,17 @@
 """The ``quality`` reward: how the picture looks by pixel statistics alone; meant as ``role: monitor``.
 
 Nothing is downloaded, the prompt is not looked at, and every measure is in the details whichever one is the value
-(``measure``). Grey values g are in [0, 1], luminance Y' in [0, 255]:
+(``measure``). Grey values g are in [0, 1], luminance Y' = 255 g. "Photos" are six of 512 pixels that were measured:
 
 - ``sharpness``: ``1 - blur``, blur by Crete et al. 2007 (skimage's ``blur_effect``); [0, 1], photos .6 to .8, the same
   under a Gaussian of 2 pixels .3 to .5.
 - ``laplacian``: variance of the Laplacian of Y' (Pech-Pacheco et al. 2000); from 0, photos 400 to 13,000; also rises
   with noise.
-- ``noise``: standard deviation of Gaussian noise in grey levels (Immerkaer 1996, eq. 4); photos 2 to 3. Fine texture
-  such as grass or fur reads as noise (up to 17).
+- ``noise``: standard deviation of Gaussian noise in grey levels (Immerkaer 1996, eq. 4); photos 2 to 4. Fine texture
+  such as dense foliage reads as noise (17).
 - ``contrast``: ``2 * std(g)``; [0, 1], photos .25 to .6.
-- ``saturation``: mean of ``(max - min) / max`` of the colours (HSV); [0, 1].
-- ``colorfulness``: Hasler & Suesstrunk 2003, eq. 3; 0 grey, 33 moderate, 59 quite, 109 extremely colourful.
+- ``saturation``: mean of ``(max - min) / max`` of the colours (HSV); [0, 1], photos .2 to .7.
+- ``colorfulness``: Hasler & Suesstrunk 2003, eq. 3; 0 grey, 33 moderate, 59 quite, 109 extremely; photos 37 to 73.
 - ``brightness``: ``mean(g)``; [0, 1].
 - ``combined`` (default): ``(sharpness * contrast * 1 / (1 + noise / 10)) ** (1/3)``; [0, 1]. Falls when a picture turns
   blurred, flat or noisy (on five of six photos tried; dense foliage rose when blurred, its texture reading as noise).

@@ -84,12 +84,15 @@ def test_alone_or_in_a_batch_the_same(library: str, hf_folder: Path, open_clip_f
         assert clip.cosines([], []) == []
 
 
-def test_sixteen_bits_stay_near_and_keep_the_temperature(hf_folder: Path) -> None:
-    exact = load_clip(str(hf_folder), CPU)
-    half = load_clip(str(hf_folder), runtime("clip_score", "cpu", "bfloat16", 2))
-    assert half.logit_scale == exact.logit_scale
-    np.testing.assert_allclose(half.cosines(pictures(), PROMPTS), exact.cosines(pictures(), PROMPTS), atol=0.03)
-    assert half.embed_texts(PROMPTS).dtype == torch.float32
+@pytest.mark.parametrize("library", ["transformers", "open_clip"])
+def test_sixteen_bits_stay_near_and_keep_the_temperature(library: str, hf_folder: Path, open_clip_file: Path) -> None:
+    checkpoint, model = (hf_folder, None) if library == "transformers" else (open_clip_file, "tiny-ViT")
+    exact = load_clip(str(checkpoint), CPU, model=model)
+    for dtype in ("bfloat16", "float16"):
+        half = load_clip(str(checkpoint), runtime("clip_score", "cpu", dtype, 2), model=model)
+        assert half.logit_scale == exact.logit_scale
+        np.testing.assert_allclose(half.cosines(pictures(), PROMPTS), exact.cosines(pictures(), PROMPTS), atol=0.03)
+        assert half.embed_texts(PROMPTS).dtype == torch.float32
 
 
 def test_a_prompt_of_a_group_is_embedded_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +16,40 @@ from rewards.preprocess import Preprocess
 from rl.types import UserError
 from tests.rewards.tiny_models import PROMPTS, SIDE, bert_tokenizer, pictures, samples
 
-VISION, TEXT, PATCH, LAYERS, MLP = 128, 64, 16, 2, 96  # widths: 2 heads of 64 in one tower, 1 in the other
+PATCH, LAYERS = 16, 2
 State = dict[str, torch.Tensor]
 
 
-def layout(vocabulary: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of ImageReward.pt, in small: what the authors' model saves."""
+@dataclass(frozen=True)
+class Sizes:
+    """Of the two towers; heads are 64 wide: 2 in the tiny vision tower, 1 in the tiny text tower."""
+
+    vision: int = 128
+    text: int = 64
+    vision_mlp: int = 96
+    text_mlp: int = 80
+    vision_layers: int = LAYERS
+    text_layers: int = LAYERS
+    image: int = SIDE
+    positions: int = 40
+    projection: int = 8
+    head: tuple[int, ...] = (32, 16, 8, 4, 1)
+
+
+# BLIP's ViT-L/16 at 224 pixels and BERT-base, and the head of the paper
+REAL = Sizes(1024, 768, 4096, 3072, 24, 12, 224, 512, 256, (1024, 128, 64, 16, 1))
+
+
+def layout(vocabulary: int, size: Sizes = Sizes()) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of what the authors' model saves as ImageReward.pt."""
     shapes: dict[str, tuple[int, ...]] = {
-        "blip.visual_encoder.cls_token": (1, 1, VISION),
-        "blip.visual_encoder.pos_embed": (1, (SIDE // PATCH) ** 2 + 1, VISION),
-        "blip.visual_encoder.patch_embed.proj.weight": (VISION, 3, PATCH, PATCH),
-        "blip.visual_encoder.patch_embed.proj.bias": (VISION,),
-        "blip.text_encoder.embeddings.position_ids": (1, 40),
-        "blip.text_encoder.embeddings.word_embeddings.weight": (vocabulary, TEXT),
-        "blip.text_encoder.embeddings.position_embeddings.weight": (40, TEXT),
+        "blip.visual_encoder.cls_token": (1, 1, size.vision),
+        "blip.visual_encoder.pos_embed": (1, (size.image // PATCH) ** 2 + 1, size.vision),
+        "blip.visual_encoder.patch_embed.proj.weight": (size.vision, 3, PATCH, PATCH),
+        "blip.visual_encoder.patch_embed.proj.bias": (size.vision,),
+        "blip.text_encoder.embeddings.position_ids": (1, size.positions),
+        "blip.text_encoder.embeddings.word_embeddings.weight": (vocabulary, size.text),
+        "blip.text_encoder.embeddings.position_embeddings.weight": (size.positions, size.text),
     }
 
     def linear(name: str, inputs: int, outputs: int) -> None:
@@ -37,29 +58,30 @@ def layout(vocabulary: int) -> dict[str, tuple[int, ...]]:
     def norm(name: str, width: int) -> None:
         shapes[f"{name}.weight"] = shapes[f"{name}.bias"] = (width,)
 
-    for i in range(LAYERS):
+    for i in range(size.vision_layers):
         block = f"blip.visual_encoder.blocks.{i}"
-        norm(f"{block}.norm1", VISION)
-        norm(f"{block}.norm2", VISION)
-        linear(f"{block}.attn.qkv", VISION, 3 * VISION)
-        linear(f"{block}.attn.proj", VISION, VISION)
-        linear(f"{block}.mlp.fc1", VISION, MLP)
-        linear(f"{block}.mlp.fc2", MLP, VISION)
+        norm(f"{block}.norm1", size.vision)
+        norm(f"{block}.norm2", size.vision)
+        linear(f"{block}.attn.qkv", size.vision, 3 * size.vision)
+        linear(f"{block}.attn.proj", size.vision, size.vision)
+        linear(f"{block}.mlp.fc1", size.vision, size.vision_mlp)
+        linear(f"{block}.mlp.fc2", size.vision_mlp, size.vision)
+    for i in range(size.text_layers):
         layer = f"blip.text_encoder.encoder.layer.{i}"
-        for attention, keys in (("attention", TEXT), ("crossattention", VISION)):
-            linear(f"{layer}.{attention}.self.query", TEXT, TEXT)
-            linear(f"{layer}.{attention}.self.key", keys, TEXT)
-            linear(f"{layer}.{attention}.self.value", keys, TEXT)
-            linear(f"{layer}.{attention}.output.dense", TEXT, TEXT)
-            norm(f"{layer}.{attention}.output.LayerNorm", TEXT)
-        linear(f"{layer}.intermediate.dense", TEXT, MLP)
-        linear(f"{layer}.output.dense", MLP, TEXT)
-        norm(f"{layer}.output.LayerNorm", TEXT)
-    norm("blip.visual_encoder.norm", VISION)
-    norm("blip.text_encoder.embeddings.LayerNorm", TEXT)
-    linear("blip.vision_proj", VISION, 8)
-    linear("blip.text_proj", TEXT, 8)
-    for name, inputs, outputs in ((0, TEXT, 32), (2, 32, 16), (4, 16, 8), (6, 8, 4), (7, 4, 1)):
+        for attention, keys in (("attention", size.text), ("crossattention", size.vision)):
+            linear(f"{layer}.{attention}.self.query", size.text, size.text)
+            linear(f"{layer}.{attention}.self.key", keys, size.text)
+            linear(f"{layer}.{attention}.self.value", keys, size.text)
+            linear(f"{layer}.{attention}.output.dense", size.text, size.text)
+            norm(f"{layer}.{attention}.output.LayerNorm", size.text)
+        linear(f"{layer}.intermediate.dense", size.text, size.text_mlp)
+        linear(f"{layer}.output.dense", size.text_mlp, size.text)
+        norm(f"{layer}.output.LayerNorm", size.text)
+    norm("blip.visual_encoder.norm", size.vision)
+    norm("blip.text_encoder.embeddings.LayerNorm", size.text)
+    linear("blip.vision_proj", size.vision, size.projection)
+    linear("blip.text_proj", size.text, size.projection)
+    for name, inputs, outputs in zip((0, 2, 4, 6, 7), (size.text, *size.head), size.head, strict=False):
         linear(f"mlp.layers.{name}", inputs, outputs)
     return shapes
 
@@ -107,6 +129,20 @@ def test_every_tensor_is_used_exactly_once_and_every_parameter_is_filled() -> No
             new = f"head.{positions[int(number)]}.{part}"
         assert torch.equal(loaded.pop(new), state[name]), name
     assert loaded == {}  # nothing is left at its random start
+
+
+def test_the_real_checkpoints_sizes_are_read_off_its_shapes() -> None:
+    with torch.device("meta"):
+        state = {name: torch.empty(shape) for name, shape in layout(30524, REAL).items()}
+        model = ImageRewardModel(state)
+    vision, text = model.vision.config, model.text.config
+    assert (vision.image_size, vision.patch_size, vision.layer_norm_eps) == (224, 16, 1e-6)
+    assert (vision.num_hidden_layers, vision.num_attention_heads, vision.hidden_size) == (24, 16, 1024)
+    assert (text.num_hidden_layers, text.num_attention_heads, text.hidden_size) == (12, 12, 768)
+    assert (text.vocab_size, text.encoder_hidden_size, text.layer_norm_eps) == (30524, 1024, 1e-12)
+    assert sum(parameter.numel() for parameter in model.parameters()) == sum(
+        tensor.numel() for name, tensor in state.items() if transformers_name(name) is not None
+    )
 
 
 @pytest.mark.parametrize(
@@ -240,6 +276,12 @@ def test_alone_or_in_a_batch_the_same(folder: Path) -> None:
     together = [score.value for score in model(samples(5))]
     assert [model([sample])[0].value for sample in samples(5)] == pytest.approx(together, abs=1e-5)
     assert model([]) == []
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_sixteen_bits_stay_near(folder: Path, dtype: str) -> None:
+    exact, half = reward(folder)(samples()), reward(folder, dtype=dtype)(samples())
+    assert [score.value for score in half] == pytest.approx([score.value for score in exact], abs=0.02)
 
 
 def test_what_is_missing_is_named(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from rewards.pool import RewardPool
 from rl.doctor import check_download
 from rl.registry import BUILT_IN, resolve
 from rl.types import UserError
-from tests.rewards.tiny_models import hf_clip, samples
+from tests.rewards.tiny_models import hf_clip, pictures, samples
 
 MODELS = ("aesthetic", "clip_score", "pickscore", "hpsv2", "image_reward", "similarity")
 SHARED = {"checkpoint", "device", "dtype", "batch_size"}
@@ -105,13 +106,22 @@ def test_the_doctors_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check.fix == "hf download xswu/HPSv2 HPS_v2.1_compressed.pt"
 
 
-def test_in_the_pool_as_in_this_process(tmp_path: Path) -> None:
-    folder = str(hf_clip(tmp_path))
-    options = {"checkpoint": folder, "device": "cpu"}
-    batch = samples(4)
-    specs = {"clip_score": RewardSpec("clip_score", options), "quality": RewardSpec("quality", role="monitor")}
+def test_in_the_pool_as_in_this_process() -> None:
+    batch = [replace(s, prompt=replace(s.prompt, metadata={"reference": pictures(1)[0]})) for s in samples(4)]
+    specs = {"quality": RewardSpec("quality", role="monitor"), "similarity": RewardSpec("similarity")}
     with RewardPool(specs) as pool:
+        found = pool.score(batch)
+    for name in specs:
+        here = load_reward(name, name, {})(batch)
+        assert [s.value for s in found[name]] == [s.value for s in here]  # type: ignore[attr-defined]
+        assert len({s.value for s in found[name]}) == 4
+
+
+@pytest.mark.slow
+def test_a_model_in_the_pool_as_in_this_process(tmp_path: Path) -> None:
+    options = {"checkpoint": str(hf_clip(tmp_path)), "device": "cpu"}
+    batch = samples(4)
+    with RewardPool({"clip_score": RewardSpec("clip_score", options)}) as pool:
         found = pool.score(batch)
     here = load_reward("clip_score", "clip_score", options)(batch)
     assert [s.value for s in found["clip_score"]] == pytest.approx([s.value for s in here], abs=1e-5)  # type: ignore[attr-defined]
-    assert [s.value for s in found["quality"]] == [s.value for s in load_reward("q", "quality", {})(batch)]  # type: ignore[attr-defined]
