@@ -55,6 +55,25 @@ def test_ssim_sees_structure() -> None:
     assert moved is not None and turned is not None and turned < 0 < moved < 0.9
 
 
+def test_ssim_is_wangs_with_its_gaussian_window() -> None:
+    """Wang et al. 2004, eqs. 13 to 17, written out for each window of 11 x 11 pixels that fits."""
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 256, (14, 13, 3), dtype=np.uint8)
+    b = np.clip(a + rng.normal(0, 40, a.shape), 0, 255).astype(np.uint8)
+    bell = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    weights = np.outer(bell, bell) / bell.sum() ** 2
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    found = []
+    for y, x, colour in np.ndindex(4, 3, 3):
+        u, v = (p[y : y + 11, x : x + 11, colour].astype(float) for p in (a, b))
+        mu, nu = (weights * u).sum(), (weights * v).sum()
+        uu, vv, uv = (
+            (weights * (p - m) * (q - n)).sum() for p, m, q, n in ((u, mu, u, mu), (v, nu, v, nu), (u, mu, v, nu))
+        )
+        found.append((2 * mu * nu + c1) * (2 * uv + c2) / ((mu**2 + nu**2 + c1) * (uu + vv + c2)))
+    assert scores(a, b, measure="ssim")[0].value == pytest.approx(np.mean(found), abs=1e-6)
+
+
 def test_ssim_needs_a_window() -> None:
     found = scores(np.zeros((10, 40, 3), np.uint8), even(0), measure="ssim")[0]
     assert found.failure == "the picture is 40 x 10 pixels; ssim needs 11 a side"
