@@ -29,6 +29,7 @@ try:
 
     from policy.checkpoint import EMBEDDED, read_policy_config
     from rewards.geneval.weights import HUB_WEIGHTS, Weights, downloaded
+    from rewards.downloads import NEEDED, absent, download_command
     from rl.types import UserError
 except ModuleNotFoundError as error:  # the one module that is asked for help outside the environment
     sys.exit(
@@ -217,6 +218,9 @@ def check_rewards() -> list[Check]:
         check_ocr(),
         check_opencv(),
         needs("rewards", "open_clip (CLIP scores)", "open-clip-torch", module="open_clip", otherwise="limited"),
+        needs("rewards", "quality, similarity (scikit-image)", "scikit-image", module="skimage"),
+        *(check_download(reward) for reward in NEEDED),
+        check_lpips(),
         needs("tracking", "TensorBoard", "tensorboard", otherwise="limited"),
         Check("tracking", "Weights & Biases", "ok", version("wandb") or "not installed (optional: pip install wandb)"),
     ]
@@ -237,6 +241,20 @@ def check_yolox() -> Check:
         return check
     found = f"onnxruntime {check.found}; the ONNX file is yours to name: geneval.options.detector_options.file"
     return Check(check.part, check.name, "ok", found)
+def check_download(reward: str) -> Check:
+    """The weights that a reward takes from the hub by default; another `checkpoint` in its options is not looked at."""
+    lacking = absent(reward)
+    if not lacking:
+        return Check("rewards", reward, "ok", f"{' and '.join(name for name, _ in NEEDED[reward])} downloaded")
+    found = f"not downloaded: {', '.join(lacking)} (or name local paths in its options)"
+    return Check("rewards", reward, "limited", found, " && ".join(map(download_command, lacking)))
+
+
+def check_lpips() -> Check:
+    found = version("lpips")
+    return Check(
+        "rewards", "similarity (lpips)", "ok", found or "not installed (optional: pip install lpips torchvision)"
+    )
 
 
 def check_ocr() -> Check:
