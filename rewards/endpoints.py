@@ -1,7 +1,8 @@
 """Several reward servers behind one question: who is asked, when it is asked again, and who is left out for a while.
 
 A question is asked at most ``1 + retries`` times, again only after transport errors, 408, 429 and 5xx, with
-exponential back-off and jitter, or after what ``Retry-After`` says (up to 30 s). It goes to the live server with the
+exponential back-off and jitter, or after what ``Retry-After`` says (up to 30 s), or at once when a server cannot be
+reached and there is another. It goes to the live server with the
 fewest questions under way, and not to the one that has just failed if there is another. A server that cannot be
 reached or answers 5xx is left out for ``rest_s`` seconds and then first has to answer ``GET /health``; when all are
 left out, the one that was left out first is asked all the same.
@@ -75,7 +76,7 @@ class Endpoints:
                 response = self._ask(server, path, body)
             except httpx.TransportError as error:
                 self._rest(server)
-                problem, pause = f"{server.url}: {_reason(error)}", self._back_off(attempt)
+                problem, pause = f"{server.url}: {_reason(error)}", 0.0 if self._live() else self._back_off(attempt)
             except httpx.HTTPError as error:
                 raise NoAnswer(f"{server.url}: {_reason(error)}") from error
             else:
@@ -111,14 +112,16 @@ class Endpoints:
         for server in self._rested():
             self._try_to_revive(server)
         with self._lock:
-            live = [server for server in self.servers if server.resting_until is None]
-            if live:
+            if live := self._live():
                 chosen = min(live, key=lambda s: (s is last, s.under_way, s.asked))
             else:
                 chosen = min(self.servers, key=lambda s: (s.resting_until or 0.0, s.asked))
             chosen.under_way += 1
             chosen.asked = next(self._turn)
             return chosen
+
+    def _live(self) -> list[Server]:
+        return [server for server in self.servers if server.resting_until is None]
 
     def _rested(self) -> list[Server]:
         """Servers whose rest is over; it begins anew, so that no other thread revives them at the same time."""

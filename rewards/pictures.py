@@ -85,6 +85,8 @@ def _read_png(content: bytes) -> NDArray[np.uint8]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours, and was checked
             with Image.open(BytesIO(content), formats=["PNG"]) as png:
+                png.verify()  # to the last chunk: a file that is cut short may still hold enough to fill the picture
+            with Image.open(BytesIO(content), formats=["PNG"]) as png:
                 png.load()
                 picture = png.convert("RGBA") if png.has_transparency_data else png.convert("RGB")
     except (*_BROKEN, Image.DecompressionBombError) as error:
