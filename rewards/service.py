@@ -1,0 +1,131 @@
+"""One served reward: its pool of workers behind a queue that has an end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from rewards.base import RewardSpec
+from rewards.metrics import Snapshot, Tally
+from rewards.pictures import PictureError, checked_pixel_count
+from rewards.pool import RewardPool
+from rewards.wire import Limits, PictureIn, RequestError, SampleIn, ScoreRequest, answer_json, to_sample
+from rl.types import Sample, Score
+
+_THREADS = 2  # while one request is being scored, the pictures of the next are being decoded
+
+
+class RewardService:
+    """``with RewardService("ocr", RewardSpec("ocr"), Limits(), queue=16, timeout_s=60) as service: ...``.
+
+    Raises ``UserError`` if the reward cannot be loaded.
+    """
+
+    def __init__(self, name: str, spec: RewardSpec, limits: Limits, *, queue: int, timeout_s: float) -> None:
+        self.name, self.spec = name, spec
+        self._limits, self._queue = limits, queue
+        self._pool = RewardPool({name: spec}, timeout_s=timeout_s)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"serve {name}")
+        self._pending: set[Future[bytes]] = set()
+        self._stopping = False
+        self._tally = Tally()
+        self._counting = threading.Lock()
+
+    def submit(self, request: ScoreRequest) -> Future[bytes]:
+        """Queue a request; the result is the answer's body or a ``RequestError``, or it is cancelled by ``close``.
+
+        Raises ``RequestError`` 503 at once if the queue is full. Called from one thread only, the event loop's.
+        """
+        if self._stopping:
+            raise stopping()
+        if len(self._pending) >= self._queue:
+            raise RequestError(503, f"{len(self._pending)} requests are waiting for {self.name!r}", retry_after_s=1)
+        future = self._threads.submit(self._answer, request, time.monotonic())
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+        return future
+
+    def snapshot(self) -> Snapshot:
+        """The counts so far."""
+        return Snapshot(
+            self._tally,
+            queued=len(self._pending),
+            restarts=self._pool.restarts[self.name],
+            pids=tuple(self._pool.pids[self.name]),
+        )
+
+    def close(self) -> None:
+        """End what is being scored and reap the workers; can be called twice."""
+        self._stopping = True
+        self._pool.close()
+        self._threads.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _answer(self, request: ScoreRequest, began: float) -> bytes:
+        found = self._samples(request)
+        samples = [sample for sample in found if isinstance(sample, Sample)]
+        scored = iter(self._scored(samples) if samples else ())
+        scores = [next(scored) if isinstance(entry, Sample) else entry for entry in found]
+        failed = sum(score.failed for score in scores)
+        with self._counting:
+            self._tally.add(len(scores), failed, time.monotonic() - began)
+        return answer_json(self.name, [sample.id for sample in request.samples], scores)
+
+    def _scored(self, samples: Sequence[Sample]) -> list[Score]:
+        try:
+            scores = self._pool.score(samples)[self.name]
+        except Exception as error:
+            if self._stopping:  # a closed pool takes nothing any more
+                raise stopping() from error
+            raise
+        if self._stopping:  # the pool was interrupted
+            raise stopping()
+        return scores
+
+    def _samples(self, request: ScoreRequest) -> list[Sample | Score]:
+        """Per sample the live one, or the failure that its picture is. Raises ``RequestError`` 413."""
+        limit = self._limits.max_pixels
+        opened = [_opened(sample.picture, limit) for sample in request.samples]
+        pixels = sum(entry[1] for entry in opened if not isinstance(entry, Score))
+        if pixels > limit:
+            raise RequestError(
+                413,
+                f"the pictures of the request have {pixels:,} pixels together, more than the {limit:,} that are "
+                f"accepted; send fewer at a time",
+            )
+        return [
+            entry if isinstance(entry, Score) else _decoded(sample, entry[0], limit)
+            for sample, entry in zip(request.samples, opened, strict=True)
+        ]
+
+
+def stopping() -> RequestError:
+    """The answer to a request that a stopping server will not score."""
+    return RequestError(503, "the server is stopping", retry_after_s=5)
+
+
+def _opened(picture: PictureIn, max_pixels: int) -> tuple[bytes, int] | Score:
+    """The file's bytes and its pixel count, nothing decoded yet; or the failure that it is."""
+    try:
+        content = picture.content()
+        return content, checked_pixel_count(content, picture.encoding, max_pixels)
+    except PictureError as error:
+        return Score(None, failure=str(error))
+
+
+def _decoded(sample: SampleIn, content: bytes, max_pixels: int) -> Sample | Score:
+    try:
+        return to_sample(sample, content, max_pixels)
+    except PictureError as error:
+        return Score(None, failure=str(error))
