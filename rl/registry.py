@@ -31,7 +31,11 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "vllm": "rollout.vllm_sampler:VllmSampler",
         "torch": "rollout.torch_sampler:TorchSampler",
     },
-    "rewards": {"geneval": "rewards.geneval.reward:GenEval", "ocr": "rewards.ocr:Ocr"},
+    "rewards": {
+        "geneval": "rewards.geneval.reward:GenEval",
+        "ocr": "rewards.ocr:Ocr",
+        "vlm_judge": "rewards.vlm_judge:VlmJudge",
+    },
     "detectors": {"shapes": "policy.shapes.detector:ShapesDetector"},
     "advantages": {
         "grpo": "rl.advantages:grpo",

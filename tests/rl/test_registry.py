@@ -69,7 +69,7 @@ def test_entry_points_come_after_the_built_ins(monkeypatch: pytest.MonkeyPatch) 
         return [EntryPoint(name, value, group) for name, value in pairs]
 
     monkeypatch.setattr(registry, "entry_points", fake)
-    assert registry.names("rewards") == ["geneval", "ocr", "pretty"]
+    assert registry.names("rewards") == [*registry.BUILT_IN["rewards"], "pretty"]
     assert registry.locate("rewards", "pretty") == "rl.data:text"
     assert registry.locate("rewards", "ocr") == "rewards.ocr:Ocr"
 
