@@ -1,27 +1,70 @@
 """Several rewards -> one training reward per sample, and the budget of failures a run may spend.
 
-With weights ``w_k`` over the rewards that apply to a sample (role ``train``, score not ``None``),
-``mean``: ``sum_k w_k r_k / sum_k |w_k|``. ``sum``: the same times ``sum |w|`` over *all* train rewards, so a
-prompt that only some rewards apply to lives on the same scale as one they all apply to. A sample with a failed
-train reward has no training reward at all: half of a reward is another reward.
+``combine`` decides which samples have a training reward at all; *how* it is made of the K applicable train rewards
+is one of the functions below, chosen in the YAML (``combine: {use: gdpo}``). Each takes ``values_KB`` (scaled,
+meaningful only where ``applies_KB``), ``weights_K`` and ``group_B`` (the group's number) and returns ``total_B``.
+A sample with a failed train reward has no training reward: half of a reward is another reward.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rewards.base import Role
 from rl.types import Score, Scores, UserError
 
-Mode = Literal["mean", "sum"]
+Floats = NDArray[np.float64]
+Combination = Callable[[Floats, NDArray[np.bool_], Floats, NDArray[np.int64]], Floats]
 
 
 class TooManyFailures(UserError):
     """More scores failed in one step than the configuration allows."""
+
+
+def mean(values_KB: Floats, applies_KB: NDArray[np.bool_], weights_K: Floats, group_B: NDArray[np.int64]) -> Floats:
+    """sum_k w_k r_k / sum_k abs(w_k) over the rewards that apply to the sample: weights are renormalised."""
+    return _weighted_sum(values_KB, applies_KB, weights_K) / _applied_weight(applies_KB, weights_K)
+
+
+def sum_(values_KB: Floats, applies_KB: NDArray[np.bool_], weights_K: Floats, group_B: NDArray[np.int64]) -> Floats:
+    """``mean`` times sum_k abs(w_k) over *all* train rewards: the plain weighted sum where all of them apply, and on
+    the same scale where only some do."""
+    return np.abs(weights_K).sum() * mean(values_KB, applies_KB, weights_K, group_B)
+
+
+def product(values_KB: Floats, applies_KB: NDArray[np.bool_], weights_K: Floats, group_B: NDArray[np.int64]) -> Floats:
+    """prod_k r_k^w_k: one bad reward spoils the sample, so none can be bought with another. A reward of 0 or 1 is a
+    gate. Raises: UserError for a value below 0 or a weight not above 0."""
+    if (weights_K <= 0).any() or (values_KB[applies_KB] < 0).any():
+        raise UserError(
+            "combine.use: 'product' needs weights above 0 and values not below 0; "
+            "give the reward a `scale` that maps it to [0, 1], or use 'mean'"
+        )
+    return (np.where(applies_KB, values_KB, 1.0) ** weights_K[:, None]).prod(0)
+
+
+def gdpo(
+    values_KB: Floats,
+    applies_KB: NDArray[np.bool_],
+    weights_K: Floats,
+    group_B: NDArray[np.int64],
+    *,
+    eps: float = 1e-4,
+) -> Floats:
+    """sum_k w_k (r_k - mean_g r_k) / (std_g r_k + eps), normalised inside each group before the sum, so that an easy
+    reward doesn't drown a hard one: GDPO (arXiv 2601.05242), whose second half is ``advantage: batch_norm``."""
+    total_B = np.zeros(values_KB.shape[1])
+    for values_B, applies_B, weight in zip(values_KB, applies_KB, weights_K, strict=True):
+        for group in np.unique(group_B[applies_B]):
+            members = applies_B & (group_B == group)
+            if members.sum() > 1:
+                centred = values_B[members] - values_B[members].mean()
+                total_B[members] += weight * centred / (values_B[members].std(ddof=1) + eps)
+    return total_B
 
 
 def combine(
@@ -29,22 +72,45 @@ def combine(
     weights: Mapping[str, float],
     roles: Mapping[str, Role],
     *,
-    mode: Mode = "mean",
+    groups: Sequence[str],
+    how: Combination = mean,
+    scales: Mapping[str, tuple[float, float]] | None = None,
 ) -> Scores:
     """Combine B scores per reward into ``Scores``; ``valid_B`` is False where a train reward failed or none applies.
 
+    ``groups``: the B samples' group ids. ``scales[name] = (low, high)`` maps that reward's values by
+    (r - low) / (high - low) first. ``score_B`` is the weighted mean whatever ``how`` is, to be compared between runs.
     Raises ``UserError`` if no reward has role ``train`` or a train weight is 0 or not finite.
     """
     train = check_weights({name: weights[name] for name in by_reward}, roles)
-    batch = len(next(iter(by_reward.values())))
-    scale = 1.0 if mode == "mean" else sum(abs(w) for w in train.values())
-    total_B = np.zeros(batch, np.float32)
-    valid_B = np.zeros(batch, np.bool_)
-    for i in range(batch):
-        total = _weighted_mean([(weight, by_reward[name][i]) for name, weight in train.items()])
-        if total is not None:
-            total_B[i], valid_B[i] = scale * total, True
-    return Scores(by_reward=by_reward, total_B=total_B, valid_B=valid_B)
+    weights_K = np.array(list(train.values()))
+    failed_KB = np.array([[score.failed for score in by_reward[name]] for name in train])
+    applies_KB = np.array([[score.value is not None for score in by_reward[name]] for name in train])
+    valid_B = np.logical_and(applies_KB.any(0), ~failed_KB.any(0))
+    applies_KB &= valid_B
+    values_KB = np.array([_scaled(by_reward[name], (scales or {}).get(name)) for name in train])
+    group_B = np.unique(list(groups), return_inverse=True)[1]
+
+    def totals(function: Combination) -> NDArray[np.float32]:
+        found_B = function(values_KB, applies_KB, weights_K, group_B)
+        return np.where(valid_B, found_B, 0.0).astype(np.float32)
+
+    return Scores(by_reward=by_reward, total_B=totals(how), valid_B=valid_B, score_B=totals(mean))
+
+
+def _scaled(scores: Sequence[Score], scale: tuple[float, float] | None) -> list[float]:
+    low, high = scale or (0.0, 1.0)
+    return [0.0 if score.value is None else (score.value - low) / (high - low) for score in scores]
+
+
+def _weighted_sum(values_KB: Floats, applies_KB: NDArray[np.bool_], weights_K: Floats) -> Floats:
+    return weights_K @ np.where(applies_KB, values_KB, 0.0)
+
+
+def _applied_weight(applies_KB: NDArray[np.bool_], weights_K: Floats) -> Floats:
+    """sum of abs(w) over what applies; 1 where nothing does, which is masked by the caller."""
+    weight_B = np.abs(weights_K) @ applies_KB
+    return np.where(weight_B == 0, 1.0, weight_B)
 
 
 def check_weights(weights: Mapping[str, float], roles: Mapping[str, Role]) -> dict[str, float]:
@@ -58,15 +124,6 @@ def check_weights(weights: Mapping[str, float], roles: Mapping[str, Role]) -> di
                 f"rewards.{name}.weight is {weight:g}: give it a finite weight other than 0, or set `role: monitor`"
             )
     return train
-
-
-def _weighted_mean(parts: Sequence[tuple[float, Score]]) -> float | None:
-    if any(score.failed for _, score in parts):
-        return None
-    applicable = [(weight, score.value) for weight, score in parts if score.value is not None]
-    if not applicable:
-        return None
-    return sum(w * value for w, value in applicable) / sum(abs(w) for w, _ in applicable)
 
 
 def failure_counts(by_reward: Mapping[str, Sequence[Score]]) -> dict[str, int]:

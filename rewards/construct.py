@@ -8,19 +8,34 @@ from functools import partial
 from typing import Any
 
 from rewards.base import describe_exception
+from rewards.probe import probe as check_golden
 from rl.registry import did_you_mean, resolve
 from rl.types import Sample, UserError
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-def load_reward(name: str, use: str, options: Mapping[str, Any]) -> Callable[[Sequence[Sample]], object]:
+def load_reward(
+    name: str, use: str, options: Mapping[str, Any], *, probe: bool = True
+) -> Callable[[Sequence[Sample]], object]:
     """The reward ``rewards.<name>``: a class is built with its options, a function gets them with every call.
 
-    Raises ``UserError`` if it cannot be imported, is not callable, or does not take these options.
+    With ``probe`` it must first score its own reference pictures (``rewards.probe``), if it has any.
+    Raises ``UserError`` if it cannot be imported, is not callable, does not take these options or is dead.
     """
     where = f"rewards.{name}"
     target = load("rewards", where, use)
+    reward = _callable(where, target, use, options)
+    golden = getattr(target if inspect.isfunction(target) else reward, "golden", None)
+    if probe and golden is not None:
+        try:
+            check_golden(reward, golden())
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+    return reward
+
+
+def _callable(where: str, target: Any, use: str, options: Mapping[str, Any]) -> Callable[[Sequence[Sample]], object]:
     if inspect.isclass(target):
         reward = build(target, options, where=where, options_at=f"{where}.options", use=use)
         if not callable(reward):

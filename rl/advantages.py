@@ -39,6 +39,19 @@ def rloo(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
     return _centred(rewards_PG, valid_PG) * count_P1 / (count_P1 - 1).clamp(min=1)
 
 
+def batch_norm(rewards_PG: Tensor, valid_PG: Tensor, *, eps: float = 1e-4) -> Tensor:
+    """A_i = (r_i - mean) / (std + eps) over the whole batch: the second half of GDPO (arXiv 2601.05242).
+
+    Meant for ``combine: gdpo``, whose totals are centred inside their groups already; on raw rewards it would reward
+    easy prompts rather than good samples.
+    """
+    kept_N = rewards_PG[valid_PG]
+    if kept_N.numel() < 2:
+        return rewards_PG.new_zeros(rewards_PG.shape)
+    normed_PG = (rewards_PG - kept_N.mean()) / (kept_N.std() + eps)
+    return normed_PG.masked_fill(~valid_PG, 0.0)
+
+
 def zero_std_fraction(rewards_PG: Tensor, valid_PG: Tensor) -> float:
     """Fraction of the P groups that teach nothing: all valid rewards equal, or fewer than two valid samples."""
     spread_P = _centred(rewards_PG, valid_PG).abs().amax(-1)

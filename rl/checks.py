@@ -49,6 +49,12 @@ def _sampling(config: Config) -> Iterator[tuple[str, str]]:
             f"advantage {config.advantage.use!r} compares the samples of a group, so it needs at least 2, "
             f"got {rollout.group_size}",
         )
+    if config.advantage.use == "batch_norm" and config.combine.use in ("mean", "sum", "product"):
+        yield (
+            "advantage.use",
+            f"batch_norm compares a sample with other prompts' samples, so with combine: {config.combine.use} easy "
+            "prompts would be rewarded; write combine: gdpo, or advantage: grpo",
+        )
 
 
 def _training(config: Config) -> Iterator[tuple[str, str]]:

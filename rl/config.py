@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 _WORDS = {"on": True, "yes": True, "off": False, "no": False}
 
@@ -21,6 +21,12 @@ def _bool_words(value: object) -> object:
 
 def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] >= bounds[1]:
+        raise ValueError(f"must be [low, high] with low below high, got {list(bounds)}")
+    return bounds
 
 
 Bool = Annotated[bool, BeforeValidator(_bool_words)]
@@ -54,6 +60,12 @@ class RewardComponent(Component):
     """Factor in the sum of the training rewards; negative makes a penalty."""
     role: Literal["train", "monitor"] = "train"
     """``monitor``: scored and logged, never trained on."""
+    scale: Annotated[tuple[float, float], BeforeValidator(_as_tuple), AfterValidator(_rising)] | None = None
+    """``[low, high]``: values are mapped by (value - low) / (high - low) before they are combined."""
+    tags: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] | None = None
+    """Score only prompts whose metadata ``tag`` is one of these; not applicable to the others."""
+    needs: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] | None = None
+    """Score only prompts that have all these metadata keys, for example ``[text]``."""
 
 
 class PolicyConfig(Section):
@@ -259,8 +271,10 @@ class Config(Section):
     """Name -> reward; ``null`` removes an inherited one."""
     reward_pool: RewardPoolConfig = RewardPoolConfig()
     """Scoring processes."""
+    combine: Component = Component(use="mean")
+    """How several rewards become one: ``mean``, ``sum``, ``product`` (a gate), ``gdpo``."""
     advantage: Component = Component(use="grpo")
-    """``grpo`` (divided by the group's std), ``dr_grpo`` (not divided), ``rloo``."""
+    """``grpo`` (divided by the group's std), ``dr_grpo`` (not divided), ``rloo``, ``batch_norm`` (for ``gdpo``)."""
     loss: Component = Component(use="grpo")
     """``grpo`` (clip .2/.2), ``dapo`` (.2/.28), ``reinforce``."""
     aggregation: Component = Component(use="token_mean")
@@ -291,6 +305,7 @@ COMPONENT_KINDS: dict[tuple[str, ...], str] = {
     ("data", "train"): "prompts",
     ("data", "eval"): "prompts",
     ("rewards", "*"): "rewards",
+    ("combine",): "combinations",
     ("advantage",): "advantages",
     ("loss",): "losses",
     ("aggregation",): "aggregations",

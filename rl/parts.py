@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from policy.base import Policy
+from rewards.combine import Combination
 from rewards.pool import RewardPool
 from rl.config import Config
 from rl.data import PromptStream
@@ -32,8 +33,9 @@ class Run:
     sampler: Sampler
     sync: WeightSync
     trainer: Trainer
-    advantage: Callable[[Tensor, Tensor], Tensor]
     rewards: RewardPool
+    combination: Combination
+    advantage: Callable[[Tensor, Tensor], Tensor]
     tracker: Tracker
     guards: Guards
     interrupt: Interrupt

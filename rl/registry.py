@@ -35,12 +35,20 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "geneval": "rewards.geneval.reward:GenEval",
         "ocr": "rewards.ocr:Ocr",
         "vlm_judge": "rewards.vlm_judge:VlmJudge",
+        "trl": "rewards.trl_adapter:TrlReward",
+    },
+    "combinations": {
+        "mean": "rewards.combine:mean",
+        "sum": "rewards.combine:sum_",
+        "product": "rewards.combine:product",
+        "gdpo": "rewards.combine:gdpo",
     },
     "detectors": {"shapes": "policy.shapes.detector:ShapesDetector"},
     "advantages": {
         "grpo": "rl.advantages:grpo",
         "dr_grpo": "rl.advantages:dr_grpo",
         "rloo": "rl.advantages:rloo",
+        "batch_norm": "rl.advantages:batch_norm",
     },
     "losses": {"grpo": "rl.losses:grpo", "dapo": "rl.losses:dapo", "reinforce": "rl.losses:reinforce"},
     "aggregations": {

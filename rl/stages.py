@@ -75,8 +75,15 @@ def score(run: Run, rollout: Rollout, pictures: NDArray[np.uint8], name: str) ->
         reward: [mean_score(found[start : start + renders]) for start in range(0, len(found), renders)]
         for reward, found in run.rewards.score(samples).items()
     }
-    weights = {reward: component.weight for reward, component in run.config.rewards.items()}
-    return combine(by_reward, weights, roles(run.config))
+    rewards = run.config.rewards
+    return combine(
+        by_reward,
+        {reward: component.weight for reward, component in rewards.items()},
+        roles(run.config),
+        groups=[rollout.prompt_of(index).id for index in range(rollout.batch_size)],
+        how=run.combination,
+        scales={reward: component.scale for reward, component in rewards.items() if component.scale},
+    )
 
 
 def mean_score(renders: Sequence[Score]) -> Score:
@@ -119,7 +126,7 @@ def describe(
     valid_B, difference_BT = scores.valid_B, forward.logprobs_BT - torch.from_numpy(rollout.logprobs_BT)
     metrics = {
         "images": float(len(pictures)),
-        "score": float(scores.total_B[valid_B].mean()) if valid_B.any() else float("nan"),
+        "score": float(scores.score_B[valid_B].mean()) if valid_B.any() else float("nan"),
         "mismatch": difference_BT.abs().mean().item(),
         "zero_std_fraction": zero_std_fraction(by_group(scores.total_B, rollout), by_group(valid_B, rollout)),
         "failed_fraction": max(failure_counts(scores.by_reward).values(), default=0) / rollout.batch_size,
@@ -146,6 +153,6 @@ def show(run: Run, step: int, rollout: Rollout, pictures: NDArray[np.uint8], sco
     every, count = run.config.tracking.pictures_every, run.config.tracking.pictures
     if every and step % every == 0:
         shown = [index * rollout.group_size for index in range(len(rollout.prompts))][:count]
-        captions = [f"{scores.total_B[index]:.2f} {rollout.prompt_of(index).text}" for index in shown]
+        captions = [f"{scores.score_B[index]:.2f} {rollout.prompt_of(index).text}" for index in shown]
         renders = len(pictures) // rollout.batch_size
         run.tracker.pictures(step, "train", pictures[[index * renders for index in shown]], captions)

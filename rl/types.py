@@ -99,13 +99,15 @@ class Score:
 class Scores:
     """All rewards' verdicts on B samples, and the combined training reward.
 
-    ``total_B[i]`` is meaningful only where ``valid_B[i]``; a sample with a failed training reward, or with
-    no applicable one, is not valid and is left out of its group's statistics.
+    ``total_B[i]``, which is learnt from, and ``score_B[i]``, the weighted mean that is shown, are meaningful only
+    where ``valid_B[i]``; a sample with a failed training reward, or with no applicable one, is not valid and is left
+    out of its group's statistics.
     """
 
     by_reward: Mapping[str, Sequence[Score]]
     total_B: NDArray[np.float32]
     valid_B: NDArray[np.bool_]
+    score_B: NDArray[np.float32]
 
 
 @dataclass(frozen=True)

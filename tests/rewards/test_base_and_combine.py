@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 
 from rewards.base import Role, describe_exception, normalise
-from rewards.combine import FailureBudget, TooManyFailures, combine, failure_counts
+from rewards.combine import FailureBudget, TooManyFailures, combine, failure_counts, gdpo, product, sum_
 from rl.types import Prompt, Sample, Score, UserError
 
 SAMPLES = [Sample(f"s{i}", "g", Prompt("p", "x"), np.zeros((2, 2, 3), np.uint8)) for i in range(3)]
@@ -64,20 +65,57 @@ def test_the_mean_is_over_the_rewards_that_apply() -> None:
         "m": [Score(9.0), Score(None, failure="died"), Score(9.0), Score(9.0), Score(None, failure="died")],
     }
     weights = {"a": 3.0, "b": 1.0, "m": 5.0}
-    scores = combine(by_reward, weights, ROLES)
+    scores = combine(by_reward, weights, ROLES, groups=["g"] * 5)
     # (3 * 1 + 1 * 0) / 4 ; b alone ; b failed ; nothing applies ; (3 * .2 + .6) / 4
     assert scores.valid_B.tolist() == [True, True, False, False, True]
     assert scores.total_B[scores.valid_B] == pytest.approx([0.75, 0.25, 0.3])
     assert scores.total_B.dtype == np.float32
-    summed = combine(by_reward, weights, ROLES, mode="sum")
+    summed = combine(by_reward, weights, ROLES, groups=["g"] * 5, how=sum_)
     assert summed.total_B[summed.valid_B] == pytest.approx([3.0, 1.0, 1.2])
+    assert summed.score_B.tolist() == scores.total_B.tolist()  # what is shown does not depend on the combination
     assert scores.by_reward is by_reward
     assert failure_counts(by_reward) == {"a": 0, "b": 1, "m": 2}
 
 
 def test_a_penalty_has_a_negative_weight() -> None:
-    scores = combine({"a": [Score(1.0)], "b": [Score(0.5)]}, {"a": 1.0, "b": -1.0}, ROLES)
+    scores = combine({"a": [Score(1.0)], "b": [Score(0.5)]}, {"a": 1.0, "b": -1.0}, ROLES, groups="g")
     assert scores.total_B.tolist() == [0.25]
+
+
+def test_a_scale_maps_a_reward_before_it_is_combined() -> None:
+    by_reward = {"a": [Score(19.0), Score(22.0)], "b": [Score(0.5), Score(None)]}
+    scores = combine(by_reward, {"a": 1.0, "b": 1.0}, ROLES, groups="gg", scales={"a": (18.0, 23.0)})
+    assert scores.total_B == pytest.approx([(0.2 + 0.5) / 2, 0.8])
+
+
+def test_a_product_cannot_buy_one_reward_with_another() -> None:
+    by_reward = {"a": [Score(1.0), Score(0.0), Score(0.25)], "b": [Score(0.5), Score(0.9), Score(None)]}
+    scores = combine(by_reward, {"a": 0.5, "b": 2.0}, ROLES, groups="ggg", how=product)
+    assert scores.total_B == pytest.approx([0.25, 0.0, 0.5])  # 1 * .5^2, 0, sqrt(.25)
+    assert scores.score_B == pytest.approx([(0.5 + 1.0) / 2.5, 1.8 / 2.5, 0.25])
+
+
+@pytest.mark.parametrize(("value", "weight"), [(-0.1, 1.0), (0.5, -1.0)])
+def test_a_product_needs_values_and_weights_that_it_can_multiply(value: float, weight: float) -> None:
+    with pytest.raises(UserError) as caught:
+        combine({"a": [Score(value)]}, {"a": weight}, ROLES, groups="g", how=product)
+    assert str(caught.value) == (
+        "combine.use: 'product' needs weights above 0 and values not below 0; "
+        "give the reward a `scale` that maps it to [0, 1], or use 'mean'"
+    )
+
+
+def test_gdpo_gives_every_reward_its_own_scale_inside_each_group() -> None:
+    by_reward = {
+        "a": [Score(0.0), Score(10.0), Score(3.0), Score(5.0)],
+        "b": [Score(0.2), Score(0.1), Score(0.7), Score(None)],
+    }
+    scores = combine(by_reward, {"a": 1.0, "b": 2.0}, ROLES, groups="ggpp", how=partial(gdpo, eps=0.0))
+    # of two values, each lies 1 / sqrt(2) sample standard deviations from their mean; alone in its group, b adds 0
+    unit = 0.5**0.5
+    assert scores.total_B == pytest.approx([-unit + 2 * unit, unit - 2 * unit, -unit, unit])
+    same = combine({"a": [Score(1.0), Score(1.0)]}, {"a": 1.0}, ROLES, groups="gg", how=gdpo)
+    assert same.total_B.tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +132,7 @@ def test_a_penalty_has_a_negative_weight() -> None:
 )
 def test_weights_that_cannot_train(weights: dict[str, float], roles: dict[str, Role], message: str) -> None:
     with pytest.raises(UserError) as caught:
-        combine({"a": [Score(1.0)]}, weights, roles)
+        combine({"a": [Score(1.0)]}, weights, roles, groups="g")
     assert str(caught.value).startswith(message)
 
 

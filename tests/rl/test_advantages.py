@@ -30,6 +30,16 @@ def test_rloo_by_hand() -> None:
     torch.testing.assert_close(advantages.rloo(REWARDS_PG, VALID_PG), expected)
 
 
+def test_batch_norm_by_hand() -> None:
+    # Valid: -1 1 0 | 3 -3, so mean 0 and sample variance (1 + 1 + 0 + 9 + 9) / 4 = 5.
+    totals_PG = torch.tensor([[-1.0, 1.0, 0.0], [3.0, -3.0, float("nan")]])
+    valid_PG = torch.tensor([[True, True, True], [True, True, False]])
+    expected = torch.tensor([[-1.0, 1.0, 0.0], [3.0, -3.0, 0.0]]) / (5**0.5 + 1e-4)
+    torch.testing.assert_close(advantages.batch_norm(totals_PG, valid_PG), expected)
+    alone_PG = torch.tensor([[True, False, False], [False, False, False]])
+    assert torch.equal(advantages.batch_norm(totals_PG, alone_PG), torch.zeros(2, 3))
+
+
 @pytest.mark.parametrize("function", [advantages.grpo, advantages.dr_grpo, advantages.rloo])
 def test_groups_without_a_comparison_get_zeros(function: object) -> None:
     rewards_PG = torch.tensor([[1.0, float("nan")], [0.7, 0.7], [5.0, 6.0]])

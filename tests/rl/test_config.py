@@ -102,6 +102,21 @@ def test_a_group_of_one_has_no_advantage(advantage: str) -> None:
     assert broken(rollout={"group_size": 1}, advantage={"use": "my:own"}) == {}
 
 
+def test_batch_norm_is_gdpos() -> None:
+    message = broken(advantage={"use": "batch_norm"})["advantage.use"]
+    assert message == (
+        "batch_norm compares a sample with other prompts' samples, so with combine: mean easy prompts would be "
+        "rewarded; write combine: gdpo, or advantage: grpo"
+    )
+    assert broken(advantage={"use": "batch_norm"}, combine={"use": "gdpo"}) == {}
+
+
+def test_a_scale_rises() -> None:
+    assert RewardComponent.model_validate({"use": "ocr", "scale": [18, 23.0]}).scale == (18.0, 23.0)
+    with pytest.raises(ValidationError, match=r"must be \[low, high\] with low below high, got \[1.0, 1.0\]"):
+        RewardComponent.model_validate({"use": "ocr", "scale": [1.0, 1.0]})
+
+
 def test_updates_split_the_samples_evenly() -> None:
     sections = {"data": {"prompts_per_step": 3}, "rollout": {"group_size": 4}}
     assert broken(train={"updates_per_rollout": 6}, **sections) == {}

@@ -49,6 +49,7 @@ def test_part_composes(path: Path, tmp_path: Path) -> None:
         ("dapo", ("grpo", "dapo", "token_mean", None)),
         ("dr_grpo", ("dr_grpo", "grpo", "constant", None)),
         ("rloo", ("rloo", "reinforce", "sequence_mean", "k3")),
+        ("gdpo", ("batch_norm", "grpo", "token_mean", "k3")),
     ],
 )
 def test_algorithms_are_those_of_their_papers(name: str, parts: tuple[str | None, ...], tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""The golden probe: a reward scores its own reference pictures before it is trusted with a run.
+
+A detector with the wrong weights, or a recogniser of the wrong version, answers 0 to everything and looks like a hard
+task. A reward may therefore have a method ``golden()`` (a function: an attribute) that gives reference pictures and
+what a working reward says of them; it runs in the worker, right after loading, so a dead reward stops the run before
+the first picture is painted, and a worker that comes back broken is not used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rewards.base import describe_exception, normalise
+from rl.types import Sample, Score, UserError
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A reference picture and the range its score must lie in. ``Golden(sample, at_least=0.9)``.
+
+    Of several, not all may have the same score, so two pictures without bounds prove that a reward is not constant.
+    """
+
+    sample: Sample
+    at_least: float = -math.inf
+    at_most: float = math.inf
+
+
+def probe(reward: Callable[[Sequence[Sample]], object], golden: Sequence[Golden]) -> None:
+    """Raises ``UserError`` with the first reason why ``reward`` is dead; nothing if it is alive."""
+    samples = [one.sample for one in golden]
+    try:
+        scores = normalise(reward(samples), samples)
+    except Exception as error:  # a plug-in may raise anything
+        raise _dead(f"it raised {describe_exception(error)}") from error
+    for one, score in zip(golden, scores, strict=True):
+        _check(one, score)
+    values = {score.value for score in scores}
+    if len(scores) > 1 and len(values) == 1:
+        raise _dead(f"it gives {scores[0].value:g} to all {len(scores)} of its reference pictures")
+
+
+def _check(one: Golden, score: Score) -> None:
+    picture = f"on its reference picture {one.sample.id!r} it "
+    if score.failure is not None:
+        raise _dead(picture + f"fails: {score.failure}")
+    if score.value is None:
+        raise _dead(picture + "answers 'not applicable'")
+    if not one.at_least <= score.value <= one.at_most:
+        bound = f"at least {one.at_least:g}" if score.value < one.at_least else f"at most {one.at_most:g}"
+        raise _dead(picture + f"scores {score.value:g}, a working one {bound}")
+
+
+def _dead(what: str) -> UserError:
+    return UserError(
+        f"the golden probe found it dead or wrong: {what}; check its weights and versions, or set `probe: false` on it"
+    )

@@ -1,0 +1,76 @@
+"""Small pictures of different kinds for trying out a reward, and prompts to go with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rl.types import Prompt, Sample, UserError
+
+GROUPS, MEMBERS = 4, 4
+_SIDE = 64
+_PROMPTS = tuple(
+    Prompt(f"trial-{number}", text, {"tag": tag, "text": word, "include": [{"class": name, "count": 1}]})
+    for number, (text, tag, word, name) in enumerate(
+        [
+            ("a photo of a circle", "single_object", "HELLO", "circle"),
+            ("a photo of a cat", "single_object", "OPEN", "cat"),
+            ('a sign that says "EXIT"', "ocr", "EXIT", "stop sign"),
+            ("a green star", "colors", "STAR", "star"),
+        ]
+    )
+)
+
+
+def trial_samples(prompts: Sequence[Prompt] | None = None) -> list[Sample]:
+    """Four groups of four (64, 64, 3) pictures: noise, gradients, stripes and a disc in different colours."""
+    rng = np.random.default_rng(0)
+    chosen = list(prompts or _PROMPTS)[:GROUPS]
+    return [
+        Sample(f"trial-{group}-{member}", prompt.id, prompt, _picture(member, rng))
+        for group, prompt in enumerate(chosen)
+        for member in range(MEMBERS)
+    ]
+
+
+def resized(samples: Sequence[Sample], height: int, width: int) -> list[Sample]:
+    """The same samples with their pictures repeated or cut to another size."""
+    return [
+        Sample(one.id, one.group, one.prompt, np.ascontiguousarray(np.resize(one.picture, (height, width, 3))))
+        for one in samples
+    ]
+
+
+def read_prompts(path: str) -> list[Prompt]:
+    """The first prompts of a JSON-lines file with ``id``, ``text`` and ``metadata``; raises ``UserError``."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--prompts {path} can't be read ({error})") from error
+    prompts = [_prompt(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not prompts:
+        raise UserError(f"--prompts {path} holds no prompt; write one JSON object a line, with id, text and metadata")
+    return prompts
+
+
+def _prompt(path: str, number: int, line: str) -> Prompt:
+    try:
+        row = json.loads(line)
+        return Prompt(str(row.get("id", number)), row["text"], row.get("metadata") or {})
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UserError(
+            f'{path}:{number}: not a prompt; write {{"id": ..., "text": ..., "metadata": {{...}}}}'
+        ) from error
+
+
+def _picture(kind: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    color = rng.integers(256, size=3)
+    y, x = np.mgrid[:_SIDE, :_SIDE]
+    if kind == 0:
+        return rng.integers(256, size=(_SIDE, _SIDE, 3), dtype=np.uint8)
+    weight = {1: x / _SIDE, 2: (x // 8) % 2, 3: (y - 32) ** 2 + (x - 32) ** 2 < 400}[kind]
+    return (weight[..., None] * color + (1 - weight[..., None] * 1.0) * 235).astype(np.uint8)

@@ -1,0 +1,42 @@
+"""The ``trl`` reward: a function written for TRL's GRPOTrainer, ``f(prompts, completions, **columns)``, as it is.
+
+``prompts``: B texts; ``completions``: B pictures as RGB ``PIL.Image``; every metadata key of the batch is a column of B
+values, ``None`` where a prompt lacks it, as TRL passes the columns of a data set. Coroutines are run to their end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
+from rl.registry import resolve
+from rl.types import Sample, UserError
+
+
+class TrlReward:
+    """``{use: trl, options: {function: my_rewards:aesthetic, options: {target: 5}}}``."""
+
+    def __init__(self, function: str, options: Mapping[str, Any] | None = None) -> None:
+        """Raises ``UserError`` if ``function`` (``module:attr``) cannot be found or is not callable."""
+        self._function, self._options = resolve("rewards", function), dict(options or {})
+        if inspect.isclass(self._function) or not callable(self._function):
+            raise UserError(f"options.function: {function!r} is not a function of prompts and completions")
+
+    def __call__(self, samples: Sequence[Sample]) -> object:
+        """Whatever the function answers for the B samples; it is checked like any other reward's answer."""
+        answer = self._function(
+            prompts=[sample.prompt.text for sample in samples],
+            completions=[Image.fromarray(sample.picture) for sample in samples],
+            **_columns(samples),
+            **self._options,
+        )
+        return asyncio.run(answer) if inspect.iscoroutine(answer) else answer
+
+
+def _columns(samples: Sequence[Sample]) -> dict[str, list[Any]]:
+    keys = dict.fromkeys(key for sample in samples for key in sample.prompt.metadata)
+    return {key: [sample.prompt.metadata.get(key) for sample in samples] for key in keys}

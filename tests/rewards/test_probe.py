@@ -1,0 +1,116 @@
+"""The golden probe stops a dead reward before a run; the TRL adapter takes TRL's functions as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rewards.base import RewardSpec
+from rewards.construct import load_reward
+from rewards.pool import RewardPool
+from rewards.probe import Golden, probe
+from rewards.trl_adapter import TrlReward
+from rl.types import Prompt, Sample, Score, UserError
+
+
+def picture(value: int) -> Sample:
+    return Sample(f"gray-{value}", "golden", Prompt("golden", "gray"), np.full((8, 8, 3), value, np.uint8))
+
+
+GOLDEN = [Golden(picture(255), at_least=0.9), Golden(picture(0), at_most=0.1)]
+
+
+def bright(samples: Sequence[Sample]) -> list[float]:
+    return [float(sample.picture.mean()) / 255 for sample in samples]
+
+
+def dead(samples: Sequence[Sample]) -> list[float]:
+    return [0.0 for _ in samples]
+
+
+bright.golden = dead.golden = lambda: GOLDEN  # type: ignore[attr-defined]
+
+
+class Holder:
+    def __init__(self, gain: float = 1.0) -> None:
+        self.gain = gain
+
+    def golden(self) -> list[Golden]:
+        return GOLDEN
+
+    def __call__(self, samples: Sequence[Sample]) -> list[float]:
+        return [self.gain * value for value in bright(samples)]
+
+
+def test_a_live_reward_passes() -> None:
+    probe(bright, GOLDEN)
+    assert load_reward("r", f"{__name__}:Holder", {})([picture(255)]) == [1.0]
+
+
+def raises(samples: Sequence[Sample]) -> list[float]:
+    raise RuntimeError("wrong weights")
+
+
+@pytest.mark.parametrize(
+    ("reward", "golden", "reason"),
+    [
+        (dead, GOLDEN, "on its reference picture 'gray-255' it scores 0, a working one at least 0.9"),
+        (lambda s: [1.0] * len(s), GOLDEN, "on its reference picture 'gray-0' it scores 1, a working one at most 0.1"),
+        (lambda s: [0.3] * len(s), [Golden(picture(1)), Golden(picture(2))], "it gives 0.3 to all 2 of its reference"),
+        (lambda s: [None] * len(s), GOLDEN, "on its reference picture 'gray-255' it answers 'not applicable'"),
+        (lambda s: [float("nan")] * 2, GOLDEN, "on its reference picture 'gray-255' it fails: returned nan"),
+        (lambda s: [1.0], GOLDEN, "on its reference picture 'gray-255' it fails: returned 1 values for 2 samples"),
+        (raises, GOLDEN, "it raised RuntimeError: wrong weights (test_probe.py:"),
+    ],
+)
+def test_a_dead_reward_is_named(reward: Any, golden: list[Golden], reason: str) -> None:
+    with pytest.raises(UserError) as caught:
+        probe(reward, golden)
+    assert str(caught.value).startswith(f"the golden probe found it dead or wrong: {reason}")
+    assert str(caught.value).endswith("; check its weights and versions, or set `probe: false` on it")
+
+
+def test_the_pool_refuses_a_dead_reward() -> None:
+    with pytest.raises(UserError) as caught:
+        RewardPool({"ink": RewardSpec(f"{__name__}:Holder", {"gain": 0.5})})
+    assert str(caught.value) == (
+        "rewards.ink: the golden probe found it dead or wrong: on its reference picture 'gray-255' it scores 0.5, "
+        "a working one at least 0.9; check its weights and versions, or set `probe: false` on it"
+    )
+
+
+def test_the_probe_can_be_left_out() -> None:
+    assert load_reward("r", f"{__name__}:dead", {}, probe=False)([picture(3)]) == [0.0]
+
+
+def trl_style(prompts: list[str], completions: list[Image.Image], text: list[str | None], **columns: Any) -> list[Any]:
+    assert set(columns) == {"bonus"}
+    return [len(p) + c.size[0] + len(t or "") for p, c, t in zip(prompts, completions, text, strict=True)]
+
+
+async def trl_later(completions: list[Image.Image], bonus: float, **columns: Any) -> list[float]:
+    return [bonus for _ in completions]
+
+
+def test_a_trl_function_works_as_it_is() -> None:
+    samples = [
+        Sample("a", "g", Prompt("p", "four", {"text": "CAT"}), np.zeros((8, 16, 3), np.uint8)),
+        Sample("b", "g", Prompt("q", "six six"), np.zeros((8, 8, 3), np.uint8)),
+    ]
+    reward = TrlReward(f"{__name__}:trl_style", {"bonus": 1})
+    assert reward(samples) == [4 + 16 + 3, 7 + 8 + 0]
+    assert TrlReward(f"{__name__}:trl_later", {"bonus": 2.0})(samples) == [2.0, 2.0]
+    with RewardPool({"r": RewardSpec("trl", {"function": f"{__name__}:trl_later", "options": {"bonus": 3}})}) as pool:
+        assert pool.score(samples)["r"] == [Score(3.0), Score(3.0)]
+
+
+def test_a_trl_reward_must_be_a_function() -> None:
+    with pytest.raises(UserError) as caught:
+        load_reward("r", "trl", {"function": f"{__name__}:Holder"})
+    assert str(caught.value) == (
+        f"rewards.r: options.function: '{__name__}:Holder' is not a function of prompts and completions"
+    )
