@@ -28,12 +28,16 @@ or other PaddleOCR model folders by ``det_dir`` and ``rec_dir``. Nothing is down
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Literal, get_args
 
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
 from rewards.ocr_reader import Reader, Reading
+from rewards.probe import Golden
 from rewards.text_match import Case, Order, compare
-from rl.types import Sample, Score, UserError
+from rl.types import Prompt, Sample, Score, UserError
 
 Grading = Literal["strict", "lenient", "exact", "words"]
 _CHOICES = {"grading": get_args(Grading), "case": get_args(Case), "order": get_args(Order)}
@@ -90,6 +94,13 @@ class Ocr:
         for i, reading in zip(asked, self.reader.read([samples[i].picture for i in asked]), strict=True):
             scores[i] = self._score(reading, _target(samples[i]))
         return [score for score in scores if score is not None]
+
+    def golden(self) -> list[Golden]:
+        """A written word, and none."""
+        paper = Image.new("RGB", (256, 128), (255, 255, 255))
+        blank = Sample("blank", "golden", Prompt("golden", "a sign", {"text": "CAT"}), np.asarray(paper))
+        ImageDraw.Draw(paper).text((128, 64), "CAT", font=ImageFont.load_default(60), fill=(0, 0, 0), anchor="mm")
+        return [Golden(replace(blank, id="CAT", picture=np.asarray(paper)), at_least=0.9), Golden(blank, at_most=0.1)]
 
     def _score(self, reading: Reading, target: str) -> Score:
         match = compare(reading.text, target, self.case, self.order)

@@ -30,6 +30,7 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,9 +39,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rewards.probe import Golden
 from rewards.vlm_endpoint import Endpoint, EndpointFailed
 from rewards.vlm_question import Malformed, Question, Rubric, Verdict, YesNo
-from rl.types import Sample, Score, UserError
+from rl.types import Prompt, Sample, Score, UserError
 
 _CACHE_FORMAT = 1  # raised when the same answer would be scored otherwise
 
@@ -77,6 +79,7 @@ class VlmJudge:
     ) -> None:
         _check_numbers(timeout_s, retries, max_requests_per_second, concurrency, max_side)
         self._question = _question(mode, question, criteria, scale, logprobs)
+        self._knows_red = mode == "yes_no" and question is None
         self._fields = {**self._question.request, "temperature": 0, "seed": seed}
         self._max_side = max_side
         self._endpoint = Endpoint(
@@ -97,6 +100,24 @@ class VlmJudge:
         Details: ``answer``, ``p_yes``, ``p_no`` or ``grades``; ``asked`` (1 or 2 times) and ``cached``.
         """
         return list(self._threads.map(self._score, samples))
+
+    def golden(self) -> list[Golden]:
+        """A red disc and none, if the question is the default one; else one picture that must get any answer.
+
+        Nothing if the question needs metadata. A server without log-probs is found out here, before the run.
+        """
+        prompt = Prompt("golden", "a red circle")
+        if self._question.ask(prompt) is None:
+            return []
+        paper = np.full((256, 256, 3), 255, np.uint8)
+        rows, columns = np.ogrid[:256, :256]
+        disc = np.where(
+            ((rows - 128) ** 2 + (columns - 128) ** 2 < 80**2)[..., None], np.array([220, 20, 20], np.uint8), paper
+        )
+        red = Sample("red disc", "golden", prompt, disc)
+        if not self._knows_red:
+            return [Golden(red)]
+        return [Golden(red, at_least=0.5), Golden(replace(red, id="nothing", picture=paper), at_most=0.5)]
 
     def _score(self, sample: Sample) -> Score:
         text = self._question.ask(sample.prompt)

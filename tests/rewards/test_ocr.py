@@ -11,8 +11,9 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from rewards.base import RewardSpec
+from rewards.construct import load_reward
 from rewards.ocr import Ocr
-from rewards.ocr_reader import crop, enlarge, ink_box, model_folder
+from rewards.ocr_reader import Reading, crop, enlarge, ink_box, model_folder
 from rewards.pool import RewardPool
 from rl.types import Prompt, Sample, UserError
 
@@ -138,3 +139,19 @@ def test_throughput(capsys: pytest.CaptureFixture[str]) -> None:
         with capsys.disabled():
             print(f"\n{name}: {1000 * took:.1f} ms a picture, exact {exact:.0f} of {len(pictures)}", end="")
         assert exact >= 0.9 * len(pictures)
+
+
+def test_a_recogniser_that_reads_nothing_is_found_by_the_golden_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mute:
+        def __init__(self, **options: object) -> None: ...
+
+        def read(self, pictures: Sequence[np.ndarray]) -> list[Reading]:
+            return [Reading()] * len(pictures)
+
+    monkeypatch.setattr("rewards.ocr.Reader", Mute)
+    with pytest.raises(UserError) as caught:
+        load_reward("ocr", "ocr", {})
+    assert str(caught.value) == (
+        "rewards.ocr: the golden probe found it dead or wrong: on its reference picture 'CAT' it scores 0, "
+        "a working one at least 0.9; check its weights and versions, or set `probe: false` on it"
+    )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from rewards.ocr import Ocr
+from rewards.base import RewardSpec
+from rewards.pool import RewardPool
 from rl.types import Prompt, Sample, Score
 
 Color = tuple[int, int, int]
@@ -59,12 +61,23 @@ def wrong(samples: Sequence[Sample], scores: Sequence[Score]) -> list[tuple[obje
     ]
 
 
+Read = Callable[[Sequence[Sample]], list[Score]]
+
+
+@contextmanager
+def reading(**options: object) -> Iterator[Read]:
+    """The reward in a worker process: Paddle stays out of the one that runs the tests."""
+    with RewardPool({"ocr": RewardSpec("ocr", options)}) as pool:
+        yield lambda samples: pool.score(samples)["ocr"]
+
+
 @pytest.fixture(scope="module")
-def ocr() -> Ocr:
-    return Ocr()
+def ocr() -> Iterator[Read]:
+    with reading() as read:
+        yield read
 
 
-def test_thirty_rendered_texts(ocr: Ocr, capsys: pytest.CaptureFixture[str]) -> None:
+def test_thirty_rendered_texts(ocr: Read, capsys: pytest.CaptureFixture[str]) -> None:
     """Prints the number read exactly: ``pytest -s tests/rewards/test_ocr_pictures.py``."""
     samples = grid()
     assert len(samples) == 30
@@ -74,7 +87,7 @@ def test_thirty_rendered_texts(ocr: Ocr, capsys: pytest.CaptureFixture[str]) -> 
     assert len(misread) <= 2
 
 
-def test_a_dark_picture_with_light_lines_and_where_they_are(ocr: Ocr) -> None:
+def test_a_dark_picture_with_light_lines_and_where_they_are(ocr: Read) -> None:
     picture = Image.new("RGB", (400, 200), (20, 30, 60))
     draw, font, inks = ImageDraw.Draw(picture), ImageFont.load_default(36), {}
     for word, place in {"coffee": (40, 130), "hot": (250, 40), "very": (40, 40)}.items():
@@ -91,7 +104,7 @@ def test_a_dark_picture_with_light_lines_and_where_they_are(ocr: Ocr) -> None:
     assert second["box"] == pytest.approx(inks["coffee"], abs=8)
 
 
-def test_boxes_are_in_the_pixels_of_a_small_picture(ocr: Ocr) -> None:
+def test_boxes_are_in_the_pixels_of_a_small_picture(ocr: Read) -> None:
     picture = render("Hello", 20, (0, 0, 0), (240, 240, 235), side=64)  # enlarged twice, with a margin, to be read
     (score,) = ocr([sample("Hello", picture)])
     (line,) = score.details["lines"]
@@ -100,28 +113,30 @@ def test_boxes_are_in_the_pixels_of_a_small_picture(ocr: Ocr) -> None:
     assert score.passed == 1.0
 
 
-def test_two_lines_in_order_and_free(ocr: Ocr) -> None:
+def test_two_lines_in_order_and_free(ocr: Read) -> None:
     picture = render("Tea\nHot", 48, (0, 0, 0), (255, 255, 255))
     samples = [sample("hot\ntea", picture), sample(["Tea", "Hot"], picture)]
-    in_order, free = ocr(samples), Ocr(grading="words", case="keep", order="free")(samples)
+    in_order = ocr(samples)
+    with reading(grading="words", case="keep", order="free") as read:
+        free = read(samples)
     assert [(score.value, score.passed) for score in in_order] == [(0.0, 0.0), (1.0, 1.0)]  # teahot -> hottea: 6 of 6
     assert [(score.value, score.passed) for score in free] == [(0.0, 0.0), (1.0, 1.0)]
     assert [score.details["strict"] for score in free] == [pytest.approx(1 - 2 / 6), 1.0]  # hot Hot, tea Tea
 
 
-def test_a_blank_picture_is_a_zero_and_not_a_failure(ocr: Ocr) -> None:
+def test_a_blank_picture_is_a_zero_and_not_a_failure(ocr: Read) -> None:
     (score,) = ocr([sample("CAT", np.full((256, 256, 3), 200, np.uint8))])
     assert (score.value, score.passed, score.failure) == (0.0, 0.0, None)
     assert (score.details["read"], score.details["lines"], score.details["precision"]) == ("", [], 0.0)
 
 
 @pytest.mark.parametrize("text", [["CAT", 3], 7, ["", " "], []])
-def test_a_target_that_is_no_text_is_a_failure(ocr: Ocr, text: object) -> None:
+def test_a_target_that_is_no_text_is_a_failure(ocr: Read, text: object) -> None:
     (score,) = ocr([sample(text, np.zeros((64, 64, 3), np.uint8))])
     assert score.failure == f"prompt 'p': text is {text!r}, it must be a text, or a list of lines, that is not blank"
 
 
-def test_accents_are_read(ocr: Ocr) -> None:
+def test_accents_are_read(ocr: Read) -> None:
     cv2 = find_spec("cv2")  # its package carries the DejaVu fonts; Pillow's own font has no accents
     assert cv2 is not None
     assert cv2.origin is not None
@@ -132,7 +147,7 @@ def test_accents_are_read(ocr: Ocr) -> None:
     assert wrong(samples, ocr(samples)) == []
 
 
-def test_pictures_rendered_elsewhere(ocr: Ocr, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pictures_rendered_elsewhere(ocr: Read, capsys: pytest.CaptureFixture[str]) -> None:
     if "EASEL_TEST_WEIGHTS" not in os.environ:
         pytest.skip("EASEL_TEST_WEIGHTS names no folder with images/text/")
     texts = {"t0": "HELLO WORLD", "t2": "Fresh Coffee 2024"}

@@ -15,6 +15,7 @@ import pytest
 from vlm_server import MODEL, Answer, FakeEndpoint, chat, picture_of, text_of
 
 from rewards.base import RewardSpec
+from rewards.construct import load_reward
 from rewards.pool import RewardPool
 from rewards.vlm_judge import VlmJudge
 from rl.registry import resolve
@@ -406,9 +407,50 @@ def test_wrong_options_are_named_before_anything_is_asked(options: dict[str, Any
     assert str(caught.value) == at + message
 
 
+# --- the golden probe and the pool ----------------------------------------------------------------------------------
+
+
+def sees_red(number: int, body: Mapping[str, Any]) -> Answer:
+    red, green, _ = picture_of(body).astype(int).transpose(2, 0, 1)
+    return yes(0.9 if (red - green > 100).any() else 0.1)
+
+
+def load(url: str, **options: Any) -> object:
+    return load_reward("judge", "vlm_judge", {"url": url, "model": MODEL, **options})
+
+
+def test_the_golden_probe_asks_about_a_red_disc_and_none() -> None:
+    with FakeEndpoint(sees_red) as server:
+        load(server.url)
+        assert len(server.asked) == 2
+        load(server.url, question="Is it sharp?")
+        assert len(server.asked) == 3  # what is right is not known here, only that there must be an answer
+        load(server.url, question="Is {text} in it?")
+        assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "message"),
+    [
+        (yes(), {}, "on its reference picture 'nothing' it scores 0.9, a working one at most 0.5"),
+        (yes(0.1), {}, "on its reference picture 'red disc' it scores 0.1, a working one at least 0.5"),
+        (chat("Yes"), {"question": "Is it sharp?"}, "it fails: the endpoint gave no `top_logprobs` with its answer"),
+        (chat("5"), {"mode": "rubric", "criteria": CRITERIA}, "it fails: no usable answer, asked twice: '5'"),
+    ],
+)
+def test_a_judge_that_cannot_judge_stops_the_run_at_its_start(
+    answer: Answer, options: dict[str, Any], message: str
+) -> None:
+    with always(answer) as server, pytest.raises(UserError) as caught:
+        load(server.url, **options)
+    assert str(caught.value).startswith("rewards.judge: the golden probe found it dead or wrong: ")
+    assert message in str(caught.value)
+
+
 def test_in_the_pool() -> None:
+    options = {"model": MODEL, "question": "Is it bright?"}
     with FakeEndpoint(by_level) as server:
-        with RewardPool({"judge": RewardSpec("vlm_judge", {"url": server.url, "model": MODEL})}) as pool:
+        with RewardPool({"judge": RewardSpec("vlm_judge", {**options, "url": server.url})}) as pool:
             scores = pool.score([sample(64, "a"), sample(192, "b")])["judge"]
         with pytest.raises(UserError) as caught:
             RewardPool({"judge": RewardSpec("vlm_judge", {"url": server.url, "model": "judge-7B"})})
