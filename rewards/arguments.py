@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rewards.base import RewardSpec
+from rewards.options import parse_option
 from rl.types import UserError
 
 
@@ -36,7 +36,7 @@ def add_reward_arguments(parser: argparse.ArgumentParser) -> None:
         dest="rewards",
         action=_Option,
         metavar="KEY=VALUE",
-        help="an option of the --reward before it; the value is JSON or else plain text: grading=exact, side=256",
+        help="an option of the --reward before it; read as in YAML: grading=exact, side=256",
     )
     parser.add_argument("--workers", type=positive_int, default=1, metavar="N", help="processes per reward (default 1)")
 
@@ -87,19 +87,13 @@ class _Option(argparse.Action):
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
     ) -> None:
-        key, equals, text = values.partition("=")
-        if not equals or not key:
-            parser.error(f"--option {values}: must read KEY=VALUE, for example grading=exact")
         if not namespace.rewards:
             parser.error(f"--option {values}: must come after the --reward that it belongs to")
+        try:
+            key, value = parse_option(values)
+        except UserError as error:
+            parser.error(str(error))
         options = namespace.rewards[-1].options
         if key in options:
             parser.error(f"--option {values}: {key} is given twice for {namespace.rewards[-1].name}")
-        options[key] = _value(text)
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=str)
-    except ValueError:
-        return text
+        options[key] = value

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rl.types import Sample, Score
+from rl.types import Prompt, Sample, Score
 
 Role = Literal["train", "monitor"]
 
@@ -27,7 +27,8 @@ class RewardSpec:
 
     A reward with role ``monitor`` is scored and logged but never trained on. What is not ``None`` among ``workers``
     (processes), ``batch_size`` (samples per call), ``cpus``, ``gpus`` (per worker) and ``python`` (an interpreter of
-    its own) overrides what the reward declares (``rewards.needs``).
+    its own) overrides what the reward declares (``rewards.needs``). ``tags`` and ``metadata`` route prompts: to others
+    the reward is not applicable. ``probe``: score its own reference pictures first (``rewards.probe``).
     """
 
     use: str
@@ -39,6 +40,14 @@ class RewardSpec:
     cpus: int | None = None
     gpus: float | None = None
     python: str | None = None
+    tags: Sequence[str] | None = None
+    metadata: Sequence[str] = ()
+    probe: bool = True
+
+    def applies(self, prompt: Prompt) -> bool:
+        """Whether the prompt's tag is among ``tags`` (if given) and it has all keys of ``metadata``."""
+        tagged = self.tags is None or prompt.metadata.get("tag") in self.tags
+        return tagged and all(prompt.metadata.get(key) is not None for key in self.metadata)
 
 
 def failures(count: int, reason: str) -> list[Score]:

@@ -61,7 +61,7 @@ class RewardPool:
         self._needs = {name: needs for name, (needs, _) in settled.items()}
         self._lines = {}
         for name, spec in specs.items():
-            start = Start(name, spec.use, dict(spec.options), *settled[name])
+            start = Start(name, spec.use, dict(spec.options), *settled[name], spec.probe)
             starters = [self._starter(start, devices) for _ in range(start.needs.workers)]
             self._lines[name] = Line(name, spec.use, starters, limits)
         self._cache = ScoreCache(cache, cache_mb) if cache is not None else None
@@ -112,11 +112,13 @@ class RewardPool:
         return submission
 
     def _tickets(self, name: str, submission: Submission, contents: Sequence[str | None]) -> list[Ticket]:
-        needs, version = self._needs[name], self._lines[name].version
-        indices: Sequence[int] = range(len(submission.samples))
+        needs, version, spec = self._needs[name], self._lines[name].version, self._specs[name]
+        indices = [index for index, sample in enumerate(submission.samples) if spec.applies(sample.prompt)]
+        others = sorted(set(range(len(submission.samples))) - set(indices))
+        submission.fill(name, others, [Score(None)] * len(others))
         if self._cache is None or version is None or needs.whole_groups:
             return [Ticket(submission, name, run) for run in _runs(submission.samples, indices, needs)]
-        keys = self._cache.keys(self._specs[name], version, contents)
+        keys = self._cache.keys(spec, version, contents)
         known = {index: score for index in indices if (score := self._cache.get(keys[index])) is not None}
         submission.fill(name, list(known), list(known.values()))
         indices = [index for index in indices if index not in known]

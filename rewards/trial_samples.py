@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.types import Prompt, Sample, UserError
+from rl.types import Prompt, Sample
 
 GROUPS, MEMBERS = 4, 4
 _SIDE = 64
@@ -43,28 +41,6 @@ def resized(samples: Sequence[Sample], height: int, width: int) -> list[Sample]:
         Sample(one.id, one.group, one.prompt, np.ascontiguousarray(np.resize(one.picture, (height, width, 3))))
         for one in samples
     ]
-
-
-def read_prompts(path: str) -> list[Prompt]:
-    """The first prompts of a JSON-lines file with ``id``, ``text`` and ``metadata``; raises ``UserError``."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--prompts {path} can't be read ({error})") from error
-    prompts = [_prompt(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not prompts:
-        raise UserError(f"--prompts {path} holds no prompt; write one JSON object a line, with id, text and metadata")
-    return prompts
-
-
-def _prompt(path: str, number: int, line: str) -> Prompt:
-    try:
-        row = json.loads(line)
-        return Prompt(str(row.get("id", number)), row["text"], row.get("metadata") or {})
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(
-            f'{path}:{number}: not a prompt; write {{"id": ..., "text": ..., "metadata": {{...}}}}'
-        ) from error
 
 
 def _picture(kind: int, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -32,13 +32,15 @@ from rl.types import Prompt, Sample, Score, UserError
 
 @dataclass(frozen=True)
 class Start:
-    """Load this reward. ``needs`` hold for this worker, ``declared`` is what was read from the reward's source."""
+    """Load this reward. ``needs`` hold for this worker, ``declared`` is what was read from the reward's source;
+    with ``probe`` it scores its own reference pictures first."""
 
     name: str
     use: str
     options: Mapping[str, Any]
     needs: Needs
     declared: Needs
+    probe: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,9 @@ class LoadedReward:
 
     def __init__(self, start: Start) -> None:
         check_declared(load("rewards", f"rewards.{start.name}", start.use), start.declared, start.use)
-        self._reward: Callable[[Sequence[Sample]], object] = load_reward(start.name, start.use, start.options)
+        self._reward: Callable[[Sequence[Sample]], object] = load_reward(
+            start.name, start.use, start.options, probe=start.probe
+        )
         self._needs = start.needs
         threads = start.needs.call_threads
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="reward") if threads > 1 else None

@@ -123,6 +123,9 @@ def start_rewards(config: Config) -> RewardPool:
             cpus=reward.cpus,
             gpus=reward.gpus,
             python=reward.python,
+            tags=reward.tags,
+            metadata=reward.metadata,
+            probe=reward.probe,
         )
         for name, reward in config.rewards.items()
     }

@@ -28,8 +28,8 @@ try:
     from rich.table import Table
 
     from policy.checkpoint import EMBEDDED, read_policy_config
-    from rewards.geneval.weights import HUB_WEIGHTS, Weights, downloaded
     from rewards.downloads import NEEDED, absent, download_command
+    from rewards.geneval.weights import HUB_WEIGHTS, Weights, downloaded
     from rl.types import UserError
 except ModuleNotFoundError as error:  # the one module that is asked for help outside the environment
     sys.exit(
@@ -242,6 +242,8 @@ def check_yolox() -> Check:
         return check
     found = f"onnxruntime {check.found}; the ONNX file is yours to name: geneval.options.detector_options.file"
     return Check(check.part, check.name, "ok", found)
+
+
 def check_download(reward: str) -> Check:
     """The weights that a reward takes from the hub by default; another `checkpoint` in its options is not looked at."""
     lacking = absent(reward)

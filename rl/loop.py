@@ -53,7 +53,7 @@ def train_step(run: Run, step: int, watch: Stopwatch) -> dict[str, float]:
     with watch("paint"):
         pictures, scoring = paint(run, forward, rollout, config.render.seed, config.run.seed, step, f"step{step}")
     with watch("score"):
-        scores = score(run, scoring)
+        scores = score(run, rollout, scoring)
         FailureBudget(config.reward_pool.max_failed_fraction).check(scores.by_reward, roles(config))
     advantages_PG = run.advantage(by_group(scores.total_B, rollout), by_group(scores.valid_B, rollout))
     batch = Batch(

@@ -41,7 +41,7 @@ def run_evaluation(run: Run, done: int) -> Evaluation:
         rollout = run.sampler.sample(prompts, samples_per_prompt, seeds, temperature=run.config.rollout.temperature)
         forward, _ = read_back(run, rollout, reference=False)
         pictures, scoring = paint(run, forward, rollout, "sample", options.seed, 0, f"eval{done}-{prompts[0].id}")
-        return rollout, pictures, score(run, scoring).by_reward
+        return rollout, pictures, score(run, rollout, scoring).by_reward
 
     evaluation = evaluate(
         done,

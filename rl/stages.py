@@ -65,7 +65,7 @@ def paint(
     return pictures, scoring
 
 
-def score(run: Run, scoring: ScoringPainter) -> Scores:
+def score(run: Run, rollout: Rollout, scoring: ScoringPainter) -> Scores:
     """Every reward's verdict; several renders of one token sequence are averaged."""
     renders = run.config.render.renders
     by_reward = {

@@ -7,7 +7,6 @@ are listed, and in no figure).
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from rewards.geneval.evaluate import Failure, Job, Results, in_order, jobs, scor
 from rewards.geneval.folder import read_layout
 from rewards.geneval.reward import GenEval
 from rewards.geneval.summary import summary
+from rewards.options import parse_options
 from rl.types import UserError
 
 _LISTED = 10  # failures named one by one
@@ -77,29 +77,12 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options of the reward; they are what a resumed evaluation must share."""
     return {
         "detector": arguments.detector,
-        "detector_options": _options("--option", arguments.option),
+        "detector_options": parse_options(arguments.option),
         "colors": None if arguments.colors == "none" else arguments.colors,
-        "colors_options": _options("--color-option", arguments.color_option),
+        "colors_options": parse_options(arguments.color_option, "--color-option"),
         "threshold": arguments.threshold,
         "counting_threshold": arguments.counting_threshold,
     }
-
-
-def _options(flag: str, pairs: Sequence[str]) -> dict[str, Any]:
-    options = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not (name and equals):
-            raise UserError(f"{flag} {pair!r} is not of the form name=value, for example {flag} batch_size=16")
-        options[name] = _value(value)
-    return options
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)  # numbers, true, false, null, "quoted"
-    except json.JSONDecodeError:
-        return text
 
 
 def _parser() -> argparse.ArgumentParser:
