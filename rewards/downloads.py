@@ -17,16 +17,24 @@ PICKSCORE: Final = "yuvalkirstain/PickScore_v1"  # MIT, 3.9 GB
 HPSV2: Final = "xswu/HPSv2:HPS_v2.1_compressed.pt"  # Apache-2.0, 2 GB
 IMAGE_REWARD: Final = "THUDM/ImageReward:ImageReward.pt"  # Apache-2.0, 1.8 GB
 BERT: Final = "google-bert/bert-base-uncased"  # Apache-2.0, only its tokenizer is used
+MASK2FORMER: Final = "facebook/mask2former-swin-small-coco-instance"  # licence "other", 0.3 GB
+GROUNDING_DINO: Final = "IDEA-Research/grounding-dino-tiny"  # Apache-2.0, 0.7 GB
+OWLV2: Final = "google/owlv2-base-patch16-ensemble"  # Apache-2.0, 0.6 GB
 DINOV2: Final = "facebook/dinov2-base"  # Apache-2.0, 0.3 GB
 
 # What of a repository is wanted, where it also holds the same weights for other frameworks.
 _NO_TENSORFLOW, _NO_WEIGHTS = '--exclude "*.h5" --exclude "*.msgpack"', '--include "*.json" --include "*.txt"'
 _PATTERNS = {CLIP_B: _NO_TENSORFLOW, CLIP_L: _NO_TENSORFLOW, CLIP_H: _NO_WEIGHTS, BERT: _NO_WEIGHTS}
+_SAFE = ("model.safetensors",)
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _TOKENIZER = ("tokenizer.json", "vocab.txt")
 
 # What each reward loads with its default options: (name on the hub, files of which one must be there).
 NEEDED: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
+    "geneval (mask2former)": ((MASK2FORMER, _SAFE),),
+    "geneval (grounding_dino)": ((GROUNDING_DINO, _SAFE),),
+    "geneval (owlv2)": ((OWLV2, _SAFE),),
+    "geneval (clip colours)": ((CLIP_L, _WEIGHTS),),
     "aesthetic": ((CLIP_L, _WEIGHTS), (AESTHETIC_HEAD, ())),
     "clip_score": ((CLIP_B, _WEIGHTS),),
     "pickscore": ((PICKSCORE, _WEIGHTS), (CLIP_H, _TOKENIZER)),

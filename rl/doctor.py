@@ -29,7 +29,6 @@ try:
 
     from policy.checkpoint import EMBEDDED, read_policy_config
     from rewards.downloads import NEEDED, absent, download_command
-    from rewards.geneval.weights import HUB_WEIGHTS, Weights, downloaded
     from rl.types import UserError
 except ModuleNotFoundError as error:  # the one module that is asked for help outside the environment
     sys.exit(
@@ -213,7 +212,6 @@ def check_policy_folder(name: str, folder: Path) -> Check:
 def check_rewards() -> list[Check]:
     return [
         needs("rewards", "geneval (shapes detector)", "scipy"),
-        *(check_geneval_weights(weights) for weights in HUB_WEIGHTS),
         check_yolox(),
         check_ocr(),
         check_opencv(),
@@ -225,15 +223,6 @@ def check_rewards() -> list[Check]:
         needs("tracking", "TensorBoard", "tensorboard", otherwise="limited"),
         Check("tracking", "Weights & Biases", "ok", version("wandb") or "not installed (optional: pip install wandb)"),
     ]
-
-
-def check_geneval_weights(weights: Weights) -> Check:
-    """Weights of a detector or of the colours, which only runs that name them need."""
-    name = f"geneval ({weights.name})"
-    if downloaded(weights):
-        return Check("rewards", name, "ok", f"{weights.hub_name}, in the hub cache")
-    fix = f"hf download {weights.hub_name}, or set geneval.options.{weights.option} to a copy"
-    return Check("rewards", name, "limited", f"{weights.hub_name} is not in the hub cache", fix)
 
 
 def check_yolox() -> Check:

@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoProcessor, GroundingDinoForObjectDetection
 
+from rewards.downloads import GROUNDING_DINO
 from rewards.geneval.batches import batches
 from rewards.geneval.hub import load_model, model_folder, pick_device
 from rewards.geneval.open_vocabulary import detections
 from rl.types import Detection
-
-HUB_NAME = "IDEA-Research/grounding-dino-tiny"
 
 
 class GroundingDino:
@@ -35,7 +34,7 @@ class GroundingDino:
 
     def __init__(
         self,
-        checkpoint: str = HUB_NAME,
+        checkpoint: str = GROUNDING_DINO,
         batch_size: int = 8,
         min_score: float = 0.05,
         max_overlap: float = 1.0,

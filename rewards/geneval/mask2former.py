@@ -20,12 +20,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import AutoImageProcessor, Mask2FormerForUniversalSegmentation
 
+from rewards.downloads import MASK2FORMER
 from rewards.geneval.batches import batches
 from rewards.geneval.classes import geneval_name
 from rewards.geneval.hub import load_model, model_folder, pick_device
 from rl.types import Detection
 
-HUB_NAME = "facebook/mask2former-swin-small-coco-instance"
 _PER_PICTURE = 100  # best (query, class) pairs kept
 _LONG_SIDE = 1333 / 800  # of the shorter one, at most
 
@@ -41,7 +41,7 @@ class Mask2Former:
 
     def __init__(
         self,
-        checkpoint: str = HUB_NAME,
+        checkpoint: str = MASK2FORMER,
         size: int | None = 800,
         batch_size: int = 8,
         min_score: float = 0.05,

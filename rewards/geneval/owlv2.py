@@ -17,12 +17,11 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoProcessor, Owlv2ForObjectDetection
 
+from rewards.downloads import OWLV2
 from rewards.geneval.batches import batches
 from rewards.geneval.hub import load_model, model_folder, pick_device
 from rewards.geneval.open_vocabulary import detections
 from rl.types import Detection, UserError
-
-HUB_NAME = "google/owlv2-base-patch16-ensemble"
 
 
 class Owlv2:
@@ -35,7 +34,7 @@ class Owlv2:
 
     def __init__(
         self,
-        checkpoint: str = HUB_NAME,
+        checkpoint: str = OWLV2,
         template: str = "a photo of a {}",
         batch_size: int = 8,
         min_score: float = 0.05,

@@ -13,8 +13,9 @@ import pytest
 
 from rewards.check import main
 from rewards.conformance import Finding, findings
-from rewards.trial_samples import read_prompts, trial_samples
-from rl.types import Prompt, Sample, UserError
+from rewards.prompt_file import read_prompts
+from rewards.trial_samples import trial_samples
+from rl.types import Sample
 
 
 def bright(samples: Sequence[Sample], *, target: float = 0.8) -> list[float]:
@@ -144,7 +145,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "has no 'nope'" in capsys.readouterr().err
     assert main([f"{__name__}:bright", "--option", "target"]) == 2
     assert capsys.readouterr().err == (
-        "--option 'target' is not of the form key=value, for example --option grading=strict\n"
+        "--option 'target' is not of the form key=value, for example --option batch_size=16\n"
     )
     assert main([f"{__name__}:bright", "--option", "target=1", "--option", "target=2"]) == 2
     assert capsys.readouterr().err == "--option target is given twice\n"
@@ -156,13 +157,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_own_prompts(tmp_path: Path) -> None:
     file = tmp_path / "p.jsonl"
-    file.write_text('{"id": "a", "text": "x", "metadata": {"text": "CAT"}}\n\n{"text": "y"}\n')
-    assert read_prompts(str(file)) == [Prompt("a", "x", {"text": "CAT"}), Prompt("3", "y", {})]
-    assert [sample.prompt.id for sample in trial_samples(read_prompts(str(file)))] == ["a"] * 4 + ["3"] * 4
-    file.write_text('{"id": "a", "text": "x"}\n{"id": "b"}\n')
-    with pytest.raises(UserError) as caught:
-        read_prompts(str(file))
-    assert str(caught.value) == f'{file}:2: not a prompt; write {{"id": ..., "text": ..., "metadata": {{...}}}}'
-    file.write_text("\n")
-    with pytest.raises(UserError, match="holds no prompt; write one JSON object a line"):
-        read_prompts(str(file))
+    file.write_text('{"id": "a", "prompt": "x", "text": "CAT"}\n\n{"id": "b", "prompt": "y"}\n')
+    samples = trial_samples(list(read_prompts(file).values()))
+    assert [sample.prompt.id for sample in samples] == ["a"] * 4 + ["b"] * 4
+    assert samples[0].prompt.metadata["text"] == "CAT"
+    assert main([f"{__name__}:bright", "--prompts", str(file), "--no-processes"]) == 0

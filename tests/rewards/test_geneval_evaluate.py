@@ -173,7 +173,7 @@ def test_options_and_thresholds_reach_the_detector(folder: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--option", "color"], "--option 'color' is not of the form name=value, for example --option batch_size=16"),
+        (["--option", "color"], "--option 'color' is not of the form key=value, for example --option batch_size=16"),
         (["--option", "colour=red"], "takes no such option, did you mean 'color'?"),
         (["--detector", "yolo"], "there is no 'yolo' among the detectors, did you mean 'yolox'?"),
         (["--batch-size", "0"], "--batch-size is 0: it must be 1 or more"),
