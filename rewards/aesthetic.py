@@ -26,6 +26,8 @@ from torch import Tensor
 from rewards.clip_model import load_clip
 from rewards.downloads import AESTHETIC_HEAD, CLIP_L
 from rewards.heads import linear_chain
+from rewards.photographs import two_photographs
+from rewards.probe import Golden
 from rewards.weights import find_file, read_weights, runtime
 from rl.types import Sample, Score, UserError
 
@@ -51,6 +53,10 @@ class Aesthetic:
                 f"aesthetic.options.checkpoint: the head {checkpoint} takes embeddings of {self.head.width} numbers, "
                 f"and {clip} gives {width}; set aesthetic.options.clip to the CLIP that the head was trained on"
             )
+
+    def golden(self) -> list[Golden]:
+        """Two photographs that may not score alike."""
+        return two_photographs()
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
         """B scores."""

@@ -14,6 +14,7 @@ plain ``ViT-L-14`` runs and gives wrong numbers. Prompts over the model's 77 tok
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from rl.registry import did_you_mean
 from rl.types import UserError
 
 Encode = Callable[[Tensor], Tensor]
-_NOT_LOADED = (RuntimeError, OSError, ValueError, KeyError, EOFError, pickle.UnpicklingError)
+_NOT_LOADED = (RuntimeError, OSError, ValueError, KeyError, EOFError, struct.error, pickle.UnpicklingError)
 
 
 class ClipModel:

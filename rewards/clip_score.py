@@ -18,6 +18,8 @@ from collections.abc import Sequence
 
 from rewards.clip_model import load_clip
 from rewards.downloads import CLIP_B
+from rewards.photographs import likelier_cat
+from rewards.probe import Golden
 from rewards.weights import runtime
 from rl.types import Sample, Score
 
@@ -36,6 +38,10 @@ class ClipScore:
     ) -> None:
         self.prefix = prefix
         self.clip = load_clip(checkpoint, runtime("clip_score", device, dtype, batch_size), model=model)
+
+    def golden(self) -> list[Golden]:
+        """A cat, asked for, and an astronaut who is not."""
+        return likelier_cat()
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
         """B scores."""

@@ -22,6 +22,8 @@ from collections.abc import Sequence
 
 from rewards.clip_model import load_clip
 from rewards.downloads import HPSV2
+from rewards.photographs import likelier_cat
+from rewards.probe import Golden
 from rewards.weights import runtime
 from rl.types import Sample, Score
 
@@ -38,6 +40,10 @@ class HpsV2:
         batch_size: int = 16,
     ) -> None:
         self.clip = load_clip(checkpoint, runtime("hpsv2", device, dtype, batch_size), model=model, fit="longest")
+
+    def golden(self) -> list[Golden]:
+        """A cat, asked for, and an astronaut who is not."""
+        return likelier_cat()
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
         """B scores."""

@@ -21,7 +21,9 @@ import torch
 
 from rewards.downloads import BERT, IMAGE_REWARD
 from rewards.image_reward_model import ImageRewardModel
+from rewards.photographs import likelier_cat
 from rewards.preprocess import Preprocess
+from rewards.probe import Golden
 from rewards.weights import batches, find_file, out_of_reach, read_weights, runtime
 from rl.types import Sample, Score
 
@@ -50,6 +52,10 @@ class ImageReward:
         self.model = ImageRewardModel(read_weights(path, reward="image_reward"))
         self._runtime.place(self.model)
         self._preprocess = Preprocess(self.model.image_size)
+
+    def golden(self) -> list[Golden]:
+        """A cat, asked for, and an astronaut who is not."""
+        return likelier_cat()
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
         """B scores."""

@@ -22,6 +22,8 @@ from pathlib import Path
 
 from rewards.clip_model import load_clip
 from rewards.downloads import CLIP_H, PICKSCORE
+from rewards.photographs import likelier_cat
+from rewards.probe import Golden
 from rewards.weights import runtime
 from rl.types import Sample, Score
 
@@ -43,6 +45,10 @@ class PickScore:
             runtime("pickscore", device, dtype, batch_size),
             processor=processor or (checkpoint if own else CLIP_H),
         )
+
+    def golden(self) -> list[Golden]:
+        """A cat, asked for, and an astronaut who is not."""
+        return likelier_cat()
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
         """B scores."""

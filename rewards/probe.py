@@ -18,14 +18,16 @@ from rl.types import Sample, Score, UserError
 
 @dataclass(frozen=True)
 class Golden:
-    """A reference picture and the range its score must lie in. ``Golden(sample, at_least=0.9)``.
+    """A reference picture and what a working reward says of it. ``Golden(sample, at_least=0.9)``.
 
-    Of several, not all may have the same score, so two pictures without bounds prove that a reward is not constant.
+    ``above_previous``: it must score above the one before it. Of several, not all may have the same score, so two
+    pictures without bounds prove that a reward is not constant.
     """
 
     sample: Sample
     at_least: float = -math.inf
     at_most: float = math.inf
+    above_previous: bool = False
 
 
 def probe(reward: Callable[[Sequence[Sample]], object], golden: Sequence[Golden]) -> None:
@@ -40,6 +42,12 @@ def probe(reward: Callable[[Sequence[Sample]], object], golden: Sequence[Golden]
     values = {score.value for score in scores}
     if len(scores) > 1 and len(values) == 1:
         raise _dead(f"it gives {scores[0].value:g} to all {len(scores)} of its reference pictures")
+    for worse, one, low, high in zip(golden, golden[1:], scores, scores[1:], strict=False):
+        if one.above_previous and not _value(high) > _value(low):
+            raise _dead(
+                f"it prefers its reference picture {worse.sample.id!r} ({low.value:g}) to {one.sample.id!r} "
+                f"({high.value:g})"
+            )
 
 
 def _check(one: Golden, score: Score) -> None:
@@ -51,6 +59,11 @@ def _check(one: Golden, score: Score) -> None:
     if not one.at_least <= score.value <= one.at_most:
         bound = f"at least {one.at_least:g}" if score.value < one.at_least else f"at most {one.at_most:g}"
         raise _dead(picture + f"scores {score.value:g}, a working one {bound}")
+
+
+def _value(score: Score) -> float:
+    assert score.value is not None  # checked before
+    return score.value
 
 
 def _dead(what: str) -> UserError:

@@ -34,6 +34,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import blur_effect
 
+from rewards.photographs import two_photographs
+from rewards.probe import Golden
 from rl.types import Sample, Score, UserError
 
 Measure = Literal[
@@ -55,6 +57,10 @@ class Quality:
             raise UserError(f"quality.options.measure is {measure!r}: it must be one of {', '.join(MEASURES)}")
         self.measure = measure
         self._brisque = load_brisque(brisque_model, brisque_range) if measure == "brisque" else None
+
+    def golden(self) -> list[Golden]:
+        """Two photographs that may not score alike."""
+        return two_photographs()
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
         """B scores; a picture under 4 pixels a side fails."""

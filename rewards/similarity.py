@@ -31,6 +31,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.metrics import structural_similarity
 
+from rewards.photographs import itself_and_another
+from rewards.probe import Golden
 from rewards.reference import read_reference
 from rl.types import Sample, Score, UserError
 
@@ -64,6 +66,10 @@ class Similarity:
                 f"similarity.options.measure is {measure!r}: it must be 'pixel', 'ssim', 'clip', 'dino' or 'lpips'"
             )
         self.measure = measure
+
+    def golden(self) -> list[Golden]:
+        """A photograph compared with itself and with another."""
+        return itself_and_another()
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
         """B scores."""

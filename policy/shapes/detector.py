@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from policy.shapes import world
 from policy.shapes.sprites import BACKGROUND, CELL, CLASSES, COLORS, GRID, LETTERS, SIDE, SIZES, letter_mask, shape_mask
 from rl.types import Detection, UserError
 
@@ -44,6 +46,12 @@ class ShapesDetector:
     def detect(self, pictures: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
         """Raises: UserError if a picture is not 64 x 64."""
         return [self._detect_one(picture) for picture in pictures]
+
+    def golden(self) -> list[tuple[NDArray[np.uint8], dict[str, Any], bool]]:
+        """(picture, GenEval metadata, whether it passes): a red circle, asked for and not asked for."""
+        red, blue = (world.Content("colors", (color, "circle")) for color in ("red", "blue"))
+        drawn = world.picture(world.draw_scene(red, np.random.default_rng(0)))
+        return [(drawn, red.metadata(), True), (drawn, blue.metadata(), False)]
 
     def _detect_one(self, picture: NDArray[np.uint8]) -> list[Detection]:
         if picture.shape != (SIDE, SIDE, 3):

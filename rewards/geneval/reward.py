@@ -13,10 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rewards.geneval.colors import load_colors, name_colors
 from rewards.geneval.detectors import detect, load_detector, unknown_class
 from rewards.geneval.protocol import COUNTING_THRESHOLD, SCORE_THRESHOLD, Requirements, accepted, judge, parse
-from rl.types import Detection, Sample, Score, UserError
+from rewards.photographs import detected_cat
+from rewards.probe import Golden
+from rl.types import Detection, OpenVocabularyDetector, Prompt, Sample, Score, UserError
 
 Grading = Literal["strict", "graded"]
 
@@ -50,6 +55,14 @@ class GenEval:
         self._counting_threshold = _fraction("counting_threshold", counting_threshold)
         self.detector = load_detector(detector, detector_options)
         self.colors = load_colors(colors, colors_options)
+
+    def golden(self) -> list[Golden]:
+        """The detector's own reference pictures, or photographs if it knows cats; none for other detectors."""
+        own = getattr(self.detector, "golden", None)
+        if own is not None:
+            return [_golden(number, *reference) for number, reference in enumerate(own())]
+        open_vocabulary = isinstance(self.detector, OpenVocabularyDetector)
+        return detected_cat() if open_vocabulary or "cat" in getattr(self.detector, "classes", ()) else []
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
         """B scores; a sample with malformed metadata fails, with the entry named."""
@@ -91,6 +104,11 @@ class GenEval:
             },
             passed=float(verdict.strict),
         )
+
+
+def _golden(number: int, picture: NDArray[np.uint8], metadata: Mapping[str, Any], passes: bool) -> Golden:
+    sample = Sample(f"reference {number}", "golden", Prompt("golden", "", metadata), picture)
+    return Golden(sample, at_least=1.0) if passes else Golden(sample, at_most=0.99)
 
 
 def _fraction(name: str, value: float) -> float:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rewards.construct import load_reward
 from rewards.geneval.colors import name_colors
 from rewards.geneval.protocol import Verdict, accepted, judge, parse, relations
 from rewards.geneval.reward import GenEval
+from rewards.probe import probe
 from rl.types import Detection, Prompt, Sample, UserError
 from tests.rewards.geneval_oracle import TASKS, Found, random_case, strict
 
@@ -373,3 +375,29 @@ def test_wrong_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as caught:
         GenEval(**options)
     assert message in str(caught.value)
+
+
+class Blind:
+    """Knows cats by name and finds none, as with wrong weights."""
+
+    classes = frozenset({"cat"})
+
+    def detect(self, pictures: Sequence[np.ndarray]) -> list[list[Detection]]:
+        return [[] for _ in pictures]
+
+
+def test_a_detector_that_sees_nothing_is_found_before_the_run() -> None:
+    with pytest.raises(UserError) as caught:
+        load_reward("geneval", "geneval", {"detector": f"{__name__}:Blind"})
+    assert str(caught.value).startswith(
+        "rewards.geneval: the golden probe found it dead or wrong: on its reference picture 'chelsea' it scores 0, "
+        "a working one at least 1;"
+    )
+
+
+def test_the_shapes_detector_has_reference_pictures_of_its_own() -> None:
+    for grading in ("strict", "graded"):
+        reward = GenEval(grading=grading)
+        bounds = [(one.at_least, one.at_most) for one in reward.golden()]
+        assert bounds == [(1.0, float("inf")), (-float("inf"), 0.99)]
+        probe(reward, reward.golden())

@@ -60,7 +60,7 @@ def test_a_wrong_option_is_named_with_its_reward(name: str, option: str) -> None
     assert str(caught.value).startswith(f"rewards.mine: {name}.options.{option} is {wrong[option]!r}: it must be ")
 
 
-@pytest.mark.parametrize("name", [reward for reward in NEEDED if absent(reward)])
+@pytest.mark.parametrize("name", [reward for reward in NEEDED if absent(reward) and not reward.startswith("geneval")])
 def test_without_weights_one_sentence_says_what_to_type(name: str) -> None:
     use, _, measure = name.partition(" ")
     with pytest.raises(UserError) as caught:
@@ -121,7 +121,7 @@ def test_in_the_pool_as_in_this_process() -> None:
 def test_a_model_in_the_pool_as_in_this_process(tmp_path: Path) -> None:
     options = {"checkpoint": str(hf_clip(tmp_path)), "device": "cpu"}
     batch = samples(4)
-    with RewardPool({"clip_score": RewardSpec("clip_score", options)}) as pool:
+    with RewardPool({"clip_score": RewardSpec("clip_score", options, probe=False)}) as pool:
         found = pool.score(batch)
-    here = load_reward("clip_score", "clip_score", options)(batch)
+    here = load_reward("clip_score", "clip_score", options, probe=False)(batch)
     assert [s.value for s in found["clip_score"]] == pytest.approx([s.value for s in here], abs=1e-5)  # type: ignore[attr-defined]

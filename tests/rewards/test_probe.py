@@ -51,6 +51,13 @@ def test_a_live_reward_passes() -> None:
     assert load_reward("r", f"{__name__}:Holder", {})([picture(255)]) == [1.0]
 
 
+def test_one_picture_must_be_preferred_to_another() -> None:
+    rising = [Golden(picture(10)), Golden(picture(20), above_previous=True)]
+    probe(bright, rising)
+    with pytest.raises(UserError, match=r"it prefers its reference picture 'gray-10' \(0.9\) to 'gray-20' \(0.8\);"):
+        probe(lambda samples: [0.9, 0.8], rising)
+
+
 def raises(samples: Sequence[Sample]) -> list[float]:
     raise RuntimeError("wrong weights")
 

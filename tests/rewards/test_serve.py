@@ -114,7 +114,10 @@ def test_mistakes_are_one_sentence_and_exit_code_2(capsys: pytest.CaptureFixture
     )
     for wrong, message in (
         (["--option", "a=1", "--reward", "ocr"], "--option a=1: must come after the --reward that it belongs to"),
-        (["--reward", "ocr", "--option", "a"], "--option 'a' is not of the form key=value, for example --option batch_size=16"),
+        (
+            ["--reward", "ocr", "--option", "a"],
+            "--option 'a' is not of the form key=value, for example --option batch_size=16",
+        ),
         (["--reward", "ocr", "--option", "a=1", "--option", "a=2"], "--option a=2: a is given twice for ocr"),
         (["--reward", "=ocr"], "--reward =ocr: must read USE or NAME=USE, for example ocr or words=ocr"),
         (["--reward", "ocr", "--timeout", "nan"], "argument --timeout: 'nan' is not a number above 0"),
