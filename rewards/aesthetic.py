@@ -35,6 +35,8 @@ from rl.types import Sample, Score, UserError
 class Aesthetic:
     """Scores pictures by their looks. ``checkpoint``: the head. ``clip`` and ``model``: the CLIP under it."""
 
+    needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
+
     def __init__(
         self,
         checkpoint: str = AESTHETIC_HEAD,

@@ -27,6 +27,8 @@ from rl.types import Sample, Score
 class ClipScore:
     """Scores pictures by CLIPScore. ``prefix`` is put before each prompt, ``""`` for none."""
 
+    needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
+
     def __init__(
         self,
         checkpoint: str = CLIP_B,

@@ -31,6 +31,8 @@ from rl.types import Sample, Score
 class HpsV2:
     """Scores pictures by HPSv2. ``model``: the open_clip architecture of the checkpoint."""
 
+    needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
+
     def __init__(
         self,
         checkpoint: str = HPSV2,

@@ -33,6 +33,8 @@ _MAX_TOKENS = 35  # as the authors trained it
 class ImageReward:
     """Scores pictures by ImageReward. ``tokenizer``: hub name or folder of BERT's lower-case tokenizer."""
 
+    needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
+
     def __init__(
         self,
         checkpoint: str = IMAGE_REWARD,

@@ -29,7 +29,8 @@ class Needs:
 
     ``workers``: processes. ``batch_size``: most samples in one call; groups stay together where they fit into it.
     ``cpus``: threads of the numerical libraries in each worker (``None``: what the environment says).
-    ``gpus``: share of a GPU per worker; 0 hides all GPUs, 0.5 lets two workers share one, 2 gives two.
+    ``gpus``: share of a GPU per worker; 0 hides all GPUs, 0.5 lets two workers share one, 2 gives two. What a reward
+    declares is a wish, not met on a machine without GPUs; what the YAML says must be met.
     ``thread_safe``: may be called from several threads at once; a batch is then scored in ``cpus`` parts at the same
     time, each with single-threaded libraries. ``whole_groups``: a group is never divided, however large, and its
     scores are not cached, because they depend on its other members.
@@ -76,13 +77,16 @@ def _whole_number(name: str, value: object) -> None:
         raise UserError(f"`{name}` is {value!r}: it must be a whole number of at least 1")
 
 
-def settle_needs(name: str, spec: RewardSpec) -> tuple[Needs, Needs]:
+def settle_needs(name: str, spec: RewardSpec, gpus: int = 0) -> tuple[Needs, Needs]:
     """(what counts, what the source declares): the entries of ``rewards.<name>`` override the declaration.
 
+    ``gpus``: how many there are; a declared wish above that is dropped.
     Raises ``UserError`` for wrong declarations and overrides and for an interpreter that is not there.
     """
     declared = declared_needs(spec.use)
     given = {key: value for key in OVERRIDES if (value := getattr(spec, key)) is not None}
+    if declared.gpus > gpus:
+        given.setdefault("gpus", 0)
     try:
         needs = replace(declared, **given)
     except UserError as error:

@@ -31,6 +31,8 @@ from rl.types import Sample, Score
 class PickScore:
     """Scores pictures by PickScore. ``processor``: hub name or folder of the tokenizer and the picture settings."""
 
+    needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
+
     def __init__(
         self,
         checkpoint: str = PICKSCORE,

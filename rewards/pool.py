@@ -56,8 +56,10 @@ class RewardPool:
         self._shelves = Shelves()
         self._backend = backend
         limits = Limits(timeout_s, retries, recycle_after, recycle_rss_mb, start_timeout_s)
-        devices = Devices(visible_gpus() if backend == "local" else [])
-        settled = {name: settle_needs(name, spec) for name, spec in specs.items()}
+        gpus = visible_gpus() if backend == "local" else []
+        devices = Devices(gpus)
+        count = len(gpus) if backend == "local" else _connect_ray()
+        settled = {name: settle_needs(name, spec, count) for name, spec in specs.items()}
         self._needs = {name: needs for name, (needs, _) in settled.items()}
         self._lines = {}
         for name, spec in specs.items():
@@ -69,9 +71,8 @@ class RewardPool:
 
     def _starter(self, start: Start, devices: Devices) -> Callable[[], Worker]:
         if self._backend == "ray":
-            from rewards.ray_process import RayWorker, connect  # Ray is imported only where it is wanted
+            from rewards.ray_process import RayWorker  # Ray is imported only where it is wanted
 
-            connect()
             return partial(RayWorker, start)
         return partial(WorkerProcess, start, devices.assign(start.name, start.needs.gpus))
 
@@ -179,6 +180,12 @@ class RewardPool:
 
     def _seats(self) -> list[Seat]:
         return [seat for line in self._lines.values() for seat in line.seats]
+
+
+def _connect_ray() -> int:
+    from rewards.ray_process import connect
+
+    return connect()
 
 
 def _runs(samples: Sequence[Sample], indices: Sequence[int], needs: Needs) -> list[list[int]]:

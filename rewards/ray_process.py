@@ -23,10 +23,11 @@ from rl.types import Sample, Score, UserError
 _ROOM = " (has the cluster the CPUs and GPUs that it asks for?)"
 
 
-def connect() -> None:
-    """Join the cluster, from the main thread."""
+def connect() -> int:
+    """Join the cluster, from the main thread; how many GPUs it has."""
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+    return int(ray.cluster_resources().get("GPU", 0))
 
 
 class _Actor:

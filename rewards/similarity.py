@@ -46,6 +46,8 @@ SSIM_WINDOW: Final = 11  # pixels
 class Similarity:
     """Scores pictures by likeness to a reference. ``checkpoint``, ``model``: of the measures ``clip`` and ``dino``."""
 
+    needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
+
     def __init__(
         self,
         measure: Measure = "pixel",

@@ -35,6 +35,8 @@ class GenEval:
     ``counting_threshold`` are the official .3 and .9, made for Mask2Former's scores.
     """
 
+    needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
+
     def __init__(
         self,
         detector: str = "shapes",

@@ -377,7 +377,7 @@ def test_wrong_options(options: dict[str, Any], message: str) -> None:
     assert message in str(caught.value)
 
 
-class Blind:
+class SeesNothing:
     """Knows cats by name and finds none, as with wrong weights."""
 
     classes = frozenset({"cat"})
@@ -388,7 +388,7 @@ class Blind:
 
 def test_a_detector_that_sees_nothing_is_found_before_the_run() -> None:
     with pytest.raises(UserError) as caught:
-        load_reward("geneval", "geneval", {"detector": f"{__name__}:Blind"})
+        load_reward("geneval", "geneval", {"detector": f"{__name__}:SeesNothing"})
     assert str(caught.value).startswith(
         "rewards.geneval: the golden probe found it dead or wrong: on its reference picture 'chelsea' it scores 0, "
         "a working one at least 1;"

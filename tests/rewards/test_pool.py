@@ -247,3 +247,29 @@ def test_workers_die_with_a_killed_parent() -> None:
     while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the worker outlived its parent"
         time.sleep(0.1)
+
+
+def test_prompts_are_routed_by_tag_and_by_metadata() -> None:
+    asked = ({"tag": "ocr", "text": "CAT"}, {"tag": "colors"}, {"text": "DOG"}, {"tag": "ocr"})
+    batch = [
+        Sample(f"s{i}", f"g{i}", Prompt(f"p{i}", "x", m), np.full((2, 2, 3), 255, np.uint8))
+        for i, m in enumerate(asked)
+    ]
+    specs = {
+        "all": RewardSpec(f"{PLUGINS}:bright"),
+        "tagged": RewardSpec(f"{PLUGINS}:bright", tags=("ocr",)),
+        "worded": RewardSpec(f"{PLUGINS}:bright", metadata=("text",)),
+        "both": RewardSpec(f"{PLUGINS}:bright", tags=("ocr",), metadata=("text",)),
+        "none": RewardSpec(f"{PLUGINS}:Misbehave", {"how": "throw"}, tags=("position",)),
+    }
+    with RewardPool(specs) as pool:
+        found = pool.score(batch)
+    values = {name: [score.value for score in scores] for name, scores in found.items()}
+    assert values == {
+        "all": [1.0] * 4,
+        "tagged": [1.0, None, None, 1.0],
+        "worded": [1.0, None, 1.0, None],
+        "both": [1.0, None, None, None],
+        "none": [None] * 4,
+    }
+    assert not any(score.failed for score in found["none"])  # it was never asked

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import venv
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 
@@ -36,6 +37,13 @@ def test_the_configuration_overrides_the_declaration() -> None:
     needs, declared = settle_needs("d", spec)
     assert needs == Needs(workers=2, batch_size=5, cpus=2, gpus=1)
     assert declared == Needs(workers=2, batch_size=3, cpus=2)
+
+
+def test_a_declared_gpu_is_a_wish() -> None:
+    spec = RewardSpec(f"{PLUGINS}:declares")
+    assert settle_needs("d", spec, gpus=0)[0].gpus == 0
+    assert settle_needs("d", spec, gpus=1)[0].gpus == 0.5
+    assert settle_needs("d", replace(spec, gpus=1), gpus=0)[0].gpus == 1  # an order, which Devices refuses
 
 
 def test_a_worker_gets_what_was_declared(monkeypatch: pytest.MonkeyPatch) -> None:
