@@ -2,5 +2,5 @@
 
 ``base`` turns whatever a plug-in answers into ``rl.types.Score``; ``pool`` runs the plug-ins in worker
 processes that may hang or crash without harm; ``combine`` makes the training reward out of several scores.
-A failed score is masked and counted, never 0. The built-in rewards are ``geneval`` and ``ocr``.
+A failed score is masked and counted, never 0. ``README.md`` beside this file has the library and the commands.
 """

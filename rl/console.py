@@ -25,7 +25,7 @@ from rl.guards import PREFIX as GUARD_PREFIX
 from rl.guards import Alarm
 from rl.types import UserError
 
-REWARD_PREFIX = "reward/"
+REWARD_PREFIX, FAILED_PREFIX = "reward/", "failed/"
 _HEALTH = ("kl", "entropy", "mismatch", "zero_std_fraction", "failed_fraction", "loss", "grad_norm", "lr")
 _SPARKS, _BAR = "▁▂▃▄▅▆▇█", 24
 
@@ -137,6 +137,8 @@ class PlainConsole:
             parts.append(f"score {metrics['score']:.3f}")
         rewards = {name: value for name, value in metrics.items() if name.startswith(REWARD_PREFIX)}
         parts += [f"{name.removeprefix(REWARD_PREFIX)} {value:.3f}" for name, value in rewards.items()]
+        failed = {name: value for name, value in metrics.items() if name.startswith(FAILED_PREFIX)}
+        parts += [f"{name.removeprefix(FAILED_PREFIX)} FAILED {value:.0f}" for name, value in failed.items()]
         short = {"zero_std_fraction": "zero-std", "failed_fraction": "failed"}
         parts += [f"{short.get(name, name)} {metrics[name]:.3g}" for name in _HEALTH[:5] if name in metrics]
         total = seconds.get("total", sum(seconds.values()))
@@ -222,6 +224,10 @@ class LiveConsole:
                 style = "bold green" if name == "score" else "green"
                 label = name.removeprefix(REWARD_PREFIX) if name == "score" else f"  {name.removeprefix(REWARD_PREFIX)}"
                 table.add_row(label, Text(f"{metrics[name]:.3f}", style=style), self._spark(name))
+        for name in metrics:
+            if name.startswith(FAILED_PREFIX):
+                label = f"  {name.removeprefix(FAILED_PREFIX)} failed"
+                table.add_row(Text(label, style="red"), Text(f"{metrics[name]:.0f}", style="red"), self._spark(name))
         for name in _HEALTH:
             if name in metrics:
                 table.add_row(name.replace("_", " "), f"{metrics[name]:.3g}", self._spark(name))

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ class Outcome:
     seed: int
     value: float | None
     failure: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,10 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "results", summarise(self.outcomes))
+
+    def of(self, tile: Tile) -> list[Outcome]:
+        """Every reward's verdict on the picture of ``tile``."""
+        return [one for one in self.outcomes if (one.prompt_id, one.seed) == (tile.prompt_id, tile.seed)]
 
     def flat(self) -> dict[str, float]:
         """``eval/<reward>/<task>`` means for the log."""
@@ -136,9 +141,10 @@ def evaluate(
         for index, sample_seed in enumerate(seeds):
             prompt = batch[index // samples_per_prompt]
             verdicts = [
-                Outcome(name, task_of(prompt), prompt.id, sample_seed, strict_value(by[index]), by[index].failure)
+                Outcome(name, task_of(prompt), prompt.id, sample_seed, strict_value(one), one.failure, one.details)
                 for name, by in scores.items()
-                if by[index].value is not None or by[index].failed
+                for one in [by[index]]
+                if one.value is not None or one.failed
             ]
             outcomes += verdicts
             if prompt.id in shown and index % samples_per_prompt == 0:

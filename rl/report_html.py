@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from rl.evaluate import OVERALL, Change, Evaluation, Tile, grid_path, mark
+from rl.evaluate import OVERALL, Change, Evaluation, Outcome, Tile, grid_path, mark
 from rl.records import Row
 from rl.report_svg import line_chart, number
 from rl.statistics import Estimate
@@ -116,7 +116,7 @@ def pairs(run_folder: Path, before: Evaluation, after: Evaluation) -> str:
     if not couples:
         return '<p class="empty">the two evaluations have no pictures in common</p>'
     with Image.open(grid_path(run_folder, before.step)) as old, Image.open(grid_path(run_folder, after.step)) as new:
-        cells = [_pair(old, new, first, last, before.step, after.step) for first, last in couples]
+        cells = [_pair(first, last, _figure(old, before, first) + _figure(new, after, last)) for first, last in couples]
     return f'<div class="pairs">{"".join(cells)}</div>'
 
 
@@ -207,12 +207,10 @@ def _evaluation_chart(reward: str, evaluations: Sequence[Evaluation]) -> str:
     return f'<div class="card"><h3>{escape(title)}</h3>{line_chart(series, band=band)}</div>'
 
 
-def _pair(old: Image.Image, new: Image.Image, first: Tile, last: Tile, step0: int, step1: int) -> str:
-    was, now = _passed(first), _passed(last)
-    style = {(False, True): " gained", (True, False): " lost"}.get((was, now), "")
+def _pair(first: Tile, last: Tile, figures: str) -> str:
+    style = {(False, True): " gained", (True, False): " lost"}.get((_passed(first), _passed(last)), "")
     return (
-        f'<div class="card pair{style}"><div class="two">{_figure(old, first, f"step {step0}")}'
-        f"{_figure(new, last, f'step {step1}')}</div>"
+        f'<div class="card pair{style}"><div class="two">{figures}</div>'
         f'<p>{escape(first.text)}</p><span class="task">{escape(first.task.replace("_", " "))}</span></div>'
     )
 
@@ -221,7 +219,8 @@ def _passed(tile: Tile) -> bool:
     return bool(tile.marks) and all(value == 1.0 for value in tile.marks.values())
 
 
-def _figure(sheet: Image.Image, tile: Tile, caption: str) -> str:
+def _figure(sheet: Image.Image, evaluation: Evaluation, tile: Tile) -> str:
+    caption = f"step {evaluation.step}"
     badges = "".join(
         f'<span class="badge {word if word in ("pass", "fail") else "other"}" title="{escape(reward)}">{word}</span>'
         for reward, value in tile.marks.items()
@@ -231,8 +230,21 @@ def _figure(sheet: Image.Image, tile: Tile, caption: str) -> str:
     small = ' class="small"' if picture.width <= 2 * 64 else ""
     return (
         f'<figure><img{small} alt="{escape(tile.text)}, {caption}" src="{_data_uri(picture)}">'
-        f'<figcaption>{caption} <span class="marks">{badges}</span></figcaption></figure>'
+        f'<figcaption>{caption} <span class="marks">{badges}</span>{_notes(evaluation.of(tile))}</figcaption></figure>'
     )
+
+
+def _notes(outcomes: Sequence[Outcome]) -> str:
+    """What the rewards said in words: the texts among their details, or why they failed; numbers as a tooltip."""
+    notes = []
+    for one in outcomes:
+        words = [f"{key}: {value}" for key, value in one.details.items() if isinstance(value, str) and value]
+        numbers = [f"{key} {value:g}" for key, value in one.details.items() if isinstance(value, (int, float))]
+        text = f"failed: {one.failure}" if one.failure else "; ".join(words)
+        if text or numbers:
+            tip = escape(f"{one.reward}: {', '.join(numbers)}")
+            notes.append(f'<div class="note" title="{tip}">{escape(text)}</div>')
+    return "".join(notes)
 
 
 def _data_uri(picture: Image.Image) -> str:

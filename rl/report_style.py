@@ -48,7 +48,7 @@ tr:last-child td { border-bottom:0; } td.num, th.num { text-align:right; } tr.to
 figure { margin:0; position:relative; } figure img { display:block; width:100%; border-radius:7px; background:#fff; }
 figure img.small { image-rendering:pixelated; } figcaption { color:var(--dim); font-size:12px; margin-top:3px; }
 .badge { display:inline-block; font-size:11px; font-weight:600; border-radius:99px; padding:1px 8px; }
-figure .marks { float:right; }
+figure .marks { float:right; } figcaption .note { overflow-wrap:anywhere; }
 .badge.pass { color:var(--good); background:var(--good-bg); }
 .badge.fail { color:var(--bad); background:var(--bad-bg); }
 .badge.other { color:var(--warn); background:var(--warn-bg); }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
@@ -121,13 +121,15 @@ def describe(
 ) -> dict[str, float]:
     """What is logged beside the trainer's own metrics, guards included."""
     valid_B, difference_BT = scores.valid_B, forward.logprobs_BT - torch.from_numpy(rollout.logprobs_BT)
+    failed = failure_counts(scores.by_reward)
     metrics = {
         "images": float(len(pictures)),
         "score": float(scores.score_B[valid_B].mean()) if valid_B.any() else float("nan"),
         "mismatch": difference_BT.abs().mean().item(),
         "zero_std_fraction": zero_std_fraction(by_group(scores.total_B, rollout), by_group(valid_B, rollout)),
-        "failed_fraction": max(failure_counts(scores.by_reward).values(), default=0) / rollout.batch_size,
+        "failed_fraction": max(failed.values(), default=0) / rollout.batch_size,
     }
+    metrics |= {f"failed/{reward}": float(count) for reward, count in failed.items() if count}
     for reward, found in scores.by_reward.items():
         values = [one.value for one in found if one.value is not None]
         if values:
@@ -152,4 +154,9 @@ def show(run: Run, step: int, rollout: Rollout, pictures: NDArray[np.uint8], sco
         shown = [index * rollout.group_size for index in range(len(rollout.prompts))][:count]
         captions = [f"{scores.score_B[index]:.2f} {rollout.prompt_of(index).text}" for index in shown]
         renders = len(pictures) // rollout.batch_size
-        run.tracker.pictures(step, "train", pictures[[index * renders for index in shown]], captions)
+        verdicts = [
+            {"prompt": rollout.prompt_of(index).text}
+            | {reward: asdict(found[index]) for reward, found in scores.by_reward.items()}
+            for index in shown
+        ]
+        run.tracker.pictures(step, "train", pictures[[index * renders for index in shown]], captions, verdicts)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rl.console import Console, make_console
 from rl.grid import make_grid
 from rl.guards import Alarm
-from rl.records import METRICS_FILE, disk_errors, truncate_metrics
+from rl.records import METRICS_FILE, disk_errors, truncate_metrics, write_atomically
 from rl.types import UserError
 
 TENSORBOARD_FOLDER, PICTURES_FOLDER = "tensorboard", "pictures"
@@ -93,11 +93,18 @@ class Tracker:
             self._wandb.log(numbers, step=step)
         self.console.step(step, known, seconds, alarms)
 
-    def pictures(self, step: int, name: str, pictures: NDArray[np.uint8], captions: Sequence[str]) -> Path:
-        """(N, H, W, 3) pictures -> ``pictures/<name>-<step>.png``, a captioned grid; also into TensorBoard."""
+    def pictures(
+        self, step: int, name: str, pictures: NDArray[np.uint8], captions: Sequence[str], verdicts: Sequence[Any] = ()
+    ) -> Path:
+        """(N, H, W, 3) pictures -> ``pictures/<name>-<step>.png``, a captioned grid; also into TensorBoard.
+
+        ``verdicts``: plain data about each, written beside it as JSON lines.
+        """
         path = self.run_folder / PICTURES_FOLDER / f"{name}-{step:06d}.png"
         grid = make_grid(pictures, captions)
         grid.save(path)
+        if verdicts:
+            write_atomically(path.with_suffix(".jsonl"), "".join(json.dumps(one) + "\n" for one in verdicts))
         if self._events is not None:
             with disk_errors(self.run_folder / TENSORBOARD_FOLDER, f"logging pictures of step {step}"):
                 self._events.add_image(name, np.asarray(grid.sheet), step, dataformats="HWC")

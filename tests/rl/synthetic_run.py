@@ -53,7 +53,8 @@ class Pipeline:
             luck = np.random.default_rng(seed + 1000 * self.seed).random()
             share = _BASE[str(prompt.metadata["tag"])]
             passed = bool(luck < share + (0.95 - share) * self.progress)
-            scores.append(Score(float(passed), passed=passed))
+            details = {"strict": passed, "graded": 0.5, "reason": "" if passed else "expected <disc>=1, found 0"}
+            scores.append(Score(float(passed), details=details, passed=passed))
             pictures.append(disc("green" if passed else "purple", seed))
         if self.progress == 0:
             scores[3] = Score(None, failure="timed out after 60 s")

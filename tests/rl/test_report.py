@@ -93,6 +93,16 @@ def test_pictures_are_the_ones_of_the_same_prompts(run_folder: Path, text: str) 
     assert text.count('class="card pair gained"') == gained > 0
 
 
+def test_what_a_reward_said_stands_beside_its_picture(run_folder: Path, text: str) -> None:
+    first, *_, last = load_all(run_folder)
+    shown = [one for evaluation in (first, last) for tile in evaluation.tiles for one in evaluation.of(tile)]
+    assert len(shown) == 24
+    failed = sum(one.value == 0 for one in shown)
+    assert text.count(">reason: expected &lt;disc&gt;=1, found 0</div>") == failed > 0
+    assert text.count(">failed: timed out after 60 s</div>") == sum(one.failure is not None for one in shown)
+    assert text.count('title="geneval: strict 0, graded 0.5"') == failed
+
+
 def test_user_text_is_escaped(text: str) -> None:
     assert "no. 0 &lt;b&gt;&amp;" in text
     assert "<b>&" not in text

@@ -107,9 +107,11 @@ def test_tensorboard_events_and_pictures(tmp_path: Path) -> None:
 
     with Tracker(tmp_path, Options(tensorboard=True), 10) as tracker:
         tracker.log(0, {"score": 0.25}, {"sample": 2.0})
-        path = tracker.pictures(0, "train", np.zeros((3, 64, 64, 3), np.uint8), ["a", "b", "c"])
+        verdicts = [{"prompt": "a", "ocr": {"value": 0.5, "details": {"read": "CAR"}}}, {"prompt": "b"}]
+        path = tracker.pictures(0, "train", np.zeros((3, 64, 64, 3), np.uint8), ["a", "b", "c"], verdicts)
     assert path == tmp_path / "pictures" / "train-000000.png"
     assert Image.open(path).size[0] > 3 * 128
+    assert [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()] == verdicts
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert events.Scalars("score")[0].value == 0.25
     assert events.Scalars("seconds/sample")[0].value == 2.0
@@ -142,6 +144,8 @@ def test_plain_line() -> None:
     assert lines[0].startswith(
         "step 1/10  score 0.500  geneval 0.500  kl 0.001  zero-std 0.25  4.0 s  32.0 images/s  ETA"
     )
+    console.step(1, {"score": 0.5, "failed/ocr": 3.0, "failed_fraction": 0.1}, {"total": 4.0}, [])
+    assert lines[2].startswith("step 2/10  score 0.500  ocr FAILED 3  failed 0.1  4.0 s")
     assert lines[1] == "ALARM  darkness rose from 0.1 to 0.5"
 
 
@@ -149,6 +153,7 @@ def test_live_view_shows_everything_asked_for() -> None:
     with Path("/dev/null").open("w") as sink:
         live = LiveConsole("my [run]", 10, terminal=RichConsole(file=sink, force_terminal=True))
         metrics = {"score": 0.5, "reward/ocr": 0.25, "kl": 0.001, "entropy": 2.5, "mismatch": 3e-6, "images": 64.0}
+        metrics["failed/ocr"] = 5.0
         live.step(0, metrics, {"sample": 3.0, "update": 1.0}, [ALARM])
         live.close()
     terminal = RichConsole(width=120, file=None, record=True)
@@ -160,6 +165,7 @@ def test_live_view_shows_everything_asked_for() -> None:
         "step 1/10",
         "ocr",
         "0.250",
+        "ocr failed",
         "entropy",
         "mismatch",
         "3e-06",
