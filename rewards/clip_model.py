@@ -31,7 +31,9 @@ from rl.registry import did_you_mean
 from rl.types import UserError
 
 Encode = Callable[[Tensor], Tensor]
-_NOT_LOADED = (RuntimeError, AssertionError, OSError, ValueError, KeyError, EOFError, struct.error, pickle.UnpicklingError)
+_NOT_LOADED = (
+    RuntimeError, AssertionError, OSError, ValueError, KeyError, EOFError, struct.error, pickle.UnpicklingError,
+)  # fmt: skip
 
 
 class ClipModel:

@@ -19,9 +19,10 @@ from torch import Tensor
 from transformers import AutoProcessor, GroundingDinoForObjectDetection
 
 from rewards.downloads import GROUNDING_DINO
-from rewards.geneval.batches import batches
-from rewards.geneval.hub import load_model, model_folder, pick_device
+from rewards.geneval.alike import alike
+from rewards.geneval.hub import load_model, model_folder
 from rewards.geneval.open_vocabulary import detections
+from rewards.weights import runtime
 from rl.types import Detection
 
 
@@ -29,7 +30,7 @@ class GroundingDino:
     """Open-vocabulary detector. ``max_overlap``: above this IoU the worse of two boxes of a class is dropped (1: none).
 
     ``checkpoint``: a folder or a hub name. ``min_score``: detections at or below it are not reported; keep it under
-    the thresholds of the reward. ``device``: the GPU if there is one.
+    the thresholds of the reward. ``device``: ``auto``, ``cpu``, ``cuda``.
     """
 
     def __init__(
@@ -38,10 +39,10 @@ class GroundingDino:
         batch_size: int = 8,
         min_score: float = 0.05,
         max_overlap: float = 1.0,
-        device: str | None = None,
+        device: str = "auto",
     ) -> None:
         folder = model_folder(checkpoint)
-        self._device = pick_device(device)
+        self._device = runtime("detector", device, "float32", batch_size).device
         self._model = load_model(GroundingDinoForObjectDetection, folder, "grounding-dino", self._device)
         self._processor = AutoProcessor.from_pretrained(folder)
         self._batch_size, self._min_score, self._max_overlap = batch_size, min_score, max_overlap
@@ -53,7 +54,7 @@ class GroundingDino:
         """N pictures and what to look for in each; per picture its objects, best first."""
         found: list[list[Detection]] = [[] for _ in pictures]
         keys = [(picture.shape, tuple(asked)) for picture, asked in zip(pictures, labels, strict=True)]
-        for batch in batches(keys, self._batch_size):
+        for batch in alike(keys, self._batch_size):
             (height, width, _), asked = keys[batch[0]]
             text = "".join(f"{label.lower()}. " for label in asked).strip()
             inputs = self._processor(

@@ -77,13 +77,3 @@ def _model_type(folder: Path) -> str | None:
         raise UserError(f"option `checkpoint`: {folder} has no config.json; name a checkpoint's folder") from error
     except json.JSONDecodeError as error:
         raise UserError(f"option `checkpoint`: {folder / 'config.json'} is not JSON ({error})") from error
-
-
-def pick_device(name: str | None) -> torch.device:
-    """``name``, or the GPU if there is one. Raises ``UserError`` on a name that torch does not know or cannot use."""
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA answers with an AssertionError
-        raise UserError(f"option `device` is {name!r}: {str(error).splitlines()[0]}") from error

@@ -21,9 +21,10 @@ from torch.nn.functional import interpolate
 from transformers import AutoImageProcessor, Mask2FormerForUniversalSegmentation
 
 from rewards.downloads import MASK2FORMER
-from rewards.geneval.batches import batches
+from rewards.geneval.alike import alike
 from rewards.geneval.classes import geneval_name
-from rewards.geneval.hub import load_model, model_folder, pick_device
+from rewards.geneval.hub import load_model, model_folder
+from rewards.weights import runtime
 from rl.types import Detection
 
 _PER_PICTURE = 100  # best (query, class) pairs kept
@@ -36,7 +37,7 @@ class Mask2Former:
     ``checkpoint``: a folder or a hub name. ``size``: pictures are scaled to that shorter side in pixels (the
     official 800; the longer side at most 1333/800 of it); ``None`` is the checkpoint's own preprocessing, 384 x 384
     on the hub, which finds fewer small objects. ``min_score``: detections at or below it are not reported; keep it
-    under the thresholds of the reward. ``device``: the GPU if there is one.
+    under the thresholds of the reward. ``device``: ``auto``, ``cpu``, ``cuda``.
     """
 
     def __init__(
@@ -45,10 +46,10 @@ class Mask2Former:
         size: int | None = 800,
         batch_size: int = 8,
         min_score: float = 0.05,
-        device: str | None = None,
+        device: str = "auto",
     ) -> None:
         folder = model_folder(checkpoint)
-        self._device = pick_device(device)
+        self._device = runtime("detector", device, "float32", batch_size).device
         self._model = load_model(Mask2FormerForUniversalSegmentation, folder, "mask2former", self._device)
         self._processor = AutoImageProcessor.from_pretrained(folder)
         self._resize = {} if size is None else {"size": {"shortest_edge": size, "longest_edge": int(size * _LONG_SIDE)}}
@@ -61,7 +62,7 @@ class Mask2Former:
     def detect(self, pictures: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
         """N (H, W, 3) pictures of any sizes in; per picture its objects, best first, with masks of its size."""
         found: list[list[Detection]] = [[] for _ in pictures]
-        for batch in batches([picture.shape for picture in pictures], self._batch_size):
+        for batch in alike([picture.shape for picture in pictures], self._batch_size):
             inputs = self._processor(images=[pictures[i] for i in batch], return_tensors="pt", **self._resize)
             pixels = inputs["pixel_values"].to(self._device)
             outputs = self._model(pixel_values=pixels)

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from transformers import AutoProcessor, Owlv2ForObjectDetection
 
 from rewards.downloads import OWLV2
-from rewards.geneval.batches import batches
-from rewards.geneval.hub import load_model, model_folder, pick_device
+from rewards.geneval.alike import alike
+from rewards.geneval.hub import load_model, model_folder
 from rewards.geneval.open_vocabulary import detections
+from rewards.weights import runtime
 from rl.types import Detection, UserError
 
 
@@ -28,8 +29,8 @@ class Owlv2:
     """Open-vocabulary detector. ``max_overlap``: above this IoU the worse of two boxes of a class is dropped (1: none).
 
     ``checkpoint``: a folder or a hub name. ``template``: the text query, with ``{}`` for the class. ``min_score``:
-    detections at or below it are not reported; keep it under the thresholds of the reward. ``device``: the GPU if
-    there is one.
+    detections at or below it are not reported; keep it under the thresholds of the reward. ``device``: as everywhere,
+    ``auto`` is the GPU if there is one.
     """
 
     def __init__(
@@ -39,12 +40,12 @@ class Owlv2:
         batch_size: int = 8,
         min_score: float = 0.05,
         max_overlap: float = 0.7,
-        device: str | None = None,
+        device: str = "auto",
     ) -> None:
         if "{}" not in template:
             raise UserError(f"option `template` is {template!r}: it must contain {{}}, where the class goes")
         folder = model_folder(checkpoint)
-        self._device, self._template = pick_device(device), template
+        self._device, self._template = runtime("detector", device, "float32", batch_size).device, template
         self._model = load_model(Owlv2ForObjectDetection, folder, "owlv2", self._device)
         self._processor = AutoProcessor.from_pretrained(folder)
         self._batch_size, self._min_score, self._max_overlap = batch_size, min_score, max_overlap
@@ -56,7 +57,7 @@ class Owlv2:
         """N pictures and what to look for in each; per picture its objects, best first."""
         found: list[list[Detection]] = [[] for _ in pictures]
         keys = [(picture.shape, tuple(asked)) for picture, asked in zip(pictures, labels, strict=True)]
-        for batch in batches(keys, self._batch_size):
+        for batch in alike(keys, self._batch_size):
             (height, width, _), asked = keys[batch[0]]
             queries = [self._template.replace("{}", label) for label in asked]
             inputs = self._processor(

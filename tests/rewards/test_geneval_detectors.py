@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rewards.geneval.batches import batches
+from rewards.geneval.alike import alike
 from rewards.geneval.boxes import clipped, overlap, suppress
 from rewards.geneval.classes import GENEVAL_CLASSES, geneval_name
 from rewards.geneval.detectors import load_detector
@@ -181,7 +181,9 @@ def test_checkpoints_that_are_not_there_or_not_right(
     assert f"{tmp_path} has no config.json; name a checkpoint's folder" in message(tmp_path)
     other = folders["owlv2" if name != "owlv2" else "grounding_dino"]
     assert f"{other} holds a model of type " in message(other)
-    assert "option `device` is 'warp': " in message(folders[name], device="warp")
+    assert "detector.options.device is 'warp': it must be 'auto', 'cpu', 'cuda' or 'cuda:0'" in message(
+        folders[name], device="warp"
+    )
     broken = tmp_path / "broken"
     shutil.copytree(folders[name], broken)
     (broken / "config.json").write_text("{")
@@ -232,7 +234,7 @@ def test_class_names() -> None:
     assert all(geneval_name(name) == name for name in GENEVAL_CLASSES)
 
 
-def test_boxes_and_batches() -> None:
+def test_boxes_and_alike() -> None:
     assert clipped((-5, 2, 15, 8), 10, 10) == (0, 2, 10, 8)
     assert clipped((12, 2, 15, 8), 10, 10) is None
     assert overlap((0, 0, 4, 4), (2, 0, 6, 4)) == pytest.approx(8 / 24)
@@ -241,4 +243,4 @@ def test_boxes_and_batches() -> None:
     found = [Detection(label, score, tuple(map(float, box))) for label, score, box in boxes]  # type: ignore[arg-type]
     assert [d.score for d in suppress(found, 0.5)] == [0.9, 0.4, 0.3]  # IoU of the two: 12 / 20
     assert [d.score for d in suppress(found, 0.6)] == [0.9, 0.5, 0.4, 0.3]
-    assert list(batches(["a", "b", "a", "a"], 2)) == [[0, 2], [3], [1]]
+    assert list(alike(["a", "b", "a", "a"], 2)) == [[0, 2], [3], [1]]

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 
 
-def batches(keys: Sequence[Hashable], size: int) -> Iterator[list[int]]:
+def alike(keys: Sequence[Hashable], size: int) -> Iterator[list[int]]:
     """Indices in batches of at most ``size`` with equal keys. A picture's result then never depends on its company.
 
-    ``batches(["a", "b", "a", "a"], 2)`` -> ``[0, 2]``, ``[3]``, ``[1]``.
+    ``alike(["a", "b", "a", "a"], 2)`` -> ``[0, 2]``, ``[3]``, ``[1]``.
     """
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
