@@ -58,6 +58,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "grounding_dino": "rewards.geneval.grounding_dino:GroundingDino",
         "owlv2": "rewards.geneval.owlv2:Owlv2",
         "yolox": "rewards.geneval.yolox:Yolox",
+        "picodet": "rewards.geneval.picodet:PicoDet",
     },
     "color_classifiers": {
         "clip": "rewards.geneval.clip_colors:ClipColors",
