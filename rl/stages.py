@@ -155,7 +155,7 @@ def show(run: Run, step: int, rollout: Rollout, pictures: NDArray[np.uint8], sco
         captions = [f"{scores.score_B[index]:.2f} {rollout.prompt_of(index).text}" for index in shown]
         renders = len(pictures) // rollout.batch_size
         verdicts = [
-            {"prompt": rollout.prompt_of(index).text}
+            {"prompt": rollout.prompt_of(index).text, "tag": rollout.prompt_of(index).metadata.get("tag")}
             | {reward: asdict(found[index]) for reward, found in scores.by_reward.items()}
             for index in shown
         ]

@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rl.types import Sample
+import numpy as np
+
+from rewards.probe import Golden
+from rl.types import Prompt, Sample
 
 ROOT = Path(__file__).parents[2]
 STEPS = 6
@@ -19,6 +22,22 @@ STEPS = 6
 def ink(samples: Sequence[Sample]) -> list[float]:
     """A reward that always differs inside a group: mean darkness."""
     return [1.0 - float(sample.picture.mean()) / 255.0 for sample in samples]
+
+
+def green(samples: Sequence[Sample]) -> list[float]:
+    return [float(sample.picture[..., 1].mean()) for sample in samples]
+
+
+def dead(samples: Sequence[Sample]) -> list[float]:
+    return [0.0 for _ in samples]
+
+
+def golden() -> list[Golden]:
+    picture = np.zeros((8, 8, 3), np.uint8)
+    return [Golden(Sample("black", "golden", Prompt("golden", "ink"), picture), at_least=0.9)]
+
+
+ink.golden = dead.golden = golden  # type: ignore[attr-defined]
 
 
 def late(samples: Sequence[Sample]) -> list[float]:

@@ -124,6 +124,37 @@ def test_an_engine_with_stale_weights_stops_the_run(tiny_policy: Path, tmp_path:
     assert "Traceback" not in stopped.stderr
 
 
+def test_two_rewards_routed_scaled_and_combined_by_gdpo(tiny_policy: Path, tmp_path: Path) -> None:
+    rewards = {
+        "ink": {"use": "tests.rl.run_case:ink"},
+        "green": {"use": "tests.rl.run_case:green", "weight": 0.5, "scale": [0, 255], "tags": ["colors", "counting"]},
+    }
+    config = write_config(
+        tmp_path, tiny_policy, rewards=rewards, combine="gdpo", advantage="batch_norm",
+        train={"steps": 2, "lr": 1e-3, "warmup_steps": 0}, eval={"at_start": False, "at_end": False, "every": 0},
+        tracking={"console": "plain", "tensorboard": False, "pictures_every": 1},
+    )  # fmt: skip
+    done = launch(config)
+    assert done.returncode == 0, done.stderr
+    for step, row in metrics(tmp_path / "run"):
+        assert 0 < row["score"] < 1  # the weighted mean; gdpo's own totals have mean 0
+        assert row["zero_std_fraction"] == 0 and row["loss"] == row["loss"]
+        assert row["grad_norm"] > 0
+        shown = (tmp_path / "run" / "pictures" / f"train-{step:06d}.jsonl").read_text().splitlines()
+        for verdict in map(json.loads, shown):
+            assert verdict["ink"]["value"] is not None
+            assert (verdict["green"]["value"] is not None) == (verdict["tag"] in ("colors", "counting"))
+
+
+def test_a_dead_reward_stops_before_the_first_step(tiny_policy: Path, tmp_path: Path) -> None:
+    stopped = launch(write_config(tmp_path, tiny_policy, reward="tests.rl.run_case:dead"))
+    assert stopped.returncode == 2
+    assert "rewards.ink: the golden probe found it dead or wrong: on its reference picture 'black' it scores 0" in (
+        stopped.stderr
+    )
+    assert not list((tmp_path / "run").glob("evaluation-*")) and "step 1/" not in stopped.stdout
+
+
 def test_failing_rewards_stop_the_run_and_are_never_zero(tiny_policy: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path, tiny_policy, reward="tests.rl.run_case:late", eval={"at_start": False})
     stopped = launch(config)
