@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from rewards.submission import Submission, Ticket
 from rl.types import Score, UserError
 
 INTERRUPTED = "interrupted"
+_WAKE_S = 0.5
 
 
 class WorkerLost(Exception):
@@ -127,6 +128,8 @@ class Seat:
 
     def wait_open(self) -> str | None:
         """The sentence for the user if the reward could not be loaded."""
+        while not wait([self._opened], _WAKE_S).done:
+            pass  # awake now and then: a signal that the system gave to another thread is handled by this one
         return self._opened.result()
 
     def abort(self, submission: Submission | None) -> None:

@@ -10,6 +10,8 @@ from rewards.base import failures
 from rewards.shelf import Place, Shelves
 from rl.types import Sample, Score
 
+_WAKE_S = 0.5
+
 
 class Submission:
     """B samples and, per reward, B slots for their scores, each filled exactly once."""
@@ -74,7 +76,8 @@ class Submission:
         """Waits; B scores per reward, in the order of the samples. Interrupted (Ctrl-C), it cancels."""
         try:
             with self._filled:
-                self._filled.wait_for(lambda: self.done or self._broken is not None)
+                while not self._filled.wait_for(lambda: self.done or self._broken is not None, timeout=_WAKE_S):
+                    pass  # awake now and then: a signal that the system gave to another thread is handled by this one
                 if self._broken is not None:
                     raise RuntimeError(f"the reward pool broke: {self._broken}") from self._broken
         except BaseException:

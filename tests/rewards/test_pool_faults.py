@@ -91,7 +91,7 @@ def test_a_reward_that_cannot_be_restarted_fails_with_the_reason(
     monkeypatch.chdir(tmp_path)
     module = tmp_path / "vanishing.py"
     module.write_text("import os\ndef reward(samples):\n    os._exit(1)\n")
-    with RewardPool({"v": RewardSpec("vanishing:reward", workers=2, batch_size=2)}) as pool:
+    with RewardPool({"v": RewardSpec("vanishing:reward", batch_size=2)}) as pool:
         module.unlink()
         found = pool.score(samples(4))["v"]
     reasons = {str(score.failure) for score in found}

@@ -99,7 +99,13 @@ def test_an_interrupted_run_keeps_its_rows(at: Path) -> None:
     command = [sys.executable, "-m", "rewards.score", "--prompts", str(at / "p.jsonl"), str(at / "pictures")]
     command += ["--out", str(at / "s.jsonl"), "--batch-size", "1"]
     slow = ["--reward", "tests.rewards.plugins:sleep", "--option", "seconds=0.8"]
-    process = subprocess.Popen([*command, *slow], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, *slow],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )
     deadline = time.monotonic() + 20
     while not (at / "s.jsonl").exists() or not rows(at):
         assert time.monotonic() < deadline
