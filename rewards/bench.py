@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,14 +83,13 @@ def _picture(index: int, size: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def rate(name: str, spec: RewardSpec, count: int, size: int, repeats: int) -> Rate:
+def rate(name: str, spec: RewardSpec, asked: Sequence[Sample], repeats: int) -> Rate:
     """Raises ``UserError`` if the reward fails on the pictures: the speed of failing is of no interest."""
-    asked = samples(count, size)
     in_pool = {}
     for workers in (1, 2):
-        with RewardPool({name: RewardSpec(spec.use, spec.options, workers=workers)}) as pool:
-            in_pool[workers] = count / _fastest(lambda: pool.score(asked)[name], name, repeats)
-    return Rate(name, count / _fastest(_plain_loop(name, spec, asked), name, repeats), in_pool)
+        with RewardPool({name: replace(spec, workers=workers)}, timeout_s=600) as pool:
+            in_pool[workers] = len(asked) / _fastest(lambda: pool.score(asked)[name], name, repeats)
+    return Rate(name, len(asked) / _fastest(_plain_loop(name, spec, asked), name, repeats), in_pool)
 
 
 def overhead(size: int, count: int, cost_ms: float, repeats: int) -> Overhead:
@@ -104,7 +103,7 @@ def overhead(size: int, count: int, cost_ms: float, repeats: int) -> Overhead:
 
 def _plain_loop(name: str, spec: RewardSpec, asked: Sequence[Sample]) -> Callable[[], list[Score]]:
     needs, _ = settle_needs(name, spec)
-    reward = load_reward(name, spec.use, spec.options)
+    reward = load_reward(name, spec.use, spec.options, probe=spec.probe)
     batches = [[asked[index] for index in run] for run in cut(asked, needs.batch_size)]
     return lambda: [score for batch in batches for score in normalise(reward(batch), batch)]
 
@@ -162,7 +161,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         wanted = [parse_reward(text) for text in given.reward or ("geneval", "ocr")]
-        rates = [rate(name, spec, given.pictures, given.size, given.repeats) for name, spec in wanted]
+        asked = samples(given.pictures, given.size)
+        rates = [rate(name, spec, asked, given.repeats) for name, spec in wanted]
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2

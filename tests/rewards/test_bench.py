@@ -31,7 +31,7 @@ def test_it_measures_and_writes_what_it_shows(tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.slow  # quick, but true on a free machine only
 def test_two_workers_are_faster_than_one() -> None:
-    found = bench.rate("sleeper", RewardSpec(bench.SLEEPER, {"ms": 20}), count=32, size=64, repeats=1)
+    found = bench.rate("sleeper", RewardSpec(bench.SLEEPER, {"ms": 20}), asked=bench.samples(32, 64), repeats=1)
     assert found.pool[2] > 1.3 * found.pool[1]  # 2 on a free machine
 
 
