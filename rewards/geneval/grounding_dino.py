@@ -19,9 +19,8 @@ from torch import Tensor
 from transformers import AutoProcessor, GroundingDinoForObjectDetection
 
 from rewards.downloads import GROUNDING_DINO
-from rewards.geneval.alike import alike
 from rewards.geneval.hub import load_model, model_folder
-from rewards.geneval.open_vocabulary import detections
+from rewards.geneval.open_vocabulary import detections, questions
 from rewards.weights import runtime
 from rl.types import Detection
 
@@ -53,9 +52,7 @@ class GroundingDino:
     ) -> list[list[Detection]]:
         """N pictures and what to look for in each; per picture its objects, best first."""
         found: list[list[Detection]] = [[] for _ in pictures]
-        keys = [(picture.shape, tuple(asked)) for picture, asked in zip(pictures, labels, strict=True)]
-        for batch in alike(keys, self._batch_size):
-            (height, width, _), asked = keys[batch[0]]
+        for batch, size, asked in questions(pictures, labels, self._batch_size):
             text = "".join(f"{label.lower()}. " for label in asked).strip()
             inputs = self._processor(
                 images=[pictures[i] for i in batch], text=[text] * len(batch), return_tensors="pt"
@@ -64,7 +61,7 @@ class GroundingDino:
             scores_BQL = self._class_scores(outputs.logits.float().sigmoid(), asked)
             for i, scores_QL, boxes_Q4 in zip(batch, scores_BQL, outputs.pred_boxes, strict=True):
                 found[i] = detections(
-                    scores_QL, boxes_Q4, asked, size=(height, width), scale=(height, width),
+                    scores_QL, boxes_Q4, asked, size=size, scale=size,
                     min_score=self._min_score, max_overlap=self._max_overlap,
                 )  # fmt: skip
         return found

@@ -1,13 +1,26 @@
-"""What Grounding DINO and OWLv2 have in common: (query, label) scores and relative boxes -> detections."""
+"""What Grounding DINO and OWLv2 have in common: which pictures go together; (query, label) scores -> detections."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from rewards.geneval.alike import alike
 from rewards.geneval.boxes import clipped, suppress
 from rl.types import Detection
+
+
+def questions(
+    pictures: Sequence[NDArray[np.uint8]], labels: Sequence[Sequence[str]], size: int
+) -> Iterator[tuple[list[int], tuple[int, int], tuple[str, ...]]]:
+    """(indices, (height, width), labels) of at most ``size`` pictures of one shape that are asked for the same."""
+    keys = [(picture.shape, tuple(asked)) for picture, asked in zip(pictures, labels, strict=True)]
+    for batch in alike(keys, size):
+        (height, width, _), asked = keys[batch[0]]
+        yield batch, (height, width), asked
 
 
 def detections(

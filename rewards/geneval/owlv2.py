@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from transformers import AutoProcessor, Owlv2ForObjectDetection
 
 from rewards.downloads import OWLV2
-from rewards.geneval.alike import alike
 from rewards.geneval.hub import load_model, model_folder
-from rewards.geneval.open_vocabulary import detections
+from rewards.geneval.open_vocabulary import detections, questions
 from rewards.weights import runtime
 from rl.types import Detection, UserError
 
@@ -56,18 +55,16 @@ class Owlv2:
     ) -> list[list[Detection]]:
         """N pictures and what to look for in each; per picture its objects, best first."""
         found: list[list[Detection]] = [[] for _ in pictures]
-        keys = [(picture.shape, tuple(asked)) for picture, asked in zip(pictures, labels, strict=True)]
-        for batch in alike(keys, self._batch_size):
-            (height, width, _), asked = keys[batch[0]]
+        for batch, size, asked in questions(pictures, labels, self._batch_size):
             queries = [self._template.replace("{}", label) for label in asked]
             inputs = self._processor(
                 images=[pictures[i] for i in batch], text=[queries] * len(batch), return_tensors="pt", truncation=True
             ).to(self._device)
             outputs = self._model(**inputs)
-            side = max(height, width)  # the model sees the picture padded to a square, below or to the right
+            side = max(size)  # the model sees the picture padded to a square, below or to the right
             for i, logits_QL, boxes_Q4 in zip(batch, outputs.logits, outputs.pred_boxes, strict=True):
                 found[i] = detections(
-                    logits_QL.float().sigmoid(), boxes_Q4, asked, size=(height, width), scale=(side, side),
+                    logits_QL.float().sigmoid(), boxes_Q4, asked, size=size, scale=(side, side),
                     min_score=self._min_score, max_overlap=self._max_overlap,
                 )  # fmt: skip
         return found
