@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, update_wrapper
 from typing import Any
 
 from rewards.base import describe_exception
@@ -26,7 +26,7 @@ def load_reward(
     where = f"rewards.{name}"
     target = load("rewards", where, use)
     reward = _callable(where, target, use, options)
-    golden = getattr(target if inspect.isfunction(target) else reward, "golden", None)
+    golden = getattr(reward, "golden", None)
     if probe and golden is not None:
         try:
             check_golden(reward, golden())
@@ -47,7 +47,7 @@ def _callable(where: str, target: Any, use: str, options: Mapping[str, Any]) -> 
     if not callable(target):
         raise UserError(f"{where}.use: {use!r} is a {type(target).__name__}; name a function or a class instead")
     check_options(target, options, positional=1, options_at=f"{where}.options", use=use)
-    return partial(target, **options)
+    return update_wrapper(partial(target, **options), target)  # with its golden(), if it has one
 
 
 def load(kind: str, where: str, use: str) -> Any:
