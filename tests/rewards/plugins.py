@@ -22,6 +22,15 @@ def pid(samples: Sequence[Sample]) -> list[float]:
     return [float(os.getpid())] * len(samples)
 
 
+def meet(samples: Sequence[Sample], *, folder: str, workers: int) -> list[float]:
+    """The process id, once so many workers are in a call."""
+    (Path(folder) / str(os.getpid())).touch()
+    deadline = time.monotonic() + 30
+    while len(list(Path(folder).iterdir())) < workers and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return pid(samples)
+
+
 def sleep(samples: Sequence[Sample], *, seconds: float) -> list[float]:
     time.sleep(seconds)
     return [1.0] * len(samples)

@@ -167,13 +167,12 @@ def test_workers_are_recycled_by_count_and_by_memory() -> None:
         assert len({pool.score(samples())["pid"][0].value for _ in range(2)}) == 2
 
 
-def test_several_workers_share_a_batch_between_groups() -> None:
-    with RewardPool(
-        {"b": RewardSpec(f"{PLUGINS}:bright", workers=2), "p": RewardSpec(f"{PLUGINS}:pid", workers=2)}
-    ) as pool:
+def test_several_workers_share_a_batch_between_groups(tmp_path: Path) -> None:
+    meet = RewardSpec(f"{PLUGINS}:meet", {"folder": str(tmp_path), "workers": 2}, workers=2)
+    with RewardPool({"b": RewardSpec(f"{PLUGINS}:bright", workers=2), "m": meet}) as pool:
         by_reward = pool.score(samples())
     assert [score.value for score in by_reward["b"]] == pytest.approx([0.0, 0.2, 0.4, 0.6])
-    assert len({score.value for score in by_reward["p"]}) == 2
+    assert len({score.value for score in by_reward["m"]}) == 2
 
 
 def test_a_reward_cannot_edit_the_picture() -> None:
