@@ -36,6 +36,7 @@ class Snapshot:
     tally: Tally
     queued: int
     restarts: int
+    recycled: int
     pids: tuple[int, ...]
 
 
@@ -57,7 +58,8 @@ def render(requests: Requests, rewards: Mapping[str, Snapshot]) -> str:
     per_reward: list[tuple[str, Literal["counter", "gauge"], str, dict[str, float]]] = [
         ("pictures_total", "counter", "Pictures judged.", {n: s.tally.pictures for n, s in rewards.items()}),
         ("failures_total", "counter", "Pictures that failed.", {n: s.tally.failures for n, s in rewards.items()}),
-        ("restarts_total", "counter", "Workers replaced.", {n: s.restarts for n, s in rewards.items()}),
+        ("restarts_total", "counter", "Workers lost and replaced.", {n: s.restarts for n, s in rewards.items()}),
+        ("recycled_total", "counter", "Workers renewed in time.", {n: s.recycled for n, s in rewards.items()}),
         ("queued", "gauge", "Requests waiting or being scored.", {n: s.queued for n, s in rewards.items()}),
     ]
     for name, kind, text, values in per_reward:

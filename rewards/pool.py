@@ -3,8 +3,8 @@
 Samples are cut into batches of at most ``batch_size`` (``rewards.needs``) across groups, and any idle worker of the
 reward takes the next one. A batch that a worker does not answer in ``timeout_s``, or dies on, is given once more
 (``retries``) to another worker; after that its samples are failures with the reason, never zeros. Workers are
-replaced between batches after ``recycle_after`` samples or above ``recycle_rss_mb``, because OCR and detection
-libraries leak. ``submit`` lets scoring overlap with painting; ``score`` is the simple form.
+replaced between batches after ``recycle_after`` samples or once they have grown by ``recycle_growth_mb``, because OCR and
+detection libraries leak. ``submit`` lets scoring overlap with painting; ``score`` is the simple form.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class RewardPool:
         timeout_s: float = 60.0,
         retries: int = 1,
         recycle_after: int = 20_000,
-        recycle_rss_mb: float = 4096.0,
+        recycle_growth_mb: float = 2048.0,
         start_timeout_s: float = 300.0,
         backend: Backend = "local",
         cache: str | None = None,
@@ -55,7 +55,7 @@ class RewardPool:
         self._closed = False
         self._shelves = Shelves()
         self._backend = backend
-        limits = Limits(timeout_s, retries, recycle_after, recycle_rss_mb, start_timeout_s)
+        limits = Limits(timeout_s, retries, recycle_after, recycle_growth_mb, start_timeout_s)
         gpus = visible_gpus() if backend == "local" else []
         devices = Devices(gpus)
         count = len(gpus) if backend == "local" else _connect_ray()
@@ -146,6 +146,11 @@ class RewardPool:
     def restarts(self) -> dict[str, int]:
         """How many workers were replaced so far after a time-out or a crash, per reward."""
         return {name: sum(seat.restarts for seat in line.seats) for name, line in self._lines.items()}
+
+    @property
+    def recycled(self) -> dict[str, int]:
+        """How many workers were replaced so far because of their age or growth, per reward."""
+        return {name: sum(seat.recycled for seat in line.seats) for name, line in self._lines.items()}
 
     @property
     def pids(self) -> dict[str, list[int]]:

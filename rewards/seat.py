@@ -57,7 +57,7 @@ class Limits:
     timeout_s: float
     retries: int
     recycle_after: int
-    recycle_rss_mb: float
+    recycle_growth_mb: float
     start_timeout_s: float
 
 
@@ -121,6 +121,8 @@ class Seat:
         self._thread = threading.Thread(target=self._run, name=f"reward {line.name}", daemon=True)
         self.worker: Worker | None = None
         self.restarts = 0
+        self.recycled = 0
+        self._settled_mb: float | None = None  # after the worker's first answer: a large model is no leak
 
     def open(self) -> None:
         """Start the worker; ``wait_open`` awaits it."""
@@ -213,7 +215,11 @@ class Seat:
 
     def _recycle_if_due(self, worker: Worker) -> None:
         limits = self._line.limits
-        if worker.scored >= limits.recycle_after or worker.rss_mb > limits.recycle_rss_mb:
+        if self._settled_mb is None:
+            self._settled_mb = worker.rss_mb
+        grown_mb = worker.rss_mb - self._settled_mb
+        if worker.scored >= limits.recycle_after or grown_mb > limits.recycle_growth_mb:
+            self.recycled += 1
             self._renew()
 
     def _renew(self) -> None:
@@ -242,4 +248,5 @@ class Seat:
                 if self.worker is not None:
                     self.worker.stop()
                 self.worker = self._start_worker()
+                self._settled_mb = None
             return self.worker

@@ -55,6 +55,7 @@ class RewardService:
             self._tally,
             queued=len(self._pending),
             restarts=self._pool.restarts[self.name],
+            recycled=self._pool.recycled[self.name],
             pids=tuple(self._pool.pids[self.name]),
         )
 

@@ -135,7 +135,7 @@ def start_rewards(config: Config) -> RewardPool:
         timeout_s=options.timeout_s,
         retries=options.retries,
         recycle_after=options.recycle_after,
-        recycle_rss_mb=options.recycle_rss_mb,
+        recycle_growth_mb=options.recycle_growth_mb,
         start_timeout_s=options.start_timeout_s,
         backend=options.backend,
         cache=options.cache,

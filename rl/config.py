@@ -145,8 +145,8 @@ class RewardPoolConfig(Section):
     """Stop the run when more of a step's scores than this failed."""
     recycle_after: AtLeastOne = 20000
     """Pictures after which a worker is replaced (OCR engines leak memory)."""
-    recycle_rss_mb: AtLeastOne = 4096
-    """Resident megabytes at which a worker is replaced."""
+    recycle_growth_mb: AtLeastOne = 2048
+    """Megabytes of growth since its first answer at which a worker is replaced."""
     backend: Literal["local", "ray"] = "local"
     """Workers are processes of this machine, or Ray actors wherever the cluster has room."""
     cache: str | None = None

@@ -130,6 +130,8 @@ def describe(
         "failed_fraction": max(failed.values(), default=0) / rollout.batch_size,
     }
     metrics |= {f"failed/{reward}": float(count) for reward, count in failed.items() if count}
+    metrics |= {f"restarts/{reward}": float(count) for reward, count in run.rewards.restarts.items() if count}
+    metrics |= {f"recycled/{reward}": float(count) for reward, count in run.rewards.recycled.items() if count}
     for reward, found in scores.by_reward.items():
         values = [one.value for one in found if one.value is not None]
         if values:

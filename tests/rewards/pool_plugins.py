@@ -120,6 +120,18 @@ class Leaks:
         return [Score(level(sample), details={"pid": os.getpid(), "calls": len(self.kept)}) for sample in samples]
 
 
+class Large:
+    """Answers with its process; half of its memory is only there from the first call on, as with lazy models."""
+
+    def __init__(self, mb: int) -> None:
+        self.kept = [np.ones(mb * 2**19, np.uint8)]
+
+    def __call__(self, samples: Sequence[Sample]) -> list[float]:
+        if len(self.kept) == 1:
+            self.kept.append(self.kept[0].copy())
+        return [float(os.getpid())] * len(samples)
+
+
 class SlowRestart:
     """Loads at once the first time, then takes ``seconds``; its first batch kills it."""
 

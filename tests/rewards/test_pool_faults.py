@@ -70,12 +70,19 @@ def test_a_wrong_answer_fails_its_batch_and_is_not_asked_for_again(
 
 def test_a_leaking_worker_is_replaced_before_it_is_large() -> None:
     leaks = RewardSpec(f"{PLUGINS}:Leaks", {"mb": 60}, batch_size=2)
-    with RewardPool({"l": leaks}, recycle_rss_mb=150) as pool:
+    with RewardPool({"l": leaks}, recycle_growth_mb=100) as pool:
         found = pool.score(samples(16))["l"]
-        assert pool.restarts == {"l": 0}
+        assert (pool.restarts, pool.recycled) == ({"l": 0}, {"l": 2})
     assert values(found) == levels(16)
-    assert max(score.details["calls"] for score in found) <= 3
-    assert len({score.details["pid"] for score in found}) >= 3
+    assert [score.details["calls"] for score in found[::2]] == [1, 2, 3, 1, 2, 3, 1, 2]
+
+
+def test_a_worker_with_a_large_model_is_kept() -> None:
+    large = RewardSpec(f"{PLUGINS}:Large", {"mb": 300}, batch_size=2)
+    with RewardPool({"l": large}, recycle_growth_mb=100) as pool:
+        found = pool.score(samples(16))["l"]
+        assert pool.recycled == {"l": 0}
+    assert len({score.value for score in found}) == 1
 
 
 def test_a_slow_restart_is_awaited_and_the_batch_scored(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ def test_the_metrics_are_prometheus_text() -> None:
     tally.add(pictures=4, failures=0, seconds=0.5)
     requests = metrics.Requests()
     requests.by_status[413] += 2
-    text = metrics.render(requests, {'a"b': metrics.Snapshot(tally, queued=3, restarts=1, pids=(os.getpid(),))})
+    now = metrics.Snapshot(tally, queued=3, restarts=1, recycled=5, pids=(os.getpid(),))
+    text = metrics.render(requests, {'a"b': now})
     lines = text.split("\n")
     for line in (
         'easel_reward_requests_total{status="413"} 2',
@@ -25,6 +26,7 @@ def test_the_metrics_are_prometheus_text() -> None:
         'easel_reward_failures_total{reward="a\\"b"} 1',
         'easel_reward_queued{reward="a\\"b"} 3',
         'easel_reward_restarts_total{reward="a\\"b"} 1',
+        'easel_reward_recycled_total{reward="a\\"b"} 5',
         'easel_reward_seconds_sum{reward="a\\"b"} 0.75',
         'easel_reward_seconds_count{reward="a\\"b"} 2',
     ):

@@ -74,7 +74,7 @@ def soak(faults: int, folder: Path, seed: int = 0) -> Counter[str]:
         for i in range(BATCH)
     ]
     spec = RewardSpec(f"{PLUGINS}:Faulty", {"counts": str(folder)}, workers=3, batch_size=BATCH)
-    with RewardPool({"f": spec}, timeout_s=TIMEOUT_S, recycle_rss_mb=200) as pool:
+    with RewardPool({"f": spec}, timeout_s=TIMEOUT_S, recycle_growth_mb=100) as pool:
         found = pool.score(samples)["f"]
         restarts = pool.restarts["f"]
     assert len(found) == len(samples)
