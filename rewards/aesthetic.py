@@ -46,7 +46,7 @@ class Aesthetic:
         dtype: str = "float32",
         batch_size: int = 32,
     ) -> None:
-        run = runtime("aesthetic", device, dtype, batch_size)
+        run = runtime("aesthetic.options", device, dtype, batch_size)
         self.head = AestheticHead(checkpoint)
         self.clip = load_clip(clip, run, model=model, option="clip")
         width = self.clip.embed_texts(["a"]).shape[1]
@@ -72,9 +72,9 @@ class AestheticHead:
     """A head by itself: (N, ``width``) unit embeddings -> (N,) ratings, float32 on the CPU."""
 
     def __init__(self, checkpoint: str) -> None:
-        path = find_file(checkpoint, reward="aesthetic")
-        state = read_weights(path, reward="aesthetic")
-        self._layers = linear_chain(state, reward="aesthetic").float().eval().requires_grad_(False)
+        path = find_file(checkpoint, at="aesthetic.options")
+        state = read_weights(path, at="aesthetic.options")
+        self._layers = linear_chain(state, at="aesthetic.options").float().eval().requires_grad_(False)
         self.width: int = self._layers[0].in_features  # type: ignore[assignment]
 
     @torch.inference_mode()

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from rewards.preprocess import CLIP_MEAN, CLIP_STD, Fit, Preprocess
-from rewards.weights import Runtime, batches, find_file, out_of_reach
+from rewards.pretrained import load_model, load_processor
+from rewards.weights import Runtime, batches, find_file
 from rl.registry import did_you_mean
 from rl.types import UserError
 
@@ -110,14 +110,11 @@ def _is_open_clip_folder(checkpoint: str) -> bool:
 def _load_transformers(checkpoint: str, runtime: Runtime, *, option: str, processor: str) -> ClipModel:
     from transformers import AutoTokenizer, CLIPModel
 
-    module = from_pretrained(CLIPModel, checkpoint, runtime, option=option)
+    module = load_model(CLIPModel, checkpoint, runtime, option=option)
     logit_scale = module.logit_scale.exp().item()  # before a cast to 16 bits, which would move it by 1 %
     runtime.place(module)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(processor)
-    except (OSError, ValueError) as error:
-        at = option if processor == checkpoint else "processor"
-        raise out_of_reach(processor, reward=runtime.reward, option=at) from error
+    named_by = option if processor == checkpoint else "processor"
+    tokenizer = load_processor(AutoTokenizer, processor, runtime, option=named_by)
     length = module.config.text_config.max_position_embeddings
 
     def texts(prompts: list[str]) -> Tensor:
@@ -135,25 +132,6 @@ def _load_transformers(checkpoint: str, runtime: Runtime, *, option: str, proces
         logit_scale=logit_scale,
         runtime=runtime,
     )
-
-
-def from_pretrained(model_class: Any, checkpoint: str, runtime: Runtime, *, option: str) -> Any:
-    """``model_class.from_pretrained`` in float32; raises ``UserError`` if weights are absent or partial."""
-    try:
-        module, report = model_class.from_pretrained(checkpoint, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        if Path(checkpoint).is_dir() or isinstance(error, (RuntimeError, SafetensorError)):
-            raise UserError(
-                f"{runtime.reward}.options.{option}: {checkpoint} can't be loaded as {model_class.__name__} "
-                f"({' '.join(str(error).split())[:160]})"
-            ) from error
-        raise out_of_reach(checkpoint, reward=runtime.reward, option=option) from error
-    if missing := sorted(report["missing_keys"]):
-        raise UserError(
-            f"{runtime.reward}.options.{option}: {checkpoint} lacks the weights {missing[0]} (and {len(missing) - 1} "
-            f"more): it is another model's"
-        )
-    return module
 
 
 def transformers_preprocess(checkpoint: str, image_size: int) -> Preprocess | None:
@@ -187,13 +165,13 @@ def _side(size: Any) -> int:
 
 
 def _load_open_clip(checkpoint: str, runtime: Runtime, *, model: str | None, option: str, fit: Fit) -> ClipModel:
-    open_clip = _open_clip(runtime.reward)
+    open_clip = _open_clip(runtime.at)
     name, pretrained = _open_clip_source(open_clip, checkpoint, runtime, model=model, option=option)
     try:
         module = open_clip.create_model(name, pretrained=pretrained, weights_only=True, require_pretrained=True)
     except _NOT_LOADED as error:
         raise UserError(
-            f"{runtime.reward}.options.{option}: open_clip can't load {checkpoint!r} as {name} "
+            f"{runtime.at}.{option}: open_clip can't load {checkpoint!r} as {name} "
             f"({' '.join(str(error).split())[:160]})"
         ) from error
     tokenizer = open_clip.get_tokenizer(name)
@@ -217,13 +195,13 @@ def _load_open_clip(checkpoint: str, runtime: Runtime, *, model: str | None, opt
     )
 
 
-def _open_clip(reward: str) -> Any:
+def _open_clip(at: str) -> Any:
     from rewards.open_clip_compat import import_open_clip
 
     try:
         return import_open_clip()
     except ImportError as error:
-        raise UserError(f"{reward}: open_clip can't be imported ({error}); `pip install open-clip-torch`") from error
+        raise UserError(f"{at}: open_clip can't be imported ({error}); `pip install open-clip-torch`") from error
 
 
 def _open_clip_source(
@@ -235,9 +213,9 @@ def _open_clip_source(
     known = open_clip.list_models()
     if model not in known:
         raise UserError(
-            f"{runtime.reward}.options.model: open_clip has no architecture {model!r}{did_you_mean(model, known)} "
+            f"{runtime.at}.model: open_clip has no architecture {model!r}{did_you_mean(model, known)} "
             f"(open_clip.list_models() lists them)"
         )
     if open_clip.get_pretrained_cfg(model, checkpoint):
         return model, checkpoint
-    return model, str(find_file(checkpoint, reward=runtime.reward, option=option))
+    return model, str(find_file(checkpoint, at=runtime.at, option=option))

@@ -39,7 +39,7 @@ class ClipScore:
         batch_size: int = 32,
     ) -> None:
         self.prefix = prefix
-        self.clip = load_clip(checkpoint, runtime("clip_score", device, dtype, batch_size), model=model)
+        self.clip = load_clip(checkpoint, runtime("clip_score.options", device, dtype, batch_size), model=model)
 
     def golden(self) -> list[Golden]:
         """A cat, asked for, and an astronaut who is not."""

@@ -41,7 +41,8 @@ class HpsV2:
         dtype: str = "float32",
         batch_size: int = 16,
     ) -> None:
-        self.clip = load_clip(checkpoint, runtime("hpsv2", device, dtype, batch_size), model=model, fit="longest")
+        run = runtime("hpsv2.options", device, dtype, batch_size)
+        self.clip = load_clip(checkpoint, run, model=model, fit="longest")
 
     def golden(self) -> list[Golden]:
         """A cat, asked for, and an astronaut who is not."""

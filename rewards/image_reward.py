@@ -23,8 +23,9 @@ from rewards.downloads import BERT, IMAGE_REWARD
 from rewards.image_reward_model import ImageRewardModel
 from rewards.photographs import likelier_cat
 from rewards.preprocess import Preprocess
+from rewards.pretrained import load_processor
 from rewards.probe import Golden
-from rewards.weights import batches, find_file, out_of_reach, read_weights, runtime
+from rewards.weights import batches, find_file, read_weights, runtime
 from rl.types import Sample, Score
 
 _MAX_TOKENS = 35  # as the authors trained it
@@ -45,13 +46,10 @@ class ImageReward:
     ) -> None:
         from transformers import AutoTokenizer
 
-        self._runtime = runtime("image_reward", device, dtype, batch_size)
-        path = find_file(checkpoint, reward="image_reward")
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(tokenizer)
-        except (OSError, ValueError) as error:
-            raise out_of_reach(tokenizer, reward="image_reward", option="tokenizer") from error
-        self.model = ImageRewardModel(read_weights(path, reward="image_reward"))
+        self._runtime = runtime("image_reward.options", device, dtype, batch_size)
+        path = find_file(checkpoint, at="image_reward.options")
+        self._tokenizer = load_processor(AutoTokenizer, tokenizer, self._runtime, option="tokenizer")
+        self.model = ImageRewardModel(read_weights(path, at="image_reward.options"))
         self._runtime.place(self.model)
         self._preprocess = Preprocess(self.model.image_size)
 

@@ -81,9 +81,9 @@ class ImageRewardModel(nn.Module):
             raise UserError(f"image_reward.options.checkpoint: it lacks {error}: it is another model's") from error
         self.image_size: int = vision_config.image_size
         self.vision, self.text = BlipVisionModel(vision_config), BlipTextModel(text_config, add_pooling_layer=False)
-        fill(self.vision, parts["vision"], reward="image_reward")
-        fill(self.text, parts["text"], reward="image_reward")
-        self.head = linear_chain(parts["head"], reward="image_reward")
+        fill(self.vision, parts["vision"], at="image_reward.options")
+        fill(self.text, parts["text"], at="image_reward.options")
+        self.head = linear_chain(parts["head"], at="image_reward.options")
 
     def forward(self, pixels_NCSS: Tensor, input_ids_NT: Tensor, attention_mask_NT: Tensor) -> Tensor:
         """The head on the text encoder's first position ([CLS]), which has seen the whole picture."""

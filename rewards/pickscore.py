@@ -44,7 +44,7 @@ class PickScore:
         own = (Path(checkpoint) / "tokenizer_config.json").is_file()
         self.clip = load_clip(
             checkpoint,
-            runtime("pickscore", device, dtype, batch_size),
+            runtime("pickscore.options", device, dtype, batch_size),
             processor=processor or (checkpoint if own else CLIP_H),
         )
 

@@ -3,8 +3,8 @@
 Samples are cut into batches of at most ``batch_size`` (``rewards.needs``) across groups, and any idle worker of the
 reward takes the next one. A batch that a worker does not answer in ``timeout_s``, or dies on, is given once more
 (``retries``) to another worker; after that its samples are failures with the reason, never zeros. Workers are
-replaced between batches after ``recycle_after`` samples or once they have grown by ``recycle_growth_mb``, because OCR and
-detection libraries leak. ``submit`` lets scoring overlap with painting; ``score`` is the simple form.
+replaced between batches after ``recycle_after`` samples or once they have grown by ``recycle_growth_mb``, because
+OCR and detection libraries leak. ``submit`` lets scoring overlap with painting; ``score`` is the simple form.
 """
 
 from __future__ import annotations

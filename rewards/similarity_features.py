@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rewards.clip_model import from_pretrained, load_clip, transformers_preprocess
+from rewards.clip_model import load_clip, transformers_preprocess
 from rewards.downloads import CLIP_L, DINOV2
+from rewards.pretrained import load_model
 from rewards.weights import Runtime, batches, runtime
 from rl.types import UserError
 
@@ -24,7 +25,7 @@ def feature_comparison(
     measure: str, checkpoint: str | None, model: str | None, device: str, dtype: str, batch_size: int
 ) -> Callable[[Sequence[Picture], Sequence[Picture]], list[float]]:
     """The comparison of N pictures with N references by ``measure``: ``clip``, ``dino`` or ``lpips``."""
-    run = runtime("similarity", device, dtype, batch_size)
+    run = runtime("similarity.options", device, dtype, batch_size)
     if measure == "lpips":
         return _Lpips(run)
     if measure == "clip":
@@ -49,7 +50,7 @@ def _dino(checkpoint: str, run: Runtime) -> Embed:
     """Pictures -> unit [CLS] features, after the final layer norm."""
     from transformers import Dinov2Model
 
-    module = run.place(from_pretrained(Dinov2Model, checkpoint, run, option="checkpoint"))
+    module = run.place(load_model(Dinov2Model, checkpoint, run))
     preprocess = transformers_preprocess(checkpoint, module.config.image_size)  # type: ignore[union-attr, arg-type]
     if preprocess is None:
         raise UserError(

@@ -42,7 +42,7 @@ class ClipColors:
         dtype: str = "float32",
         batch_size: int = 32,
     ) -> None:
-        self._clip = load_clip(checkpoint, runtime("colors", device, dtype, batch_size), model=model)
+        self._clip = load_clip(checkpoint, runtime("colors_options", device, dtype, batch_size), model=model)
         self._mask, self._crop = mask, crop
         self._colors_of: dict[str, Tensor] = {}
 

@@ -19,8 +19,8 @@ from torch import Tensor
 from transformers import AutoProcessor, GroundingDinoForObjectDetection
 
 from rewards.downloads import GROUNDING_DINO
-from rewards.geneval.hub import load_model, model_folder
 from rewards.geneval.open_vocabulary import detections, questions
+from rewards.pretrained import load_model, load_processor
 from rewards.weights import runtime
 from rl.types import Detection
 
@@ -40,10 +40,9 @@ class GroundingDino:
         max_overlap: float = 1.0,
         device: str = "auto",
     ) -> None:
-        folder = model_folder(checkpoint)
-        self._device = runtime("detector", device, "float32", batch_size).device
-        self._model = load_model(GroundingDinoForObjectDetection, folder, "grounding-dino", self._device)
-        self._processor = AutoProcessor.from_pretrained(folder)
+        run = runtime("detector_options", device, "float32", batch_size)
+        self._model, self._device = run.place(load_model(GroundingDinoForObjectDetection, checkpoint, run)), run.device
+        self._processor = load_processor(AutoProcessor, checkpoint, run)
         self._batch_size, self._min_score, self._max_overlap = batch_size, min_score, max_overlap
 
     @torch.inference_mode()

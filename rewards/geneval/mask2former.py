@@ -23,7 +23,7 @@ from transformers import AutoImageProcessor, Mask2FormerForUniversalSegmentation
 from rewards.downloads import MASK2FORMER
 from rewards.geneval.alike import alike
 from rewards.geneval.classes import geneval_name
-from rewards.geneval.hub import load_model, model_folder
+from rewards.pretrained import load_model, load_processor
 from rewards.weights import runtime
 from rl.types import Detection
 
@@ -48,13 +48,13 @@ class Mask2Former:
         min_score: float = 0.05,
         device: str = "auto",
     ) -> None:
-        folder = model_folder(checkpoint)
-        self._device = runtime("detector", device, "float32", batch_size).device
-        self._model = load_model(Mask2FormerForUniversalSegmentation, folder, "mask2former", self._device)
-        self._processor = AutoImageProcessor.from_pretrained(folder)
+        run = runtime("detector_options", device, "float32", batch_size)
+        model = load_model(Mask2FormerForUniversalSegmentation, checkpoint, run)
+        self._model, self._device = run.place(model), run.device
+        self._processor = load_processor(AutoImageProcessor, checkpoint, run)
         self._resize = {} if size is None else {"size": {"shortest_edge": size, "longest_edge": int(size * _LONG_SIDE)}}
         self._batch_size, self._min_score = batch_size, min_score
-        names = self._model.config.id2label
+        names = model.config.id2label
         self._names = [geneval_name(names[index]) for index in range(len(names))]
         self.classes = frozenset(self._names)
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from transformers import AutoProcessor, Owlv2ForObjectDetection
 
 from rewards.downloads import OWLV2
-from rewards.geneval.hub import load_model, model_folder
 from rewards.geneval.open_vocabulary import detections, questions
+from rewards.pretrained import load_model, load_processor
 from rewards.weights import runtime
 from rl.types import Detection, UserError
 
@@ -43,10 +43,10 @@ class Owlv2:
     ) -> None:
         if "{}" not in template:
             raise UserError(f"option `template` is {template!r}: it must contain {{}}, where the class goes")
-        folder = model_folder(checkpoint)
-        self._device, self._template = runtime("detector", device, "float32", batch_size).device, template
-        self._model = load_model(Owlv2ForObjectDetection, folder, "owlv2", self._device)
-        self._processor = AutoProcessor.from_pretrained(folder)
+        run = runtime("detector_options", device, "float32", batch_size)
+        self._template = template
+        self._model, self._device = run.place(load_model(Owlv2ForObjectDetection, checkpoint, run)), run.device
+        self._processor = load_processor(AutoProcessor, checkpoint, run)
         self._batch_size, self._min_score, self._max_overlap = batch_size, min_score, max_overlap
 
     @torch.inference_mode()

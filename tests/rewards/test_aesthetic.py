@@ -39,7 +39,8 @@ def test_scores_are_the_head_on_unit_embeddings(clip_folder: Path, tmp_path: Pat
     reward = Aesthetic(path, clip=str(clip_folder), device="cpu")
     scores = reward(samples(5))
     state = {name: value.double().numpy() for name, value in torch.load(path, weights_only=True).items()}
-    hidden = load_clip(str(clip_folder), runtime("aesthetic", "cpu", "float32", 4)).embed_pictures(pictures(5)).numpy()
+    clip = load_clip(str(clip_folder), runtime("aesthetic.options", "cpu", "float32", 4))
+    hidden = clip.embed_pictures(pictures(5)).numpy()
     np.testing.assert_allclose(np.linalg.norm(hidden, axis=1), 1, atol=1e-6)
     for name in (0, 2, 4, 6, 7):
         hidden = hidden @ state[f"layers.{name}.weight"].T + state[f"layers.{name}.bias"]

@@ -13,7 +13,7 @@ from rewards.weights import runtime
 from rl.types import UserError
 from tests.rewards.tiny_models import OPEN_CLIP, PROMPTS, SIDE, hf_clip, open_clip_architecture, pictures
 
-CPU = runtime("clip_score", "cpu", "float32", 2)
+CPU = runtime("clip_score.options", "cpu", "float32", 2)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_an_open_clip_folder_says_everything_itself(open_clip_file: Path, tmp_pa
 @pytest.mark.parametrize("library", ["transformers", "open_clip"])
 def test_alone_or_in_a_batch_the_same(library: str, hf_folder: Path, open_clip_file: Path) -> None:
     for batch_size in (1, 2, 8):
-        run = runtime("clip_score", "cpu", "float32", batch_size)
+        run = runtime("clip_score.options", "cpu", "float32", batch_size)
         clip = (
             load_clip(str(hf_folder), run)
             if library == "transformers"
@@ -89,7 +89,7 @@ def test_sixteen_bits_stay_near_and_keep_the_temperature(library: str, hf_folder
     checkpoint, model = (hf_folder, None) if library == "transformers" else (open_clip_file, "tiny-ViT")
     exact = load_clip(str(checkpoint), CPU, model=model)
     for dtype in ("bfloat16", "float16"):
-        half = load_clip(str(checkpoint), runtime("clip_score", "cpu", dtype, 2), model=model)
+        half = load_clip(str(checkpoint), runtime("clip_score.options", "cpu", dtype, 2), model=model)
         assert half.logit_scale == exact.logit_scale
         np.testing.assert_allclose(half.cosines(pictures(), PROMPTS), exact.cosines(pictures(), PROMPTS), atol=0.03)
         assert half.embed_texts(PROMPTS).dtype == torch.float32

@@ -19,7 +19,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_two_and_a_half_times_the_cosine_to_the_prefixed_prompt(folder: str) -> None:
     scores = ClipScore(folder, device="cpu")(samples())
-    clip = load_clip(folder, runtime("clip_score", "cpu", "float32", 3))
+    clip = load_clip(folder, runtime("clip_score.options", "cpu", "float32", 3))
     cosines = clip.cosines(pictures(), [f"A photo depicts {prompt}" for prompt in PROMPTS])
     assert [score.details["cosine"] for score in scores] == pytest.approx(cosines, abs=1e-6)
     assert [score.value for score in scores] == pytest.approx([2.5 * max(c, 0) for c in cosines], abs=1e-5)
@@ -28,7 +28,7 @@ def test_two_and_a_half_times_the_cosine_to_the_prefixed_prompt(folder: str) -> 
 
 def test_without_a_prefix_the_prompt_itself(folder: str) -> None:
     scores = ClipScore(folder, prefix="", device="cpu")(samples())
-    cosines = load_clip(folder, runtime("clip_score", "cpu", "float32", 3)).cosines(pictures(), PROMPTS)
+    cosines = load_clip(folder, runtime("clip_score.options", "cpu", "float32", 3)).cosines(pictures(), PROMPTS)
     assert [score.details["cosine"] for score in scores] == pytest.approx(cosines, abs=1e-6)
 
 

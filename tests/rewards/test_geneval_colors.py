@@ -135,10 +135,10 @@ def test_clip_picks_the_colour_nearest_to_the_mean_of_three_sentences(weights: P
     [
         (
             {"model": "ViT-L14"},
-            "colors.options.model: open_clip has no architecture 'ViT-L14', did you mean 'ViT-L-14'?",
+            "colors_options.model: open_clip has no architecture 'ViT-L14', did you mean 'ViT-L-14'?",
         ),
         ({}, "hf download openai/clip-vit-large-patch14"),
-        ({"device": "warp"}, "colors.options.device is 'warp': it must be 'auto', 'cpu', 'cuda' or 'cuda:0'"),
+        ({"device": "warp"}, "colors_options.device is 'warp': it must be 'auto', 'cpu', 'cuda' or 'cuda:0'"),
         ({"templates": 3}, "geneval.options.colors_options.templates: 'clip' takes no such option"),
     ],
 )
@@ -151,9 +151,9 @@ def test_wrong_options(options: dict[str, Any], message: str, tmp_path: Path, mo
 
 def test_weights_that_do_not_fit(weights: Path, tmp_path: Path) -> None:
     (tmp_path / "junk.pt").write_bytes(b"junk")
-    with pytest.raises(UserError, match=f"colors.options.checkpoint: open_clip can't load .*junk.pt' as {TINY}"):
+    with pytest.raises(UserError, match=f"colors_options.checkpoint: open_clip can't load .*junk.pt' as {TINY}"):
         load_colors("clip", {"model": TINY, "checkpoint": str(tmp_path / "junk.pt")})
-    with pytest.raises(UserError, match="colors.options.checkpoint: open_clip can't load .* as ViT-B-32"):
+    with pytest.raises(UserError, match="colors_options.checkpoint: open_clip can't load .* as ViT-B-32"):
         load_colors("clip", {"model": "ViT-B-32", "checkpoint": str(weights)})
     with pytest.raises(UserError, match="option `mask` is 'no': it must be true or false"):
         load_colors("pixels", {"mask": "no"})

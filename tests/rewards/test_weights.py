@@ -20,7 +20,7 @@ def test_every_format_reads_the_same(name: str, tmp_path: Path) -> None:
         save_file(LINEAR, path)
     else:
         torch.save({"state_dict": LINEAR, "epoch": 3} if name == "wrapped.pt" else LINEAR, path)
-    state = read_weights(find_file(str(path), reward="aesthetic"), reward="aesthetic")
+    state = read_weights(find_file(str(path), at="aesthetic.options"), at="aesthetic.options")
     assert {key: value.tolist() for key, value in state.items()} == {"weight": [[1.0, 2.0]], "bias": [3.0]}
 
 
@@ -32,7 +32,7 @@ class Evil:
 def test_a_weight_file_runs_no_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"weight": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(UserError, match="evil.pth can't be read as weights"):
-        read_weights(tmp_path / "evil.pth", reward="aesthetic")
+        read_weights(tmp_path / "evil.pth", at="aesthetic.options")
     assert "code ran" not in capsys.readouterr().out
 
 
@@ -41,7 +41,7 @@ def test_a_weight_file_runs_no_code(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_broken_files(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as caught:
-        read_weights(tmp_path / name, reward="hpsv2")
+        read_weights(tmp_path / name, at="hpsv2.options")
     text = str(caught.value)
     assert text.startswith(f"hpsv2.options.checkpoint: {tmp_path / name} can't be read as weights (")
     assert text.endswith("name a state dict saved as .safetensors, .pth or .pt")
@@ -51,7 +51,7 @@ def test_broken_files(name: str, content: bytes, tmp_path: Path) -> None:
 def test_a_file_without_a_state_dict(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(UserError) as caught:
-        read_weights(tmp_path / "list.pth", reward="hpsv2")
+        read_weights(tmp_path / "list.pth", at="hpsv2.options")
     assert str(caught.value) == (
         f"hpsv2.options.checkpoint: {tmp_path / 'list.pth'} holds no state dict (names with tensors)"
     )
@@ -69,7 +69,7 @@ def test_a_file_without_a_state_dict(tmp_path: Path) -> None:
 def test_fill_takes_exactly_the_modules_tensors(change: dict[str, torch.Tensor | None], said: str) -> None:
     state = {name: value for name, value in {**LINEAR, **change}.items() if value is not None}
     with pytest.raises(UserError) as caught:
-        fill(torch.nn.Linear(2, 1), state, reward="hpsv2")
+        fill(torch.nn.Linear(2, 1), state, at="hpsv2.options")
     assert str(caught.value) == f"hpsv2.options.checkpoint: the checkpoint {said}: it is another model's"
 
 
@@ -90,12 +90,12 @@ def test_fill_takes_exactly_the_modules_tensors(change: dict[str, torch.Tensor |
 )
 def test_wrong_options(options: tuple[str, str, int], message: str) -> None:
     with pytest.raises(UserError) as caught:
-        runtime("x", *options)
+        runtime("x.options", *options)
     assert str(caught.value) == message
 
 
 def test_auto_takes_what_is_there() -> None:
-    assert runtime("x", "auto", "float32", 1).device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert runtime("x.options", "auto", "float32", 1).device.type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def test_batches_cover_everything_once() -> None:
@@ -111,10 +111,10 @@ def test_a_chain_of_linear_layers_by_hand() -> None:
         "layers.2.weight": torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
         "layers.2.bias": torch.tensor([10.0, 20.0]),
     }
-    chain = linear_chain(state, reward="aesthetic")
+    chain = linear_chain(state, at="aesthetic.options")
     # (1, 1) -> (3 + 10, 7 + 20) = (13, 27) -> 13 - 27 + 0.5; nothing clips the negative values between
     assert chain(torch.tensor([[1.0, 1.0], [-20.0, 0.0]])).tolist() == [[-13.5], [-10.0 + 40.0 + 0.5]]
-    assert linear_chain(LINEAR, reward="aesthetic")(torch.tensor([[5.0, 7.0]])).tolist() == [[22.0]]
+    assert linear_chain(LINEAR, at="aesthetic.options")(torch.tensor([[5.0, 7.0]])).tolist() == [[22.0]]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_chain_of_linear_layers_by_hand() -> None:
 )
 def test_what_is_no_head(state: dict[str, torch.Tensor]) -> None:
     with pytest.raises(UserError) as caught:
-        linear_chain(state, reward="aesthetic")
+        linear_chain(state, at="aesthetic.options")
     assert str(caught.value) == (
         "aesthetic.options.checkpoint: this is no head on embeddings; expected `layers.0.weight`, `layers.0.bias` and "
         "so on down to one number, or a single `weight` and `bias`"
