@@ -16,6 +16,7 @@ import torch
 from rewards import bench
 from rewards.base import RewardSpec
 from rl.types import Prompt, Sample
+from tests.rewards import geneval_checkpoints
 from tests.rewards.test_image_reward import REAL, layout
 from tests.rewards.tiny_models import bert_tokenizer, clip_tokenizer
 
@@ -83,6 +84,40 @@ def pickscore(folder: Path) -> dict[str, Any]:
     return {"checkpoint": checkpoint, "processor": checkpoint}
 
 
+def mask2former(folder: Path) -> dict[str, Any]:
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
+
+    geneval_checkpoints.mask2former(folder)  # for its processor and class names; its model is written over
+    names = Mask2FormerConfig.from_pretrained(folder).id2label
+    Mask2FormerForUniversalSegmentation(Mask2FormerConfig(id2label=names)).save_pretrained(folder)  # Swin-S
+    return {"detector": "mask2former", "detector_options": {"checkpoint": str(folder)}, "colors": "pixels"}
+
+
+def grounding_dino(folder: Path) -> dict[str, Any]:
+    from transformers import AutoProcessor, GroundingDinoConfig, GroundingDinoForObjectDetection
+
+    geneval_checkpoints.grounding_dino(folder)
+    processor = AutoProcessor.from_pretrained(folder)
+    processor.image_processor = type(processor.image_processor)()
+    processor.save_pretrained(folder)
+    GroundingDinoForObjectDetection(GroundingDinoConfig()).save_pretrained(folder)  # Swin-T
+    return {"detector": "grounding_dino", "detector_options": {"checkpoint": str(folder)}, "colors": "pixels"}
+
+
+def owlv2(folder: Path) -> dict[str, Any]:
+    from transformers import AutoProcessor, Owlv2Config, Owlv2ForObjectDetection
+
+    geneval_checkpoints.owlv2(folder)
+    processor = AutoProcessor.from_pretrained(folder)
+    processor.image_processor = type(processor.image_processor)()
+    processor.save_pretrained(folder)
+    tiny = Owlv2Config.from_pretrained(folder).text_config
+    ids = {key: getattr(tiny, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    config = Owlv2Config(text_config=ids, vision_config={"image_size": 960})  # B/16
+    Owlv2ForObjectDetection(config).save_pretrained(folder)
+    return {"detector": "owlv2", "detector_options": {"checkpoint": str(folder)}, "colors": "pixels"}
+
+
 CASES = {
     "clip_score": (16, "clip_score", lambda folder: {"checkpoint": clip(folder, "B/32")}),
     "aesthetic": (8, "aesthetic", aesthetic),
@@ -91,6 +126,9 @@ CASES = {
     "image_reward": (8, "image_reward", image_reward),
     "similarity, dino": (8, "similarity", dino),
     "similarity, ssim": (32, "similarity", lambda _: {"measure": "ssim"}),
+    "geneval, mask2former": (4, "geneval", mask2former),
+    "geneval, grounding_dino": (4, "geneval", grounding_dino),
+    "geneval, owlv2": (4, "geneval", owlv2),
     "geneval, yolox": (32, "geneval", lambda _: detector("yolox", file=WEIGHTS / "yolox_nano" / "yolox_nano.onnx")),
     "geneval, picodet": (32, "geneval", lambda _: detector("picodet", folder=WEIGHTS / "picodet")),
 }
@@ -123,4 +161,4 @@ def test_pictures_per_second(name: str, tmp_path: Path) -> None:
     spec = RewardSpec(use, make(tmp_path), batch_size=8, probe=False)  # random weights know no cat
     found = bench.rate(use, spec, asked(count), repeats=1)
     print(f"\n| {name} | {found.alone:.2f} | {found.pool[1]:.2f} | {found.pool[2]:.2f} |")
-    assert found.pool[1] > 0.3 * found.alone
+    assert found.pool[1] > 0.6 * found.alone
