@@ -9,14 +9,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
 from rewards.conformance import Finding, findings
 from rewards.options import parse_options
-from rewards.prompt_file import read_prompts
 from rewards.trial_samples import trial_samples
+from rl.prompt_file import jsonl
 from rl.types import UserError
 
 _SIGNS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "error": "[red]error  [/]"}
@@ -26,11 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m rewards.check", description=__doc__.splitlines()[0])
     parser.add_argument("reward", help="a built-in name, an installed plug-in, or module:attr")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="as in the YAML's options")
-    parser.add_argument("--prompts", type=Path, help="a prompt file (JSON lines), if the reward needs metadata")
+    parser.add_argument("--prompts", help="a prompt file (JSON lines), if the reward needs metadata")
     parser.add_argument("--no-processes", action="store_true", help="leave out the trial in a worker process")
     given = parser.parse_args(arguments)
     try:
-        samples = trial_samples(list(read_prompts(given.prompts).values()) if given.prompts else None)
+        samples = trial_samples(jsonl(path=given.prompts) if given.prompts else None)
         found = findings(given.reward, parse_options(given.option), samples, processes=not given.no_processes)
         errors = [_show(finding) for finding in found].count("error")
     except UserError as error:

@@ -20,8 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rewards.arguments import add_reward_arguments, positive_float, positive_int, reward_specs
 from rewards.picture_folder import PictureFile, find_pictures, in_batches
 from rewards.pool import RewardPool
-from rewards.prompt_file import read_prompts
 from rewards.score_file import ScoreFile
+from rl.prompt_file import jsonl
 from rl.types import Sample, Score, UserError
 
 
@@ -44,7 +44,7 @@ def score_folder(given: argparse.Namespace) -> int:
     if len(specs) != 1:
         raise UserError(f"--reward is given {len(specs)} times; score with one reward at a time, each with its --out")
     name, spec = next(iter(specs.items()))
-    prompts = read_prompts(given.prompts)
+    prompts = {prompt.id: prompt for prompt in jsonl(path=given.prompts)}
     pictures = find_pictures(given.folder, prompts)
     file = ScoreFile(given.out, spec, retry_failed=given.retry_failed)
     missing = file.missing(pictures)
@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     add_reward_arguments(parser)
     add = parser.add_argument
     add("folder", type=Path, metavar="FOLDER", help="with <prompt id>.png or <prompt id>-<n>.png")
-    add("--prompts", type=Path, required=True, metavar="FILE", help="JSON lines with prompt, id and metadata")
+    add("--prompts", required=True, metavar="FILE", help="JSON lines with prompt, id and metadata")
     add("--out", type=Path, required=True, metavar="FILE", help="JSON lines, one row per picture; continued if there")
     add("--retry-failed", action="store_true", help="score the pictures again that failed before")
     add("--batch-size", type=positive_int, default=32, metavar="N", help="pictures at a time (default 32)")

@@ -1,46 +1,19 @@
-"""Prompt files (JSON lines, text, Hugging Face datasets) and the stream that feeds them to the steps.
-
-One prompt per line: ``{"prompt": "two red circles", "tag": "counting", "include": [...]}``, optionally an ``"id"``;
-every other key becomes metadata for the rewards, so GenEval's ``evaluation_metadata.jsonl`` works as it is. Without
-an id, a prompt is named by the hash of its content, which survives reordering of the file. Prompts read from files
-carry ``metadata["source"] = "file:line"`` for messages.
-"""
+"""Where prompts come from (files: ``rl.prompt_file``; Hugging Face datasets), and the stream that feeds the steps."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rl import registry
 from rl.config import Component, RewardComponent
+from rl.prompt_file import checked, name_of, to_prompt
 from rl.types import Prompt, UserError
 
 NEEDS: dict[str, tuple[str, ...]] = {"geneval": ("include",), "ocr": ("text",)}
 """Metadata without which a built-in reward is not applicable to a prompt."""
-
-
-def jsonl(*, path: str) -> list[Prompt]:
-    """One JSON object per line. Raises UserError on a missing or empty file and on any bad line, with its number."""
-    found = []
-    for number, line in _lines(path):
-        where = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}: this line is not valid JSON ({error.msg}, column {error.colno})") from None
-        found.append(_prompt(row, where))
-    return _checked(found, path)
-
-
-def text(*, path: str) -> list[Prompt]:
-    """One prompt per line, blank lines skipped. Raises UserError on a missing or empty file and on repeated lines."""
-    return _checked([_prompt({"prompt": line}, f"{path}:{number}") for number, line in _lines(path)], path)
 
 
 def hf(
@@ -66,8 +39,8 @@ def hf(
     found = []
     for number, row in enumerate(rows):
         rest = {key: value for key, value in row.items() if value is not None and key not in (column, "prompt")}
-        found.append(_prompt({**rest, "prompt": row[column]}, f"{name}[{split}]:{number}"))
-    return _checked(found, name)
+        found.append(to_prompt({**rest, "prompt": row[column]}, f"{name}[{split}]:{number}"))
+    return checked(found, name)
 
 
 def load_prompts(component: Component, key: str) -> list[Prompt]:
@@ -79,7 +52,7 @@ def load_prompts(component: Component, key: str) -> list[Prompt]:
         found = list(registry.resolve("prompts", component.use)(**component.options))
     except UserError as error:
         raise UserError(f"{key}: {error}") from error
-    return _checked(found, key)
+    return checked(found, key)
 
 
 def needs_of(rewards: Mapping[str, RewardComponent]) -> dict[str, tuple[str, ...]]:
@@ -100,8 +73,8 @@ def require_metadata(prompts: Sequence[Prompt], needs: Mapping[str, Sequence[str
     others = len(lost) - 1
     more = f"; so {'does' if others == 1 else 'do'} {others} more prompt{'s' * (others > 1)}" if others else ""
     raise UserError(
-        f"{_name(lost[0])} lacks what its reward needs: {wanted}{more}; add it to the prompt's line or choose a reward "
-        f"that fits"
+        f"{name_of(lost[0])} lacks what its reward needs: {wanted}{more}; add it to the prompt's line or choose a "
+        f"reward that fits"
     )
 
 
@@ -152,57 +125,5 @@ def _put_off(order: NDArray[np.int64], taken: NDArray[np.int64], head: int) -> N
     return np.concatenate([order[free], np.delete(order, free)])
 
 
-def _lines(path: str) -> Iterable[tuple[int, str]]:
-    try:
-        content = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        near = registry.did_you_mean(Path(path).name, [p.name for p in Path(path).parent.glob("*")])
-        raise UserError(f"there is no prompt file {path!r}{near}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the prompt file {path!r} can't be read: {error}") from error
-    # Not splitlines(): a prompt may hold U+2028 and other characters that it takes for line ends.
-    numbered = [(number, line.strip()) for number, line in enumerate(content.split("\n"), 1)]
-    if not any(line for _, line in numbered):
-        raise UserError(f"the prompt file {path!r} is empty; write one prompt per line")
-    return [(number, line) for number, line in numbered if line]
-
-
-def _prompt(row: Any, where: str) -> Prompt:
-    if not isinstance(row, dict):
-        raise UserError(f'{where}: this line must be a JSON object such as {{"prompt": "two red circles"}}')
-    if not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
-        near = registry.did_you_mean("prompt", row) if "prompt" not in row else ""
-        raise UserError(f'{where}: this line has no "prompt" (non-empty text){near}')
-    rest: dict[str, Any] = {key: value for key, value in row.items() if key not in ("prompt", "id")}
-    identity = row.get("id", _content_id(row["prompt"], rest))
-    if isinstance(identity, bool) or not isinstance(identity, (str, int)) or identity == "":
-        raise UserError(f'{where}: "id" must be text or a whole number, got {identity!r}')
-    return Prompt(str(identity), row["prompt"], {"source": where, **rest})
-
-
-def _content_id(prompt: str, metadata: Mapping[str, Any]) -> str:
-    content = json.dumps([prompt, metadata], sort_keys=True, ensure_ascii=False, default=str)
-    return "p" + hashlib.sha256(content.encode()).hexdigest()[:12]
-
-
-def _checked(prompts: list[Prompt], where: str) -> list[Prompt]:
-    if not prompts:
-        raise UserError(f"{where}: there are no prompts")
-    seen: dict[str, Prompt] = {}
-    for prompt in prompts:
-        if prompt.id in seen:
-            raise UserError(
-                f"{where}: {_name(seen[prompt.id])} and {_name(prompt)} have the same id; remove one or give them "
-                f"different ids"
-            )
-        seen[prompt.id] = prompt
-    return prompts
-
-
 def _has(prompt: Prompt, keys: Sequence[str]) -> bool:
     return all(prompt.metadata.get(key) not in (None, "", []) for key in keys)
-
-
-def _name(prompt: Prompt) -> str:
-    source = prompt.metadata.get("source")
-    return f"prompt {prompt.id!r} ({prompt.text!r}" + (f", {source})" if source else ")")

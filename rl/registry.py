@@ -24,8 +24,8 @@ from rl.types import UserError
 BUILT_IN: dict[str, dict[str, str]] = {
     "prompts": {
         "shapes": "policy.shapes.prompts:prompts",
-        "jsonl": "rl.data:jsonl",
-        "text": "rl.data:text",
+        "jsonl": "rl.prompt_file:jsonl",
+        "text": "rl.prompt_file:text",
         "hf": "rl.data:hf",
     },
     "samplers": {

@@ -13,8 +13,8 @@ import pytest
 
 from rewards.check import main
 from rewards.conformance import Finding, findings
-from rewards.prompt_file import read_prompts
 from rewards.trial_samples import trial_samples
+from rl.prompt_file import jsonl
 from rl.types import Sample
 
 
@@ -152,13 +152,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([f"{__name__}:bright", "--option", "target=[1"]) == 2
     assert capsys.readouterr().err.startswith("--option target: '[1' can't be read: ")
     assert main([f"{__name__}:bright", "--prompts", str(tmp_path / "none.jsonl")]) == 2
-    assert "can't be read" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("there is no prompt file ")
 
 
 def test_own_prompts(tmp_path: Path) -> None:
     file = tmp_path / "p.jsonl"
     file.write_text('{"id": "a", "prompt": "x", "text": "CAT"}\n\n{"id": "b", "prompt": "y"}\n')
-    samples = trial_samples(list(read_prompts(file).values()))
+    samples = trial_samples(jsonl(path=str(file)))
     assert [sample.prompt.id for sample in samples] == ["a"] * 4 + ["b"] * 4
     assert samples[0].prompt.metadata["text"] == "CAT"
     assert main([f"{__name__}:bright", "--prompts", str(file), "--no-processes"]) == 0

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -14,9 +13,8 @@ import pytest
 from PIL import Image
 
 from rewards.picture_folder import find_pictures, in_batches
-from rewards.prompt_file import read_prompts
 from rewards.score import main
-from rl.data import jsonl
+from rl.prompt_file import jsonl
 from rl.types import UserError
 
 BRIGHT = "tests.rewards.plugins:bright"
@@ -188,39 +186,13 @@ def test_wrong_folders_and_rewards_are_said(at: Path, capsys: pytest.CaptureFixt
         find_pictures(Path("nowhere"), {})
 
 
-def test_prompts_are_those_of_a_run(tmp_path: Path) -> None:
-    path = tmp_path / "p.jsonl"
-    path.write_text('{"prompt": "x\u2028y", "tag": "a"}\n\n{"id": 7, "prompt": "z", "include": [{"class": "cat"}]}\n')
-    assert list(read_prompts(path).values()) == jsonl(path=str(path))
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        (
-            "{",
-            ":1: this line is not valid JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char",
-        ),
-        ("[1]", ':1: this line must be a JSON object such as {"prompt": "two red circles"}'),
-        ('{"id": "a"}', ':1: this line has no "prompt" (a text that is not blank)'),
-        ('{"prompt": "x", "id": 1.5}', ':1: "id" must be text or a whole number, got 1.5'),
-        ('{"prompt": "x", "id": true}', ':1: "id" must be text or a whole number, got True'),
-        ('{"prompt": "x"}\n{"prompt": "x"}', ":2: the id 'pcd71fe08ad67' is already that of"),
-        (" \n", " is empty; write one prompt per line"),
-    ],
-)
-def test_a_bad_prompt_file_is_named_with_its_line(line: str, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "p.jsonl"
-    path.write_text(line)
-    with pytest.raises(UserError) as caught:
-        read_prompts(path)
-    shown = re.sub(r"'p[0-9a-f]{12}'", "'pcd71fe08ad67'", str(caught.value))
-    assert f"{path}{message}" in shown
-    with pytest.raises(UserError, match=r"the prompt file \S+ can't be read: "):
-        read_prompts(tmp_path / "missing")
+def test_a_bad_prompt_file_is_named_with_its_line(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (at / "p.jsonl").write_text('{"id": "p1"}\n')
+    assert score(at) == 2
+    assert error(capsys) == f'{at / "p.jsonl"}:1: this line has no "prompt" (non-empty text)'
 
 
 def test_batches_keep_a_prompts_pictures_together(at: Path) -> None:
-    found = find_pictures(at / "pictures", read_prompts(at / "p.jsonl"))
+    found = find_pictures(at / "pictures", {prompt.id: prompt for prompt in jsonl(path=str(at / "p.jsonl"))})
     sizes = {size: [len(batch) for batch in in_batches(found, size)] for size in (1, 2, 4, 5)}
     assert sizes == {1: [3, 1, 1], 2: [3, 2], 4: [4, 1], 5: [5]}

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from rl.config import Component, RewardComponent
-from rl.data import PromptStream, jsonl, load_prompts, needs_of, require_metadata, text
+from rl.data import PromptStream, load_prompts, needs_of, require_metadata
+from rl.prompt_file import jsonl, text
 from rl.types import Prompt, UserError
 
 
@@ -57,6 +58,9 @@ def test_bad_lines(tmp_path: Path) -> None:
     assert complaint(write(path, good, '{"prompt": ')) == (
         f"{path}:2: this line is not valid JSON (Expecting value, column 11)"
     )
+    assert f"{path}:1: this line is not valid JSON (maximum recursion" in complaint(write(path, "[" * 100_000))
+    assert f"{path}:1: this line is not valid JSON (Exceeds the limit" in complaint(write(path, "9" * 5_000))
+    assert jsonl(path=str(write(path, {"prompt": "\ud800"})))[0].text == "\ud800"
     assert complaint(write(path, good, good | {"x": 1}, {"promt": "b"})) == (
         f"{path}:3: this line has no \"prompt\" (non-empty text), did you mean 'promt'?"
     )

@@ -15,7 +15,7 @@ from rl.types import UserError
 
 
 def test_built_in() -> None:
-    from rl.data import jsonl
+    from rl.prompt_file import jsonl
 
     assert registry.resolve("prompts", "jsonl") is jsonl
     assert registry.names("kls") == ["k1", "k2", "k3"]
