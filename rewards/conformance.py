@@ -14,6 +14,7 @@ import numpy as np
 from rewards.base import RewardSpec, describe_exception, normalise
 from rewards.construct import load_reward
 from rewards.pool import RewardPool
+from rewards.probe import reference_pictures
 from rewards.trial_samples import resized
 from rl.types import Sample, Score, UserError
 
@@ -53,7 +54,7 @@ def findings(use: str, options: Mapping[str, Any], samples: Sequence[Sample], *,
     Loading includes the golden probe. ``processes``: also try it in a worker process, as a run does.
     """
     reward = load_reward("check", use, options)
-    probed = "with its reference pictures scored" if hasattr(reward, "golden") else "no reference pictures of its own"
+    probed = "with its reference pictures scored" if reference_pictures(reward) else "no reference pictures of its own"
     yield Finding("ok", "loading", f"loaded, {probed}")
     untouched = deepcopy(list(samples))
     trial = _Trial(reward, samples)

@@ -9,6 +9,7 @@ from typing import Any
 
 from rewards.base import describe_exception
 from rewards.probe import probe as check_golden
+from rewards.probe import reference_pictures
 from rl.registry import did_you_mean, resolve
 from rl.types import Sample, UserError
 
@@ -26,10 +27,9 @@ def load_reward(
     where = f"rewards.{name}"
     target = load("rewards", where, use)
     reward = _callable(where, target, use, options)
-    golden = getattr(reward, "golden", None)
-    if probe and golden is not None:
+    if probe and (golden := reference_pictures(reward)):
         try:
-            check_golden(reward, golden())
+            check_golden(reward, golden)
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
     return reward

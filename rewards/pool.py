@@ -153,6 +153,15 @@ class RewardPool:
         return {name: sum(seat.recycled for seat in line.seats) for name, line in self._lines.items()}
 
     @property
+    def unproven(self) -> set[str]:
+        """The rewards that should be probed and have no reference pictures of their own."""
+        return {
+            name
+            for name, line in self._lines.items()
+            if self._specs[name].probe and not all(seat.probed for seat in line.seats)
+        }
+
+    @property
     def pids(self) -> dict[str, list[int]]:
         """The process ids of the live workers, per reward."""
         return {

@@ -3,7 +3,8 @@
 A detector with the wrong weights, or a recogniser of the wrong version, answers 0 to everything and looks like a hard
 task. A reward may therefore have a method ``golden()`` (a function: an attribute) that gives reference pictures and
 what a working reward says of them; it runs in the worker, right after loading, so a dead reward stops the run before
-the first picture is painted, and a worker that comes back broken is not used.
+the first picture is painted, and a worker that comes back broken is not used. A reward without any is judged by its
+first scores of real pictures (``check_varied``).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 
 from rewards.base import describe_exception, normalise
 from rl.types import Sample, Score, UserError
+
+_MANY = 32  # by then a reward met by one picture in ten has differed 97 times in 100
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,12 @@ class Golden:
     at_least: float = -math.inf
     at_most: float = math.inf
     above_previous: bool = False
+
+
+def reference_pictures(reward: object) -> Sequence[Golden]:
+    """What the reward's ``golden()`` gives; none if it has no such method."""
+    golden = getattr(reward, "golden", None)
+    return () if golden is None else golden()
 
 
 def probe(reward: Callable[[Sequence[Sample]], object], golden: Sequence[Golden]) -> None:
@@ -48,6 +57,17 @@ def probe(reward: Callable[[Sequence[Sample]], object], golden: Sequence[Golden]
                 f"it prefers its reference picture {worse.sample.id!r} ({low.value:g}) to {one.sample.id!r} "
                 f"({high.value:g})"
             )
+
+
+def check_varied(name: str, scores: Sequence[Score]) -> None:
+    """Raises ``UserError`` if ``rewards.<name>`` says the same of all of many pictures (32 or more) it applies to."""
+    values = [score.value for score in scores if score.value is not None]
+    if len(values) >= _MANY and len(set(values)) == 1:
+        raise UserError(
+            f"rewards.{name} gives {values[0]:g} to all of the first {len(values)} pictures: it is dead or constant, "
+            f"and nothing can be learned from it; repair it, give it a `golden()` that shows it alive, or set "
+            f"rewards.{name}.probe=false"
+        )
 
 
 def _check(one: Golden, score: Score) -> None:

@@ -37,6 +37,7 @@ class WorkerProcess:
         self.scored = 0
         self.rss_mb = 0.0
         self.version = ""
+        self.probed = False
         self._start = start
         self._jobs = 0
         self._killed = False
@@ -79,7 +80,7 @@ class WorkerProcess:
             raise UserError(refusal(self._start, reply))
         if not isinstance(reply, Ready):
             raise self._lost(f"answered the handshake with {type(reply).__name__}")
-        self.version = reply.version
+        self.version, self.probed = reply.version, reply.probed
 
     def score(self, ticket: Ticket, timeout_s: float) -> list[Score]:
         """Scores of the ticket's samples in order. Raises ``WorkerLost`` if no valid answer comes in time."""

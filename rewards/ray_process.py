@@ -51,6 +51,7 @@ class RayWorker:
         self.scored = 0
         self.rss_mb = 0.0
         self.version = ""
+        self.probed = False
         self.pid = 0
         self.alive = True
         self._start = start
@@ -71,7 +72,7 @@ class RayWorker:
         if isinstance(reply, Refused):
             self.kill()
             raise UserError(refusal(self._start, reply))
-        self.pid, self.version = reply.pid, reply.version
+        self.pid, self.version, self.probed = reply.pid, reply.version, reply.probed
 
     def score(self, ticket: Ticket, timeout_s: float) -> list[Score]:
         """Scores of the ticket's samples in order. Raises ``WorkerLost`` if no valid answer comes in time."""

@@ -32,6 +32,8 @@ class Worker(Protocol):
     """Memory after the last answer, MiB."""
     version: str
     """Version of the reward's code, known once ready."""
+    probed: bool
+    """Whether the golden probe showed it alive, known once ready."""
 
     @property
     def pid(self) -> int: ...
@@ -122,6 +124,7 @@ class Seat:
         self.worker: Worker | None = None
         self.restarts = 0
         self.recycled = 0
+        self.probed = False
         self._settled_mb: float | None = None  # after the worker's first answer: a large model is no leak
 
     def open(self) -> None:
@@ -238,6 +241,7 @@ class Seat:
     def _ready_worker(self) -> Worker:
         worker = self._seated()
         worker.wait_ready(self._line.limits.start_timeout_s)
+        self.probed = worker.probed
         return worker
 
     def _seated(self) -> Worker:

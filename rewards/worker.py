@@ -25,6 +25,7 @@ from rewards.base import describe_exception, failures, normalise
 from rewards.construct import load, load_reward
 from rewards.cut import cut
 from rewards.needs import Needs, check_declared
+from rewards.probe import reference_pictures
 from rewards.shelf import Place, View
 from rewards.version import reward_version
 from rl.types import Prompt, Sample, Score, UserError
@@ -45,10 +46,11 @@ class Start:
 
 @dataclass(frozen=True)
 class Ready:
-    """The reward is loaded. ``version`` changes when its code does."""
+    """The reward is loaded. ``version`` changes when its code does; ``probed``: it scored reference pictures well."""
 
     pid: int
     version: str
+    probed: bool
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ class LoadedReward:
         self._needs = start.needs
         threads = start.needs.call_threads
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="reward") if threads > 1 else None
-        self.ready = Ready(os.getpid(), reward_version(start.use))
+        probed = start.probe and bool(reference_pictures(self._reward))
+        self.ready = Ready(os.getpid(), reward_version(start.use), probed)
 
     def answer(self, number: int, samples: Sequence[Sample]) -> Answer:
         """Scores for ``samples``; whatever the reward raises is the reason of failed scores."""

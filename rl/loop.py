@@ -12,12 +12,11 @@ from collections.abc import Sequence
 
 import torch
 
-from rewards.combine import FailureBudget
 from rl.guards import Alarm
 from rl.milestones import evaluate_if_due, save_if_due
 from rl.minibatch import mean_metrics, minibatches
 from rl.parts import Run
-from rl.stages import by_group, describe, paint, read_back, roles, sample, score, show, synchronise
+from rl.stages import by_group, describe, paint, read_back, sample, score, show, synchronise, vet
 from rl.stopwatch import Stopwatch
 from rl.types import Batch, UserError
 
@@ -54,7 +53,7 @@ def train_step(run: Run, step: int, watch: Stopwatch) -> dict[str, float]:
         pictures, scoring = paint(run, forward, rollout, config.render.seed, config.run.seed, step, f"step{step}")
     with watch("score"):
         scores = score(run, rollout, scoring)
-        FailureBudget(config.reward_pool.max_failed_fraction).check(scores.by_reward, roles(config))
+        vet(run, scores.by_reward, first=step == 0)
     advantages_PG = run.advantage(by_group(scores.total_B, rollout), by_group(scores.valid_B, rollout))
     batch = Batch(
         prompt_ids=rollout.prompt_ids_per_sample(),

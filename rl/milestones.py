@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rl import checkpoint
 from rl.evaluate import Evaluation, evaluate
 from rl.parts import Run
-from rl.stages import paint, read_back, score
+from rl.stages import paint, read_back, score, vet
 from rl.types import Prompt, Rollout, Score
 from rollout.base import sample_seed
 
@@ -34,6 +34,7 @@ def evaluate_if_due(run: Run, done: int) -> dict[str, float]:
 def run_evaluation(run: Run, done: int) -> Evaluation:
     """Held-out prompts with the same seeds every time; writes ``evaluation-<done>.json`` and its picture grid."""
     options = run.config.eval
+    found: dict[str, list[Score]] = {}
 
     def pipeline(
         prompts: Sequence[Prompt], samples_per_prompt: int, seeds: Sequence[int]
@@ -41,7 +42,10 @@ def run_evaluation(run: Run, done: int) -> Evaluation:
         rollout = run.sampler.sample(prompts, samples_per_prompt, seeds, temperature=run.config.rollout.temperature)
         forward, _ = read_back(run, rollout, reference=False)
         pictures, scoring = paint(run, forward, rollout, "sample", options.seed, 0, f"eval{done}-{prompts[0].id}")
-        return rollout, pictures, score(run, rollout, scoring).by_reward
+        by_reward = score(run, rollout, scoring).by_reward
+        for name, scores in by_reward.items():
+            found.setdefault(name, []).extend(scores)
+        return rollout, pictures, by_reward
 
     evaluation = evaluate(
         done,
@@ -54,6 +58,8 @@ def run_evaluation(run: Run, done: int) -> Evaluation:
         grid=options.grid,
         prompts_per_batch=max(1, 128 // options.samples_per_prompt),
     )
+    if done == 0:
+        vet(run, found, first=True)
     means = [f"{name.removeprefix('eval/')} {value:.3f}" for name, value in evaluation.flat().items()]
     run.tracker.message(f"evaluation after {done} steps: {', '.join(means)}")
     return evaluation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rewards.base import Role
-from rewards.combine import combine, failure_counts
+from rewards.combine import FailureBudget, combine, failure_counts
+from rewards.probe import check_varied
 from rl.advantages import zero_std_fraction
 from rl.config import Config
 from rl.guards import picture_metrics, render_fidelity, token_metrics
@@ -81,6 +82,15 @@ def score(run: Run, rollout: Rollout, scoring: ScoringPainter) -> Scores:
         how=run.combination,
         scales={reward: component.scale for reward, component in rewards.items() if component.scale},
     )
+
+
+def vet(run: Run, by_reward: Mapping[str, Sequence[Score]], *, first: bool) -> None:
+    """Raises ``UserError`` if a train reward fails too often or, on the ``first`` pictures of a run, is constant."""
+    FailureBudget(run.config.reward_pool.max_failed_fraction).check(by_reward, roles(run.config))
+    if first:
+        for name in sorted(run.rewards.unproven):
+            if run.config.rewards[name].role == "train":
+                check_varied(name, by_reward[name])
 
 
 def mean_score(renders: Sequence[Score]) -> Score:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from rewards.base import RewardSpec
 from rewards.construct import load_reward
 from rewards.pool import RewardPool
-from rewards.probe import Golden, probe
+from rewards.probe import Golden, check_varied, probe
 from rewards.trl_adapter import TrlReward
 from rl.types import Prompt, Sample, Score, UserError
 
@@ -33,6 +34,13 @@ def dead(samples: Sequence[Sample]) -> list[float]:
 
 
 bright.golden = dead.golden = lambda: GOLDEN  # type: ignore[attr-defined]
+
+
+def without_any(samples: Sequence[Sample]) -> list[float]:
+    return bright(samples)
+
+
+without_any.golden = list  # type: ignore[attr-defined]
 
 
 class Holder:
@@ -92,6 +100,26 @@ def test_the_pool_refuses_a_dead_reward() -> None:
 
 def test_the_probe_can_be_left_out() -> None:
     assert load_reward("r", f"{__name__}:dead", {}, probe=False)([picture(3)]) == [0.0]
+
+
+def test_the_first_scores_of_a_reward_without_reference_pictures_must_differ() -> None:
+    same, other, none = Score(0.5), Score(0.25), Score(None)
+    for alive in ([same] * 31, [*[same] * 31, other], [*[same] * 31, none], [Score(None, failure="x")] * 40):
+        check_varied("r", alive)
+    with pytest.raises(UserError) as caught:
+        check_varied("r", [none, *[same] * 32])
+    assert str(caught.value) == (
+        "rewards.r gives 0.5 to all of the first 32 pictures: it is dead or constant, and nothing can be learned from "
+        "it; repair it, give it a `golden()` that shows it alive, or set rewards.r.probe=false"
+    )
+
+
+def test_the_pool_knows_which_rewards_nobody_has_proven_alive() -> None:
+    plain = RewardSpec("tests.rl.run_case:constant")
+    specs = {"ink": RewardSpec("tests.rl.run_case:ink"), "plain": plain, "off": replace(plain, probe=False)}
+    specs["empty"] = RewardSpec(f"{__name__}:without_any")
+    with RewardPool(specs) as pool:
+        assert pool.unproven == {"plain", "empty"}
 
 
 def trl_style(prompts: list[str], completions: list[Image.Image], text: list[str | None], **columns: Any) -> list[Any]:

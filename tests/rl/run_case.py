@@ -40,6 +40,11 @@ def golden() -> list[Golden]:
 ink.golden = dead.golden = golden  # type: ignore[attr-defined]
 
 
+def constant(samples: Sequence[Sample]) -> list[float]:
+    """Without reference pictures nothing shows at loading that it is dead."""
+    return [0.25 for _ in samples]
+
+
 def late(samples: Sequence[Sample]) -> list[float]:
     """Fails on every second sample from the second call on."""
     calls["n"] += 1

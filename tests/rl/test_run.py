@@ -155,6 +155,23 @@ def test_a_dead_reward_stops_before_the_first_step(tiny_policy: Path, tmp_path: 
     assert not list((tmp_path / "run").glob("evaluation-*")) and "step 1/" not in stopped.stdout
 
 
+def test_a_constant_reward_without_reference_pictures_stops_after_the_first_evaluation(
+    tiny_policy: Path, tmp_path: Path
+) -> None:
+    data = {
+        "train": {"use": "shapes", "options": {"split": "rl", "per_task": 4}},
+        "eval": {"use": "shapes", "options": {"split": "heldout", "per_task": 6}},
+        "prompts_per_step": 3,
+    }
+    stopped = launch(write_config(tmp_path, tiny_policy, reward="tests.rl.run_case:constant", data=data))
+    assert stopped.returncode == 2
+    assert (
+        "rewards.ink gives 0.25 to all of the first 36 pictures: it is dead or constant, and nothing can be learned "
+        "from it; repair it, give it a `golden()` that shows it alive, or set rewards.ink.probe=false"
+    ) in stopped.stderr
+    assert not metrics(tmp_path / "run") and "Traceback" not in stopped.stderr
+
+
 def test_failing_rewards_stop_the_run_and_are_never_zero(tiny_policy: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path, tiny_policy, reward="tests.rl.run_case:late", eval={"at_start": False})
     stopped = launch(config)
