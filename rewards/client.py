@@ -5,13 +5,14 @@
 
 Value, range and blind spots are those of the reward that is served. Groups are sent whole, several requests at a time,
 to the servers that are live; ids are checked on the way back. What gets no answer is a failure with the reason, never
-a zero. Attempts and pauses add up: ``reward_pool.timeout_s`` should be above ``(1 + retries) * timeout_s``.
+a zero. Pictures in the metadata go along, a path under ``reference`` as the picture it names. Attempts and pauses add
+up: ``reward_pool.timeout_s`` should be above ``(1 + retries) * timeout_s``.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,6 +21,7 @@ from typing import get_args
 import httpx
 
 from rewards import wire
+from rewards.attached import Attached, Attachments
 from rewards.base import failures
 from rewards.endpoints import Endpoints, NoAnswer, Server, sentence
 from rewards.pictures import Encoding
@@ -28,6 +30,7 @@ from rl.types import Sample, Score, UserError
 
 _REQUESTS_PER_SERVER = 2  # one is scored while the next is decoded
 _ENVELOPE = 1024  # bytes of a body around its samples
+_AROUND = 128  # bytes around an attached picture
 
 
 class Remote:
@@ -66,26 +69,33 @@ class Remote:
         """B scores in order; failures where no answer could be had."""
         scores: list[Score | None] = [None] * len(samples)
         rows: list[_Row] = []
-        for index, encoded in enumerate(self._threads.map(self._encode, samples)):
-            if isinstance(encoded, Score):
-                scores[index] = encoded
+        attachments = Attachments(self.encoding)
+        encoded = self._threads.map(lambda at: self._encode(at, samples[at], attachments), range(len(samples)))
+        for index, entry in enumerate(encoded):
+            if isinstance(entry, Score):
+                scores[index] = entry
             else:
-                rows.append(_Row(index, samples[index], encoded))
+                rows.append(entry)
         batches = list(pack(rows, self.batch_size, self._limits))
         for batch, answers in zip(batches, self._threads.map(self._score, batches), strict=True):
             for row, score in zip(batch, answers, strict=True):
                 scores[row.index] = score
         return [score for score in scores if score is not None]
 
-    def _encode(self, sample: Sample) -> bytes | Score:
+    def _encode(self, index: int, sample: Sample, attachments: Attachments) -> _Row | Score:
         try:
-            return wire.encode_sample(sample, self.encoding)
+            attached = attachments.of(sample.prompt.metadata)
+        except ValueError as error:
+            return Score(None, failure=f"prompt {sample.prompt.id!r}: {error}")
+        try:
+            encoded = wire.encode_sample(sample, self.encoding, attached)
         except ValueError as error:
             return Score(None, failure=str(error))
+        return _Row(index, sample, encoded, tuple(attached.values()))
 
     def _score(self, batch: Sequence[_Row]) -> list[Score]:
         try:
-            response = self._endpoints.post("/score", wire.join_request(self.reward, [row.encoded for row in batch]))
+            response = self._endpoints.post("/score", self._body(batch))
         except NoAnswer as error:
             return failures(len(batch), str(error))
         try:
@@ -93,12 +103,21 @@ class Remote:
         except ValueError as error:
             return failures(len(batch), f"the answer of {response.url.copy_with(path='/')} {error}")
 
+    def _body(self, batch: Sequence[_Row]) -> bytes:
+        return wire.join_request(self.reward, [row.encoded for row in batch], _attached(batch), self.encoding)
+
 
 @dataclass(frozen=True)
 class _Row:
     index: int
     sample: Sample
     encoded: bytes
+    attached: Sequence[Attached]
+
+
+def _attached(rows: Sequence[_Row]) -> Collection[Attached]:
+    """What the rows carry together, each picture once."""
+    return {picture.name: picture for row in rows for picture in row.attached}.values()
 
 
 def pack(rows: Sequence[_Row], batch_size: int, limits: wire.Limits) -> Iterator[list[_Row]]:
@@ -121,7 +140,10 @@ def pack(rows: Sequence[_Row], batch_size: int, limits: wire.Limits) -> Iterator
 def _size(rows: Sequence[_Row]) -> tuple[int, int, int]:
     """Samples, bytes, pixels."""
     height_width = [row.sample.picture.shape[:2] for row in rows]
-    return len(rows), sum(len(row.encoded) + 2 for row in rows), sum(height * width for height, width in height_width)
+    attached = _attached(rows)
+    length = sum(len(row.encoded) + 2 for row in rows) + sum(len(one.data) + _AROUND for one in attached)
+    pixels = sum(height * width for height, width in height_width) + sum(one.pixels for one in attached)
+    return len(rows), length, pixels
 
 
 def greet(endpoints: Endpoints, reward: str) -> wire.Limits:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rewards.base import RewardSpec
 from rewards.metrics import Snapshot, Tally
-from rewards.pictures import PictureError, checked_pixel_count
+from rewards.pictures import Encoding, PictureError, checked_pixel_count, decode
 from rewards.pool import RewardPool
 from rewards.wire import Limits, PictureIn, RequestError, SampleIn, ScoreRequest, answer_json, to_sample
 from rl.types import Sample, Score
@@ -98,16 +102,18 @@ class RewardService:
         """Per sample the live one, or the failure that its picture is. Raises ``RequestError`` 413."""
         limit = self._limits.max_pixels
         opened = [_opened(sample.picture, limit) for sample in request.samples]
-        pixels = sum(entry[1] for entry in opened if not isinstance(entry, Score))
+        shared = {name: _opened(picture, limit) for name, picture in request.pictures.items()}
+        pixels = sum(entry.pixels for entry in (*opened, *shared.values()) if isinstance(entry, _Opened))
         if pixels > limit:
             raise RequestError(
                 413,
                 f"the pictures of the request have {pixels:,} pixels together, more than the {limit:,} that are "
                 f"accepted; send fewer at a time",
             )
+        attached = {name: _decoded(entry, limit) for name, entry in shared.items()}
         return [
-            entry if isinstance(entry, Score) else _decoded(sample, entry[0], limit)
-            for sample, entry in zip(request.samples, opened, strict=True)
+            _sample(asked, _decoded(entry, limit), attached)
+            for asked, entry in zip(request.samples, opened, strict=True)
         ]
 
 
@@ -116,17 +122,44 @@ def stopping() -> RequestError:
     return RequestError(503, "the server is stopping", retry_after_s=5)
 
 
-def _opened(picture: PictureIn, max_pixels: int) -> tuple[bytes, int] | Score:
-    """The file's bytes and its pixel count, nothing decoded yet; or the failure that it is."""
+@dataclass(frozen=True)
+class _Opened:
+    """A picture of which the header was read and nothing decoded yet."""
+
+    content: bytes
+    encoding: Encoding
+    pixels: int
+
+
+def _opened(picture: PictureIn, max_pixels: int) -> _Opened | PictureError:
     try:
         content = picture.content()
-        return content, checked_pixel_count(content, picture.encoding, max_pixels)
+        return _Opened(content, picture.encoding, checked_pixel_count(content, picture.encoding, max_pixels))
     except PictureError as error:
-        return Score(None, failure=str(error))
+        return error
 
 
-def _decoded(sample: SampleIn, content: bytes, max_pixels: int) -> Sample | Score:
+def _decoded(entry: _Opened | PictureError, max_pixels: int) -> NDArray[np.uint8] | PictureError:
+    if isinstance(entry, PictureError):
+        return entry
     try:
-        return to_sample(sample, content, max_pixels)
+        return decode(entry.content, entry.encoding, max_pixels)
     except PictureError as error:
-        return Score(None, failure=str(error))
+        return error
+
+
+def _sample(
+    asked: SampleIn,
+    picture: NDArray[np.uint8] | PictureError,
+    attached: Mapping[str, NDArray[np.uint8] | PictureError],
+) -> Sample | Score:
+    """The live sample, or the failure that its picture is, or one that its prompt names."""
+    if isinstance(picture, PictureError):
+        return Score(None, failure=str(picture))
+    found = {}
+    for key, name in asked.prompt.pictures.items():
+        other = attached[name]
+        if isinstance(other, PictureError):
+            return Score(None, failure=f"prompt {asked.prompt.id[:80]!r}: its {key[:80]!r}: {other}")
+        found[name] = other
+    return to_sample(asked, picture, found)

@@ -1,7 +1,8 @@
 """What a reward server and its client say to each other: JSON, with pictures inside as base64 of a PNG or a .npy file.
 
 ``POST /score`` takes a ``ScoreRequest`` and answers a ``ScoreAnswer`` with the same ids in the same order. Both sides
-check what they receive with these models; a float is always finite. ``GET /rewards`` answers an ``Offer``.
+check what they receive with these models; a float is always finite. ``GET /rewards`` answers an ``Offer``. Pictures in
+the metadata are sent once beside the samples (``rewards.attached``).
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import PydanticCustomError
 
 from rewards import pictures
+from rewards.attached import REFERENCE, Attached
 from rewards.pictures import Encoding, PictureError
 from rl.types import Prompt, Sample, Score
 
@@ -49,6 +53,10 @@ class PromptIn(_Message):
     id: Text
     text: str
     metadata: JsonObject = Field(default_factory=dict)
+    pictures: dict[Text, Text] = Field(
+        default_factory=dict,
+        description="metadata entries that are pictures, such as `reference`: the names they have in the request",
+    )
 
 
 class PictureIn(_Message):
@@ -73,6 +81,9 @@ class SampleIn(_Message):
 class ScoreRequest(_Message):
     reward: Text
     samples: list[SampleIn]
+    pictures: dict[Text, PictureIn] = Field(
+        default_factory=dict, description="pictures that prompts share, by any names that the request gives them"
+    )
 
 
 class ScoreOut(_Message):
@@ -126,15 +137,39 @@ def parse_request(body: bytes | bytearray, limits: Limits) -> ScoreRequest:
         if sample.id in ids:
             raise RequestError(422, f"two samples of the request have the id {sample.id[:80]!r}")
         ids.add(sample.id)
+        _check_pictures(sample.prompt, request.pictures)
     return request
 
 
-def encode_sample(sample: Sample, encoding: Encoding) -> bytes:
-    """One element of ``ScoreRequest.samples``. Raises ``ValueError`` if the metadata cannot be written as JSON."""
+def _check_pictures(prompt: PromptIn, pictures: Mapping[str, PictureIn]) -> None:
+    where = f"prompt {prompt.id[:80]!r}"
+    if prompt.metadata.get(REFERENCE) is not None:
+        raise RequestError(
+            422,
+            f"{where}: `metadata` has a {REFERENCE!r}, which must be a picture, and a server opens no files: put it in "
+            f"the request's `pictures` and its name there in the prompt's",
+        )
+    for key, name in prompt.pictures.items():
+        if name not in pictures:
+            raise RequestError(422, f"{where}: its {key[:80]!r} is {name[:80]!r}, which the request does not carry")
+        if key in prompt.metadata:
+            raise RequestError(422, f"{where}: {key[:80]!r} is in its `pictures` and in its `metadata`")
+
+
+def encode_sample(sample: Sample, encoding: Encoding, attached: Mapping[str, Attached]) -> bytes:
+    """One element of ``ScoreRequest.samples``; ``attached``: the metadata entries that the request carries beside it.
+
+    Raises ``ValueError`` if the other metadata cannot be written as JSON.
+    """
     row = {
         "id": sample.id,
         "group": sample.group,
-        "prompt": {"id": sample.prompt.id, "text": sample.prompt.text, "metadata": dict(sample.prompt.metadata)},
+        "prompt": {
+            "id": sample.prompt.id,
+            "text": sample.prompt.text,
+            "metadata": {key: value for key, value in sample.prompt.metadata.items() if key not in attached},
+            "pictures": {key: picture.name for key, picture in attached.items()},
+        },
         "picture": {
             "encoding": encoding,
             "data": base64.b64encode(pictures.encode(sample.picture, encoding)).decode("ascii"),
@@ -146,9 +181,14 @@ def encode_sample(sample: Sample, encoding: Encoding) -> bytes:
         raise ValueError(f"prompt {sample.prompt.id!r} can't be sent as JSON: {error}") from error
 
 
-def join_request(reward: str, rows: Sequence[bytes]) -> bytes:
-    """The body of a ``ScoreRequest`` from encoded samples."""
-    return b'{"reward": %s, "samples": [%s]}' % (json.dumps(reward).encode(), b", ".join(rows))
+def join_request(reward: str, rows: Sequence[bytes], attached: Collection[Attached], encoding: Encoding) -> bytes:
+    """The body of a ``ScoreRequest`` from encoded samples and what is attached to any of them."""
+    pictures = {picture.name: {"encoding": encoding, "data": picture.data} for picture in attached}
+    return b'{"reward": %s, "samples": [%s], "pictures": %s}' % (
+        json.dumps(reward).encode(),
+        b", ".join(rows),
+        json.dumps(pictures).encode(),
+    )
 
 
 def answer_json(reward: str, ids: Sequence[str], scores: Sequence[Score]) -> bytes:
@@ -186,11 +226,11 @@ def parse_offer(body: bytes) -> Offer:
         raise ValueError(f"is not that of a reward server: {_sentence(error)}") from None
 
 
-def to_sample(sample: SampleIn, content: bytes, max_pixels: int) -> Sample:
-    """The live sample. Raises ``PictureError`` if the picture is broken, unfit or too large."""
-    picture = pictures.decode(content, sample.picture.encoding, max_pixels)
-    prompt = Prompt(sample.prompt.id, sample.prompt.text, sample.prompt.metadata)
-    return Sample(sample.id, sample.group, prompt, picture)
+def to_sample(sample: SampleIn, picture: NDArray[np.uint8], attached: Mapping[str, NDArray[np.uint8]]) -> Sample:
+    """The live sample, with its decoded picture and those that its prompt names."""
+    asked = sample.prompt
+    metadata = asked.metadata | {key: attached[name] for key, name in asked.pictures.items()}
+    return Sample(sample.id, sample.group, Prompt(asked.id, asked.text, metadata), picture)
 
 
 def _score(row: ScoreOut) -> Score:

@@ -104,7 +104,7 @@ def wait_for(url: str, line: str, value: float) -> None:
 
 def body(reward: str, given: Sequence[Sample], encoding: Encoding = "png") -> bytes:
     """A request as our client writes it."""
-    return wire.join_request(reward, [wire.encode_sample(sample, encoding) for sample in given])
+    return wire.join_request(reward, [wire.encode_sample(sample, encoding, {}) for sample in given], (), encoding)
 
 
 def head(length: int | None, *lines: str, path: str = "/score") -> bytes:

@@ -5,15 +5,20 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
+from rewards.attached import Attachments
 from rewards.base import RewardSpec
 from rewards.client import Remote, greet
 from rewards.endpoints import Endpoints, NoAnswer
 from rewards.pool import RewardPool
+from rewards.similarity import Similarity
 from rewards.wire import encode_sample
 from rl.types import Prompt, Sample, Score, UserError
 from tests.rewards.live_server import BRIGHT, metric, serving
@@ -179,7 +184,7 @@ def test_groups_stay_whole_in_requests_that_keep_to_the_limits() -> None:
         return echo(request)
 
     given = many(7)
-    one = len(encode_sample(given[0], "npy")) + 2
+    one = len(encode_sample(given[0], "npy", {})) + 2
     for batch_size, limits, expected in (
         (4, {}, [4, 3]),
         (1, {}, [2, 2, 2, 1]),
@@ -198,7 +203,7 @@ def test_groups_stay_whole_in_requests_that_keep_to_the_limits() -> None:
 def test_metadata_that_is_no_json_fails_its_sample_only() -> None:
     picture = np.zeros((2, 2, 3), np.uint8)
     given = [
-        Sample("s1", "g", Prompt("p", "x", {"reference": np.zeros(2)}), picture),
+        Sample("s1", "g", Prompt("p", "x", {"box": np.zeros(2)}), picture),
         Sample("s2", "g", Prompt("p", "x", {"n": float("nan")}), picture),
         Sample("s3", "g", Prompt("p", "x", {"n": [1, None, "é"]}), picture),
     ]
@@ -207,6 +212,88 @@ def test_metadata_that_is_no_json_fails_its_sample_only() -> None:
     assert second.failure is not None
     assert second.failure.startswith("prompt 'p' can't be sent as JSON: Out of range float values")
     assert third.value == 3.0
+
+
+def test_pictures_in_the_metadata_are_sent_once_and_references_by_path_too(tmp_path: Path) -> None:
+    bodies: list[dict[str, Any]] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/score":
+            bodies.append(json.loads(request.content))
+        return echo(request)
+
+    picture, other = np.zeros((8, 8, 3), np.uint8), np.full((4, 6, 3), 200, np.uint8)
+    Image.fromarray(other).save(tmp_path / "before.png")
+    by_path = Prompt("p", "x", {"reference": str(tmp_path / "before.png"), "n": 1})
+    by_array = Prompt("q", "x", {"reference": other, "mask": picture, "n": 2})
+    none = Prompt("r", "x", {"reference": None})
+    given = [
+        *(Sample(f"s{i}", "g", by_path, picture) for i in range(3)),
+        Sample("s3", "h", by_array, picture),
+        Sample("s4", "i", none, picture),
+    ]
+    assert [score.value for score in remote(Wire(handler), A)(given)] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    (sent,) = bodies
+    assert len(sent["pictures"]) == 2  # the file and the array are the same picture
+    prompts = [row["prompt"] for row in sent["samples"]]
+    assert prompts[0] == prompts[1] == prompts[2]
+    assert [prompt["metadata"] for prompt in prompts[2:]] == [{"n": 1}, {"n": 2}, {"reference": None}]
+    assert prompts[4]["pictures"] == {}
+    assert prompts[3]["pictures"]["reference"] == prompts[0]["pictures"]["reference"] != prompts[3]["pictures"]["mask"]
+
+
+def test_attached_pictures_count_towards_the_limits() -> None:
+    sent: list[int] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path != "/score":
+            return offer(**limits)
+        sent.append(len(json.loads(request.content)["samples"]))
+        return echo(request)
+
+    shared = {"reference": np.zeros((16, 16, 3), np.uint8)}
+    given = [replace(sample, prompt=replace(sample.prompt, metadata=shared)) for sample in many(6)]
+    (attached,) = Attachments("npy").of(shared).values()
+    one = len(encode_sample(given[0], "npy", {"reference": attached})) + 2
+    for limits, expected in (
+        ({"max_pixels": 4 * 64 + 256}, [4, 2]),
+        ({"max_pixels": 4 * 64 + 255}, [2, 2, 2]),
+        ({"max_bytes": 1024 + 4 * one + len(attached.data) + 128}, [4, 2]),
+        ({"max_bytes": 1024 + 4 * one + len(attached.data)}, [2, 2, 2]),
+    ):
+        sent.clear()
+        remote(Wire(handler), A)(given)
+        assert sorted(sent, reverse=True) == expected, limits
+
+
+def test_a_reference_that_cannot_be_read_fails_its_sample_only() -> None:
+    picture = np.zeros((2, 2, 3), np.uint8)
+    wrong: list[object] = ["nowhere.png", np.zeros((2, 2), np.uint8), 7]
+    given = [Sample(f"s{i}", f"g{i}", Prompt("p", "x", {"reference": one}), picture) for i, one in enumerate(wrong)]
+    scores = remote(Wire(echo), A)([*given, Sample("s3", "g3", Prompt("p", "x"), picture)])
+    assert [score.failure for score in scores] == [
+        "prompt 'p': there is no reference file 'nowhere.png'",
+        "prompt 'p': reference is a uint8 array of 2 x 2, it must be uint8 of H x W x 3",
+        "prompt 'p': reference is of type int, it must be a path or a uint8 array",
+        None,
+    ]
+    assert scores[3].value == 3.0
+
+
+def test_an_edit_is_compared_with_its_reference_at_a_real_server(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    before, after = (rng.integers(0, 256, (12, 12, 3), np.uint8) for _ in range(2))
+    Image.fromarray(before).save(tmp_path / "before.png")
+    given = [
+        Sample("same", "g", Prompt("p", "x", {"reference": str(tmp_path / "before.png")}), before),
+        Sample("other", "h", Prompt("q", "x", {"reference": before}), after),
+        Sample("none", "i", Prompt("r", "x"), after),
+    ]
+    with serving("--reward", "similarity", "--option", "measure=ssim") as server:
+        there = Remote([server.url], "similarity")(given)
+    here = Similarity("ssim")(given)
+    assert [score.value for score in there] == [score.value for score in here]
+    assert there[0].value == 1.0 and there[2] == Score(None)
 
 
 def test_batches_spread_over_the_servers() -> None:

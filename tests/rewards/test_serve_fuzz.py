@@ -129,6 +129,53 @@ def test_good_and_bad_items_in_one_request(server: LiveServer) -> None:
         assert row["failure"] is None if reason is None else row["failure"].startswith(reason), row
 
 
+def with_reference(*names: str, shared: dict[str, bytes], metadata: Any = None) -> dict[str, Any]:
+    """A request whose n-th prompt has the n-th name as its reference, and what the request carries."""
+    asked = request(*[("png", png())] * len(names), metadata=metadata)
+    for row, name in zip(asked["samples"], names, strict=True):
+        row["prompt"]["pictures"] = {"reference": name}
+    carried = {
+        name: {"encoding": "png", "data": base64.b64encode(content).decode()} for name, content in shared.items()
+    }
+    return asked | {"pictures": carried}
+
+
+def test_a_bad_reference_fails_only_the_samples_that_name_it(server: LiveServer) -> None:
+    shared = {"good": png(), "bad": png()[:60], "huge": png_of_size(65_000, 65_000)}
+    rows = ask(server, json.dumps(with_reference("good", "bad", "huge", shared=shared)).encode()).json()["scores"]
+    assert [row["value"] for row in rows] == [0.0, None, None]
+    assert rows[0]["failure"] is None
+    assert rows[1]["failure"].startswith("prompt 'p': its 'reference': the PNG can't be read: ")
+    assert rows[2]["failure"].startswith("prompt 'p': its 'reference': the picture has 4,225,000,000 pixels, more than")
+
+
+def test_references_are_carried_by_the_request_and_never_files(server: LiveServer) -> None:
+    refused(
+        server,
+        json.dumps(request(("png", png()), metadata={"reference": "/etc/passwd"})).encode(),
+        422,
+        "prompt 'p': `metadata` has a 'reference', which must be a picture, and a server opens no files: put it in the "
+        "request's `pictures` and its name there in the prompt's",
+    )
+    refused(
+        server,
+        json.dumps(with_reference("a", shared={"b": png()})).encode(),
+        422,
+        "prompt 'p': its 'reference' is 'a', which the request does not carry",
+    )
+    both = with_reference("a", shared={"a": png()}, metadata={"reference": None})
+    detail = "prompt 'p': 'reference' is in its `pictures` and in its `metadata`"
+    refused(server, json.dumps(both).encode(), 422, detail)
+    large = {name: png(size=(99, 99)) for name in "ab"}
+    refused(
+        server,
+        json.dumps(with_reference("a", "b", shared=large)).encode(),
+        413,
+        "the pictures of the request have 19,730 pixels together, more than the 10,000 that are accepted; send fewer "
+        "at a time",
+    )
+
+
 BAD_PICTURES: list[tuple[str, bytes, str]] = [
     ("png", b"", "the picture is not a PNG"),
     ("png", b"GIF89a", "the picture is not a PNG"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rewards import metrics, wire
+from rewards.pictures import decode
 from rl.types import Sample, Score
 from tests.rewards.test_pool import samples
 
@@ -66,9 +67,9 @@ def test_a_sample_survives_the_way_there_bit_by_bit() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     sample = Sample("s", "g", samples()[0].prompt, picture)
     for encoding in ("png", "npy"):
-        request = wire.parse_request(wire.join_request("r", [wire.encode_sample(sample, encoding)]), wire.Limits())
-        (row,) = request.samples
-        back = wire.to_sample(row, row.picture.content(), max_pixels=35)
+        body = wire.join_request("r", [wire.encode_sample(sample, encoding, {})], (), encoding)
+        (row,) = wire.parse_request(body, wire.Limits()).samples
+        back = wire.to_sample(row, decode(row.picture.content(), encoding, max_pixels=35), {})
         assert (back.id, back.group, back.prompt) == ("s", "g", sample.prompt)
         assert (back.picture == picture).all()
         assert not back.picture.flags.writeable
