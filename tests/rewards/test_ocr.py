@@ -101,7 +101,8 @@ def check(scores: Sequence[object]) -> None:
     assert wrong.value == 0.0  # type: ignore[attr-defined]
 
 
-def test_paddle_reads_small_words_in_the_pool_and_the_parent_stays_clean() -> None:
+def test_paddle_reads_small_words_in_the_pool_and_the_parent_stays_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "paddle", raising=False)  # another test may have imported it in this process
     specs = {
         "ocr": RewardSpec("ocr"),
         "line": RewardSpec("ocr", {"detect": False, "rec_width": 200}),
