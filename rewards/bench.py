@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from rewards.base import RewardSpec, normalise
@@ -139,7 +140,7 @@ def show(rates: Sequence[Rate], overheads: Sequence[Overhead]) -> None:
         for column in ("reward", "alone", "pool, 1 worker", "pool, 2 workers"):
             table.add_column(column, justify="left" if column == "reward" else "right")
         for one in rates:
-            table.add_row(one.reward, *(f"{value:.1f}" for value in (one.alone, *one.pool.values())))
+            table.add_row(escape(one.reward), *(f"{value:.1f}" for value in (one.alone, *one.pool.values())))
         console.print(table)
     table = Table(title="cost of the pool")
     for column in ("picture", "pictures", "reward", "plain loop", "pool, 1 worker", "overhead"):
@@ -160,9 +161,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", help="write the figures to this file as well")
     given = parser.parse_args(arguments)
     try:
-        wanted = [parse_reward(text) for text in given.reward or ("geneval", "ocr")]
+        wanted = [(text, *parse_reward(text)) for text in given.reward or ("geneval", "ocr")]
         asked = samples(given.pictures, given.size)
-        rates = [rate(name, spec, asked, given.repeats) for name, spec in wanted]
+        rates = [replace(rate(name, spec, asked, given.repeats), reward=text) for text, name, spec in wanted]
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -134,8 +134,7 @@ class RewardPool:
         for ticket in waiting:
             if self._backend == "local":
                 for index in ticket.indices:
-                    if index not in submission.places:
-                        submission.places[index] = submission.shelf.put(submission.samples[index].picture)
+                    submission.shelve(index)
             self._lines[ticket.reward].put(ticket)
 
     def _cancel(self, submission: Submission) -> None:

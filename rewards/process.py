@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rewards.seat import WorkerLost
 from rewards.submission import Ticket
-from rewards.worker import Answer, Item, Job, Ready, Refused, Start
+from rewards.worker import Answer, Job, Ready, Refused, Start
 from rl.types import Score, UserError
 
 _STOP_PATIENCE_S = 2.0
@@ -115,11 +115,7 @@ class WorkerProcess:
             deadline.cancel()
 
     def _send(self, ticket: Ticket) -> None:
-        items = [
-            Item(sample.id, sample.group, sample.prompt, place)
-            for sample, place in zip(ticket.samples, ticket.places, strict=True)
-        ]
-        self._connection.send(Job(self._jobs, items))
+        self._connection.send(Job(self._jobs, ticket.items))
         send_handle(self._connection, ticket.submission.shelf.fd, self.pid)
 
     def _lost(self, reason: str | None) -> WorkerLost:
@@ -196,7 +192,7 @@ def _command(python: str | None, fd: int) -> list[str]:
 
 
 def _environment(start: Start, cuda_devices: str) -> dict[str, str]:
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": cuda_devices, **start.needs.thread_environment()}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": cuda_devices, **start.needs.environment()}
     if start.needs.python is None:
         return {**environment, "PYTHONPATH": os.pathsep.join(import_paths())}
     for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):  # the parent's, where nothing of it may be found

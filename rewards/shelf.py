@@ -1,8 +1,8 @@
-"""Pictures in anonymous shared memory: written once, then mapped read-only by the worker of every reward.
+"""Arrays in anonymous shared memory: written once, then mapped read-only by the worker of every reward.
 
 A picture of 1024 px is 3 MB; through a pipe it would be copied five times per reward. The memory has no name and
 belongs to whoever holds its descriptor or a mapping, so nothing is left behind however a process ends, and a reward
-may keep a picture as long as it likes.
+may keep an array as long as it likes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KEPT = 2  # used shelves, each as large as the largest submission it carried
 
 @dataclass(frozen=True)
 class Place:
-    """Where a picture lies on its shelf."""
+    """Where an array lies on its shelf."""
 
     offset: int
     shape: tuple[int, ...]
@@ -36,18 +36,18 @@ class Place:
 
 
 class Shelf:
-    """The pictures of one submission, in the parent."""
+    """The arrays of one submission, in the parent."""
 
     def __init__(self) -> None:
         self.fd = os.memfd_create("easel-pictures")
         self._end = 0
 
-    def put(self, picture: NDArray[np.uint8]) -> Place:
-        """Copies a picture onto the shelf."""
+    def put(self, array: NDArray[Any]) -> Place:
+        """Copies an array onto the shelf."""
         self._end = -(-self._end // _ALIGNMENT) * _ALIGNMENT
-        place = Place(self._end, picture.shape, picture.dtype.str)
-        rest = np.ascontiguousarray(picture).reshape(-1).view(np.uint8).data
-        if not picture.size:
+        place = Place(self._end, array.shape, array.dtype.str)
+        rest = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+        if not array.size:
             rest = memoryview(b"\0")  # there must be something to map
         while len(rest):
             written = os.pwrite(self.fd, rest, self._end)
@@ -56,7 +56,7 @@ class Shelf:
         return place
 
     def clear(self) -> None:
-        """The next picture goes to the beginning; the memory stays."""
+        """The next array goes to the beginning; the memory stays."""
         self._end = 0
 
     def close(self) -> None:
@@ -81,31 +81,33 @@ class Shelves:
         return Shelf()
 
     def give_back(self, shelf: Shelf) -> None:
-        """Only if no process looks at its pictures any more."""
+        """Only if no process looks at its arrays any more."""
         shelf.clear()
         self._free.append(shelf)
 
 
 class View:
-    """In the worker: the pictures at ``places`` as read-only arrays over the shared memory."""
+    """In the worker: what lies at ``places``, read-only over the shared memory."""
 
     def __init__(self, fd: int, places: Sequence[Place]) -> None:
         first = min(place.offset for place in places) // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
         length = max(place.end for place in places) - first
-        self._first, self._places = first, places
+        self._first = first
+        self._arrays: dict[Place, NDArray[Any]] = {}
         self._memory = mmap.mmap(fd, length, access=mmap.ACCESS_READ, offset=first)
 
-    def pictures(self) -> list[NDArray[np.uint8]]:
-        return [self._picture(place) for place in self._places]
-
-    def _picture(self, place: Place) -> NDArray[np.uint8]:
-        # ``frombuffer`` and not ``ndarray(buffer=...)``: only its arrays keep the mapping from being closed
-        count = int(np.prod(place.shape))
-        flat: NDArray[Any] = np.frombuffer(self._memory, place.dtype, count, place.offset - self._first)
-        return flat.reshape(place.shape)
+    def array(self, place: Place) -> NDArray[Any]:
+        """The same object for the same place: samples that share a reference share it here too."""
+        if place not in self._arrays:
+            # ``frombuffer`` and not ``ndarray(buffer=...)``: only its arrays keep the mapping from being closed
+            count = int(np.prod(place.shape))
+            flat: NDArray[Any] = np.frombuffer(self._memory, place.dtype, count, place.offset - self._first)
+            self._arrays[place] = flat.reshape(place.shape)
+        return self._arrays[place]
 
     def close(self) -> bool:
-        """False if somebody still holds a picture: the memory then stays with them."""
+        """False if somebody still holds an array: the memory then stays with them."""
+        self._arrays.clear()
         try:
             self._memory.close()
         except BufferError:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from rewards.base import failures
 from rewards.shelf import Place, Shelves
+from rewards.shelved import Item, shelve
 from rl.types import Sample, Score
 
 _WAKE_S = 0.5
@@ -25,8 +26,9 @@ class Submission:
     ) -> None:
         self.samples = tuple(samples)
         self.shelf = shelves.take()
-        self.kept = False  # a reward holds on to a picture: the shelf must not be written to again
-        self.places: dict[int, Place] = {}
+        self.kept = False  # a reward holds on to an array: the shelf must not be written to again
+        self._items: dict[int, Item] = {}
+        self._arrays: dict[int, Place] = {}
         self._slots: dict[str, list[Score | None]] = {name: [None] * len(self.samples) for name in rewards}
         self._left = len(self.samples) * len(self._slots)
         self._filled = threading.Condition()
@@ -41,6 +43,15 @@ class Submission:
     def done(self) -> bool:
         """Whether every slot is filled."""
         return self._left == 0
+
+    def shelve(self, index: int) -> None:
+        """Copy a sample's picture and arrays to shared memory, once for all rewards."""
+        if index not in self._items:
+            self._items[index] = shelve(self.samples[index], self.shelf, self._arrays)
+
+    def item(self, index: int) -> Item:
+        """The sample as its workers get it, once it is shelved."""
+        return self._items[index]
 
     def fill(self, reward: str, indices: Sequence[int], scores: Sequence[Score]) -> None:
         """Raises ``RuntimeError`` for a slot that is filled already: no sample is ever scored twice."""
@@ -116,8 +127,8 @@ class Ticket:
         return [self.submission.samples[index] for index in self.indices]
 
     @property
-    def places(self) -> list[Place]:
-        return [self.submission.places[index] for index in self.indices]
+    def items(self) -> list[Item]:
+        return [self.submission.item(index) for index in self.indices]
 
     def succeed(self, scores: Sequence[Score], version: str) -> None:
         if self.store is not None:

@@ -26,9 +26,9 @@ from rewards.construct import load, load_reward
 from rewards.cut import cut
 from rewards.needs import Needs, check_declared
 from rewards.probe import reference_pictures
-from rewards.shelf import Place, View
+from rewards.shelved import Item, take_down
 from rewards.version import reward_version
-from rl.types import Prompt, Sample, Score, UserError
+from rl.types import Sample, Score, UserError
 
 
 @dataclass(frozen=True)
@@ -61,18 +61,8 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Item:
-    """A sample whose picture comes by shared memory."""
-
-    id: str
-    group: str
-    prompt: Prompt
-    place: Place
-
-
-@dataclass(frozen=True)
 class Job:
-    """Score these; the descriptor of their pictures follows."""
+    """Score these; the descriptor of their pictures and arrays follows."""
 
     number: int
     items: Sequence[Item]
@@ -148,17 +138,11 @@ def _serve(connection: Connection) -> None:
     while True:
         job: Job = connection.recv()
         fd = recv_handle(connection)
-        view = View(fd, [item.place for item in job.items])
+        samples, view = take_down(job.items, fd)
         os.close(fd)
-        answer = reward.answer(job.number, _samples(job, view))
+        answer = reward.answer(job.number, samples)
+        del samples
         connection.send(replace(answer, kept=not view.close()))
-
-
-def _samples(job: Job, view: View) -> list[Sample]:
-    return [
-        Sample(item.id, item.group, item.prompt, picture)
-        for item, picture in zip(job.items, view.pictures(), strict=True)
-    ]
 
 
 def _die_with(parent: int) -> None:

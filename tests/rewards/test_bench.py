@@ -18,7 +18,7 @@ def test_it_measures_and_writes_what_it_shows(tmp_path: Path, capsys: pytest.Cap
     assert bench.main([*given, "--json", str(target)]) == 0
     shown, figures = capsys.readouterr().out, json.loads(target.read_text())
     assert "pictures per second" in shown and "cost of the pool" in shown
-    assert [row["reward"] for row in figures["rates"]] == ["rewards.bench:costs", "geneval"]
+    assert [row["reward"] for row in figures["rates"]] == ['rewards.bench:costs={"ms": 1}', "geneval"]
     sleeper = figures["rates"][0]
     assert 0 < sleeper["alone"] <= 1000  # 1 ms each
     assert 0 < sleeper["pool"]["1"] <= 1000

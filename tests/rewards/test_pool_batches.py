@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ import pytest
 from rewards.base import RewardSpec
 from rewards.cut import cut
 from rewards.pool import RewardPool
-from rewards.shelf import Shelf, Shelves, View
+from rewards.shelf import Place, Shelf, Shelves, View
+from rewards.shelved import shelve, take_down
+from rewards.similarity import Similarity
 from rewards.submission import Submission, gather
 from rl.types import Prompt, Sample, Score
 
@@ -143,7 +147,8 @@ def test_pictures_of_any_shape_cross_shared_memory_unchanged_and_read_only() -> 
     shelf = Shelf()
     places = [shelf.put(picture) for picture in pictures]
     views = [View(shelf.fd, part) for part in (places, places[2:3], places[3:])]
-    taken = [picture for view in views for picture in view.pictures()]
+    parts = (places, places[2:3], places[3:])
+    taken = [view.array(place) for view, part in zip(views, parts, strict=True) for place in part]
     shelf.close()
     shelf.close()
     for picture, back in zip([*pictures, *pictures[2:]], taken, strict=True):
@@ -154,6 +159,40 @@ def test_pictures_of_any_shape_cross_shared_memory_unchanged_and_read_only() -> 
     del picture, back
     taken.clear()
     assert [view.close() for view in views] == [True] * 3
+
+
+def test_arrays_in_the_metadata_lie_on_the_shelf_once_and_come_back_as_they_were() -> None:
+    reference = np.random.default_rng(0).random((6, 4), np.float64)
+    words = np.array(["a", "b"])  # no plain numbers: pickled as before
+    shared = Prompt(
+        "p", "x", {"reference": reference, "same": reference, "words": words, "n": 3, "flag": np.float32(2)}
+    )
+    given = [Sample(f"s{i}", "g", shared, np.full((2, 2, 3), i, np.uint8)) for i in range(2)]
+    plain = Sample("s2", "h", Prompt("q", "x", {"n": 1}), given[0].picture)
+    shelf, known = Shelf(), dict[int, Place]()
+    items = [shelve(sample, shelf, known) for sample in (*given, plain)]
+    assert list(known) == [id(reference)] and len(pickle.dumps(items)) < 2000
+    assert items[2].prompt is plain.prompt
+    taken, view = take_down(pickle.loads(pickle.dumps(items)), shelf.fd)
+    first, second = taken[0].prompt.metadata, taken[1].prompt.metadata
+    assert np.array_equal(first["reference"], reference) and first["reference"].dtype == np.float64
+    assert first["reference"] is first["same"] is second["reference"] and not first["reference"].flags.writeable
+    assert first["words"].tolist() == ["a", "b"] and (first["n"], first["flag"]) == (3, 2.0)
+    assert [sample.picture[0, 0, 0] for sample in taken] == [0, 1, 0]
+    assert (taken[2].prompt, shared.metadata["reference"]) == (plain.prompt, reference)
+    del first, second
+    taken.clear()
+    assert view.close()
+
+
+def test_rewards_get_arrays_in_the_metadata_through_the_pool() -> None:
+    rng = np.random.default_rng(0)
+    references = [rng.integers(0, 256, (8, 8, 3), np.uint8) for _ in range(3)]
+    given = [replace(s, prompt=replace(s.prompt, metadata={"reference": references[i // 2]}))
+             for i, s in enumerate(samples(6))]  # fmt: skip
+    with RewardPool({"s": RewardSpec("similarity", batch_size=3)}) as pool:
+        found = [pool.score(given)["s"] for _ in range(2)]
+    assert found[0] == found[1] == Similarity()(given)
 
 
 def test_memory_is_used_again_unless_a_reward_holds_on_to_it() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from rewards.base import RewardSpec
 from rewards.devices import Devices, visible_gpus
-from rewards.needs import Needs, declared_needs, settle_needs
+from rewards.needs import _THREAD_VARIABLES, Needs, declared_needs, settle_needs
 from rewards.pool import RewardPool
 from rl.build import start_rewards
 from rl.config import Config, RewardComponent, RewardPoolConfig
@@ -44,6 +44,16 @@ def test_a_declared_gpu_is_a_wish() -> None:
     assert settle_needs("d", spec, gpus=0)[0].gpus == 0
     assert settle_needs("d", spec, gpus=1)[0].gpus == 0.5
     assert settle_needs("d", replace(spec, gpus=1), gpus=0)[0].gpus == 1  # an order, which Devices refuses
+
+
+def test_a_worker_keeps_memory_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "268435456"}
+    for name in kept:
+        monkeypatch.delenv(name, raising=False)
+    assert Needs().environment() == kept
+    assert Needs(cpus=2).environment() == kept | dict.fromkeys(_THREAD_VARIABLES, "2")
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
+    assert Needs().environment() == {"MALLOC_MMAP_THRESHOLD_": "33554432"}
 
 
 def test_a_worker_gets_what_was_declared(monkeypatch: pytest.MonkeyPatch) -> None:
