@@ -32,7 +32,8 @@ class Needs:
     """``Needs(gpus=0.5, batch_size=16)``. Raises ``UserError`` for a value that cannot be met anywhere.
 
     ``workers``: processes. ``batch_size``: most samples in one call; groups stay together where they fit into it.
-    ``cpus``: threads of the numerical libraries in each worker (``None``: what the environment says).
+    ``cpus``: threads of the numerical libraries in each worker (``None``: the machine's cores divided by what is busy
+    at the same time, unless the environment says how many).
     ``gpus``: share of a GPU per worker; 0 hides all GPUs, 0.5 lets two workers share one, 2 gives two. What a reward
     declares is a wish, not met on a machine without GPUs; what the YAML says must be met.
     ``thread_safe``: may be called from several threads at once; a batch is then scored in ``cpus`` parts at the same
@@ -69,17 +70,28 @@ class Needs:
         """Calls of the reward at the same time inside one worker."""
         return self.cpus or 1 if self.thread_safe else 1
 
-    def environment(self) -> dict[str, str]:
-        """Environment variables of a worker: the numerical libraries' threads (``cpus``), and how memory is kept."""
+    def environment(self, threads: int | None) -> dict[str, str]:
+        """Environment variables of a worker: the numerical libraries' threads, and how memory is kept.
+
+        ``threads``: where ``cpus`` says nothing; ``None`` leaves it to the environment.
+        """
         kept = {name: value for name, value in _KEEP_MEMORY.items() if name not in os.environ}
-        if self.cpus is None:
-            return kept
-        return kept | dict.fromkeys(_THREAD_VARIABLES, "1" if self.thread_safe else str(self.cpus))
+        if self.cpus is not None:
+            threads = 1 if self.thread_safe else self.cpus
+        elif any(name in os.environ for name in _THREAD_VARIABLES):
+            threads = None
+        return kept if threads is None else kept | dict.fromkeys(_THREAD_VARIABLES, str(threads))
 
 
 def _whole_number(name: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UserError(f"`{name}` is {value!r}: it must be a whole number of at least 1")
+
+
+def fair_threads(busy: int) -> int:
+    """Threads for each of ``busy`` processes. More than the cores in all: they wait for each other's time slices, and
+    what takes 16 ms may take a second."""
+    return max(1, len(os.sched_getaffinity(0)) // max(1, busy))
 
 
 def settle_needs(name: str, spec: RewardSpec, gpus: int = 0) -> tuple[Needs, Needs]:

@@ -18,7 +18,7 @@ from rewards.base import RewardSpec
 from rewards.cache import ScoreCache, content_hash
 from rewards.cut import cut
 from rewards.devices import Devices, visible_gpus
-from rewards.needs import Needs, settle_needs
+from rewards.needs import Needs, fair_threads, settle_needs
 from rewards.process import WorkerProcess
 from rewards.seat import Limits, Line, Seat, Worker
 from rewards.shelf import Shelves
@@ -44,11 +44,13 @@ class RewardPool:
         backend: Backend = "local",
         cache: str | None = None,
         cache_mb: int = 1024,
+        beside: int = 0,
     ) -> None:
         """Start all workers at once and wait until each has loaded its reward.
 
         ``backend``: processes of this machine, or Ray actors. ``cache``: a folder of scores by content, at most
-        ``cache_mb`` MiB (``rewards.cache``). May be used from several threads.
+        ``cache_mb`` MiB (``rewards.cache``). ``beside``: other busy processes that the machine's cores are shared
+        with. May be used from several threads.
         Raises ``UserError`` with one sentence per reward that cannot be loaded.
         """
         self._specs = dict(specs)
@@ -61,9 +63,11 @@ class RewardPool:
         count = len(gpus) if backend == "local" else _connect_ray()
         settled = {name: settle_needs(name, spec, count) for name, spec in specs.items()}
         self._needs = {name: needs for name, (needs, _) in settled.items()}
+        workers = sum(needs.workers for needs in self._needs.values())
+        threads = fair_threads(workers + beside) if backend == "local" else None  # Ray's nodes are others
         self._lines = {}
         for name, spec in specs.items():
-            start = Start(name, spec.use, dict(spec.options), *settled[name], spec.probe)
+            start = Start(name, spec.use, dict(spec.options), *settled[name], spec.probe, threads)
             starters = [self._starter(start, devices) for _ in range(start.needs.workers)]
             self._lines[name] = Line(name, spec.use, starters, limits)
         self._cache = ScoreCache(cache, cache_mb) if cache is not None else None

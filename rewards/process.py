@@ -192,7 +192,7 @@ def _command(python: str | None, fd: int) -> list[str]:
 
 
 def _environment(start: Start, cuda_devices: str) -> dict[str, str]:
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": cuda_devices, **start.needs.environment()}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": cuda_devices, **start.needs.environment(start.threads)}
     if start.needs.python is None:
         return {**environment, "PYTHONPATH": os.pathsep.join(import_paths())}
     for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):  # the parent's, where nothing of it may be found

@@ -110,7 +110,7 @@ class RayWorker:
 
 def _resources(start: Start) -> dict[str, Any]:
     needs = start.needs
-    environment = needs.environment()
+    environment = needs.environment(start.threads)
     runtime: dict[str, Any] = {"env_vars": environment}
     if needs.python is None:
         environment["PYTHONPATH"] = os.pathsep.join(import_paths())

@@ -24,6 +24,7 @@ import uvicorn
 
 from rewards.arguments import add_reward_arguments, positive_float, positive_int, reward_specs
 from rewards.connection import connection_class
+from rewards.needs import settle_needs
 from rewards.server import create_app
 from rewards.service import RewardService
 from rewards.wire import Limits
@@ -54,8 +55,18 @@ def serve(given: argparse.Namespace) -> None:
     limits = Limits(max_bytes=given.max_bytes, max_pixels=given.max_pixels, max_batch=given.max_batch)
     with ExitStack() as stack:
         listener = stack.enter_context(_bind(given.host, given.port))
+        workers = {name: settle_needs(name, spec)[0].workers for name, spec in specs.items()}
         services = {
-            name: stack.enter_context(RewardService(name, spec, limits, queue=given.queue, timeout_s=given.timeout))
+            name: stack.enter_context(
+                RewardService(
+                    name,
+                    spec,
+                    limits,
+                    queue=given.queue,
+                    timeout_s=given.timeout,
+                    beside=sum(workers.values()) - workers[name],
+                )
+            )
             for name, spec in specs.items()
         }
         app = create_app(services, limits=limits, token=token, read_timeout_s=given.read_timeout)

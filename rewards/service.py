@@ -26,13 +26,15 @@ _THREADS = 2  # while one request is being scored, the pictures of the next are 
 class RewardService:
     """``with RewardService("ocr", RewardSpec("ocr"), Limits(), queue=16, timeout_s=60) as service: ...``.
 
-    Raises ``UserError`` if the reward cannot be loaded.
+    ``beside``: workers of other rewards on this machine. Raises ``UserError`` if the reward cannot be loaded.
     """
 
-    def __init__(self, name: str, spec: RewardSpec, limits: Limits, *, queue: int, timeout_s: float) -> None:
+    def __init__(
+        self, name: str, spec: RewardSpec, limits: Limits, *, queue: int, timeout_s: float, beside: int = 0
+    ) -> None:
         self.name, self.spec = name, spec
         self._limits, self._queue = limits, queue
-        self._pool = RewardPool({name: spec}, timeout_s=timeout_s)
+        self._pool = RewardPool({name: spec}, timeout_s=timeout_s, beside=beside)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"serve {name}")
         self._pending: set[Future[bytes]] = set()
         self._stopping = False

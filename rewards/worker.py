@@ -34,7 +34,7 @@ from rl.types import Sample, Score, UserError
 @dataclass(frozen=True)
 class Start:
     """Load this reward. ``needs`` hold for this worker, ``declared`` is what was read from the reward's source;
-    with ``probe`` it scores its own reference pictures first."""
+    with ``probe`` it scores its own reference pictures first. ``threads``: of its libraries, if ``needs`` has none."""
 
     name: str
     use: str
@@ -42,6 +42,7 @@ class Start:
     needs: Needs
     declared: Needs
     probe: bool = True
+    threads: int | None = None
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,7 @@ def start_rewards(config: Config) -> RewardPool:
         backend=options.backend,
         cache=options.cache,
         cache_mb=options.cache_mb,
+        beside=1,  # this process, which samples, paints and updates
     )
 
 

@@ -73,7 +73,7 @@ class RewardComponent(Component):
     batch_size: AtLeastOne | None = None
     """Most samples in one call; ``null``: what the reward declares."""
     cpus: AtLeastOne | None = None
-    """Threads of each worker's numerical libraries; ``null``: what the reward declares, or the environment says."""
+    """Threads of each worker's numerical libraries; ``null``: what the reward declares, or a fair share."""
     gpus: NotNegative | None = None
     """Share of a GPU per worker (0: sees none, 0.5: two share one); ``null``: what the reward declares, or 0."""
     python: str | None = None

@@ -14,7 +14,7 @@ import pytest
 
 from rewards.base import RewardSpec
 from rewards.devices import Devices, visible_gpus
-from rewards.needs import _THREAD_VARIABLES, Needs, declared_needs, settle_needs
+from rewards.needs import _THREAD_VARIABLES, Needs, declared_needs, fair_threads, settle_needs
 from rewards.pool import RewardPool
 from rl.build import start_rewards
 from rl.config import Config, RewardComponent, RewardPoolConfig
@@ -50,10 +50,39 @@ def test_a_worker_keeps_memory_unless_the_user_says_otherwise(monkeypatch: pytes
     kept = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "268435456"}
     for name in kept:
         monkeypatch.delenv(name, raising=False)
-    assert Needs().environment() == kept
-    assert Needs(cpus=2).environment() == kept | dict.fromkeys(_THREAD_VARIABLES, "2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert Needs().environment(None) == kept
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
-    assert Needs().environment() == {"MALLOC_MMAP_THRESHOLD_": "33554432"}
+    assert Needs().environment(None) == {"MALLOC_MMAP_THRESHOLD_": "33554432"}
+
+
+def test_the_threads_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*_THREAD_VARIABLES, "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+        monkeypatch.setenv(name, "x")
+    assert Needs().environment(4) == {}  # the user has said it
+    assert Needs(cpus=2).environment(4) == dict.fromkeys(_THREAD_VARIABLES, "2")
+    assert Needs(cpus=2, thread_safe=True).environment(4) == dict.fromkeys(_THREAD_VARIABLES, "1")
+    for name in _THREAD_VARIABLES:
+        monkeypatch.delenv(name)
+    assert Needs().environment(4) == dict.fromkeys(_THREAD_VARIABLES, "4")
+    assert Needs().environment(None) == {}
+
+
+def test_the_cores_are_shared_by_what_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in _THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert [fair_threads(busy) for busy in (0, 1, 2, 3, 9)] == [8, 8, 4, 2, 1]
+    plain = RewardSpec(f"{PLUGINS}:threads")
+    specs = {"two": replace(plain, workers=2), "one": plain, "own": replace(plain, cpus=3)}
+    for beside, share in ((0, 2.0), (3, 1.0)):
+        with RewardPool(specs, beside=beside) as pool:
+            found = pool.score(samples(2))
+        assert {name: values(scores) for name, scores in found.items()} == {
+            "two": [share] * 2,
+            "one": [share] * 2,
+            "own": [3.0] * 2,
+        }
 
 
 def test_a_worker_gets_what_was_declared(monkeypatch: pytest.MonkeyPatch) -> None:
