@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rewards.memory import KEEP
 from rl.registry import did_you_mean, locate, source_file
 from rl.types import UserError
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 OVERRIDES = ("workers", "batch_size", "cpus", "gpus", "python")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-# glibc gives large arrays back to the system at once, and the next call pays for the same pages again: SSIM at 512
-# pixels spent a third of its time on that. Up to 256 MiB stay with the worker.
-_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20)}
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Needs:
 
         ``threads``: where ``cpus`` says nothing; ``None`` leaves it to the environment.
         """
-        kept = {name: value for name, value in _KEEP_MEMORY.items() if name not in os.environ}
+        kept = {name: value for name, value in KEEP.items() if name not in os.environ}
         if self.cpus is not None:
             threads = 1 if self.thread_safe else self.cpus
         elif any(name in os.environ for name in _THREAD_VARIABLES):

@@ -57,7 +57,7 @@ class RewardPool:
         self._closed = False
         self._shelves = Shelves()
         self._backend = backend
-        limits = Limits(timeout_s, retries, recycle_after, recycle_growth_mb, start_timeout_s)
+        limits = Limits(timeout_s, retries, recycle_after, start_timeout_s)
         gpus = visible_gpus() if backend == "local" else []
         devices = Devices(gpus)
         count = len(gpus) if backend == "local" else _connect_ray()
@@ -67,7 +67,7 @@ class RewardPool:
         threads = fair_threads(workers + beside) if backend == "local" else None  # Ray's nodes are others
         self._lines = {}
         for name, spec in specs.items():
-            start = Start(name, spec.use, dict(spec.options), *settled[name], spec.probe, threads)
+            start = Start(name, spec.use, dict(spec.options), *settled[name], spec.probe, threads, recycle_growth_mb)
             starters = [self._starter(start, devices) for _ in range(start.needs.workers)]
             self._lines[name] = Line(name, spec.use, starters, limits)
         self._cache = ScoreCache(cache, cache_mb) if cache is not None else None

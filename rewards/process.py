@@ -35,7 +35,7 @@ class WorkerProcess:
     def __init__(self, start: Start, cuda_devices: str) -> None:
         """``cuda_devices``: what it may see as ``CUDA_VISIBLE_DEVICES``."""
         self.scored = 0
-        self.rss_mb = 0.0
+        self.grown = False
         self.version = ""
         self.probed = False
         self._start = start
@@ -90,7 +90,7 @@ class WorkerProcess:
         if wrong is not None or not isinstance(answer, Answer):
             raise self._lost(wrong)
         self.scored += len(answer.scores)
-        self.rss_mb = answer.rss_mb
+        self.grown = answer.grown
         if answer.kept:
             ticket.submission.kept = True
         return list(answer.scores)

@@ -49,7 +49,7 @@ class RayWorker:
 
     def __init__(self, start: Start) -> None:
         self.scored = 0
-        self.rss_mb = 0.0
+        self.grown = False
         self.version = ""
         self.probed = False
         self.pid = 0
@@ -83,7 +83,7 @@ class RayWorker:
             self.kill()
             raise WorkerLost(wrong)
         self.scored += len(answer.scores)
-        self.rss_mb = answer.rss_mb
+        self.grown = answer.grown
         return list(answer.scores)
 
     def _await(self, promise: Any, timeout_s: float, late: str) -> Any:

@@ -28,8 +28,8 @@ class Worker(Protocol):
 
     scored: int
     """Samples answered so far."""
-    rss_mb: float
-    """Memory after the last answer, MiB."""
+    grown: bool
+    """Whether it held too much memory after the last answer (``rewards.memory``)."""
     version: str
     """Version of the reward's code, known once ready."""
     probed: bool
@@ -59,7 +59,6 @@ class Limits:
     timeout_s: float
     retries: int
     recycle_after: int
-    recycle_growth_mb: float
     start_timeout_s: float
 
 
@@ -125,7 +124,6 @@ class Seat:
         self.restarts = 0
         self.recycled = 0
         self.probed = False
-        self._settled_mb: float | None = None  # after the worker's first answer: a large model is no leak
 
     def open(self) -> None:
         """Start the worker; ``wait_open`` awaits it."""
@@ -217,11 +215,7 @@ class Seat:
         self._renew()
 
     def _recycle_if_due(self, worker: Worker) -> None:
-        limits = self._line.limits
-        if self._settled_mb is None:
-            self._settled_mb = worker.rss_mb
-        grown_mb = worker.rss_mb - self._settled_mb
-        if worker.scored >= limits.recycle_after or grown_mb > limits.recycle_growth_mb:
+        if worker.scored >= self._line.limits.recycle_after or worker.grown:
             self.recycled += 1
             self._renew()
 
@@ -252,5 +246,4 @@ class Seat:
                 if self.worker is not None:
                     self.worker.stop()
                 self.worker = self._start_worker()
-                self._settled_mb = None
             return self.worker

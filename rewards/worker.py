@@ -8,6 +8,7 @@ libraries are imported here only. ``LoadedReward`` is the part that a Ray actor 
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ from typing import Any
 from rewards.base import describe_exception, failures, normalise
 from rewards.construct import load, load_reward
 from rewards.cut import cut
+from rewards.memory import Growth
 from rewards.needs import Needs, check_declared
 from rewards.probe import reference_pictures
 from rewards.shelved import Item, take_down
@@ -34,7 +36,8 @@ from rl.types import Sample, Score, UserError
 @dataclass(frozen=True)
 class Start:
     """Load this reward. ``needs`` hold for this worker, ``declared`` is what was read from the reward's source;
-    with ``probe`` it scores its own reference pictures first. ``threads``: of its libraries, if ``needs`` has none."""
+    with ``probe`` it scores its own reference pictures first. ``threads``: of its libraries, if ``needs`` has none.
+    ``recycle_growth_mb``: growth since its first answer, MiB, at which it says so."""
 
     name: str
     use: str
@@ -43,6 +46,7 @@ class Start:
     declared: Needs
     probe: bool = True
     threads: int | None = None
+    recycle_growth_mb: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Answer:
-    """The scores of job ``number``, with the ids they belong to and the worker's resident memory in MiB."""
+    """The scores of job ``number``, with the ids they belong to; ``grown``: the worker leaks and should be replaced."""
 
     number: int
     ids: tuple[str, ...]
     scores: Sequence[Score]
-    rss_mb: float
+    grown: bool
     kept: bool = False
     """The reward still holds pictures of this job."""
 
@@ -90,6 +94,7 @@ class LoadedReward:
             start.name, start.use, start.options, probe=start.probe
         )
         self._needs = start.needs
+        self._growth = Growth(start.recycle_growth_mb)
         threads = start.needs.call_threads
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="reward") if threads > 1 else None
         probed = start.probe and bool(reference_pictures(self._reward))
@@ -103,20 +108,13 @@ class LoadedReward:
             parts = cut(samples, -(-len(samples) // self._needs.call_threads), whole_groups=self._needs.whole_groups)
             calls = [[samples[index] for index in part] for part in parts]
             scores = [score for found in self._threads.map(self._call, calls) for score in found]
-        return Answer(number, tuple(sample.id for sample in samples), scores, resident_mb())
+        return Answer(number, tuple(sample.id for sample in samples), scores, self._growth.exceeded())
 
     def _call(self, samples: Sequence[Sample]) -> list[Score]:
         try:
             return normalise(self._reward(samples), samples)
         except Exception as error:  # a plug-in may raise anything; the reason goes into every score
             return failures(len(samples), describe_exception(error))
-
-
-def resident_mb() -> float:
-    """Memory of this process alone in MiB: what others map as well (the pictures) is not counted."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        _, resident, shared, *_ = map(int, file.read().split())
-    return (resident - shared) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def main(fd: int, parent: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import threading
 import time
@@ -213,3 +214,10 @@ class Faulty:
 def threads(samples: Sequence[Sample]) -> list[float]:
     """How many its libraries were given."""
     return [float(os.environ["OPENBLAS_NUM_THREADS"])] * len(samples)
+
+
+def bulky(samples: Sequence[Sample]) -> list[float]:
+    """Needs ``mb`` for a moment; answers with the pages that the system had to give for it."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    b"x" * (int(samples[0].prompt.metadata["mb"]) * 2**20)  # numpy would ask for huge pages, which are few
+    return [float(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)] * len(samples)

@@ -14,6 +14,7 @@ import pytest
 
 from rewards.base import RewardSpec
 from rewards.devices import Devices, visible_gpus
+from rewards.memory import KEEP
 from rewards.needs import _THREAD_VARIABLES, Needs, declared_needs, fair_threads, settle_needs
 from rewards.pool import RewardPool
 from rl.build import start_rewards
@@ -47,17 +48,16 @@ def test_a_declared_gpu_is_a_wish() -> None:
 
 
 def test_a_worker_keeps_memory_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "268435456"}
-    for name in kept:
+    for name in KEEP:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert Needs().environment(None) == kept
+    assert Needs().environment(None) == KEEP
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
-    assert Needs().environment(None) == {"MALLOC_MMAP_THRESHOLD_": "33554432"}
+    assert Needs().environment(None) == {"MALLOC_MMAP_MAX_": "0"}
 
 
 def test_the_threads_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*_THREAD_VARIABLES, "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+    for name in (*_THREAD_VARIABLES, *KEEP):
         monkeypatch.setenv(name, "x")
     assert Needs().environment(4) == {}  # the user has said it
     assert Needs(cpus=2).environment(4) == dict.fromkeys(_THREAD_VARIABLES, "2")
@@ -165,7 +165,7 @@ def test_gpus_are_counted_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             RewardSpec(f"{PLUGINS}:NeedsCuda"),
             f"rewards.x: '{PLUGINS}:NeedsCuda' with options {{}} raised RuntimeError: Found no NVIDIA driver on your "
-            "system (pool_plugins.py:88); this reward is given no GPU, set rewards.x.gpus to its share of one",
+            "system (pool_plugins.py:89); this reward is given no GPU, set rewards.x.gpus to its share of one",
         ),
     ],
 )
