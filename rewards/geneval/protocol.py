@@ -96,19 +96,29 @@ def parse(
     """
     if not metadata.get("include"):
         return None
-    include = tuple(_parse_include(i, entry) for i, entry in enumerate(metadata["include"]))
+    include = tuple(_parse_include(i, entry) for i, entry in enumerate(_entries(metadata, "include")))
     exclude = tuple(
         Exclude(_get(entry, "class", str, f"exclude[{i}]"), _count(entry, f"exclude[{i}]"))
-        for i, entry in enumerate(metadata.get("exclude", ()))
+        for i, entry in enumerate(_entries(metadata, "exclude"))
     )
     return Requirements(include, exclude, counting_threshold if metadata.get("tag") == "counting" else threshold)
+
+
+def _entries(metadata: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    """The clauses under ``key``; none if it is null, as tables write what is missing."""
+    entries = metadata.get(key)
+    if entries is None:
+        return []
+    if not isinstance(entries, (list, tuple)) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise ValueError(f"{key} is {entries!r}: it must be a list of mappings such as {{'class': 'dog', 'count': 1}}")
+    return list(entries)
 
 
 def _parse_include(index: int, entry: Mapping[str, Any]) -> Include:
     where = f"include[{index}]"
     label, count = _get(entry, "class", str, where), _count(entry, where)
-    color = _get(entry, "color", str, where) if "color" in entry else None
-    if "position" not in entry:
+    color = _get(entry, "color", str, where) if entry.get("color") is not None else None
+    if entry.get("position") is None:
         return Include(label, count, color)
     match entry["position"]:
         case [("left of" | "right of" | "above" | "below") as relation, int(target)] if 0 <= target < index:

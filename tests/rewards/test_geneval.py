@@ -401,3 +401,12 @@ def test_the_shapes_detector_has_reference_pictures_of_its_own() -> None:
         bounds = [(one.at_least, one.at_most) for one in reward.golden()]
         assert bounds == [(1.0, float("inf")), (-float("inf"), 0.99)]
         probe(reward, reward.golden())
+
+
+def test_metadata_of_another_shape_fails_its_sample_only_and_nulls_are_absent() -> None:
+    good = {"class": "dog", "count": 1}
+    for key, wrong in (("include", good), ("include", ["dog"]), ("include", 5), ("exclude", good), ("exclude", [3])):
+        with pytest.raises(ValueError, match=f"{key} is .*: it must be a list of mappings such as"):
+            parse({"include": [good]} | {key: wrong}, 0.3, 0.9)
+    nulls = {"include": [good | {"color": None, "position": None}], "exclude": None}
+    assert parse(nulls, 0.3, 0.9) == parse({"include": [good]}, 0.3, 0.9)
