@@ -87,6 +87,8 @@ def _read_png(content: bytes) -> NDArray[np.uint8]:
             with Image.open(BytesIO(content), formats=["PNG"]) as png:
                 png.verify()  # to the last chunk: a file that is cut short may still hold enough to fill the picture
             with Image.open(BytesIO(content), formats=["PNG"]) as png:
+                if png.width * png.height != _png_pixels(content):  # the limit was held against the first header
+                    raise PictureError("the PNG has a second header of another size")
                 png.load()
                 picture = png.convert("RGBA") if png.has_transparency_data else png.convert("RGB")
     except (*_BROKEN, Image.DecompressionBombError) as error:

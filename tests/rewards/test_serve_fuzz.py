@@ -417,3 +417,9 @@ def test_unfinished_bodies_together_have_a_limit(server: LiveServer) -> None:
     assert statuses[:4] == [408] * 4  # four full ones are held until their time is over
     assert set(statuses[4:]) == {503}
     assert any(b"the server holds as many requests as it has memory for" in answer for answer in answers)
+
+
+def test_a_second_header_does_not_slip_past_the_pixel_limit() -> None:
+    small, large = png(size=(1, 1)), png(size=(50, 50))
+    with pytest.raises(PictureError, match="the PNG has a second header of another size"):
+        decode(small[:33] + large[8:], "png", max_pixels=10)
