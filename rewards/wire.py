@@ -15,7 +15,17 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from rewards import pictures
@@ -33,8 +43,20 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def _few(value: Any, info: ValidationInfo) -> Any:
+    """``value`` itself, if a request may have that many samples or pictures."""
+    most = info.context.max_batch if isinstance(info.context, Limits) else None
+    if most is not None and isinstance(value, (list, dict)) and len(value) > most:
+        what = {"count": len(value), "what": info.field_name, "most": most}
+        raise PydanticCustomError(
+            "too_many", "the request has {count} {what}, more than the {most} that are accepted", what
+        )
+    return value
+
+
 Text = Annotated[str, Field(min_length=1)]
 JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
+_MOST_VALUES = 2**20  # JSON values in a body: each takes some 100 bytes of memory and may be 2 bytes long
 
 
 class RequestError(Exception):
@@ -46,14 +68,23 @@ class RequestError(Exception):
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        """One error for any number of unknown keys; pydantic keeps one for each."""
+        unknown = next((key for key in value if key not in cls.model_fields), None) if isinstance(value, dict) else None
+        if unknown is not None:
+            raise PydanticCustomError("unknown_key", "has an unknown key {key}", {"key": repr(unknown[:80])})
+        return value
 
 
 class PromptIn(_Message):
     id: Text
     text: str
     metadata: JsonObject = Field(default_factory=dict)
-    pictures: dict[Text, Text] = Field(
+    pictures: Annotated[dict[Text, Text], BeforeValidator(_few)] = Field(
         default_factory=dict,
         description="metadata entries that are pictures, such as `reference`: the names they have in the request",
     )
@@ -80,8 +111,8 @@ class SampleIn(_Message):
 
 class ScoreRequest(_Message):
     reward: Text
-    samples: list[SampleIn]
-    pictures: dict[Text, PictureIn] = Field(
+    samples: Annotated[list[SampleIn], Field(fail_fast=True), BeforeValidator(_few)]
+    pictures: Annotated[dict[Text, PictureIn], BeforeValidator(_few)] = Field(
         default_factory=dict, description="pictures that prompts share, by any names that the request gives them"
     )
 
@@ -98,7 +129,7 @@ class ScoreOut(_Message):
 
 class ScoreAnswer(_Message):
     reward: str
-    scores: list[ScoreOut]
+    scores: list[ScoreOut] = Field(fail_fast=True)
 
 
 class Limits(_Message):
@@ -122,16 +153,18 @@ class Offer(_Message):
 
 
 def parse_request(body: bytes | bytearray, limits: Limits) -> ScoreRequest:
-    """Raises ``RequestError``: 400 not JSON, 422 not the schema or an id twice, 413 more samples than are accepted."""
+    """Raises ``RequestError``: 400 not JSON, 422 not the schema or an id twice, 413 more than is accepted."""
+    values = 1 + sum(body.count(sign) for sign in (b",", b"[", b"{"))  # at least as many as there are
+    if values > _MOST_VALUES:
+        raise RequestError(413, f"the body may have {values:,} JSON values, more than the {_MOST_VALUES:,} accepted")
     try:
-        request = ScoreRequest.model_validate_json(body)
+        request = ScoreRequest.model_validate_json(body, context=limits)
     except ValidationError as error:
-        status = 400 if error.errors()[0]["type"] == "json_invalid" else 422
-        raise RequestError(status, f"the body is not a request for scores: {_sentence(error)}") from None
-    if len(request.samples) > limits.max_batch:
-        raise RequestError(
-            413, f"the request has {len(request.samples)} samples, more than the {limits.max_batch} that are accepted"
-        )
+        kind, sentence = _first(error)
+        if kind == "too_many":
+            raise RequestError(413, sentence.partition(": ")[2]) from None
+        status = 400 if kind == "json_invalid" else 422
+        raise RequestError(status, f"the body is not a request for scores: {sentence}") from None
     ids = set[str]()
     for sample in request.samples:
         if sample.id in ids:
@@ -211,7 +244,7 @@ def parse_answer(body: bytes, ids: Sequence[str]) -> list[Score]:
     try:
         answer = ScoreAnswer.model_validate_json(body)
     except ValidationError as error:
-        raise ValueError(f"is no answer of a reward server: {_sentence(error)}") from None
+        raise ValueError(f"is no answer of a reward server: {_first(error)[1]}") from None
     got = [score.id for score in answer.scores]
     if got != list(ids):
         raise ValueError(f"is for other samples than were sent ({_difference(got, ids)})")
@@ -223,7 +256,7 @@ def parse_offer(body: bytes) -> Offer:
     try:
         return Offer.model_validate_json(body)
     except ValidationError as error:
-        raise ValueError(f"is not that of a reward server: {_sentence(error)}") from None
+        raise ValueError(f"is not that of a reward server: {_first(error)[1]}") from None
 
 
 def to_sample(sample: SampleIn, picture: NDArray[np.uint8], attached: Mapping[str, NDArray[np.uint8]]) -> Sample:
@@ -246,11 +279,11 @@ def _difference(got: Sequence[str], asked: Sequence[str]) -> str:
     return f"{got[place][:80]!r} instead of {asked[place][:80]!r}"
 
 
-def _sentence(error: ValidationError) -> str:
-    """The first thing wrong: ``samples[3].prompt.text: Field required``."""
-    first = error.errors(include_input=False, include_url=False)[0]
+def _first(error: ValidationError) -> tuple[str, str]:
+    """The first thing wrong: its kind, and a sentence such as ``samples[3].prompt.text: Field required``."""
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-    return f"{path[:120]}: {first['msg'][:160]}" if path else first["msg"][:200]
+    return first["type"], f"{path[:120]}: {first['msg'][:160]}" if path else first["msg"][:200]
 
 
 def json_safe(value: Any) -> Any:

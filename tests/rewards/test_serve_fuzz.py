@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import random
 import re
 import socket
@@ -23,6 +24,7 @@ from PIL import Image
 
 from rewards.metrics import rss_bytes
 from rewards.pictures import PictureError, decode
+from rewards.wire import Limits, RequestError, parse_request
 from tests.rewards.live_server import BRIGHT, LiveServer, body, head, read_answer, serving
 from tests.rewards.test_pool import samples
 
@@ -253,13 +255,33 @@ def test_mutated_pictures_are_read_or_refused() -> None:
         (b'{"reward": "bright"}', 422, "samples: Field required"),
         (b'{"reward": "bright", "samples": {}}', 422, "samples: Input should be a valid array"),
         (b'{"reward": 1, "samples": []}', 422, "reward: Input should be a valid string"),
-        (b'{"reward": "bright", "samples": [], "pickle": ""}', 422, "pickle: Extra inputs are not permitted"),
+        (b'{"reward": "bright", "samples": [], "pickle": ""}', 422, "has an unknown key 'pickle'"),
+        (b'{"reward": "bright", "samples": [1, 2]}', 422, "samples[0]: Input should be an object"),
     ],
 )
 def test_malformed_requests(server: LiveServer, content: bytes, status: int, detail: str) -> None:
     answer = ask(server, content)
     assert answer.status_code == status
     assert answer.json()["detail"].startswith(f"the body is not a request for scores: {detail}")
+
+
+def test_many_wrong_things_in_one_body_cost_little_memory() -> None:
+    thing = b",".join(b'"%d":1' % i for i in range(100_000))
+    sample = (
+        b'{"id":"a","group":"g","picture":{"encoding":"png","data":""},"prompt":{"id":"p","text":"","pictures":{%s}}}'
+    )
+    cases = [
+        (b'{"reward":"x","samples":[%s]}' % b",".join([b"1"] * 100_000), "the request has 100000 samples, more than"),
+        (b'{"reward":"x","samples":[],"pictures":{%s}}' % thing, "the request has 100000 pictures, more than the 256"),
+        (b'{"reward":"x","samples":[%s]}' % (sample % thing), "the request has 100000 pictures, more than the 256"),
+        (b'{"reward":"x","samples":[],%s}' % thing, "the body is not a request for scores: has an unknown key '0'"),
+        (b"[%s]" % b",".join([b"1"] * 2**20), "the body may have 1,048,577 JSON values, more than the 1,048,576"),
+    ]
+    for content, detail in cases:
+        before = rss_bytes(os.getpid())
+        with pytest.raises(RequestError, match=re.escape(detail)):
+            parse_request(content, Limits())
+        assert rss_bytes(os.getpid()) - before < GROWTH_LIMIT
 
 
 def test_wrong_requests(server: LiveServer) -> None:
