@@ -106,11 +106,15 @@ def settle_needs(name: str, spec: RewardSpec, gpus: int = 0) -> tuple[Needs, Nee
         needs = replace(declared, **given)
     except UserError as error:
         raise UserError(f"rewards.{name}: {error}") from error
-    if needs.python is not None and not Path(needs.python).is_file():
+    if needs.python is None:
+        return needs, declared
+    if not Path(needs.python).is_file():
         raise UserError(
             f"rewards.{name}.python: there is no interpreter {needs.python!r}; "
             f"name the `bin/python` of the reward's virtual environment"
         )
+    if not os.access(needs.python, os.X_OK):
+        raise UserError(f"rewards.{name}.python: {needs.python!r} may not be executed; `chmod +x` it or name another")
     return needs, declared
 
 

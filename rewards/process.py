@@ -33,7 +33,7 @@ class WorkerProcess:
     """A live worker process, see ``rewards.seat.Worker``. Starting only spawns it."""
 
     def __init__(self, start: Start, cuda_devices: str) -> None:
-        """``cuda_devices``: what it may see as ``CUDA_VISIBLE_DEVICES``."""
+        """``cuda_devices``: what it may see as ``CUDA_VISIBLE_DEVICES``. Raises ``WorkerLost``, see there."""
         self.scored = 0
         self.grown = False
         self.version = ""
@@ -41,22 +41,28 @@ class WorkerProcess:
         self._start = start
         self._jobs = 0
         self._killed = False
+        try:
+            self._spawn(cuda_devices)
+        except OSError as error:  # too many processes or open files, no memory
+            raise WorkerLost(f"could not be started: {error}") from error
+        self._started = time.monotonic()
+        with suppress(BrokenPipeError):  # it died at once: the handshake says so
+            self._connection.send(start)
+
+    def _spawn(self, cuda_devices: str) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                _command(start.needs.python, theirs.fileno()),
+                _command(self._start.needs.python, theirs.fileno()),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # away from the terminal's Ctrl-C; and its children die with it
-                env=_environment(start, cuda_devices),
+                env=_environment(self._start, cuda_devices),
             )
         self._connection = Connection(ours.detach())
-        self._started = time.monotonic()
-        with suppress(BrokenPipeError):  # it died at once: the handshake says so
-            self._connection.send(start)
 
     @property
     def pid(self) -> int:

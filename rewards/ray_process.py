@@ -56,9 +56,12 @@ class RayWorker:
         self.alive = True
         self._start = start
         self._jobs = 0
-        self._actor = ray.remote(_Actor).options(**_resources(start)).remote()
+        try:
+            self._actor = ray.remote(_Actor).options(**_resources(start)).remote()
+            self._loading = self._actor.load.remote(start)
+        except RayError as error:
+            raise WorkerLost(f"could not be started: {' '.join(str(error).split())[:200]}") from error
         self._started = time.monotonic()
-        self._loading = self._actor.load.remote(start)
 
     def wait_ready(self, start_timeout_s: float) -> None:
         """Await the loaded reward, counted from the start.

@@ -23,7 +23,8 @@ class WorkerLost(Exception):
 class Worker(Protocol):
     """A live worker somewhere: ``rewards.process`` on this machine, ``rewards.ray_process`` on a cluster.
 
-    Making one only starts it. Every call but ``kill`` and the properties comes from one thread.
+    Making one only starts it, and raises ``WorkerLost`` if there is no room for it. Every call but ``kill`` and the
+    properties comes from one thread.
     """
 
     scored: int
@@ -69,6 +70,7 @@ class Line:
         """``start_worker`` has one entry per seat."""
         self.name, self.use, self.limits = name, use, limits
         self.closed = False
+        self._broken: BaseException | None = None
         self._waiting: deque[Ticket] = deque()
         self._changed = threading.Condition()
         self.seats = [Seat(self, start) for start in start_worker]
@@ -81,6 +83,9 @@ class Line:
 
     def put(self, ticket: Ticket, *, first: bool = False) -> None:
         with self._changed:
+            if self._broken is not None:
+                ticket.submission.break_off(self._broken)
+                return
             if not self.closed and not ticket.submission.cancelled:
                 (self._waiting.appendleft if first else self._waiting.append)(ticket)
                 self._changed.notify()
@@ -88,10 +93,19 @@ class Line:
         ticket.fail(INTERRUPTED)
 
     def take(self) -> Ticket | None:
-        """Waits for the next call; ``None`` when the line is closed."""
+        """Waits for the next call; ``None`` when the line is closed or broken."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self.closed)
-            return self._waiting.popleft() if not self.closed else None
+            self._changed.wait_for(lambda: self._waiting or self.closed or self._broken)
+            return self._waiting.popleft() if not (self.closed or self._broken) else None
+
+    def break_off(self, error: BaseException) -> None:
+        """A fault of ours, not of the reward: whoever waits, or comes later, hears of it and nobody waits for ever."""
+        with self._changed:
+            self._broken = error
+            waiting, self._waiting = self._waiting, deque()
+            self._changed.notify_all()
+        for ticket in waiting:
+            ticket.submission.break_off(error)
 
     def cancel(self, submission: Submission | None) -> None:
         """Drop the waiting calls of a submission (``None``: all) and end those in progress."""
@@ -160,8 +174,9 @@ class Seat:
         while problem is None and (ticket := self._line.take()) is not None:
             try:
                 self._serve(ticket)
-            except BaseException as error:  # a fault of ours or of the machine: nobody may wait for ever
+            except BaseException as error:
                 ticket.submission.break_off(error)
+                self._line.break_off(error)
                 raise
 
     def _first_start(self) -> str | None:
@@ -245,5 +260,6 @@ class Seat:
             if self.worker is None or not self.worker.alive:
                 if self.worker is not None:
                     self.worker.stop()
+                    self.worker = None
                 self.worker = self._start_worker()
             return self.worker

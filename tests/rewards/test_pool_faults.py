@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from rewards.process import mistake
 from rewards.shelf import Shelves
 from rewards.submission import Submission, Ticket
 from rewards.worker import Answer
-from rl.types import Prompt, Sample, Score
+from rl.types import Prompt, Sample, Score, UserError
 from tests.rewards.test_pool_batches import PLUGINS, levels, samples, values
 
 
@@ -143,3 +145,46 @@ def test_an_answer_for_other_samples_is_refused() -> None:
     assert mistake(Answer(7, ("s2", "s0"), scores, 1.0), 7, ticket) == other
     assert mistake("good", 7, ticket) == other
     assert mistake(Answer(7, ("s0", "s2"), scores[:1], 1.0), 7, ticket) == "answered 1 scores for 2 samples"
+
+
+def no_room(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """The next ``times`` workers find no room in the machine."""
+    left = iter(range(times))
+
+    def popen(*given: object, **options: object) -> subprocess.Popen[bytes]:
+        if next(left, None) is not None:
+            raise OSError(24, "Too many open files")
+        return real(*given, **options)  # type: ignore[call-overload,no-any-return]
+
+    real = subprocess.Popen
+    monkeypatch.setattr("rewards.process.subprocess.Popen", popen)
+
+
+def test_a_worker_without_room_in_the_machine_is_a_loss_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RewardPool({"f": spec(tmp_path)}, timeout_s=2.0) as pool:
+        no_room(monkeypatch, 1)  # for the worker after the crash; the next one finds some
+        found = pool.score(faulty(samples(4), "crash"))["f"]
+        assert values(found) == [None, None, *levels(4)[2:]]
+        assert found[0].failure == "could not be started: [Errno 24] Too many open files (2 attempts)"
+        no_room(monkeypatch, 100)
+        found = pool.score(faulty(samples(4, first=4), "crash"))["f"]
+        assert all(str(score.failure).startswith("could not be started: [Errno 24]") for score in found)
+
+
+def test_no_room_for_the_first_worker_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_room(monkeypatch, 100)
+    with pytest.raises(UserError, match=r"rewards\.f: the worker process .* could not be started: \[Errno 24\]"):
+        RewardPool({"f": spec(tmp_path)})
+
+
+def test_a_fault_of_ours_in_a_seat_is_raised_to_whoever_waits_or_comes_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RewardPool({"f": spec(tmp_path)}) as pool:
+        monkeypatch.setattr(threading, "excepthook", lambda _: None)
+        monkeypatch.setattr("rewards.seat.Seat._attempt", lambda *_: 1 / 0)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="the reward pool broke: division by zero"):
+                pool.score(samples(4))

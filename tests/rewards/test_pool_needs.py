@@ -159,6 +159,10 @@ def test_gpus_are_counted_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
             "name the `bin/python` of the reward's virtual environment",
         ),
         (
+            RewardSpec(f"{PLUGINS}:calls", python="pyproject.toml"),
+            "rewards.x.python: 'pyproject.toml' may not be executed; `chmod +x` it or name another",
+        ),
+        (
             RewardSpec(f"{PLUGINS}:calls", gpus=1),
             "rewards.x.gpus is 1, but this machine shows 0 GPUs; set rewards.x.gpus to 0 to run it on the CPU",
         ),
