@@ -14,7 +14,6 @@ from rich.console import Console
 
 from rewards.conformance import Finding, findings
 from rewards.options import parse_options
-from rewards.trial_samples import trial_samples
 from rl.prompt_file import jsonl
 from rl.types import UserError
 
@@ -29,8 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-processes", action="store_true", help="leave out the trial in a worker process")
     given = parser.parse_args(arguments)
     try:
-        samples = trial_samples(jsonl(path=given.prompts) if given.prompts else None)
-        found = findings(given.reward, parse_options(given.option), samples, processes=not given.no_processes)
+        prompts = jsonl(path=given.prompts) if given.prompts else None
+        options = parse_options(given.option)
+        found = findings(given.reward, options, prompts=prompts, processes=not given.no_processes)
         errors = [_show(finding) for finding in found].count("error")
     except UserError as error:
         print(error, file=sys.stderr)

@@ -15,8 +15,8 @@ from rewards.base import RewardSpec, describe_exception, normalise
 from rewards.construct import load_reward
 from rewards.pool import RewardPool
 from rewards.probe import reference_pictures
-from rewards.trial_samples import resized
-from rl.types import Sample, Score, UserError
+from rewards.trial_samples import resized, trial_samples
+from rl.types import Prompt, Sample, Score, UserError
 
 Level = Literal["ok", "warning", "error"]
 _TOLERANCE = 1e-4  # batched matrix products differ in the last digits
@@ -48,14 +48,18 @@ class _Trial:
             return [Score(None, failure=describe_exception(error))] * len(samples)
 
 
-def findings(use: str, options: Mapping[str, Any], samples: Sequence[Sample], *, processes: bool) -> Iterator[Finding]:
+def findings(
+    use: str, options: Mapping[str, Any], *, prompts: Sequence[Prompt] | None = None, processes: bool
+) -> Iterator[Finding]:
     """The rules in order; stops early if there are no answers to compare. Raises ``UserError`` if it can't be loaded.
 
-    Loading includes the golden probe. ``processes``: also try it in a worker process, as a run does.
+    ``prompts``: those of the trial, else the reward's own by ``trial_prompts()``, else some of many kinds. Loading
+    includes the golden probe. ``processes``: also try it in a worker process, as a run does.
     """
     reward = load_reward("check", use, options)
     probed = "with its reference pictures scored" if reference_pictures(reward) else "no reference pictures of its own"
     yield Finding("ok", "loading", f"loaded, {probed}")
+    samples = trial_samples(prompts or _trial_prompts(reward))
     untouched = deepcopy(list(samples))
     trial = _Trial(reward, samples)
     answers = _answers(trial)
@@ -73,6 +77,11 @@ def findings(use: str, options: Mapping[str, Any], samples: Sequence[Sample], *,
         yield rule(trial)
     if processes:
         yield _process(trial, use, options)
+
+
+def _trial_prompts(reward: object) -> Sequence[Prompt] | None:
+    own = getattr(reward, "trial_prompts", None)
+    return None if own is None else own()
 
 
 def _answers(trial: _Trial) -> Finding:

@@ -180,7 +180,8 @@ class Detection:
 class Detector(Protocol):
     """Finds objects of the classes it knows: N pictures in, N lists of detections out.
 
-    It may name those classes in an attribute ``classes``; a prompt that asks for another then fails, not scores 0.
+    It may name those classes in an attribute ``classes``; a prompt that asks for another then fails, not scores 0. One
+    that names colours too says which in an attribute ``colors``.
     """
 
     def detect(self, pictures: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]: ...
@@ -199,6 +200,9 @@ class OpenVocabularyDetector(Protocol):
 
 
 class ColorClassifier(Protocol):
-    """Names the colours of N detected objects; ``detections[i]`` is in ``pictures[i]``."""
+    """Names the colours of N detected objects; ``detections[i]`` is in ``pictures[i]``.
+
+    It may list its names in an attribute ``colors``; a prompt that asks for another then fails, not scores 0.
+    """
 
     def classify(self, pictures: Sequence[NDArray[np.uint8]], detections: Sequence[Detection]) -> list[str]: ...

@@ -37,6 +37,9 @@ class ShapesDetector:
     ``letter A`` and so on, which keeps them from being taken for shapes.
     """
 
+    classes = tuple(CLASSES)
+    colors = tuple(COLORS)
+
     def __init__(self) -> None:
         self._templates = _build_templates()
         palette = np.array(list(COLORS.values()), np.float32) - np.array(BACKGROUND, np.float32)

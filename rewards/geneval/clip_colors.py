@@ -32,6 +32,8 @@ class ClipColors:
     """``checkpoint``, ``model``: any CLIP that ``rewards.clip_model`` reads. ``mask``, ``crop``: cut the object out by
     its mask, and crop to its box (both as official)."""
 
+    colors = COLORS
+
     def __init__(
         self,
         checkpoint: str = CLIP_L,

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from rewards.construct import build, load
 from rewards.geneval.protocol import Requirements, accepted
-from rl.types import ColorClassifier, Detection, UserError
+from rl.registry import did_you_mean
+from rl.types import ColorClassifier, Detection, Detector, OpenVocabularyDetector, UserError
 
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 _WHERE = "geneval.options"
@@ -31,6 +32,29 @@ def load_colors(use: str | None, options: Mapping[str, Any] | None = None) -> Co
             f"add it"
         )
     return classifier
+
+
+def unknown_color(
+    detector: Detector | OpenVocabularyDetector, classifier: ColorClassifier | None, wanted: Requirements
+) -> str | None:
+    """Why a prompt with these colours cannot be judged, or ``None``: 0 for what is never said would be wrong."""
+    asked = [clause for clause in wanted.include if clause.color is not None]
+    own = getattr(detector, "colors", ())
+    named = own if classifier is None else getattr(classifier, "colors", None)
+    if not asked or named is None:
+        return None
+    if not named:
+        return (
+            f"the prompt asks for a {asked[0].color} {asked[0].label}, but the detector names no colours: set the "
+            f"option `colors` to clip or pixels (a detector that does has an attribute `colors`)"
+        )
+    known = tuple(dict.fromkeys((*own, *named)))
+    for clause in asked:
+        color = str(clause.color)
+        if color not in known:
+            near = did_you_mean(color.lower().replace("grey", "gray"), known)
+            return f"no {clause.label} is ever called {color!r}{near} (the colours are: {', '.join(known)})"
+    return None
 
 
 def name_colors(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.color import rgb2lab
 
-from rewards.geneval.colors import pixel_box
+from rewards.geneval.colors import COLORS, pixel_box
 from rl.types import Detection, UserError
 
 _SHADES: dict[str, tuple[str, ...]] = {
@@ -56,6 +56,8 @@ _SHADES_LAB = _lab(np.array([[*bytes.fromhex(s)] for shades in _SHADES.values() 
 
 class PixelColors:
     """``mask: false`` ignores masks and looks at the ellipse inside the box."""
+
+    colors = COLORS
 
     def __init__(self, mask: bool = True) -> None:
         if not isinstance(mask, bool):

@@ -184,7 +184,7 @@ def _check_color(clause: Include, found: Sequence[Detection]) -> Check:
     colors = [detection.color for detection in found]
     if None in colors:
         raise ValueError(
-            f"the prompt asks for a {clause.color} {clause.label}, but the detector reports no colours: "
+            f"the prompt asks for a {clause.color} {clause.label}, and nobody named the colour of one: "
             f"set the option `colors` to clip or pixels"
         )
     right = colors.count(clause.color)

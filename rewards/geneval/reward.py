@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rewards.geneval.colors import load_colors, name_colors
+from rewards.geneval.colors import load_colors, name_colors, unknown_color
 from rewards.geneval.detectors import detect, load_detector, unknown_class
 from rewards.geneval.protocol import COUNTING_THRESHOLD, SCORE_THRESHOLD, Requirements, accepted, judge, parse
 from rewards.photographs import detected_cat
@@ -30,8 +30,8 @@ class GenEval:
     """Scores pictures by GenEval's rules.
 
     Strict and graded are both in the details, with the reason, every check and the objects found. A prompt without
-    ``include`` in its metadata is not applicable; one that asks for a class the detector cannot know fails.
-    ``colors`` names the colours that the detector does not (``None``: it names them all). ``threshold`` and
+    ``include`` in its metadata is not applicable; one that asks for a class or a colour that can never be found fails.
+    ``colors`` names the colours that the detector does not (``None``: it names and lists them all). ``threshold`` and
     ``counting_threshold`` are the official .3 and .9, made for Mask2Former's scores.
     """
 
@@ -66,6 +66,16 @@ class GenEval:
         open_vocabulary = isinstance(self.detector, OpenVocabularyDetector)
         return detected_cat() if open_vocabulary or "cat" in getattr(self.detector, "classes", ()) else []
 
+    def trial_prompts(self) -> list[Prompt]:
+        """Four prompts for trying the reward out, of classes that the detector knows."""
+        known = tuple(getattr(self.detector, "classes", None) or ("cat", "stop sign", "bench", "person"))
+        return [
+            Prompt(
+                f"trial-{i}", f"a photo of a {name}", {"tag": "single_object", "include": [{"class": name, "count": 1}]}
+            )
+            for i, name in enumerate(known[:4])
+        ]
+
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
         """B scores; a sample with malformed metadata fails, with the entry named."""
         parsed = [self._parse(sample) for sample in samples]
@@ -81,7 +91,7 @@ class GenEval:
             return Score(None, failure=f"prompt {sample.prompt.id!r}: {error}")
         if wanted is None:
             return Score(None)
-        problem = unknown_class(self.detector, wanted.labels)
+        problem = unknown_class(self.detector, wanted.labels) or unknown_color(self.detector, self.colors, wanted)
         return wanted if problem is None else Score(None, failure=f"prompt {sample.prompt.id!r}: {problem}")
 
     def _find(self, samples: Sequence[Sample], wanted: Sequence[Requirements]) -> list[list[Detection]]:

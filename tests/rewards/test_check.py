@@ -88,7 +88,7 @@ class Shared:
 
 def found(name: str, *, processes: bool = False, **options: object) -> dict[str, Finding]:
     use = name if name == "geneval" else f"{__name__}:{name}"
-    return {one.subject: one for one in findings(use, options, trial_samples(), processes=processes)}
+    return {one.subject: one for one in findings(use, options, processes=processes)}
 
 
 def test_a_good_plug_in_keeps_every_rule() -> None:
@@ -134,6 +134,16 @@ def test_a_worker_process_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_geneval_applies_to_the_trial_prompts() -> None:
     assert found("geneval")["applies"].sentence == "applies to 16 of 16 samples"
+
+
+@pytest.mark.parametrize("classes", [("bicycle", "person"), ("circle", "star", "heart", "ring", "cross")])
+def test_geneval_is_tried_with_classes_that_its_detector_knows(
+    classes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.rewards.test_geneval.Fixed.classes", classes, raising=False)
+    result = found("geneval", detector="tests.rewards.test_geneval:Fixed")
+    assert result["answers"].level == "ok"
+    assert result["applies"].sentence == f"applies to {4 * min(4, len(classes))} of {4 * min(4, len(classes))} samples"
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ def test_the_function_is_the_readmes() -> None:
 
 
 def test_the_function_keeps_every_rule() -> None:
-    found = findings("examples.custom_reward.bright:bright", {"target": 0.9}, trial_samples(), processes=False)
+    found = findings("examples.custom_reward.bright:bright", {"target": 0.9}, processes=False)
     assert {one.level for one in found} == {"ok"}
 
 
@@ -44,7 +44,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_model_holder_keeps_every_rule(checkpoint: Path) -> None:
     options = {"checkpoint": str(checkpoint), "label": "landscape"}
-    found = list(findings(CLASSIFIER, options, trial_samples(), processes=False))
+    found = list(findings(CLASSIFIER, options, processes=False))
     assert [one for one in found if one.level == "error"] == []
     score = load_reward("r", CLASSIFIER, options)(trial_samples()[:1])[0]  # type: ignore[index]
     assert isinstance(score, Score)

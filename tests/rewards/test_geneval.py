@@ -210,6 +210,7 @@ class Fixed:
 
     def __init__(self, color: str | None = "red", loses: int = 0) -> None:
         self.color, self.loses = color, loses
+        self.colors = () if color is None else ("red", "blue")
 
     def detect(self, pictures: Sequence[np.ndarray]) -> list[list[Detection]]:
         return [[see("star", self.color)] for _ in pictures[self.loses :]]
@@ -263,11 +264,35 @@ def test_the_reward_scores_what_applies() -> None:
 
 
 def test_a_detector_without_colors_fails_the_samples_that_need_them() -> None:
-    scores = GenEval(detector=f"{__name__}:Fixed", detector_options={"color": None})([sample(COLOR), sample(COUNTING)])
-    assert scores[0].failure == (
-        "the prompt asks for a red star, but the detector reports no colours: set the option `colors` to clip or pixels"
-    )
+    unseen = {"tag": "colors", "include": [{"class": "ring", "count": 1, "color": "red"}]}
+    reward = GenEval(detector=f"{__name__}:Fixed", detector_options={"color": None})
+    scores = reward([sample(COLOR), sample(COUNTING), sample(unseen)])
+    assert [scores[0].failure, scores[2].failure] == [
+        f"prompt 'p': the prompt asks for a red {name}, but the detector names no colours: set the option `colors` to "
+        "clip or pixels (a detector that does has an attribute `colors`)"
+        for name in ("star", "ring")  # also where none is seen
+    ]
     assert scores[1].value == 0.0
+
+
+@pytest.mark.parametrize(
+    ("color", "hint"), [("Red", ", did you mean 'red'?"), ("blu", ", did you mean 'blue'?"), ("gold", "")]
+)
+@pytest.mark.parametrize("colors", [None, "pixels", f"{__name__}:Blue"])
+def test_a_color_that_nobody_ever_says_is_a_failure_and_not_a_zero(color: str, hint: str, colors: str | None) -> None:
+    asked = {"tag": "colors", "include": [{"class": "star", "count": 1, "color": color}]}
+    score = GenEval(detector=f"{__name__}:Fixed", colors=colors)([sample(asked)])[0]
+    if colors == f"{__name__}:Blue":  # it does not say which colours it knows
+        assert score.value == 0.0
+    else:
+        start = f"prompt 'p': no star is ever called {color!r}{hint} (the colours are: red, "
+        assert score.value is None
+        assert str(score.failure).startswith(start)
+
+
+def test_a_color_that_the_detector_did_not_name_after_all_is_a_failure() -> None:
+    with pytest.raises(ValueError, match="asks for a red star, and nobody named the colour of one: set the option"):
+        judge(parse(COLOR), [see("star", None)])  # type: ignore[arg-type]
 
 
 def test_an_open_vocabulary_detector_is_told_the_classes_of_each_prompt() -> None:

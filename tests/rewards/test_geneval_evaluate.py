@@ -27,8 +27,9 @@ class Bright:
     seen: int = 0
     breaks_at: int | None = None
 
-    def __init__(self, color: str = "red") -> None:
+    def __init__(self, color: str | None = "red") -> None:
         self.color = color
+        self.colors = () if color is None else ("red", "blue")
 
     def detect(self, pictures: Sequence[np.ndarray]) -> list[list[Detection]]:
         found = []
@@ -138,7 +139,7 @@ def test_a_prompt_that_the_detector_cannot_judge_is_a_failure(folder: Path, caps
     assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--option", "color=null"]) == 3
     out, err = capsys.readouterr()
     assert "colors" not in out and "Overall score (avg. over tasks): 0.54167" in out  # (3/4 + 2/6) / 2
-    assert "the prompt asks for a red star, but the detector reports no colours" in err
+    assert "the prompt asks for a red star, but the detector names no colours" in err
 
 
 def test_a_killed_evaluation_goes_on_where_it_stopped(
