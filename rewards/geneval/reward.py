@@ -68,7 +68,7 @@ class GenEval:
 
     def trial_prompts(self) -> list[Prompt]:
         """Four prompts for trying the reward out, of classes that the detector knows."""
-        known = tuple(getattr(self.detector, "classes", None) or ("cat", "stop sign", "bench", "person"))
+        known = sorted(getattr(self.detector, "classes", None) or ("cat", "stop sign", "bench", "person"))
         return [
             Prompt(
                 f"trial-{i}", f"a photo of a {name}", {"tag": "single_object", "include": [{"class": name, "count": 1}]}

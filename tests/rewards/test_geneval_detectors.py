@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rewards.geneval.alike import alike
+from rewards.alike import alike
 from rewards.geneval.boxes import clipped, overlap, suppress
 from rewards.geneval.classes import GENEVAL_CLASSES, geneval_name
 from rewards.geneval.detectors import load_detector

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rewards.base import RewardSpec
 from rewards.construct import load_reward
 from rewards.ocr import Ocr
-from rewards.ocr_reader import Reading, crop, enlarge, ink_box, model_folder
+from rewards.ocr_reader import Reading, crop, enlarge, ink_box, model_folder, model_name
 from rewards.pool import RewardPool
 from rl.types import Prompt, Sample, UserError
 
@@ -72,6 +73,45 @@ def test_a_folder_without_a_model(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"ocr.options.rec_dir: {tmp_path} holds no `inference.pdiparams`; name a PaddleOCR model folder"
     )
+
+
+@pytest.mark.parametrize("content", [None, "Global: {}", "[1", "3"])
+def test_a_model_folder_without_a_name(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "inference.yml").write_text(content)
+    with pytest.raises(
+        UserError, match="ocr.options.det_dir: .*inference.yml can't be read or has no Global.model_name"
+    ):
+        model_name(tmp_path, "det_dir")
+
+
+def written(text: str, width: int) -> np.ndarray:
+    picture = Image.new("RGB", (width, 48), (255, 255, 255))
+    ImageDraw.Draw(picture).text((8, 24), text, font=ImageFont.load_default(26), fill=(0, 0, 0), anchor="lm")
+    return np.asarray(picture)
+
+
+@pytest.mark.parametrize("detect", [False, True])
+def test_a_reading_does_not_depend_on_what_else_is_in_the_batch(detect: bool) -> None:
+    ocr = Ocr(detect=detect)
+    long = "the quick brown fox jumps over the lazy dog and runs far away"
+    samples = [
+        sample(word, written(word, width), str(i))
+        for i, (word, width) in enumerate([("CAT", 96), (long, 800), ("MOON 42", 192), (long[:40], 560), ("ILl1", 96)])
+    ]
+    together, alone = ocr(samples), [ocr([one])[0] for one in samples]
+    assert [score.details["lines"] for score in together] == [score.details["lines"] for score in alone]
+    assert all(score.details["lines"] for score in together)
+
+
+def test_the_models_of_a_folder_are_loaded_under_their_own_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, str] = {}
+    fake = SimpleNamespace(PaddleOCR=lambda **given: asked.update(given))
+    monkeypatch.setattr("rewards.ocr_reader._import_paddleocr", lambda: fake)
+    monkeypatch.setattr("rewards.ocr_reader.model_name", lambda folder, option: f"{folder.name} by {option}")
+    Ocr()
+    assert asked["text_detection_model_name"] == "PP-OCRv5_mobile_det by det_dir"
+    assert asked["text_recognition_model_name"] == "PP-OCRv5_mobile_rec by rec_dir"
 
 
 def test_the_model_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
