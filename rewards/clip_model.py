@@ -7,8 +7,9 @@ Which library reads a checkpoint:
 - ``hf-hub:owner/name``, or a folder with ``open_clip_config.json``: open_clip reads architecture and weights there;
 - otherwise transformers: a folder with ``config.json``, or ``owner/name`` on the hub.
 
-OpenAI's weights were trained with the activation QuickGELU: in open_clip they need the ``-quickgelu`` architecture,
-plain ``ViT-L-14`` runs and gives wrong numbers. Prompts over the model's 77 tokens are cut.
+OpenAI's weights were trained with the activation QuickGELU: in open_clip they need the ``-quickgelu`` architecture.
+Plain ``ViT-L-14`` gives wrong numbers with them: it is refused with a tag such as ``openai``, and nothing tells for a
+file. Prompts over the model's 77 tokens are cut.
 """
 
 from __future__ import annotations
@@ -216,6 +217,12 @@ def _open_clip_source(
             f"{runtime.at}.model: open_clip has no architecture {model!r}{did_you_mean(model, known)} "
             f"(open_clip.list_models() lists them)"
         )
-    if open_clip.get_pretrained_cfg(model, checkpoint):
+    if settings := open_clip.get_pretrained_cfg(model, checkpoint):
+        other = f"{model}-quickgelu"
+        if settings.get("quick_gelu") and not open_clip.get_model_config(model).get("quick_gelu") and other in known:
+            raise UserError(
+                f"{runtime.at}.model: the weights {checkpoint!r} were trained with QuickGELU, and {model} computes with "
+                f"another activation; set it to {other}"
+            )
         return model, checkpoint
     return model, str(find_file(checkpoint, at=runtime.at, option=option))

@@ -1,7 +1,8 @@
 """The ``trl`` reward: a function written for TRL's GRPOTrainer, ``f(prompts, completions, **columns)``, as it is.
 
 ``prompts``: B texts; ``completions``: B pictures as RGB ``PIL.Image``; every metadata key of the batch is a column of B
-values, ``None`` where a prompt lacks it, as TRL passes the columns of a data set. Coroutines are run to their end.
+values, ``None`` where a prompt lacks it, as TRL passes the columns of a data set. An option hides a column of its name, as
+``prompts`` and ``completions`` do. Coroutines are run to their end.
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ class TrlReward:
         self._function, self._options = resolve("rewards", function), dict(options or {})
         if inspect.isclass(self._function) or not callable(self._function):
             raise UserError(f"options.function: {function!r} is not a function of prompts and completions")
+        for name in ("prompts", "completions"):
+            if name in self._options:
+                raise UserError(f"options.options.{name}: the function gets the run's own {name}; drop the entry")
 
     def __call__(self, samples: Sequence[Sample]) -> object:
         """Whatever the function answers for the B samples; it is checked like any other reward's answer."""
-        answer = self._function(
-            prompts=[sample.prompt.text for sample in samples],
-            completions=[Image.fromarray(sample.picture) for sample in samples],
-            **_columns(samples),
-            **self._options,
-        )
+        given = _columns(samples) | self._options  # by precedence, so that no name comes twice
+        given["prompts"] = [sample.prompt.text for sample in samples]
+        given["completions"] = [Image.fromarray(sample.picture) for sample in samples]
+        answer = self._function(**given)
         return asyncio.run(answer) if inspect.iscoroutine(answer) else answer
 
 

@@ -1,7 +1,7 @@
 """``python -m rewards.geneval evaluate FOLDER``: score pictures in GenEval's official layout, print its table.
 
 Exit code 0: every picture was scored; 2: a mistake in the call or the folder; 3: some pictures have no verdict (they
-are listed, and in no figure).
+are listed, and in no figure); 130: interrupted.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command with --resume goes on", file=sys.stderr)
+        return 130
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -41,9 +44,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
         raise UserError(f"--batch-size is {arguments.batch_size}: it must be 1 or more")
     layout = read_layout(arguments.folder)
     settings = _settings(arguments)
-    results = Results(arguments.out or arguments.folder / "results.jsonl", settings, resume=arguments.resume)
+    results = _results(arguments, settings)
     found, failed = jobs(layout)
-    todo = [job for job in found if str(job.file) not in results.done]
+    todo = results.missing(found)
     if todo:
         reward = GenEval(**settings)
         probe(reward, reward.golden())
@@ -54,6 +57,13 @@ def evaluate(arguments: argparse.Namespace) -> int:
         print(summary(rows))
     _report(failed)
     return 3 if failed else 0
+
+
+def _results(arguments: argparse.Namespace, settings: dict[str, Any]) -> Results:
+    """Rows elsewhere than beside their pictures say whose they are."""
+    if arguments.out is None:
+        return Results(arguments.folder / "results.jsonl", settings, resume=arguments.resume)
+    return Results(arguments.out, settings | {"folder": str(arguments.folder.resolve())}, resume=arguments.resume)
 
 
 def _score_with_progress(

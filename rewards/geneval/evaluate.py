@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rewards.base import describe_exception, failures
 from rewards.geneval.folder import PromptFolder, read_picture
 from rewards.geneval.reward import GenEval
 from rl.types import Prompt, Sample, Score, UserError
@@ -73,12 +74,22 @@ class Results:
 
     @property
     def done(self) -> set[str]:
-        return {row["filename"] for row in self.rows}
+        return {_place(Path(row["filename"])) for row in self.rows}
+
+    def missing(self, found: Sequence[Job]) -> list[Job]:
+        """The pictures without a row, by whatever path the folder was named then and is now."""
+        done = self.done
+        return [job for job in found if _place(job.file) not in done]
 
     def add(self, rows: Sequence[Row]) -> None:
         with self.file.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         self.rows.extend(rows)
+
+
+def _place(file: Path) -> str:
+    """``00000/samples/0000.png``: where a picture is inside its folder."""
+    return "/".join(file.parts[-3:])
 
 
 def _whole_rows(file: Path) -> list[Row]:
@@ -102,7 +113,7 @@ def score(
     failed: list[Failure] = []
     for batch in (todo[i : i + batch_size] for i in range(0, len(todo), batch_size)):
         samples, unreadable = _load(batch)
-        scores = reward([sample for _, sample in samples])
+        scores = _scored(reward, [sample for _, sample in samples])
         results.add([_row(job, one) for (job, _), one in zip(samples, scores, strict=True) if one.value is not None])
         failed += unreadable
         failed += [
@@ -112,6 +123,16 @@ def score(
         ]
         on_batch(len(batch))
     return failed
+
+
+def _scored(reward: GenEval, samples: Sequence[Sample]) -> list[Score]:
+    """What raises is tried again one by one, so that it costs its own picture only."""
+    try:
+        return reward(samples)
+    except Exception as error:  # a detector may raise anything
+        if len(samples) > 1:
+            return [score for sample in samples for score in _scored(reward, [sample])]
+        return failures(1, str(error) if isinstance(error, UserError) else describe_exception(error))
 
 
 def _load(batch: Sequence[Job]) -> tuple[list[tuple[Job, Sample]], list[Failure]]:
@@ -141,6 +162,6 @@ def _row(job: Job, score: Score) -> Row:
 
 def in_order(rows: Sequence[Row], layout: Sequence[PromptFolder]) -> Iterator[Row]:
     """The rows of this layout's pictures, in its order: a resumed file may hold others, or be out of order."""
-    by_name = {row["filename"]: row for row in rows}
+    by_place = {_place(Path(row["filename"])): row for row in rows}
     for prompt in layout:
-        yield from (by_name[str(file)] for file in prompt.pictures if str(file) in by_name)
+        yield from (by_place[place] for file in prompt.pictures if (place := _place(file)) in by_place)

@@ -155,6 +155,13 @@ def test_an_unknown_architecture(open_clip_file: Path) -> None:
     )
 
 
+def test_weights_of_another_activation() -> None:
+    assert message("openai", "ViT-L-14") == (
+        "clip_score.options.model: the weights 'openai' were trained with QuickGELU, and ViT-L-14 computes with another "
+        "activation; set it to ViT-L-14-quickgelu"
+    )
+
+
 def test_weights_of_another_model(open_clip_file: Path, hf_folder: Path, tmp_path: Path) -> None:
     state = torch.load(open_clip_file, weights_only=True)["state_dict"]
     del state["positional_embedding"]

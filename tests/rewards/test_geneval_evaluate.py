@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ class Bright:
 
     seen: int = 0
     breaks_at: int | None = None
+    broken: ClassVar[list[int]] = []
 
     def __init__(self, color: str | None = "red") -> None:
         self.color = color
@@ -35,6 +37,8 @@ class Bright:
         found = []
         for picture in pictures:
             if Bright.seen == Bright.breaks_at:
+                raise KeyboardInterrupt
+            if int(picture[0, 0, 1]) in Bright.broken:
                 raise MemoryError("no room")
             Bright.seen += 1
             stars = int(picture[0, 0, 0]) // 50
@@ -146,8 +150,8 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Bright, "breaks_at", 7)
-    with pytest.raises(MemoryError):
-        main(["evaluate", str(folder), *WITHOUT_MODELS, "--batch-size", "2"])
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--batch-size", "2"]) == 130
+    assert capsys.readouterr().err.endswith("interrupted; the same command with --resume goes on\n")
     file = folder / "results.jsonl"
     assert len(rows(file)) == 6
     file.write_text(file.read_text() + '{"filename": "half a li')  # cut off by a kill
@@ -158,6 +162,43 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(
     assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--resume"]) == 0  # nothing to do, the table again
     assert capsys.readouterr().out == TABLE
     assert Bright.seen == 14
+
+
+def test_a_detector_that_raises_costs_one_picture(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = folder / "00000" / "samples" / "0000.png"
+    marked = np.array(Image.open(file))
+    marked[0, 0, 1] = 77
+    Image.fromarray(marked).save(file)
+    monkeypatch.setattr(Bright, "broken", [77])
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--batch-size", "5"]) == 3
+    out, err = capsys.readouterr()
+    assert "Total images: 12\n" in out
+    assert (
+        f"1 without a verdict, left out of every figure (--resume tries again):\n  {file}: MemoryError: no room ("
+        in err
+    )
+    monkeypatch.setattr(Bright, "broken", [])
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--resume"]) == 0
+    assert capsys.readouterr().out == TABLE
+
+
+def test_a_folder_may_be_named_otherwise_when_it_is_resumed(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS]) == 0
+    monkeypatch.chdir(folder)
+    assert main(["evaluate", ".", *WITHOUT_MODELS, "--resume"]) == 0
+    assert capsys.readouterr().out == TABLE * 2
+    assert Bright.seen == 13
+    out = ["--out", str(folder / "r.jsonl")]
+    assert main(["evaluate", ".", *WITHOUT_MODELS, *out]) == 0
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, *out, "--resume"]) == 0
+    assert Bright.seen == 26
+    shutil.copytree(folder, folder.parent / "other")
+    assert main(["evaluate", str(folder.parent / "other"), *WITHOUT_MODELS, *out, "--resume"]) == 2
+    assert "r.jsonl was made with folder " in capsys.readouterr().err
 
 
 def test_options_and_thresholds_reach_the_detector(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

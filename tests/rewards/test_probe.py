@@ -143,6 +143,19 @@ def test_a_trl_function_works_as_it_is() -> None:
         assert pool.score(samples)["r"] == [Score(3.0), Score(3.0)]
 
 
+def trl_given(**given: Any) -> list[float]:
+    return [float(given["bonus"])] * len(given["prompts"])
+
+
+def test_metadata_named_like_an_option_or_an_argument_is_hidden() -> None:
+    metadata = {"bonus": 7, "prompts": "x", "completions": "y", "samples": "z", "self": 0}
+    samples = [Sample("a", "g", Prompt("p", "four", metadata), np.zeros((8, 8, 3), np.uint8))]
+    assert TrlReward(f"{__name__}:trl_given", {"bonus": 1})(samples) == [1.0]
+    assert TrlReward(f"{__name__}:trl_later", {"bonus": 2.0})(samples) == [2.0]
+    with pytest.raises(UserError, match=r"options.options.prompts: the function gets the run's own prompts; drop"):
+        TrlReward(f"{__name__}:trl_given", {"prompts": 1})
+
+
 def test_a_trl_reward_must_be_a_function() -> None:
     with pytest.raises(UserError) as caught:
         load_reward("r", "trl", {"function": f"{__name__}:Holder"})
