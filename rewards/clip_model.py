@@ -221,8 +221,8 @@ def _open_clip_source(
         other = f"{model}-quickgelu"
         if settings.get("quick_gelu") and not open_clip.get_model_config(model).get("quick_gelu") and other in known:
             raise UserError(
-                f"{runtime.at}.model: the weights {checkpoint!r} were trained with QuickGELU, and {model} computes with "
-                f"another activation; set it to {other}"
+                f"{runtime.at}.model: the weights {checkpoint!r} were trained with QuickGELU, which {model} has not; "
+                f"set it to {other}"
             )
         return model, checkpoint
     return model, str(find_file(checkpoint, at=runtime.at, option=option))

@@ -1,8 +1,8 @@
 """The ``trl`` reward: a function written for TRL's GRPOTrainer, ``f(prompts, completions, **columns)``, as it is.
 
 ``prompts``: B texts; ``completions``: B pictures as RGB ``PIL.Image``; every metadata key of the batch is a column of B
-values, ``None`` where a prompt lacks it, as TRL passes the columns of a data set. An option hides a column of its name, as
-``prompts`` and ``completions`` do. Coroutines are run to their end.
+values, ``None`` where a prompt lacks it, as TRL passes the columns of a data set. An option hides a column of its name,
+``prompts`` and ``completions`` do so too. Coroutines are run to their end.
 """
 
 from __future__ import annotations

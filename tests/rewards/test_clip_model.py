@@ -157,8 +157,8 @@ def test_an_unknown_architecture(open_clip_file: Path) -> None:
 
 def test_weights_of_another_activation() -> None:
     assert message("openai", "ViT-L-14") == (
-        "clip_score.options.model: the weights 'openai' were trained with QuickGELU, and ViT-L-14 computes with another "
-        "activation; set it to ViT-L-14-quickgelu"
+        "clip_score.options.model: the weights 'openai' were trained with QuickGELU, which ViT-L-14 has not; "
+        "set it to ViT-L-14-quickgelu"
     )
 
 
