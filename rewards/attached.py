@@ -11,16 +11,14 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rewards import pictures
 from rewards.pictures import Encoding
-from rewards.reference import read_reference
-
-REFERENCE: Final = "reference"
+from rewards.reference import REFERENCE, is_picture, read_reference
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Attachments:
         return {
             key: self._attached(value)
             for key, value in metadata.items()
-            if _is_picture(value) or (key == REFERENCE and value is not None)
+            if is_picture(value) or (key == REFERENCE and value is not None)
         }
 
     def _attached(self, value: object) -> Attached:
@@ -57,10 +55,6 @@ class Attachments:
             if key not in self._made:
                 self._made[key] = _encoded(read_reference(value), self._encoding)
             return self._made[key]
-
-
-def _is_picture(value: object) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3 and value.shape[2] == 3
 
 
 def _encoded(picture: NDArray[np.uint8], encoding: Encoding) -> Attached:

@@ -1,56 +1,32 @@
 """Scores on disk by content: the same picture, prompt, reward and options are scored once.
 
 The key is a hash of the picture's bytes and shape, the prompt's text and metadata, the reward's ``use`` and options,
-and the version of its code (``rewards.version``); ids and groups are not part of it. Failures are not kept. Entries
-are JSON text, floats exact to the bit, and nothing in the folder is ever unpickled.
+and the version of its code (``rewards.version``); a reference file counts by its content, ids and groups not at all.
+Failures are not kept. Entries are JSON text, floats exact to the bit (``rewards.text_cache``).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import diskcache
 import numpy as np
-from diskcache.core import MODE_PICKLE
 
 from rewards.base import RewardSpec
-from rl.types import Sample, Score, UserError
+from rewards.reference import file_hash
+from rewards.text_cache import TextCache
+from rl.types import Sample, Score
 
-log = logging.getLogger(__name__)
 _FORMAT = 1
-_TROUBLE = (OSError, sqlite3.Error, diskcache.Timeout)
-
-
-class _TextDisk(diskcache.Disk):
-    """diskcache pickles what is not plain; here a pickle can only be somebody else's, and is not opened."""
-
-    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
-        return None if mode == MODE_PICKLE else super().fetch(mode, filename, value, read)
 
 
 class ScoreCache:
     """A folder of scores. May be used from several threads and by several runs at once."""
 
     def __init__(self, folder: str, limit_mb: int) -> None:
-        """Above ``limit_mb`` MiB the entries that were not read for longest are dropped.
-
-        Raises ``UserError`` if the folder cannot be used.
-        """
-        self._folder = folder
-        self._off = False
-        try:
-            self._disk = diskcache.Cache(
-                folder, disk=_TextDisk, size_limit=limit_mb * 2**20, eviction_policy="least-recently-used"
-            )
-        except _TROUBLE as error:
-            raise UserError(
-                f"reward_pool.cache: the folder {folder!r} cannot be used ({error}); delete it or name another"
-            ) from error
+        """See ``TextCache``. Raises ``UserError`` if the folder cannot be used."""
+        self._texts = TextCache(folder, limit_mb, where="reward_pool.cache")
 
     def keys(self, spec: RewardSpec, version: str, contents: Sequence[str | None]) -> list[str | None]:
         """One key per sample, from its ``content_hash``; ``None`` where something has no stable text."""
@@ -62,39 +38,40 @@ class ScoreCache:
 
     def get(self, key: str | None) -> Score | None:
         """The score, or ``None`` if it is not there or damaged."""
-        if key is None or self._off:
-            return None
-        try:
-            return _read(self._disk.get(key))
-        except _TROUBLE as error:
-            self._turn_off(error)
-            return None
+        text = None if key is None else self._texts.get(key)
+        return None if text is None else read_score(text)
 
     def put(self, keys: Sequence[str | None], asked: str, scores: Sequence[Score], version: str) -> None:
         """Keep the scores that are no failures, if the worker's ``version`` is the one that the keys were made with."""
-        if self._off or asked != version:
-            return
-        try:
-            with self._disk.transact():
-                for key, score in zip(keys, scores, strict=True):
-                    if key is not None and not score.failed:
-                        self._disk.set(key, json.dumps([score.value, dict(score.details), score.passed]))
-        except _TROUBLE as error:
-            self._turn_off(error)
+        if asked == version:
+            pairs = zip(keys, scores, strict=True)
+            self._texts.put({key: write_score(score) for key, score in pairs if key is not None and not score.failed})
 
     def close(self) -> None:
-        self._disk.close()
+        self._texts.close()
 
-    def _turn_off(self, error: Exception) -> None:
-        self._off = True
-        log.warning("reward_pool.cache: %s failed (%s); this run goes on without it", self._folder, error)
+
+def write_score(score: Score) -> str:
+    """As JSON, floats exact to the bit."""
+    return json.dumps([score.value, dict(score.details), score.passed])
+
+
+def read_score(text: str) -> Score | None:
+    """What ``write_score`` wrote; ``None`` if it is something else."""
+    try:
+        value, details, passed = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    numbers = all(part is None or type(part) in (int, float) for part in (value, passed))
+    return Score(value, details=details, passed=passed) if isinstance(details, dict) and numbers else None
 
 
 def content_hash(sample: Sample) -> str | None:
     """Of the picture and the prompt; ``None`` if the metadata holds an object without a stable text."""
     picture = np.ascontiguousarray(sample.picture)
     try:
-        asked = _text([sample.prompt.text, dict(sample.prompt.metadata), picture.shape, picture.dtype.str])
+        metadata = dict(sample.prompt.metadata)
+        asked = _text([sample.prompt.text, metadata, file_hash(metadata), picture.shape, picture.dtype.str])
     except TypeError:
         return None
     digest = hashlib.sha256(f"{asked}\n".encode())
@@ -113,12 +90,3 @@ def _plain(value: object) -> object:
     if isinstance(value, np.ndarray) and value.dtype != object:
         return [value.shape, value.dtype.str, hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()]
     raise TypeError(f"{type(value).__name__} has no stable text")
-
-
-def _read(entry: object) -> Score | None:
-    try:
-        value, details, passed = json.loads(entry) if isinstance(entry, str) else (None, None, None)
-    except (ValueError, TypeError):
-        return None
-    numbers = all(part is None or type(part) in (int, float) for part in (value, passed))
-    return Score(value, details=details, passed=passed) if isinstance(details, dict) and numbers else None

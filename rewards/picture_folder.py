@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rewards.pictures import PictureError, decode
+from rewards.reference import file_hash
 from rl.types import Prompt, Sample, Score, UserError
 
 _NUMBERED = re.compile(r"(.+)-(\d+)")
@@ -24,9 +25,10 @@ class PictureFile:
     prompt: Prompt
 
     def content(self) -> str:
-        """A hash of what is scored: the file and the prompt (but not where the prompt's line stands)."""
+        """A hash of what is scored: the file, the prompt (but not where its line stands) and its reference file."""
         metadata = {key: value for key, value in self.prompt.metadata.items() if key != "source"}
-        prompt = json.dumps([self.prompt.id, self.prompt.text, metadata], sort_keys=True)
+        asked = [self.prompt.id, self.prompt.text, metadata, file_hash(metadata)]
+        prompt = json.dumps(asked, sort_keys=True)
         return hashlib.sha256(self._bytes() + prompt.encode()).hexdigest()[:16]
 
     def load(self) -> Sample | Score:

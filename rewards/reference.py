@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
+from typing import Any, Final, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+
+REFERENCE: Final = "reference"
+"""Its key in the metadata."""
+
+
+def is_picture(value: object) -> TypeGuard[NDArray[np.uint8]]:
+    """Whether it is an (H, W, 3) uint8 array with pixels."""
+    return (
+        isinstance(value, np.ndarray)
+        and value.dtype == np.uint8
+        and value.ndim == 3
+        and value.shape[2] == 3
+        and value.size > 0
+    )
+
+
+def file_hash(metadata: Mapping[str, Any]) -> str | None:
+    """Of the content of the file that is the reference; ``None`` without one, or if it can't be read."""
+    path = metadata.get(REFERENCE)
+    if not isinstance(path, (str, Path)):
+        return None
+    try:
+        state = Path(path).stat()
+        return _hash(str(path), state.st_mtime_ns, state.st_size)
+    except (OSError, ValueError):
+        return None
+
+
+@lru_cache(4096)
+def _hash(path: str, changed_ns: int, size: int) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def read_reference(reference: object) -> NDArray[np.uint8]:
@@ -15,7 +50,7 @@ def read_reference(reference: object) -> NDArray[np.uint8]:
     Files: whatever PIL reads; turned upright by their EXIF orientation, transparency dropped.
     """
     if isinstance(reference, np.ndarray):
-        if reference.dtype != np.uint8 or reference.ndim != 3 or reference.shape[2] != 3 or reference.size == 0:
+        if not is_picture(reference):
             shape = " x ".join(map(str, reference.shape))
             raise ValueError(f"reference is a {reference.dtype} array of {shape}, it must be uint8 of H x W x 3")
         return reference

@@ -33,7 +33,7 @@ from skimage.metrics import structural_similarity
 
 from rewards.photographs import itself_and_another
 from rewards.probe import Golden
-from rewards.reference import read_reference
+from rewards.reference import REFERENCE, read_reference
 from rl.types import Sample, Score, UserError
 
 Measure = Literal["pixel", "ssim", "clip", "dino", "lpips"]
@@ -86,7 +86,7 @@ class Similarity:
 
     def _reference(self, sample: Sample, made: dict[object, Picture]) -> Picture | Score:
         """The reference at the picture's size, or why there is no comparison."""
-        reference = sample.prompt.metadata.get("reference")
+        reference = sample.prompt.metadata.get(REFERENCE)
         if reference is None:
             return Score(None)
         height, width = sample.picture.shape[:2]

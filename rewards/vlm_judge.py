@@ -27,34 +27,36 @@ import base64
 import hashlib
 import io
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
-import diskcache
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rewards.cache import read_score, write_score
 from rewards.probe import Golden
+from rewards.text_cache import TextCache
 from rewards.vlm_endpoint import Endpoint, EndpointFailed
 from rewards.vlm_question import Malformed, Question, Rubric, Verdict, YesNo
 from rl.types import Prompt, Sample, Score, UserError
 
-_CACHE_FORMAT = 1  # raised when the same answer would be scored otherwise
+_CACHE_FORMAT = 2  # raised when the same answer would be scored otherwise
+_CACHE_MB = 1024
 
 
 class VlmJudge:
     """Scores pictures by asking. Needs the network and no GPU of its own; thread-safe.
 
     ``url``: of the server, with ``/v1``. ``model``: as the server names it. ``token_env``: the environment variable
-    with the API key. ``timeout_s``: for one request; a batch of B may take ``ceil(B / concurrency) * (retries + 1) *
-    timeout_s`` if the server hangs, and more at a low ``max_requests_per_second``, so keep ``reward_pool.timeout_s``
-    above that. The limits on rate and ``concurrency`` hold per worker. ``cache``: a folder that keeps answers by
-    picture and question; failures are not kept. ``max_side``: larger pictures are sent scaled down to it, in pixels.
+    with the API key. ``timeout_s``: for one request. A question is asked once or twice, each time with ``retries``: if
+    the server hangs, a batch of B takes up to ``ceil(B / concurrency) * 2 * (retries + 1) * timeout_s``, and more with
+    pauses (0.5, 1, 2 s, or up to 60 s if the server says so in Retry-After) or at a low ``max_requests_per_second``.
+    Keep ``reward_pool.timeout_s`` above that. The limits on rate and ``concurrency`` hold per worker. ``cache``: a
+    folder that keeps answers by server, model, picture and question, 1 GiB at most; failures are not kept.
+    ``max_side``: larger pictures are sent scaled down to it, in pixels.
 
     Raises ``UserError`` at construction if the server does not answer or does not have the model.
     """
@@ -90,7 +92,7 @@ class VlmJudge:
             retries=retries,
             max_requests_per_second=max_requests_per_second,
         )
-        self._cache = None if cache is None else _open_cache(cache)
+        self._cache = None if cache is None else TextCache(cache, _CACHE_MB, where="vlm_judge.options.cache")
         self._endpoint.check()
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="judge")
 
@@ -124,19 +126,19 @@ class VlmJudge:
         if text is None:
             return Score(None)
         key = self._key(text, sample.picture)
-        kept = None if self._cache is None else self._cache.get(key, retry=True)
-        if kept is not None:
-            return Score(kept["value"], details={**kept["details"], "cached": True}, passed=kept["passed"])
+        known = None if self._cache is None else self._cache.get(key)
+        if known is not None and (kept := read_score(known)) is not None:
+            return replace(kept, details={**kept.details, "cached": True})
         try:
             verdict = self._judge(text, sample.picture)
         except EndpointFailed as error:
             return Score(None, failure=str(error))
         except Malformed as error:
             return Score(None, failure=f"no usable answer, asked twice: {error}")
+        score = Score(verdict.value, details=verdict.details, passed=verdict.passed)
         if self._cache is not None:
-            kept = {"value": verdict.value, "details": verdict.details, "passed": verdict.passed}
-            self._cache.set(key, kept, retry=True)
-        return Score(verdict.value, details={**verdict.details, "cached": False}, passed=verdict.passed)
+            self._cache.put({key: write_score(score)})
+        return replace(score, details={**score.details, "cached": False})
 
     def _judge(self, text: str, picture: NDArray[np.uint8]) -> Verdict:
         picture_part = {"type": "image_url", "image_url": {"url": data_url(picture, self._max_side)}}
@@ -153,7 +155,15 @@ class VlmJudge:
         return Verdict(verdict.value, {**verdict.details, "asked": asked}, verdict.passed)
 
     def _key(self, text: str, picture: NDArray[np.uint8]) -> str:
-        asked = [_CACHE_FORMAT, self._endpoint.model, text, self._fields, self._max_side, picture.shape]
+        asked = [
+            _CACHE_FORMAT,
+            self._endpoint.url,
+            self._endpoint.model,
+            text,
+            self._fields,
+            self._max_side,
+            picture.shape,
+        ]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode() + picture.tobytes()).hexdigest()
 
 
@@ -193,10 +203,3 @@ def _check_numbers(
     for option, number in {"timeout_s": timeout_s, "max_requests_per_second": rate}.items():
         if type(number) not in (int, float) or not 0 < number < float("inf"):  # type: ignore[operator]
             raise UserError(f"vlm_judge.options.{option} is {number!r}: it must be a number above 0")
-
-
-def _open_cache(folder: str) -> diskcache.Cache:
-    try:
-        return diskcache.Cache(str(Path(folder).expanduser()), disk=diskcache.JSONDisk)  # not its default, pickle
-    except (OSError, sqlite3.Error) as error:
-        raise UserError(f"vlm_judge.options.cache: the folder {folder!r} cannot be used ({error})") from error

@@ -29,8 +29,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from rewards import pictures
-from rewards.attached import REFERENCE, Attached
+from rewards.attached import Attached
 from rewards.pictures import Encoding, PictureError
+from rewards.reference import REFERENCE
 from rl.types import Prompt, Sample, Score
 
 

@@ -98,7 +98,7 @@ class LoadedReward:
         threads = start.needs.call_threads
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="reward") if threads > 1 else None
         probed = start.probe and bool(reference_pictures(self._reward))
-        self.ready = Ready(os.getpid(), reward_version(start.use), probed)
+        self.ready = Ready(os.getpid(), reward_version(start.use, start.options), probed)
 
     def answer(self, number: int, samples: Sequence[Sample]) -> Answer:
         """Scores for ``samples``; whatever the reward raises is the reason of failed scores."""

@@ -90,6 +90,11 @@ def names(kind: str) -> list[str]:
     return built_in + sorted(set(_entry_points(kind)) - set(built_in))
 
 
+def is_module_attr(text: str) -> bool:
+    """Whether it has the form ``module:attr``."""
+    return _MODULE_ATTR.fullmatch(text) is not None
+
+
 def locate(kind: str, use: str) -> str:
     """The ``"module:attr"`` that ``use`` stands for, without importing it.
 
@@ -104,7 +109,7 @@ def locate(kind: str, use: str) -> str:
             f"there is no {use!r} among the {kind}{did_you_mean(use, names(kind))} "
             f"(known: {', '.join(names(kind))}; your own: module:attr)"
         )
-    if not _MODULE_ATTR.fullmatch(use):
+    if not is_module_attr(use):
         raise UserError(f"{use!r} is not of the form module:attr, for example my_rewards:bright")
     top = use.partition(":")[0].partition(".")[0]
     _make_cwd_importable()

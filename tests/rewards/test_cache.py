@@ -79,7 +79,7 @@ def test_everything_that_a_score_may_depend_on_is_in_the_key(tmp_path: Path) -> 
 @pytest.mark.parametrize("entry", ["{", "[1]", '["0.5", {}, null]', "[0.5, null, null]", "7", b"\x00", 0.5, ("a",)])
 def test_a_damaged_entry_is_scored_again(entry: object, tmp_path: Path) -> None:
     cache = ScoreCache(str(tmp_path), 8)
-    cache._disk.set("k", entry)
+    cache._texts._disk.set("k", entry)
     assert cache.get("k") is None
     cache.put(["k"], "1", [SCORE], "1")
     assert cache.get("k") == SCORE
@@ -94,7 +94,7 @@ class Bomb:
 
 def test_a_pickle_in_the_folder_is_never_opened(tmp_path: Path) -> None:
     cache = ScoreCache(str(tmp_path), 8)
-    cache._disk.set("k", Bomb())
+    cache._texts._disk.set("k", Bomb())
     assert cache.get("k") is None
     assert not Bomb.opened
     pickle.loads(pickle.dumps(Bomb()))
@@ -117,7 +117,7 @@ def test_a_disk_that_breaks_costs_the_cache_and_not_the_run(
     def broken(*_: object, **__: object) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(cache._disk, "get", broken)
+    monkeypatch.setattr(cache._texts._disk, "get", broken)
     with caplog.at_level(logging.WARNING):
         assert cache.get("k") is None
         assert cache.get("k") is None
@@ -160,7 +160,7 @@ def test_failures_and_whole_groups_are_scored_anew(tmp_path: Path) -> None:
 
 
 def test_the_version_is_declared_or_follows_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert reward_version(f"{PLUGINS}:Versioned") == "declared 1"
+    assert reward_version(f"{PLUGINS}:Versioned", {}) == "declared 1"
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "versioned_here.py").write_text("def reward(samples):\n    return [0.5 for _ in samples]\n")
     spec, folder = RewardSpec("versioned_here:reward"), str(tmp_path / "cache")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -327,11 +326,28 @@ def test_answers_are_kept_by_picture_and_question(tmp_path: Path) -> None:
             judge = VlmJudge(**{"url": server.url, "model": MODEL, "cache": folder, **options})
             assert one(judge, changed).details["cached"] is False, (changed, options)
             assert len(server.asked) == before + 1
+    with FakeEndpoint(by_level) as server:  # another one, which may serve another version under the same name
+        assert one(VlmJudge(server.url, MODEL, cache=folder)).details["cached"] is False
     with sqlite3.connect(tmp_path / "answers" / "cache.db") as database:
         rows = database.execute("SELECT value FROM Cache").fetchall()
-    kept = [json.loads(zlib.decompress(value)) for (value,) in rows]  # JSON, nothing pickled
-    assert len(kept) == 8
-    assert {key for value in kept for key in value} == {"value", "details", "passed"}
+    assert len([json.loads(value) for (value,) in rows]) == 9  # JSON, nothing pickled
+
+
+def test_a_damaged_answer_is_asked_for_again_and_a_broken_cache_costs_no_score(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with always(yes()) as server:
+        judge = VlmJudge(server.url, MODEL, cache=str(tmp_path))
+        whole = one(judge)
+        for damage in ("{", "[1, 2]", sqlite3.Binary(b"\x80\x04"), 7):
+            with sqlite3.connect(tmp_path / "cache.db") as database:
+                database.execute("UPDATE Cache SET value = ?", (damage,))
+            assert one(judge) == whole
+            assert one(judge).details["cached"] is True
+        with sqlite3.connect(tmp_path / "cache.db") as database:
+            database.execute("DROP TABLE Cache")
+        assert [score.value for score in judge([sample(1), sample(2)])] == [whole.value] * 2
+    assert "vlm_judge.options.cache: " in caplog.text and "this run goes on without it" in caplog.text
 
 
 def test_failures_are_not_kept(tmp_path: Path) -> None:
