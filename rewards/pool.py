@@ -156,6 +156,11 @@ class RewardPool:
         return {name: sum(seat.recycled for seat in line.seats) for name, line in self._lines.items()}
 
     @property
+    def versions(self) -> dict[str, str | None]:
+        """Of the code of each reward (``rewards.version``); ``None`` while its workers differ or none is ready."""
+        return {name: line.version for name, line in self._lines.items()}
+
+    @property
     def unproven(self) -> set[str]:
         """The rewards that should be probed and have no reference pictures of their own."""
         return {

@@ -46,11 +46,11 @@ def score_folder(given: argparse.Namespace) -> int:
     name, spec = next(iter(specs.items()))
     prompts = {prompt.id: prompt for prompt in jsonl(path=given.prompts)}
     pictures = find_pictures(given.folder, prompts)
-    file = ScoreFile(given.out, spec, retry_failed=given.retry_failed)
-    missing = file.missing(pictures)
-    if missing:
-        with RewardPool({name: spec}, timeout_s=given.timeout) as pool:
-            _score(pool, name, in_batches(missing, given.batch_size), file, len(pictures))
+    with ScoreFile(given.out, spec, retry_failed=given.retry_failed) as file:
+        missing = file.missing(pictures)
+        if missing:
+            with RewardPool({name: spec}, timeout_s=given.timeout) as pool:
+                _score(pool, name, in_batches(missing, given.batch_size), file, len(pictures))
     rows = [file.rows[picture.path.name] for picture in pictures]
     unpainted = len(prompts) - len({picture.prompt.id for picture in pictures})
     print(summary(name, rows, unpainted=unpainted, kept=len(pictures) - len(missing), out=given.out))
@@ -62,12 +62,14 @@ def _score(
 ) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     missing = sum(map(len, batches))
+    version = pool.versions[name] or "unknown"  # more than one, if the code changes at this very moment
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(name, total=pictures, completed=pictures - missing)
         for batch, loaded in _loaded_ahead(batches):
             samples = [entry for entry in loaded if isinstance(entry, Sample)]
             scored = iter(pool.score(samples)[name] if samples else ())
-            file.append(batch, [next(scored) if isinstance(entry, Sample) else entry for entry in loaded])
+            scores = [next(scored) if isinstance(entry, Sample) else entry for entry in loaded]
+            file.append(batch, scores, version)
             progress.advance(bar, len(batch))
 
 
@@ -111,6 +113,12 @@ def summary(name: str, rows: Sequence[dict[str, object]], *, unpainted: int, kep
     if failed:
         lines.append(f"failed: {failed} (no value, not counted as 0)")
         lines += [f"  {count} x {reason}" for reason, count in reasons.most_common(10)]
+    versions = Counter(str(row["version"]) for row in rows)
+    if len(versions) > 1:
+        counts = " and ".join(str(count) for count in versions.values())
+        lines.append(
+            f"by {len(versions)} versions of the reward's code ({counts} pictures): for one, score into another file"
+        )
     if unpainted:
         lines.append(f"prompts without a picture: {unpainted}")
     return "\n".join(lines)

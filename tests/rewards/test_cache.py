@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import sqlite3
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ import pytest
 from rewards.base import RewardSpec
 from rewards.cache import ScoreCache, content_hash
 from rewards.pool import RewardPool
-from rewards.version import reward_version
+from rewards.version import _named, reward_version
 from rl.types import Prompt, Sample, Score, UserError
 from tests.rewards.test_pool_batches import PLUGINS, levels, log_of, samples, values
 
@@ -157,6 +158,29 @@ def test_failures_and_whole_groups_are_scored_anew(tmp_path: Path) -> None:
             found = pool.score(samples(6, group=group))
             assert all(score.failed for score in found["f"])
             assert values(found["w"]) == [float(group)] * 6
+
+
+def test_the_version_follows_the_code_that_options_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "named_here.py"
+    file.write_text("def score(prompts, **given):\n    return [0.5 for _ in prompts]\n")
+    spec, folder = RewardSpec("trl", {"function": "named_here:score"}), str(tmp_path / "cache")
+    with RewardPool({"v": spec}, cache=folder) as pool:
+        assert values(pool.score(samples(2))["v"]) == [0.5, 0.5]
+    file.write_text("def score(prompts, **given):\n    return [0.75 for _ in prompts]\n")
+    with RewardPool({"v": spec}, cache=folder) as pool:
+        assert values(pool.score(samples(2))["v"]) == [0.75, 0.75]
+    assert list(_named({"a": ["x", {"b": "m.n:f"}], "c": 1, "d": "http://h:80", "e": ("p:q",)})) == ["m.n:f", "p:q"]
+
+
+def test_a_reference_file_counts_by_its_content(tmp_path: Path) -> None:
+    file = tmp_path / "reference.png"
+    found = [content_hash(sample(reference=str(file)))]
+    for content in (b"one", b"other", b"other size"):
+        file.write_bytes(content)
+        os.utime(file, ns=(0, len(found)))
+        found.append(content_hash(sample(reference=str(file))))
+    assert len(set(found)) == 4
 
 
 def test_the_version_is_declared_or_follows_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rewards.base import RewardSpec
 from rewards.picture_folder import find_pictures, in_batches
 from rewards.score import main
+from rewards.score_file import ScoreFile
 from rl.prompt_file import jsonl
 from rl.types import UserError
 
@@ -154,6 +156,68 @@ def test_scores_of_something_else_are_not_added_to(at: Path, capsys: pytest.Capt
     assert error(capsys) == f"{out}:1: this line is no row of scores; choose another --out, or remove the file"
     assert score(at, "--out", str(at)) == 2
     assert error(capsys).startswith(f"--out {at} can't be used: ")
+
+
+def test_a_file_without_a_newline_is_not_emptied(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = at / "s.jsonl"
+    for foreign in ("my notes", '{"model": 1}'):
+        out.write_text(foreign)
+        assert score(at) == 2
+        assert error(capsys) == f"{out}: its last line is no row of scores; choose another --out, or remove the file"
+        assert out.read_text() == foreign
+
+
+def test_two_runs_never_write_one_file(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = RewardSpec(BRIGHT)
+    for retry_failed in (False, True):
+        score(at, "--max-failed-fraction", "1")  # the second one writes the file anew
+        capsys.readouterr()
+        with ScoreFile(at / "s.jsonl", spec, retry_failed=retry_failed):
+            command = [sys.executable, "-m", "rewards.score", "--reward", BRIGHT, "--prompts", str(at / "p.jsonl")]
+            done = subprocess.run(
+                [*command, str(at / "pictures"), "--out", str(at / "s.jsonl")],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            wanted = f"error: --out {at / 's.jsonl'} is being written by another run; wait for it, or name another\n"
+            assert (done.returncode, done.stderr) == (2, wanted)
+
+
+def test_a_full_disk_is_said_and_the_rows_are_kept(
+    at: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rewards.score_file.os.fsync", full)
+    assert score(at, "--batch-size", "3") == 2
+    assert (
+        error(capsys)
+        .splitlines()[-1]
+        .endswith("can't be written: [Errno 28] No space left on device; make room, then the same command goes on")
+    )
+    monkeypatch.undo()
+    assert score(at, "--max-failed-fraction", "1") == 0
+    assert len(rows(at)) == 5
+
+
+def test_rows_say_by_which_version_of_the_reward_they_were_scored(
+    at: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(at)
+    (at / "scored_here.py").write_text("def half(samples):\n    return [0.5 for _ in samples]\n")
+    score(at, reward=("scored_here:half",))
+    lines = (at / "s.jsonl").read_text().splitlines(keepends=True)
+    (at / "s.jsonl").write_text("".join(lines[:2]))
+    (at / "scored_here.py").write_text("def half(samples):\n    return [0.75 for _ in samples]\n")
+    assert "versions" not in capsys.readouterr().out
+    score(at, reward=("scored_here:half",))
+    assert len({row["version"] for row in rows(at)}) == 2
+    assert (
+        "by 2 versions of the reward's code (2 and 3 pictures): to have one, score into another file\n"
+        in capsys.readouterr().out
+    )
 
 
 def test_wrong_folders_and_rewards_are_said(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
