@@ -1,8 +1,8 @@
 """The file of scores that a scoring run adds to and a later run goes on with: one JSON object per picture and line.
 
-``{"file": "p17-3.png", "prompt": "p17", "reward": "ocr", "options": {}, "version": "...", "content": "...", "value": 0.5,
-"passed": 0.0, "failure": null, "details": {...}}``. ``content`` is a hash of the picture and its prompt: scores of
-something else are never taken for current. ``version`` is that of the reward's code (``rewards.version``).
+``{"file": "p17-3.png", "prompt": "p17", "reward": "ocr", "options": {}, "version": "...", "content": "...",
+"value": 0.5, "passed": 0.0, "failure": null, "details": {...}}``. ``content`` is a hash of the picture and its prompt:
+scores of something else are never taken for current. ``version`` is that of the reward's code (``rewards.version``).
 """
 
 from __future__ import annotations

@@ -215,7 +215,7 @@ def test_rows_say_by_which_version_of_the_reward_they_were_scored(
     score(at, reward=("scored_here:half",))
     assert len({row["version"] for row in rows(at)}) == 2
     assert (
-        "by 2 versions of the reward's code (2 and 3 pictures): to have one, score into another file\n"
+        "by 2 versions of the reward's code (2 and 3 pictures): for one, score into another file\n"
         in capsys.readouterr().out
     )
 
