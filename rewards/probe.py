@@ -59,15 +59,21 @@ def probe(reward: Callable[[Sequence[Sample]], object], golden: Sequence[Golden]
             )
 
 
-def check_varied(name: str, scores: Sequence[Score]) -> None:
-    """Raises ``UserError`` if ``rewards.<name>`` says the same of all of many pictures (32 or more) it applies to."""
+def check_varied(name: str, scores: Sequence[Score]) -> bool:
+    """Whether two of the scores differ, which shows ``rewards.<name>`` alive.
+
+    Raises ``UserError`` if it says the same of all of many pictures (32 or more) it applies to.
+    """
     values = [score.value for score in scores if score.value is not None]
-    if len(values) >= _MANY and len(set(values)) == 1:
+    if len(set(values)) > 1:
+        return True
+    if len(values) >= _MANY:
         raise UserError(
             f"rewards.{name} gives {values[0]:g} to all of the first {len(values)} pictures: it is dead or constant, "
             f"and nothing can be learned from it; repair it, give it a `golden()` that shows it alive, or set "
             f"rewards.{name}.probe=false"
         )
+    return False
 
 
 def _check(one: Golden, score: Score) -> None:

@@ -108,6 +108,7 @@ def live_parts(config: Config, folder: Path, resume_step: int | None) -> Iterato
             tracker=tracker,
             guards=Guards(config.guards, monitors),
             interrupt=interrupt,
+            unproven={name for name in rewards.unproven if config.rewards[name].role == "train"},
         )
 
 

@@ -39,3 +39,5 @@ class Run:
     tracker: Tracker
     guards: Guards
     interrupt: Interrupt
+    unproven: set[str]
+    """Train rewards that nothing has shown alive yet."""

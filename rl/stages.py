@@ -88,9 +88,7 @@ def vet(run: Run, by_reward: Mapping[str, Sequence[Score]], *, first: bool) -> N
     """Raises ``UserError`` if a train reward fails too often or, on the ``first`` pictures of a run, is constant."""
     FailureBudget(run.config.reward_pool.max_failed_fraction).check(by_reward, roles(run.config))
     if first:
-        for name in sorted(run.rewards.unproven):
-            if run.config.rewards[name].role == "train":
-                check_varied(name, by_reward[name])
+        run.unproven = {name for name in sorted(run.unproven) if not check_varied(name, by_reward[name])}
 
 
 def mean_score(renders: Sequence[Score]) -> Score:
