@@ -123,8 +123,9 @@ def _plain(value: object) -> object:
         return [_plain(item) for item in value]
     if value is None or type(value) in (str, bool, int, float):
         return value
-    tolist = getattr(value, "tolist", None)
-    return tolist() if callable(tolist) else str(value)
+    tolist = getattr(value, "tolist", None)  # arrays and their numbers; of objects, dates and complex ones the text
+    plain = tolist() if callable(tolist) else None
+    return _plain(plain) if isinstance(plain, (list, str, bool, int, float)) else str(value)
 
 
 def _number(value: object) -> float | None:

@@ -11,7 +11,6 @@ up: ``reward_pool.timeout_s`` should be above ``(1 + retries) * timeout_s``.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from rewards.attached import Attached, Attachments
 from rewards.base import failures
 from rewards.endpoints import Endpoints, NoAnswer, Server, sentence
 from rewards.pictures import Encoding
+from rewards.token import token_in
 from rl.registry import did_you_mean
 from rl.types import Sample, Score, UserError
 
@@ -40,8 +40,11 @@ class Remote:
     environment variable with the servers' token. ``timeout_s``: for one request. ``retries``: 0 to 3, only for
     transport errors, 408, 429 and 5xx. ``batch_size``: samples a request, in whole groups (less where a server
     accepts less). ``encoding``: ``png``, or ``npy`` where the network is faster than compression.
-    Environment variables for proxies are not looked at: a reward server is reached directly.
+    Environment variables for proxies are not looked at: a reward server is reached directly. A pool hands it whole
+    groups, up to 128 samples at a time.
     """
+
+    needs = {"whole_groups": True, "batch_size": 128}  # noqa: RUF012 - read from the source as it is written
 
     def __init__(
         self,
@@ -55,7 +58,7 @@ class Remote:
     ) -> None:
         """Raises ``UserError`` if no server answers, one refuses the token, or one does not have the reward."""
         _check(urls, timeout_s, retries, batch_size, encoding)
-        headers = {} if token_env is None else {"authorization": f"Bearer {_token(token_env)}"}
+        headers = {} if token_env is None else {"authorization": f"Bearer {token_in(token_env, '`token_env`')}"}
         client = httpx.Client(headers=headers, timeout=timeout_s, trust_env=False)
         self.reward, self.batch_size, self.encoding = reward, batch_size, encoding
         self._connect(Endpoints([url.rstrip("/") for url in urls], client, retries))
@@ -200,10 +203,3 @@ def _check(urls: object, timeout_s: float, retries: int, batch_size: int, encodi
         raise UserError(f"`timeout_s` is {timeout_s!r}; it must be a number of seconds above 0")
     if encoding not in get_args(Encoding):
         raise UserError(f"`encoding` is {encoding!r}; it must be png or npy")
-
-
-def _token(variable: str) -> str:
-    token = os.environ.get(variable)
-    if not token:
-        raise UserError(f"`token_env`: the environment variable {variable} is not set, or empty")
-    return token

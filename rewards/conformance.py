@@ -12,9 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from rewards.base import RewardSpec, describe_exception, normalise
-from rewards.construct import load_reward
+from rewards.construct import load_and_prove
 from rewards.pool import RewardPool
-from rewards.probe import reference_pictures
 from rewards.trial_samples import resized, trial_samples
 from rl.types import Prompt, Sample, Score, UserError
 
@@ -56,8 +55,8 @@ def findings(
     ``prompts``: those of the trial, else the reward's own by ``trial_prompts()``, else some of many kinds. Loading
     includes the golden probe. ``processes``: also try it in a worker process, as a run does.
     """
-    reward = load_reward("check", use, options)
-    probed = "with its reference pictures scored" if reference_pictures(reward) else "no reference pictures of its own"
+    reward, proven = load_and_prove("check", use, options)
+    probed = "with its reference pictures scored" if proven else "no reference pictures of its own"
     yield Finding("ok", "loading", f"loaded, {probed}")
     samples = trial_samples(prompts or _trial_prompts(reward))
     untouched = deepcopy(list(samples))

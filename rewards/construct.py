@@ -8,8 +8,7 @@ from functools import partial, update_wrapper
 from typing import Any
 
 from rewards.base import describe_exception
-from rewards.probe import probe as check_golden
-from rewards.probe import reference_pictures
+from rewards.probe import prove
 from rl.registry import did_you_mean, resolve
 from rl.types import Sample, UserError
 
@@ -24,15 +23,20 @@ def load_reward(
     With ``probe`` it must first score its own reference pictures (``rewards.probe``), if it has any.
     Raises ``UserError`` if it cannot be imported, is not callable, does not take these options or is dead.
     """
+    return load_and_prove(name, use, options, probe=probe)[0]
+
+
+def load_and_prove(
+    name: str, use: str, options: Mapping[str, Any], *, probe: bool = True
+) -> tuple[Callable[[Sequence[Sample]], object], bool]:
+    """``load_reward``, and whether its reference pictures showed it alive (``False``: it has none)."""
     where = f"rewards.{name}"
     target = load("rewards", where, use)
     reward = _callable(where, target, use, options)
-    if probe and (golden := reference_pictures(reward)):
-        try:
-            check_golden(reward, golden)
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from error
-    return reward
+    try:
+        return reward, probe and prove(reward)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def _callable(where: str, target: Any, use: str, options: Mapping[str, Any]) -> Callable[[Sequence[Sample]], object]:

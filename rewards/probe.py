@@ -33,10 +33,27 @@ class Golden:
     above_previous: bool = False
 
 
-def reference_pictures(reward: object) -> Sequence[Golden]:
-    """What the reward's ``golden()`` gives; none if it has no such method."""
+def prove(reward: Callable[[Sequence[Sample]], object]) -> bool:
+    """Probe it with its own reference pictures; whether it has any. Raises ``UserError`` if it is dead."""
+    golden = reference_pictures(reward)
+    if golden:
+        probe(reward, golden)
+    return bool(golden)
+
+
+def reference_pictures(reward: object) -> list[Golden]:
+    """What the reward's ``golden()`` gives; none if it has no such method. Raises ``UserError`` if that raises."""
     golden = getattr(reward, "golden", None)
-    return () if golden is None else golden()
+    if golden is None:
+        return []
+    try:
+        return list(golden())
+    except UserError:
+        raise
+    except Exception as error:  # a plug-in may raise anything
+        raise UserError(
+            f"its golden() raised {describe_exception(error)}; repair it, or set `probe: false` on it"
+        ) from error
 
 
 def probe(reward: Callable[[Sequence[Sample]], object], golden: Sequence[Golden]) -> None:

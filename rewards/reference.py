@@ -10,7 +10,6 @@ from typing import Any, Final, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 REFERENCE: Final = "reference"
 """Its key in the metadata."""
@@ -60,6 +59,8 @@ def read_reference(reference: object) -> NDArray[np.uint8]:
 
 
 def _read(path: str) -> NDArray[np.uint8]:
+    from PIL import Image, ImageOps  # not for the trainer, which only asks for hashes
+
     try:
         with Image.open(path) as picture:
             return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))

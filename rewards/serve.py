@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ipaddress
-import os
 import signal
 import socket
 import sys
@@ -27,6 +26,7 @@ from rewards.connection import connection_class
 from rewards.needs import settle_needs
 from rewards.server import create_app
 from rewards.service import RewardService
+from rewards.token import token_in
 from rewards.wire import Limits
 from rl.types import UserError
 
@@ -97,7 +97,10 @@ class _Server(uvicorn.Server):
         self._services, self._serving, self._grace_s = services, serving, grace_s
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except OSError as error:  # another server has taken the port while the rewards were loading
+            raise UserError(f"--port: can't listen at {self._serving.rpartition(' ')[2]}: {error}") from error
         print(f"serving {self._serving}", flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -123,12 +126,7 @@ def read_token(host: str, variable: str | None) -> str | None:
                 f"an environment variable and name it, for example --token-env EASEL_TOKEN"
             )
         return None
-    token = os.environ.get(variable, "")
-    if not token:
-        raise UserError(f"--token-env {variable}: the environment variable {variable} is not set, or empty")
-    if not token.isascii() or not token.isprintable() or " " in token:
-        raise UserError(f"--token-env {variable}: the token may hold ASCII letters, digits and signs only, no spaces")
-    return token
+    return token_in(variable, f"--token-env {variable}")
 
 
 def _is_loopback(host: str) -> bool:

@@ -50,7 +50,9 @@ class RewardService:
             raise stopping()
         if len(self._pending) >= self._queue:
             raise RequestError(503, f"{len(self._pending)} requests are waiting for {self.name!r}", retry_after_s=1)
-        future = self._threads.submit(self._answer, request, time.monotonic())
+        held = [request]
+        future = self._threads.submit(self._answer, held, time.monotonic())
+        future.add_done_callback(lambda _: held.clear())  # cancelled, it stays queued, but not with its pictures
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)
         return future
@@ -79,7 +81,8 @@ class RewardService:
     ) -> None:
         self.close()
 
-    def _answer(self, request: ScoreRequest, began: float) -> bytes:
+    def _answer(self, held: list[ScoreRequest], began: float) -> bytes:
+        request = held.pop()
         found = self._samples(request)
         samples = [sample for sample in found if isinstance(sample, Sample)]
         scored = iter(self._scored(samples) if samples else ())

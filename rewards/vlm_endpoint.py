@@ -7,7 +7,6 @@ retries would pass by the pace kept here.
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 
 import httpx
 
+from rewards.token import token_in
 from rl.registry import did_you_mean
 from rl.types import UserError
 
@@ -91,7 +91,8 @@ class Endpoint:
         self.url, self.model = _checked_url(url), model
         self._timeout_s, self._retries, self._clock, self._sleep = timeout_s, retries, clock, sleep
         self._pace = Pace(max_requests_per_second, clock, sleep)
-        headers = {} if token_env is None else {"Authorization": f"Bearer {_token(token_env)}"}
+        token = None if token_env is None else token_in(token_env, "vlm_judge.options.token_env")
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         limits = httpx.Limits(max_connections=None)  # as many as there are threads
         self._client = httpx.Client(headers=headers, timeout=timeout_s, limits=limits)
 
@@ -167,17 +168,6 @@ def _checked_url(url: str) -> str:
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise UserError(f"vlm_judge.options.url is {url!r}: it must look like http://localhost:8000/v1")
     return str(url).rstrip("/")
-
-
-def _token(variable: str) -> str:
-    token = os.environ.get(variable, "").strip()
-    if not token:
-        raise UserError(f"vlm_judge.options.token_env: the environment variable {variable!r} is not set; export it")
-    if not (token.isascii() and token.isprintable()):  # or an error about the header would show it
-        raise UserError(
-            f"vlm_judge.options.token_env: what {variable!r} holds is not an API key: it has odd characters"
-        )
-    return token
 
 
 def _words(error: httpx.TransportError, timeout_s: float) -> str:

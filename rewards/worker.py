@@ -16,18 +16,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from typing import Any
 
 from rewards.base import describe_exception, failures, normalise
-from rewards.construct import load, load_reward
+from rewards.construct import load, load_and_prove
 from rewards.cut import cut
 from rewards.memory import Growth
 from rewards.needs import Needs, check_declared
-from rewards.probe import reference_pictures
 from rewards.shelved import Item, take_down
 from rewards.version import reward_version
 from rl.types import Sample, Score, UserError
@@ -90,14 +88,11 @@ class LoadedReward:
 
     def __init__(self, start: Start) -> None:
         check_declared(load("rewards", f"rewards.{start.name}", start.use), start.declared, start.use)
-        self._reward: Callable[[Sequence[Sample]], object] = load_reward(
-            start.name, start.use, start.options, probe=start.probe
-        )
+        self._reward, probed = load_and_prove(start.name, start.use, start.options, probe=start.probe)
         self._needs = start.needs
         self._growth = Growth(start.recycle_growth_mb)
         threads = start.needs.call_threads
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="reward") if threads > 1 else None
-        probed = start.probe and bool(reference_pictures(self._reward))
         self.ready = Ready(os.getpid(), reward_version(start.use, start.options), probed)
 
     def answer(self, number: int, samples: Sequence[Sample]) -> Answer:
@@ -121,27 +116,33 @@ def main(fd: int, parent: int) -> None:
     """Serve one reward until the parent closes the socket or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-    connection = Connection(fd)
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # closed by the parent: the normal way to stop
-        _serve(connection)
+    _serve(Connection(fd))
 
 
 def _serve(connection: Connection) -> None:
-    start: Start = connection.recv()
+    start: Start = _or_stop(connection.recv)
     try:
         reward = LoadedReward(start)
     except UserError as error:
-        connection.send(Refused(str(error)))
+        _or_stop(connection.send, Refused(str(error)))
         return
-    connection.send(reward.ready)
+    _or_stop(connection.send, reward.ready)
     while True:
-        job: Job = connection.recv()
-        fd = recv_handle(connection)
+        job: Job = _or_stop(connection.recv)
+        fd = _or_stop(recv_handle, connection)
         samples, view = take_down(job.items, fd)
         os.close(fd)
         answer = reward.answer(job.number, samples)
         del samples
-        connection.send(replace(answer, kept=not view.close()))
+        _or_stop(connection.send, replace(answer, kept=not view.close()))
+
+
+def _or_stop(talk: Callable[..., Any], *given: object) -> Any:
+    """The parent closes the connection: the normal way to stop."""
+    try:
+        return talk(*given)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        sys.exit(0)
 
 
 def _die_with(parent: int) -> None:

@@ -22,6 +22,18 @@ def test_good_answers() -> None:
     assert type(one.value) is float
     assert (full.value, full.passed) == (0.5, 1.0)
     assert full.details == {"n": 2.0, "t": [1, [0, 1]], "o": "<class 'object'>"}
+    odd = {
+        "objects": np.array([1, None, {2}], object),
+        "complex": 1j,
+        "numbers": np.array([1j]),
+        "when": np.datetime64("2026-11-25"),
+    }
+    assert normalise([Score(1.0, details=odd)], SAMPLES[:1])[0].details == {
+        "objects": [1, None, "{2}"],
+        "complex": "1j",
+        "numbers": ["1j"],
+        "when": "2026-11-25",
+    }
     assert [score.value for score in normalise(np.array([0.25, 1, 2]), SAMPLES)] == [0.25, 1.0, 2.0]
     assert [score.value for score in normalise([np.float32(0.5), np.array(2), True], SAMPLES)] == [0.5, 2.0, 1.0]
 

@@ -445,6 +445,15 @@ def test_through_the_pool_to_two_real_servers_one_of_which_dies_and_returns() ->
             assert metric(back.url, 'easel_reward_pictures_total{reward="bright"}') > 0
 
 
+def test_a_token_that_no_header_can_carry_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINE", "s3c\nret")
+    with pytest.raises(UserError) as caught:
+        Remote(["http://127.0.0.1:1"], "bright", token_env="MINE")
+    assert str(caught.value) == (
+        "`token_env`: the token in MINE may hold ASCII letters, digits and signs only, no spaces"
+    )
+
+
 def test_a_real_server_with_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving("--reward", BRIGHT, "--token-env", "TEST_REWARD_TOKEN", token="s3cret") as server:
         with pytest.raises(UserError, match="answered 401: this server wants a token"):

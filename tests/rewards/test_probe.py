@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,36 @@ def test_a_dead_reward_is_named(reward: Any, golden: list[Golden], reason: str) 
         probe(reward, golden)
     assert str(caught.value).startswith(f"the golden probe found it dead or wrong: {reason}")
     assert str(caught.value).endswith("; check its weights and versions, or set `probe: false` on it")
+
+
+class Asked:
+    """Counts in a file how often it is asked for its reference pictures."""
+
+    def __init__(self, log: str, wrong: bool = False) -> None:
+        self.log, self.wrong = Path(log), wrong
+
+    def golden(self) -> Iterator[Golden]:
+        with self.log.open("a") as file:
+            file.write("x")
+        yield from GOLDEN
+        if self.wrong:
+            raise EOFError("no such picture")
+
+    def __call__(self, samples: Sequence[Sample]) -> list[float]:
+        return bright(samples)
+
+
+def test_reference_pictures_are_asked_for_once_and_may_be_generated(tmp_path: Path) -> None:
+    with RewardPool({"r": RewardSpec(f"{__name__}:Asked", {"log": str(tmp_path / "log")})}) as pool:
+        assert pool.unproven == set()
+    assert (tmp_path / "log").read_text() == "x"
+
+
+def test_golden_itself_may_raise(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        RewardPool({"r": RewardSpec(f"{__name__}:Asked", {"log": str(tmp_path / "log"), "wrong": True})})
+    assert str(caught.value).startswith("rewards.r: its golden() raised EOFError: no such picture (test_probe.py:")
+    assert str(caught.value).endswith("; repair it, or set `probe: false` on it")
 
 
 def test_the_pool_refuses_a_dead_reward() -> None:

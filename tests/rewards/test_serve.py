@@ -93,8 +93,8 @@ def test_tokens_are_checked_before_anything_is_loaded(monkeypatch: pytest.Monkey
     assert read_token("0.0.0.0", "T") == "k8-s_x="
     for value, message in (
         ("", "--token-env T: the environment variable T is not set, or empty"),
-        ("two words", "--token-env T: the token may hold ASCII letters, digits and signs only, no spaces"),
-        ("schlüssel", "--token-env T: the token may hold ASCII letters, digits and signs only, no spaces"),
+        ("two words", "--token-env T: the token in T may hold ASCII letters, digits and signs only, no spaces"),
+        ("schlüssel", "--token-env T: the token in T may hold ASCII letters, digits and signs only, no spaces"),
     ):
         monkeypatch.setenv("T", value)
         with pytest.raises(UserError, match=re.escape(message)):

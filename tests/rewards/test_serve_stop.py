@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from contextlib import ExitStack
 
 import httpx
 import psutil
 import pytest
 
+from rewards.base import RewardSpec
+from rewards.service import RewardService
+from rewards.wire import Limits, parse_request
 from tests.rewards.live_server import BRIGHT, SLEEP, body, head, metric, post, read_answer, serving, wait_for
 from tests.rewards.test_pool import samples
 
@@ -31,6 +36,41 @@ def test_a_request_whose_client_has_gone_is_not_begun() -> None:
             connection.close()
         wait_for(server.url, 'easel_reward_queued{reward="sleep"}', 0)
         assert metric(server.url, 'easel_reward_pictures_total{reward="sleep"}') == 8  # the two that were begun
+
+
+def test_a_request_given_up_while_it_waits_is_not_kept_in_memory() -> None:
+    content = body("sleep", samples())
+    with RewardService("sleep", RewardSpec(SLEEP, {"seconds": 1.0}), Limits(), queue=8, timeout_s=60) as service:
+        requests = [parse_request(content, Limits()) for _ in range(4)]
+        futures = [service.submit(request) for request in requests]
+        waiting = weakref.ref(requests.pop())
+        del requests
+        gc.collect()
+        assert waiting() is not None
+        assert futures[3].cancel()
+        gc.collect()
+        assert waiting() is None
+        assert service.snapshot().queued == 3
+        assert b'"failure": null' in futures[2].result()
+
+
+def test_a_port_that_another_program_took_while_the_rewards_were_loading() -> None:
+    command = [sys.executable, "-m", "rewards.serve", "--reward", "x=tests.rewards.plugins:Misbehave"]
+    command += ["--option", "how=nan", "--option", "start_s=2"]
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        with subprocess.Popen([*command, "--port", str(port)], stderr=subprocess.PIPE, text=True) as process:
+            deadline = time.monotonic() + 20
+            while not psutil.Process(process.pid).children():  # its worker: the port is bound by now
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            other.listen()
+            _, errors = process.communicate(timeout=40)
+        assert process.returncode == 2
+        assert errors.startswith(f"error: --port: can't listen at http://127.0.0.1:{port}: ")
+        assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
