@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         "evaluate", help="score FOLDER/00000/samples/0000.png ... by FOLDER/00000/metadata.jsonl and print the table"
     )
     command.add_argument("folder", type=Path, help="the pictures, in GenEval's official layout")
-    command.add_argument("--detector", default="mask2former", help="name or module:attr (default: the official one)")
+    command.add_argument("--detector", default="mask2former", help="name or module:attr (default mask2former)")
     command.add_argument("--option", action="append", default=[], metavar="K=V", help="an option of the detector")
     command.add_argument("--colors", default="clip", help="clip (official), pixels, module:attr, or none")
     command.add_argument("--color-option", action="append", default=[], metavar="K=V", help="an option of --colors")

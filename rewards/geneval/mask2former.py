@@ -1,11 +1,12 @@
-"""The ``mask2former`` detector: Mask2Former (arXiv 2112.01527), the detector of the official GenEval.
+"""The ``mask2former`` detector: Mask2Former (arXiv 2112.01527), the official GenEval's detector in other weights.
 
 Card. Instance masks, boxes and scores over COCO's 80 classes, Swin-S, by default
 ``facebook/mask2former-swin-small-coco-instance`` from the hub or a folder with the same files. An object is a (query,
 class) pair; its score is the class probability times the mean mask probability inside its mask, the best 100 pairs
 of a picture are kept and nothing is suppressed, as in the paper's instance evaluation. Blind to everything outside
 the 80 classes, to drawings and to text; two labels for one object are common below .5. Licence of the weights: the
-repository says "other" (Mask2Former's code is MIT); check before commercial use.
+repository says "other" (Mask2Former's code is MIT); check before commercial use. The official evaluation uses the
+checkpoint that mmdetection trained, which transformers cannot read: its scores near a threshold differ.
 Get it: ``hf download facebook/mask2former-swin-small-coco-instance --local-dir FOLDER`` and ``checkpoint: FOLDER``.
 """
 

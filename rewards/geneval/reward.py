@@ -1,8 +1,9 @@
 """The ``geneval`` reward: a detector, a colour classifier and the official rules (arXiv 2310.11513).
 
 Card. The metadata of a prompt says what it asks for; the rules are in ``rewards.geneval.protocol``. Range [0, 1]:
-``strict`` is the benchmark's 0 or 1, ``graded`` is 1 exactly if strict is. Official is ``detector: mask2former`` with
-``colors: clip``; any other pair measures something near it, and says so in no figure of its own. Blind to everything
+``strict`` is the benchmark's 0 or 1, ``graded`` is 1 exactly if strict is. ``detector: mask2former`` with ``colors:
+clip`` has the official rules, architecture and classifier; the official detector weights are mmdetection's, these are
+others, so a picture near a threshold may be judged otherwise. Compare figures of one detector only. Blind to everything
 but objects, counts, colours and positions: style, faces, text and beauty are free, and what fools the detector is
 rewarded. Licences and how to get the weights: each detector's and classifier's own card.
 """

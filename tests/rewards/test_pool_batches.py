@@ -146,8 +146,8 @@ def test_pictures_of_any_shape_cross_shared_memory_unchanged_and_read_only() -> 
     pictures = [large[0], large[1, ::2, :, ::-1], rng.random((5, 4), np.float32), np.zeros((0, 4, 3), np.uint8)]
     shelf = Shelf()
     places = [shelf.put(picture) for picture in pictures]
-    views = [View(shelf.fd, part) for part in (places, places[2:3], places[3:])]
     parts = (places, places[2:3], places[3:])
+    views = [View(shelf.fd, part) for part in parts]
     taken = [view.array(place) for view, part in zip(views, parts, strict=True) for place in part]
     shelf.close()
     shelf.close()
