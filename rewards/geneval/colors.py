@@ -52,7 +52,7 @@ def unknown_color(
     for clause in asked:
         color = str(clause.color)
         if color not in known:
-            near = did_you_mean(color.lower().replace("grey", "gray"), known)
+            near = did_you_mean(color.lower(), known)
             return f"no {clause.label} is ever called {color!r}{near} (the colours are: {', '.join(known)})"
     return None
 

@@ -72,13 +72,9 @@ class Results:
         self._settings_file.write_text(json.dumps(self._settings, indent=2) + "\n")
         self.file.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
 
-    @property
-    def done(self) -> set[str]:
-        return {_place(Path(row["filename"])) for row in self.rows}
-
     def missing(self, found: Sequence[Job]) -> list[Job]:
         """The pictures without a row, by whatever path the folder was named then and is now."""
-        done = self.done
+        done = {_place(Path(row["filename"])) for row in self.rows}
         return [job for job in found if _place(job.file) not in done]
 
     def add(self, rows: Sequence[Row]) -> None:

@@ -102,7 +102,7 @@ def test_a_file_is_opened_once_per_batch(tmp_path: Path, monkeypatch: pytest.Mon
     Image.fromarray(even(9)).save(tmp_path / "a.png")
     opened: list[str] = []
     real = Image.open
-    monkeypatch.setattr("rewards.reference.Image.open", lambda path: opened.append(path) or real(path))
+    monkeypatch.setattr("PIL.Image.open", lambda path: opened.append(path) or real(path))
     found = scores(even(9), *[str(tmp_path / "a.png")] * 5)
     assert [s.value for s in found] == [1.0] * 5
     assert opened == [str(tmp_path / "a.png")]
