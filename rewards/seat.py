@@ -160,9 +160,7 @@ class Seat:
         """After the line was closed: wait for the thread, then let go of the worker."""
         if self._thread.ident is not None:
             self._thread.join()
-        if self.worker is not None:
-            self.worker.stop()
-            self.worker = None
+        self._dismiss()
 
     def _run(self) -> None:
         try:
@@ -237,9 +235,7 @@ class Seat:
     def _renew(self) -> None:
         """A new worker, loaded before this seat takes another call; trouble is charged to that call."""
         with self._swap:
-            if self.worker is not None:
-                self.worker.stop()
-                self.worker = None
+            self._dismiss()
         try:
             self._ready_worker()
         except UserError as error:
@@ -258,8 +254,12 @@ class Seat:
             if self._line.closed or (self._ticket is not None and self._ticket.submission.cancelled):
                 raise WorkerLost(INTERRUPTED)
             if self.worker is None or not self.worker.alive:
-                if self.worker is not None:
-                    self.worker.stop()
-                    self.worker = None
+                self._dismiss()
                 self.worker = self._start_worker()
             return self.worker
+
+    def _dismiss(self) -> None:
+        """Nobody else may swap the worker meanwhile."""
+        if self.worker is not None:
+            self.worker.stop()
+            self.worker = None

@@ -82,7 +82,7 @@ def serve(given: argparse.Namespace) -> None:
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_S,
         )
-        server = _Server(config, services, f"{', '.join(services)} at {_url(listener)}", given.grace)
+        server = _Server(config, services, _url(listener), given.grace)
         with suppress(KeyboardInterrupt):  # how uvicorn passes the signal on after it has stopped
             server.run(sockets=[listener])
 
@@ -90,18 +90,16 @@ def serve(given: argparse.Namespace) -> None:
 class _Server(uvicorn.Server):
     """Says when it is ready, and when told to stop answers what it can within ``grace_s``."""
 
-    def __init__(
-        self, config: uvicorn.Config, services: Mapping[str, RewardService], serving: str, grace_s: float
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, services: Mapping[str, RewardService], url: str, grace_s: float) -> None:
         super().__init__(config)
-        self._services, self._serving, self._grace_s = services, serving, grace_s
+        self._services, self._url, self._grace_s = services, url, grace_s
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
             await super().startup(sockets)
         except OSError as error:  # another server has taken the port while the rewards were loading
-            raise UserError(f"--port: can't listen at {self._serving.rpartition(' ')[2]}: {error}") from error
-        print(f"serving {self._serving}", flush=True)
+            raise UserError(f"--port: can't listen at {self._url}: {error}") from error
+        print(f"serving {', '.join(self._services)} at {self._url}", flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         giving_up = asyncio.create_task(self._give_up())

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rl.registry import is_module_attr, locate, resolve
+from rl.registry import is_module_attr, locate, resolve, top_package
 
 _OURS = {"rl", "rewards", "policy", "rollout"}
 
@@ -23,17 +23,13 @@ def reward_version(use: str, options: Mapping[str, Any]) -> str:
     declared = getattr(resolve("rewards", use), "version", None)
     if declared is not None:
         return f"declared {declared}"
-    packages = {_package(locate("rewards", use)), *map(_package, _named(options)), *_OURS}
+    packages = {top_package(locate("rewards", use)), *map(top_package, _named(options)), *_OURS}
     digest = hashlib.sha256()
     for name, module in sorted(sys.modules.copy().items()):
         file = getattr(module, "__file__", None)
         if name.partition(".")[0] in packages and file and Path(file).is_file():
             digest.update(name.encode() + b"\0" + Path(file).read_bytes() + b"\0")
     return digest.hexdigest()
-
-
-def _package(target: str) -> str:
-    return target.partition(":")[0].partition(".")[0]
 
 
 def _named(value: object) -> Iterator[str]:

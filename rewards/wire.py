@@ -45,12 +45,12 @@ def _finite(value: Any) -> Any:
 
 
 def _few(value: Any, info: ValidationInfo) -> Any:
-    """``value`` itself, if a request may have that many samples or pictures."""
-    most = info.context.max_batch if isinstance(info.context, Limits) else None
-    if most is not None and isinstance(value, (list, dict)) and len(value) > most:
-        what = {"count": len(value), "what": info.field_name, "most": most}
-        raise PydanticCustomError(
-            "too_many", "the request has {count} {what}, more than the {most} that are accepted", what
+    """``value`` itself, if a request may have that many samples or pictures. Raises ``RequestError`` 413."""
+    assert info.context is not None  # `parse_request` gives the limits
+    most = info.context.max_batch
+    if isinstance(value, (list, dict)) and len(value) > most:
+        raise RequestError(
+            413, f"the request has {len(value)} {info.field_name}, more than the {most} that are accepted"
         )
     return value
 
@@ -69,7 +69,7 @@ class RequestError(Exception):
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -162,8 +162,6 @@ def parse_request(body: bytes | bytearray, limits: Limits) -> ScoreRequest:
         request = ScoreRequest.model_validate_json(body, context=limits)
     except ValidationError as error:
         kind, sentence = _first(error)
-        if kind == "too_many":
-            raise RequestError(413, sentence.partition(": ")[2]) from None
         status = 400 if kind == "json_invalid" else 422
         raise RequestError(status, f"the body is not a request for scores: {sentence}") from None
     ids = set[str]()

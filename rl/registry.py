@@ -95,6 +95,11 @@ def is_module_attr(text: str) -> bool:
     return _MODULE_ATTR.fullmatch(text) is not None
 
 
+def top_package(target: str) -> str:
+    """Of ``module:attr``, the first part of the module's name."""
+    return target.partition(":")[0].partition(".")[0]
+
+
 def locate(kind: str, use: str) -> str:
     """The ``"module:attr"`` that ``use`` stands for, without importing it.
 
@@ -111,7 +116,7 @@ def locate(kind: str, use: str) -> str:
         )
     if not is_module_attr(use):
         raise UserError(f"{use!r} is not of the form module:attr, for example my_rewards:bright")
-    top = use.partition(":")[0].partition(".")[0]
+    top = top_package(use)
     _make_cwd_importable()
     if top not in sys.modules and importlib.util.find_spec(top) is None:
         raise UserError(

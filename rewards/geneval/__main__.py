@@ -20,7 +20,7 @@ from rewards.geneval.folder import read_layout
 from rewards.geneval.reward import GenEval
 from rewards.geneval.summary import summary
 from rewards.options import parse_options
-from rewards.probe import probe
+from rewards.probe import prove
 from rl.types import UserError
 
 _LISTED = 10  # failures named one by one
@@ -49,7 +49,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     todo = results.missing(found)
     if todo:
         reward = GenEval(**settings)
-        probe(reward, reward.golden())
+        prove(reward)
         results.open()
         failed += _score_with_progress(todo, len(found), reward, results, arguments.batch_size)
     rows = list(in_order(results.rows, layout))
