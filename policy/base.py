@@ -12,32 +12,12 @@ from diffusers import AutoencoderDC, FlowMatchEulerDiscreteScheduler, SanaTransf
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
-from policy.checkpoint import CONFIG_FILE, read_json, read_policy_config, resolve_folder
 from policy.decoder import Decoder, make_connector
+from policy.folder import CONFIG_FILE, read_json, read_policy_config, resolve_folder
 from policy.layout import TokenLayout
-from policy.tokenizer import PatchTokenizer
+from policy.prompt import PromptEncoder
+from policy.tokenizers.patch import PatchTokenizer
 from rl.types import UserError
-
-
-@dataclass
-class PromptEncoder:
-    """Prompt text -> token ids that end with <im_start> <S0>."""
-
-    tokenizer: PreTrainedTokenizerFast
-    template: str
-    layout: TokenLayout
-
-    def __call__(self, text: str) -> tuple[int, ...]:
-        ids = self.tokenizer.encode(self.template.format(prompt=text), add_special_tokens=False)
-        return (*ids, self.layout.im_start_id, self.layout.scale_id)
-
-    def unknown_words(self, text: str) -> list[str]:
-        """Words of ``text`` that the tokenizer cannot represent."""
-        unknown = self.tokenizer.unk_token_id
-        if unknown is None:
-            return []
-        words = text.replace(",", " ").split()
-        return [word for word in words if unknown in self.tokenizer.encode(word, add_special_tokens=False)]
 
 
 @dataclass

@@ -14,9 +14,12 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rl.types import Prompt, Sample, Score
+
+if TYPE_CHECKING:
+    pass
 
 Role = Literal["train", "monitor"]
 
@@ -28,7 +31,7 @@ class RewardSpec:
     A reward with role ``monitor`` is scored and logged but never trained on. What is not ``None`` among ``workers``
     (processes), ``batch_size`` (samples per call), ``cpus``, ``gpus`` (per worker) and ``python`` (an interpreter of
     its own) overrides what the reward declares (``rewards.needs``). ``tags`` and ``metadata`` route prompts: to others
-    the reward is not applicable. ``probe``: score its own reference pictures first (``rewards.probe``).
+    the reward is not applicable. ``probe``: score its own reference pictures first (``rewards.golden``).
     """
 
     use: str
@@ -142,3 +145,9 @@ def _a(value: object) -> str:
 def _short(value: object, limit: int = 40) -> str:
     text = " ".join(repr(value).split())
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+class Reward(Protocol):
+    """A plain function or a callable object: B samples in, B values (or ``None``, or ``Score``) out, in order."""
+
+    def __call__(self, samples: Sequence[Sample]) -> Sequence[float | Score | None]: ...

@@ -24,10 +24,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from rewards.base import RewardSpec, normalise
-from rewards.construct import load_reward
-from rewards.cut import cut
+from rewards.batches import cut
+from rewards.load import load_reward
 from rewards.needs import settle_needs
-from rewards.pool import RewardPool
+from rewards.pool.pool import RewardPool
 from rl.types import Prompt, Sample, Score, UserError
 
 GROUP = 8

@@ -1,22 +1,27 @@
 """Scores on disk by content: the same picture, prompt, reward and options are scored once.
 
 The key is a hash of the picture's bytes and shape, the prompt's text and metadata, the reward's ``use`` and options,
-and the version of its code (``rewards.version``); a reference file counts by its content, ids and groups not at all.
-Failures are not kept. Entries are JSON text, floats exact to the bit (``rewards.text_cache``).
+and the version of its code (``rewards.pool.version``); a reference file counts by its content, ids and groups not at
+all. Failures are not kept. Entries are JSON text, floats exact to the bit.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import sqlite3
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+import diskcache
 import numpy as np
+from diskcache.core import MODE_PICKLE
 
 from rewards.base import RewardSpec
 from rewards.reference import file_hash
-from rewards.text_cache import TextCache
-from rl.types import Sample, Score
+from rl.types import Sample, Score, UserError
 
 _FORMAT = 1
 
@@ -90,3 +95,68 @@ def _plain(value: object) -> object:
     if isinstance(value, np.ndarray) and value.dtype != object:
         return [value.shape, value.dtype.str, hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()]
     raise TypeError(f"{type(value).__name__} has no stable text")
+
+
+log = logging.getLogger(__name__)
+
+
+_TROUBLE = (OSError, sqlite3.Error, diskcache.Timeout, UnicodeDecodeError)
+
+
+class _TextDisk(diskcache.Disk):
+    """diskcache pickles what is not plain; here a pickle can only be somebody else's, and is not opened."""
+
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
+        return None if mode == MODE_PICKLE else super().fetch(mode, filename, value, read)
+
+
+class TextCache:
+    """May be used from several threads and by several processes at once."""
+
+    def __init__(self, folder: str, limit_mb: int, *, where: str) -> None:
+        """Above ``limit_mb`` MiB the entries that were not read for longest are dropped.
+
+        Raises ``UserError`` about the key ``where`` if the folder cannot be used.
+        """
+        self._folder, self._where = folder, where
+        self._off = False
+        try:
+            self._disk = diskcache.Cache(
+                str(Path(folder).expanduser()),
+                disk=_TextDisk,
+                size_limit=limit_mb * 2**20,
+                eviction_policy="least-recently-used",
+            )
+        except _TROUBLE as error:
+            raise UserError(
+                f"{where}: the folder {folder!r} cannot be used ({error}); delete it or name another"
+            ) from error
+
+    def get(self, key: str) -> str | None:
+        """The text, or ``None`` if it is not there or something else."""
+        if self._off:
+            return None
+        try:
+            found = self._disk.get(key)
+        except _TROUBLE as error:
+            self._turn_off(error)
+            return None
+        return found if isinstance(found, str) else None
+
+    def put(self, texts: Mapping[str, str]) -> None:
+        """Keep all of them."""
+        if self._off or not texts:
+            return
+        try:
+            with self._disk.transact():
+                for key, text in texts.items():
+                    self._disk.set(key, text)
+        except _TROUBLE as error:
+            self._turn_off(error)
+
+    def close(self) -> None:
+        self._disk.close()
+
+    def _turn_off(self, error: Exception) -> None:
+        self._off = True
+        log.warning("%s: %s failed (%s); this run goes on without it", self._where, self._folder, error)

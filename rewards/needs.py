@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rewards.memory import KEEP
+from rewards.pool.memory import KEEP
 from rl.registry import did_you_mean, locate, source_file
 from rl.types import UserError
 

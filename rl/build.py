@@ -17,28 +17,31 @@ from rich.console import Console as RichConsole
 from torch import nn
 
 from policy.base import Policy
+from policy.export import export
 from rewards.base import RewardSpec
-from rewards.pool import RewardPool
-from rl import checkpoint
-from rl.config import Component, Config
-from rl.data import PromptStream, load_prompts
-from rl.environment import record_environment
-from rl.evaluate import load_all
-from rl.folder import claim_folder
-from rl.guards import Guards
+from rewards.pool.pool import RewardPool
+from rl.collect import sample, synchronise
+from rl.config.schema import Component, Config
+from rl.data.prompts import load_prompts
+from rl.data.stream import PromptStream
+from rl.evaluation.evaluate import load_all
+from rl.evaluation.tables import table
 from rl.interrupt import Interrupt
 from rl.loop import train
 from rl.milestones import evaluate_if_due, restore, save
 from rl.parts import Run
-from rl.records import read_metrics
 from rl.registry import resolve
-from rl.report import write_report
-from rl.stages import sample, synchronise
-from rl.tables import table
-from rl.tracking import Tracker
-from rl.trainer import Algorithm, Trainer
+from rl.report.page import write_report
+from rl.run_folder import checkpoint
+from rl.run_folder.claim import claim_folder
+from rl.run_folder.environment import record_environment
+from rl.run_folder.records import read_metrics
+from rl.tracking.guards import Guards
+from rl.tracking.tracker import Tracker
+from rl.trainer.trainer import Algorithm, Trainer
 from rl.types import Prompt
-from rollout.sync import UpdatableSampler, WeightSync
+from rollout.samplers.contract import UpdatableSampler
+from rollout.sync import WeightSync
 
 log = logging.getLogger(__name__)
 INTERRUPTED = 130
@@ -69,7 +72,7 @@ def run(config: Config, resume: bool) -> int:
             return INTERRUPTED
         if last == 0:
             save(parts, 0)
-        checkpoint.export(parts.policy.folder, parts.trainer.named_weights(), folder / "policy")
+        export(parts.policy.folder, parts.trainer.named_weights(), folder / "policy")
     _conclude(folder)
     return 0
 

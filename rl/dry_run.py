@@ -7,9 +7,9 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from policy.checkpoint import read_json, read_policy_config, resolve_folder
-from rl.config import Config
-from rl.load import dump
+from policy.folder import read_json, read_policy_config, resolve_folder
+from rl.config.load import dump
+from rl.config.schema import Config
 from rl.types import Prompt
 
 _BYTES = {"float32": 4, "bfloat16": 2}

@@ -11,9 +11,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rl.config import Config
-from rl.data import PromptStream, load_prompts, needs_of, require_metadata
-from rl.load import load
+from rl.config.load import load
+from rl.config.schema import Config
+from rl.data.prompts import load_prompts
+from rl.data.stream import PromptStream, needs_of, require_metadata
 from rl.types import Prompt, RunFailure, UserError
 
 

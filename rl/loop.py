@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 import torch
 
-from rl.guards import Alarm
+from rl.collect import by_group, describe, paint, read_back, sample, score, show, synchronise, vet
 from rl.milestones import evaluate_if_due, save_if_due
 from rl.minibatch import mean_metrics, minibatches
 from rl.parts import Run
-from rl.stages import by_group, describe, paint, read_back, sample, score, show, synchronise, vet
-from rl.stopwatch import Stopwatch
+from rl.tracking.guards import Alarm
+from rl.tracking.stopwatch import Stopwatch
 from rl.types import Batch, UserError
 
 

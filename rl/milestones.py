@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rl import checkpoint
-from rl.evaluate import Evaluation, evaluate
+from rl.collect import paint, read_back, score, vet
+from rl.evaluation.evaluate import Evaluation, evaluate
 from rl.parts import Run
-from rl.stages import paint, read_back, score, vet
+from rl.run_folder import checkpoint
 from rl.types import Prompt, Rollout, Score
-from rollout.base import sample_seed
+from rollout.seeds import sample_seed
 
 TRAINER_PART = "trainer"
 

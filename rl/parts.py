@@ -10,14 +10,15 @@ from torch import Tensor
 
 from policy.base import Policy
 from rewards.combine import Combination
-from rewards.pool import RewardPool
-from rl.config import Config
-from rl.data import PromptStream
-from rl.guards import Guards
+from rewards.pool.pool import RewardPool
+from rl.config.schema import Config
+from rl.data.stream import PromptStream
 from rl.interrupt import Interrupt
-from rl.tracking import Tracker
-from rl.trainer import Trainer
-from rl.types import Prompt, Sampler
+from rl.tracking.guards import Guards
+from rl.tracking.tracker import Tracker
+from rl.trainer.trainer import Trainer
+from rl.types import Prompt
+from rollout.samplers.contract import Sampler
 from rollout.sync import WeightSync
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rewards.pool import RewardPool
-from rewards.submission import Submission, gather
+from rewards.pool.pool import RewardPool
+from rewards.pool.submission import Submission, gather
 from rl.types import Rollout, Sample, Score
 from rollout.render import Painter
 

@@ -6,11 +6,11 @@ import sys
 import time
 
 from policy.base import Policy
-from policy.checkpoint import resolve_folder
+from policy.folder import resolve_folder
 from rl.types import Prompt
-from rollout.base import group_seeds
-from rollout.torch_sampler import TorchSampler
-from rollout.vllm_sampler import VllmSampler
+from rollout.samplers.torch_sampler import TorchSampler
+from rollout.samplers.vllm_sampler import VllmSampler
+from rollout.seeds import group_seeds
 
 REPEATS = 3
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rl.types import Rollout, UserError
-from rollout.base import sample_seed
+from rollout.seeds import sample_seed
 
 SeedMode = Literal["group", "sample"]
 

@@ -10,25 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.types import Sampler
-from rollout.base import NamedWeights, SyncError
+from rollout.samplers.contract import UpdatableSampler
+from rollout.weights import NamedWeights, SyncError
 
 __all__ = ["SyncError", "SyncResult", "WeightSync"]
-
-
-class UpdatableSampler(Sampler, Protocol):
-    """A sampler that takes new weights while it runs; both engines are."""
-
-    def load_weights(self, named: NamedWeights, version: int) -> None: ...
-
-    def parameter_names(self) -> set[str]: ...
-
-    def reset_cache(self) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from policy.base import Policy
 from policy.decoder import Decoder, make_connector
 from policy.layout import TokenLayout
-from policy.shapes.captions import TEMPLATES
-from policy.shapes.sprites import CELL, CLASSES, COLORS, GRID, LETTERS
-from policy.shapes.world import COUNTS, RELATIONS
-from policy.tokenizer import PatchTokenizer
+from policy.tokenizers.patch import PatchTokenizer
+from rl.data.shapes.captions import TEMPLATES
+from rl.data.shapes.sprites import CELL, CLASSES, COLORS, GRID, LETTERS
+from rl.data.shapes.world import COUNTS, RELATIONS
 
 NUM_IMAGE_TOKENS = 128
 CAPTION_CHANNELS = 192

@@ -15,12 +15,12 @@ from torch import nn
 
 from policy.ar import image_forward
 from policy.base import Policy
-from policy.checkpoint import read_policy_config, resolve_folder
 from policy.decoder import make_connector
+from policy.folder import read_policy_config, resolve_folder
 from policy.shapes.model import make_ar, make_policy, make_random
-from policy.shapes.scenes import dense_cells
-from policy.shapes.train_tokenizer import fit_tokenizer
-from policy.shapes.world import picture
+from policy.shapes.pretrain.image_tokenizer import fit_tokenizer
+from policy.shapes.pretrain.scenes import dense_cells
+from rl.data.shapes.world import picture
 from rl.types import UserError
 
 PROMPTS = ("a red circle", "a photo of a star above a ring", "two rings", 'the word "CAT"')

@@ -15,10 +15,10 @@ import pytest
 
 from rewards.base import RewardSpec
 from rewards.cache import ScoreCache, content_hash
-from rewards.pool import RewardPool
-from rewards.version import _named, reward_version
+from rewards.pool.pool import RewardPool
+from rewards.pool.version import _named, reward_version
 from rl.types import Prompt, Sample, Score, UserError
-from tests.rewards.test_pool_batches import PLUGINS, levels, log_of, samples, values
+from tests.rewards.pool.test_pool_batches import PLUGINS, levels, log_of, samples, values
 
 SCORE = Score(0.1 + 0.2, details={"found": "né", "checks": [{"ok": True, "at": 1e-17}], "n": 3}, passed=1 / 3)
 

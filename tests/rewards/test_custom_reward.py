@@ -11,9 +11,9 @@ import pytest
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 import rewards
-from rewards.conformance import findings
-from rewards.construct import load_reward
-from rewards.trial_samples import trial_samples
+from rewards.check.rules import findings
+from rewards.check.samples import trial_samples
+from rewards.load import load_reward
 from rl.types import Score, UserError
 
 ROOT = Path(rewards.__file__).parent.parent

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rewards.probe import Golden
+from rewards.golden import Golden
 from rl.types import Prompt, Sample
 
 ROOT = Path(__file__).parents[2]

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from rl.environment import record_environment
-from rl.evaluate import evaluate
-from rl.guards import Alarm
-from rl.tracking import Tracker
+from rl.evaluation.evaluate import evaluate
+from rl.run_folder.environment import record_environment
+from rl.tracking.guards import Alarm
+from rl.tracking.tracker import Tracker
 from rl.types import Prompt, Rollout, Score
 
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 import rl
-from policy.checkpoint import PARTS
-from rl.config import Config
+from policy.folder import PARTS
+from rl.config.load import load
+from rl.config.schema import Config
 from rl.dry_run import count_parameters, describe, evaluation_steps, memory_estimate
 from rl.launch import main
-from rl.load import load
 from rl.types import Prompt, UserError
 
 ROOT = Path(rl.__file__).parent.parent

@@ -15,7 +15,7 @@ from rl.types import UserError
 
 
 def test_built_in() -> None:
-    from rl.prompt_file import jsonl
+    from rl.data.prompts import jsonl
 
     assert registry.resolve("prompts", "jsonl") is jsonl
     assert registry.names("kls") == ["k1", "k2", "k3"]
@@ -65,18 +65,20 @@ def test_a_missing_dependency_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_entry_points_come_after_the_built_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     def fake(group: str) -> list[Any]:
-        pairs = [("pretty", "rl.data:text"), ("ocr", "rl.data:text")] if group == "easel_rl.rewards" else []
+        pairs = (
+            [("pretty", "rl.data.prompts:text"), ("ocr", "rl.data.prompts:text")] if group == "easel_rl.rewards" else []
+        )
         return [EntryPoint(name, value, group) for name, value in pairs]
 
     monkeypatch.setattr(registry, "entry_points", fake)
     assert registry.names("rewards") == [*registry.BUILT_IN["rewards"], "pretty"]
-    assert registry.locate("rewards", "pretty") == "rl.data:text"
-    assert registry.locate("rewards", "ocr") == "rewards.ocr:Ocr"
+    assert registry.locate("rewards", "pretty") == "rl.data.prompts:text"
+    assert registry.locate("rewards", "ocr") == "rewards.library.ocr.reward:Ocr"
 
 
 def test_nothing_heavy_is_imported() -> None:
     code = (
-        "import sys, rl.config, rl.load, rl.registry, rl.types, rl.data, rl.dry_run, rl.launch\n"
+        "import sys, rl.config.load, rl.registry, rl.types, rl.data.stream, rl.dry_run, rl.launch\n"
         "print(sorted({'torch', 'vllm', 'deepspeed', 'ray', 'paddle', 'transformers', 'datasets'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from run_case import ROOT, STEPS, command, environment, launch, metrics, write_config
 
-KILLED = (str(ROOT / "tests" / "rl" / "killed_launch.py"),)
+from tests.rl.run_case import ROOT, STEPS, command, environment, launch, metrics, write_config
+
+KILLED = (str(ROOT / "tests" / "rl" / "run_folder" / "killed_launch.py"),)
 
 
 @pytest.fixture(scope="module")

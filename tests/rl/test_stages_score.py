@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rl.stages import mean_score, vet
+from rl.collect import mean_score, vet
 from rl.types import Score, UserError
 
 

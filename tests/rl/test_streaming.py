@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rewards.base import RewardSpec
-from rewards.pool import RewardPool
+from rewards.pool.pool import RewardPool
 from rl.streaming import ScoringPainter
 from rl.types import Prompt, Rollout, Sample
 from rollout.render import render

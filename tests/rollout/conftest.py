@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sampling_engines import start_engine
 
 from policy.base import Policy
+from tests.rollout.sampling_engines import start_engine
 
 
 @pytest.fixture(scope="session")

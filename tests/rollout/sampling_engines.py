@@ -15,9 +15,9 @@ def start_engine(name: str, folder: Path, policy: Policy, **options: Any) -> Any
     if name == "vllm":
         if importlib.util.find_spec("vllm") is None:
             pytest.skip("vLLM is not installed")
-        from rollout.vllm_sampler import VllmSampler
+        from rollout.samplers.vllm_sampler import VllmSampler
 
         return VllmSampler(folder, policy.layout, encode=policy.encode_prompt, **options)
-    from rollout.torch_sampler import TorchSampler
+    from rollout.samplers.torch_sampler import TorchSampler
 
     return TorchSampler(folder, policy.layout, encode=policy.encode_prompt, **options)

@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 from policy.ar import image_forward
 from policy.base import Policy
 from rl.types import Prompt, Rollout, UserError
-from rollout.base import EngineError
+from rollout.samplers.contract import EngineError
 
 A, B, C = Prompt("a", "two red circles"), Prompt("b", "a green star left of a blue square"), Prompt("c", "a triangle")
 SEEDS = (11, 22, 33, 44, 55, 66)

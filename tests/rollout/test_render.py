@@ -12,8 +12,8 @@ import torch
 from policy.ar import image_forward
 from policy.base import Policy
 from rl.types import Prompt, Rollout, UserError
-from rollout.base import group_seeds, sample_seed
 from rollout.render import render, render_seeds
+from rollout.seeds import group_seeds, sample_seed
 
 PROMPTS = (Prompt("a", "a circle"), Prompt("b", "two red stars and a blue square"))
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sampling_engines import start_engine
 
 from policy.ar import image_forward
 from policy.base import Policy
 from rl.types import Prompt, Rollout
-from rollout.base import EngineError
+from rollout.samplers.contract import EngineError
 from rollout.sync import SyncError, WeightSync
+from tests.rollout.sampling_engines import start_engine
 
 PROMPTS = [
     Prompt("a", "two red circles"),

@@ -1,0 +1,56 @@
+"""Trained weights -> a complete policy folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from huggingface_hub import save_torch_state_dict
+from safetensors import safe_open
+from torch import Tensor
+
+from rl.types import UserError
+
+
+def export(policy_folder: Path, named_weights: Iterable[tuple[str, Tensor]], out: Path) -> Path:
+    """Writes a complete policy folder: ``policy_folder`` with the language model's weights replaced.
+
+    The tensors have the names and dtypes of the original ``ar/*.safetensors`` (so a tied lm_head is not stored twice);
+    ``out`` appears by one rename and may replace an earlier export.
+    Raises: UserError if a tensor is missing or has another shape.
+    """
+    expected = _tensor_specs(policy_folder / "ar")
+    weights = {}
+    for name, value in named_weights:
+        if name in expected:
+            shape, dtype = expected.pop(name)
+            if tuple(value.shape) != shape:
+                raise UserError(f"{policy_folder}/ar: {name} has shape {shape}, the trained one {tuple(value.shape)}.")
+            weights[name] = value.detach().to(device="cpu", dtype=dtype, copy=True).contiguous()
+    if expected:
+        raise UserError(f"{policy_folder}/ar: the trained weights lack {sorted(expected)[0]}; export the same model.")
+    unfinished = out.with_name(f".tmp-{out.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    skip_weights = shutil.ignore_patterns("*.safetensors", "*.safetensors.index.json")
+    is_ar = str(policy_folder / "ar")
+    try:
+        shutil.copytree(policy_folder, unfinished, ignore=lambda d, names: skip_weights(d, names) if d == is_ar else [])
+        save_torch_state_dict(weights, unfinished / "ar", metadata={"format": "pt"})
+    except OSError as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise UserError(f"{out}: cannot write the policy ({error.strerror}); free space or choose another.") from error
+    shutil.rmtree(out, ignore_errors=True)
+    unfinished.rename(out)
+    return out
+
+
+def _tensor_specs(ar_folder: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    specs = {}
+    for path in sorted(ar_folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                tensor = file.get_tensor(name)
+                specs[name] = (tuple(tensor.shape), tensor.dtype)
+    return specs

@@ -1,0 +1,121 @@
+"""The arguments that name rewards on a command line: ``--reward [NAME=]USE --option KEY=VALUE ...``, repeatable."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rewards.base import RewardSpec
+from rl.config.yaml12 import parse_value
+from rl.types import UserError
+
+
+@dataclass
+class NamedReward:
+    """One ``--reward`` with the ``--option``s that follow it."""
+
+    name: str
+    use: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def add_reward_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--reward`` (required; a list of ``NamedReward`` in ``rewards``), ``--option`` and ``--workers``."""
+    parser.add_argument(
+        "--reward",
+        dest="rewards",
+        action=_Reward,
+        required=True,
+        metavar="[NAME=]USE",
+        help="a reward: ocr, my_rewards:bright, or with a name of its own: words=ocr",
+    )
+    parser.add_argument(
+        "--option",
+        dest="rewards",
+        action=_Option,
+        metavar="KEY=VALUE",
+        help="an option of the --reward before it; read as in YAML: grading=exact, side=256",
+    )
+    parser.add_argument("--workers", type=positive_int, default=1, metavar="N", help="processes per reward (default 1)")
+
+
+def reward_specs(given: Sequence[NamedReward], workers: int) -> dict[str, RewardSpec]:
+    """Specs by name. Raises ``UserError`` if two rewards have the same name."""
+    specs: dict[str, RewardSpec] = {}
+    for reward in given:
+        if reward.name in specs:
+            raise UserError(
+                f"--reward: two rewards are called {reward.name!r}; name one otherwise: --reward other={reward.use}"
+            )
+        specs[reward.name] = RewardSpec(reward.use, reward.options, workers=workers)
+    return specs
+
+
+def positive_int(text: str) -> int:
+    """For ``type=``: a whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def positive_float(text: str) -> float:
+    """For ``type=``: a finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
+class _Reward(argparse.Action):
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        name, equals, use = values.partition("=")
+        if not equals:
+            name, use = values.rpartition(":")[2], values
+        if not name or not use:
+            parser.error(f"--reward {values}: must read USE or NAME=USE, for example ocr or words=ocr")
+        namespace.rewards = [*(namespace.rewards or []), NamedReward(name, use)]
+
+
+class _Option(argparse.Action):
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        if not namespace.rewards:
+            parser.error(f"--option {values}: must come after the --reward that it belongs to")
+        try:
+            key, value = parse_option(values)
+        except UserError as error:
+            parser.error(str(error))
+        options = namespace.rewards[-1].options
+        if key in options:
+            parser.error(f"--option {values}: {key} is given twice for {namespace.rewards[-1].name}")
+        options[key] = value
+
+
+def parse_options(given: Sequence[str], flag: str = "--option") -> dict[str, Any]:
+    """``["grading=strict", "side=128"]`` -> ``{"grading": "strict", "side": 128}``; raises ``UserError``."""
+    options: dict[str, Any] = {}
+    for text in given:
+        key, value = parse_option(text, flag)
+        if key in options:
+            raise UserError(f"{flag} {key} is given twice")
+        options[key] = value
+    return options
+
+
+def parse_option(text: str, flag: str = "--option") -> tuple[str, Any]:
+    """``"side=128"`` -> ``("side", 128)``; raises ``UserError``."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.isidentifier():
+        raise UserError(f"{flag} {text!r} is not of the form key=value, for example {flag} batch_size=16")
+    try:
+        return key, parse_value(value)
+    except ValueError as error:
+        raise UserError(f"{flag} {key}: {value!r} can't be read: {error}") from error

@@ -1,0 +1,73 @@
+"""The ``image_reward`` reward: human preference by a BLIP that reads the prompt while looking at the picture.
+
+**Formula** (Xu et al. 2023, arXiv 2304.05977, section 3): with h the text encoder's [CLS] after cross-attention to the
+picture, ``r = (MLP(h) - 0.16717...) / 1.03333...``; the constants give mean 0 and deviation 1 on the authors' data.
+
+**Range** unbounded; others report about -2.3 to 2. 0 is an average picture of the authors' training set.
+
+**Blind to** what lies beyond 35 tokens of the prompt; weak on counts, positions and spelling. Knows its prompt better
+than CLIP's scores and looks less at beauty; pushed hard it oversaturates and repeats the subject.
+
+**Weights** ``ImageReward.pt`` of ``THUDM/ImageReward`` (Apache-2.0): ``hf download THUDM/ImageReward ImageReward.pt``;
+the tokenizer of ``google-bert/bert-base-uncased`` (Apache-2.0): ``hf download google-bert/bert-base-uncased
+--include "*.json" --include "*.txt"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from rewards.golden import Golden
+from rewards.library.golden_pictures import likelier_cat
+from rewards.library.models.blip import ImageRewardModel
+from rewards.library.models.downloads import BERT, IMAGE_REWARD
+from rewards.library.models.preprocess import Preprocess
+from rewards.library.models.pretrained import load_processor
+from rewards.library.models.weights import batches, find_file, read_weights, runtime
+from rl.types import Sample, Score
+
+_MAX_TOKENS = 35  # as the authors trained it
+
+
+class ImageReward:
+    """Scores pictures by ImageReward. ``tokenizer``: hub name or folder of BERT's lower-case tokenizer."""
+
+    needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
+
+    def __init__(
+        self,
+        checkpoint: str = IMAGE_REWARD,
+        tokenizer: str = BERT,
+        device: str = "auto",
+        dtype: str = "float32",
+        batch_size: int = 16,
+    ) -> None:
+        from transformers import AutoTokenizer
+
+        self._runtime = runtime("image_reward.options", device, dtype, batch_size)
+        path = find_file(checkpoint, at="image_reward.options")
+        self._tokenizer = load_processor(AutoTokenizer, tokenizer, self._runtime, option="tokenizer")
+        self.model = ImageRewardModel(read_weights(path, at="image_reward.options"))
+        self._runtime.place(self.model)
+        self._preprocess = Preprocess(self.model.image_size)
+
+    def golden(self) -> list[Golden]:
+        """A cat, asked for, and an astronaut who is not."""
+        return likelier_cat()
+
+    def __call__(self, samples: Sequence[Sample]) -> list[Score]:
+        """B scores."""
+        parts = batches(len(samples), self._runtime.batch_size)
+        return [Score(value) for part in parts for value in self._values(samples[part])]
+
+    @torch.inference_mode()
+    def _values(self, samples: Sequence[Sample]) -> list[float]:
+        texts = [sample.prompt.text for sample in samples]
+        rows = self._tokenizer(
+            texts, padding="max_length", truncation=True, max_length=_MAX_TOKENS, return_tensors="pt"
+        ).to(self._runtime.device)
+        pixels = torch.from_numpy(self._preprocess([sample.picture for sample in samples]))
+        pixels = pixels.to(self._runtime.device, self._runtime.dtype)
+        return [float(value) for value in self.model(pixels, rows["input_ids"], rows["attention_mask"])]

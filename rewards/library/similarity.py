@@ -1,0 +1,120 @@
+"""The ``similarity`` reward: how much the picture keeps of a reference picture; for editing.
+
+The reference is ``prompt.metadata["reference"]``: a (H, W, 3) uint8 array, or the path of a picture file (relative
+paths start at the working directory). It is first brought to the picture's size by PIL's bicubic resampling, both
+sides alike, without cropping. ``measure``:
+
+- ``pixel`` (default): ``1 - mean |a - b| / 255``; [0, 1]. Blind to structure: a blurred or dimmed copy scores high.
+- ``ssim``: structural similarity (Wang et al. 2004), Gaussian window of 11 pixels, sigma 1.5, mean over the three
+  colours (skimage); [-1, 1]. Falls to near 0 by a shift of few pixels.
+- ``clip``, ``dino``: cosine of the two pictures' CLIP embeddings, or of their DINOv2 [CLS] features (Oquab et al. 2023,
+  arXiv 2304.07193); [-1, 1]. CLIP sees what is shown and in what style, DINO also which one and how it is laid out;
+  both are blind below a few pixels. Unrelated pictures do not get 0: look at the range before setting a weight.
+- ``lpips``: ``1 - d``, d the distance of Zhang et al. 2018 (arXiv 1801.03924), AlexNet; at most 1, mostly above 0.
+  Needs ``pip install lpips torchvision`` (BSD-2-Clause), its backbone is downloaded on first use.
+
+**Blind to** the instruction: an unedited copy is perfect. Combine it with a reward that reads the prompt.
+
+**Weights** CLIP ``openai/clip-vit-large-patch14`` (MIT) or any that ``rewards.library.models.clip`` reads; DINOv2
+``facebook/dinov2-base`` (Apache-2.0): ``hf download facebook/dinov2-base``.
+
+A prompt without a reference is not applicable; a reference that can't be read fails its sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.metrics import structural_similarity
+
+from rewards.golden import Golden
+from rewards.library.golden_pictures import itself_and_another
+from rewards.reference import REFERENCE, read_reference
+from rl.types import Sample, Score, UserError
+
+Measure = Literal["pixel", "ssim", "clip", "dino", "lpips"]
+Picture = NDArray[np.uint8]
+# N pairs of pictures of one size each -> N similarities
+Compare = Callable[[Sequence[Picture], Sequence[Picture]], list[float]]
+SSIM_WINDOW: Final = 11  # pixels
+
+
+class Similarity:
+    """Scores pictures by likeness to a reference. ``checkpoint``, ``model``: of the measures ``clip`` and ``dino``."""
+
+    needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
+
+    def __init__(
+        self,
+        measure: Measure = "pixel",
+        checkpoint: str | None = None,
+        model: str | None = None,
+        device: str = "auto",
+        dtype: str = "float32",
+        batch_size: int = 32,
+    ) -> None:
+        if measure in ("pixel", "ssim"):
+            self._compare: Compare = _pixel if measure == "pixel" else _ssim
+        elif measure in ("clip", "dino", "lpips"):
+            from rewards.library.models.features import feature_comparison
+
+            self._compare = feature_comparison(measure, checkpoint, model, device, dtype, batch_size)
+        else:
+            raise UserError(
+                f"similarity.options.measure is {measure!r}: it must be 'pixel', 'ssim', 'clip', 'dino' or 'lpips'"
+            )
+        self.measure = measure
+
+    def golden(self) -> list[Golden]:
+        """A photograph compared with itself and with another."""
+        return itself_and_another()
+
+    def __call__(self, samples: Sequence[Sample]) -> list[Score]:
+        """B scores."""
+        made: dict[object, Picture] = {}  # a group shares its reference
+        references = [self._reference(sample, made) for sample in samples]
+        asked = [i for i, reference in enumerate(references) if not isinstance(reference, Score)]
+        values = self._compare([samples[i].picture for i in asked], [references[i] for i in asked])  # type: ignore[misc]
+        scored = dict(zip(asked, values, strict=True))
+        return [
+            reference if isinstance(reference, Score) else Score(scored[i]) for i, reference in enumerate(references)
+        ]
+
+    def _reference(self, sample: Sample, made: dict[object, Picture]) -> Picture | Score:
+        """The reference at the picture's size, or why there is no comparison."""
+        reference = sample.prompt.metadata.get(REFERENCE)
+        if reference is None:
+            return Score(None)
+        height, width = sample.picture.shape[:2]
+        if self.measure == "ssim" and min(height, width) < SSIM_WINDOW:
+            return Score(None, failure=f"the picture is {width} x {height} pixels; ssim needs {SSIM_WINDOW} a side")
+        key = (height, width, id(reference) if isinstance(reference, np.ndarray) else str(reference))
+        if key not in made:
+            try:
+                picture = read_reference(reference)
+            except ValueError as error:
+                return Score(None, failure=f"prompt {sample.prompt.id!r}: {error}")
+            if picture.shape[:2] != (height, width):
+                picture = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+            made[key] = picture
+        return made[key]
+
+
+def _pixel(pictures: Sequence[Picture], references: Sequence[Picture]) -> list[float]:
+    pairs = zip(pictures, references, strict=True)
+    return [1 - float(np.abs(a.astype(np.int16) - b).mean()) / 255 for a, b in pairs]
+
+
+def _ssim(pictures: Sequence[Picture], references: Sequence[Picture]) -> list[float]:
+    return [
+        float(
+            structural_similarity(
+                a, b, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+            )
+        )
+        for a, b in zip(pictures, references, strict=True)
+    ]

@@ -1,0 +1,204 @@
+"""The ``vlm_judge`` reward: a vision-language model behind an OpenAI-compatible chat endpoint looks at the picture.
+
+**Formulas**, in [0, 1]:
+
+- ``mode: yes_no`` (default): ``P(yes) / (P(yes) + P(no))`` at the first token of the answer (leading blanks skipped),
+  each summed over the spellings of case and space among the 20 likeliest tokens (VQAScore, arXiv 2404.01291, has P(yes)
+  alone). Passed: at least 0.5. ``logprobs: false``, for servers without them: 1 for the word yes, 0 for no.
+- ``mode: rubric``: each of ``criteria`` (a mapping from name to sentence) is graded with a whole number in ``scale``;
+  the value is the mean of ``(grade - low) / (high - low)``. The answer is asked for by JSON schema and checked against
+  it here. No pass or fail.
+
+An answer that does not fit is asked for once more, with what was wrong with it, then the sample fails. ``question``
+and ``criteria`` are templates: ``{prompt}`` and the keys of the prompt's metadata; a prompt without such a key is not
+applicable.
+
+**Blind to** what the judge is blind to: counts above four or five, left and right, small text. It prefers pictures in
+its own training's taste, can be talked to by text painted into the picture, and changes with the served version. Where
+``p_yes + p_no`` in the details is small, the question was not understood. Judges that think aloud first are not served.
+
+**Licence and weights** are the served model's. Qwen2.5-VL-7B-Instruct is Apache-2.0:
+``vllm serve Qwen/Qwen2.5-VL-7B-Instruct --limit-mm-per-prompt '{"image": 1}'``, then ``url: http://localhost:8000/v1``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rewards.cache import TextCache, read_score, write_score
+from rewards.golden import Golden
+from rewards.library.vlm_judge.endpoint import Endpoint, EndpointFailed
+from rewards.library.vlm_judge.question import Malformed, Question, Rubric, Verdict, YesNo
+from rl.types import Prompt, Sample, Score, UserError
+
+_CACHE_FORMAT = 2  # raised when the same answer would be scored otherwise
+_CACHE_MB = 1024
+
+
+class VlmJudge:
+    """Scores pictures by asking. Needs the network and no GPU of its own; thread-safe.
+
+    ``url``: of the server, with ``/v1``. ``model``: as the server names it. ``token_env``: the environment variable
+    with the API key. ``timeout_s``: for one request. A question is asked once or twice, each time with ``retries``: if
+    the server hangs, a batch of B takes up to ``ceil(B / concurrency) * 2 * (retries + 1) * timeout_s``, and more with
+    pauses (0.5, 1, 2 s, or up to 60 s if the server says so in Retry-After) or at a low ``max_requests_per_second``.
+    Keep ``reward_pool.timeout_s`` above that. The limits on rate and ``concurrency`` hold per worker. ``cache``: a
+    folder that keeps answers by server, model, picture and question, 1 GiB at most; failures are not kept.
+    ``max_side``: larger pictures are sent scaled down to it, in pixels.
+
+    Raises ``UserError`` at construction if the server does not answer or does not have the model.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        mode: Literal["yes_no", "rubric"] = "yes_no",
+        question: str | None = None,
+        criteria: Mapping[str, str] | None = None,
+        scale: Sequence[int] = (1, 5),
+        logprobs: bool = True,
+        token_env: str | None = None,
+        timeout_s: float = 15.0,
+        retries: int = 2,
+        max_requests_per_second: float | None = None,
+        concurrency: int = 8,
+        cache: str | None = None,
+        max_side: int = 1024,
+        seed: int = 0,
+    ) -> None:
+        _check_numbers(timeout_s, retries, max_requests_per_second, concurrency, max_side)
+        self._question = _question(mode, question, criteria, scale, logprobs)
+        self._knows_red = mode == "yes_no" and question is None
+        self._fields = {**self._question.request, "temperature": 0, "seed": seed}
+        self._max_side = max_side
+        self._endpoint = Endpoint(
+            url,
+            model,
+            token_env=token_env,
+            timeout_s=timeout_s,
+            retries=retries,
+            max_requests_per_second=max_requests_per_second,
+        )
+        self._cache = None if cache is None else TextCache(cache, _CACHE_MB, where="vlm_judge.options.cache")
+        self._endpoint.check()
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="judge")
+
+    def __call__(self, samples: Sequence[Sample]) -> list[Score]:
+        """B scores; a sample whose question got no usable answer is a failure with the reason.
+
+        Details: ``answer``, ``p_yes``, ``p_no`` or ``grades``; ``asked`` (1 or 2 times) and ``cached``.
+        """
+        return list(self._threads.map(self._score, samples))
+
+    def golden(self) -> list[Golden]:
+        """A red disc and none, if the question is the default one; else one picture that must get any answer.
+
+        Nothing if the question needs metadata. A server without log-probs is found out here, before the run.
+        """
+        prompt = Prompt("golden", "a red circle")
+        if self._question.ask(prompt) is None:
+            return []
+        paper = np.full((256, 256, 3), 255, np.uint8)
+        rows, columns = np.ogrid[:256, :256]
+        disc = np.where(
+            ((rows - 128) ** 2 + (columns - 128) ** 2 < 80**2)[..., None], np.array([220, 20, 20], np.uint8), paper
+        )
+        red = Sample("red disc", "golden", prompt, disc)
+        if not self._knows_red:
+            return [Golden(red)]
+        return [Golden(red, at_least=0.5), Golden(replace(red, id="nothing", picture=paper), at_most=0.5)]
+
+    def _score(self, sample: Sample) -> Score:
+        text = self._question.ask(sample.prompt)
+        if text is None:
+            return Score(None)
+        key = self._key(text, sample.picture)
+        known = None if self._cache is None else self._cache.get(key)
+        if known is not None and (kept := read_score(known)) is not None:
+            return replace(kept, details={**kept.details, "cached": True})
+        try:
+            verdict = self._judge(text, sample.picture)
+        except EndpointFailed as error:
+            return Score(None, failure=str(error))
+        except Malformed as error:
+            return Score(None, failure=f"no usable answer, asked twice: {error}")
+        score = Score(verdict.value, details=verdict.details, passed=verdict.passed)
+        if self._cache is not None:
+            self._cache.put({key: write_score(score)})
+        return replace(score, details={**score.details, "cached": False})
+
+    def _judge(self, text: str, picture: NDArray[np.uint8]) -> Verdict:
+        picture_part = {"type": "image_url", "image_url": {"url": data_url(picture, self._max_side)}}
+        messages: list[dict[str, Any]] = [{"role": "user", "content": [picture_part, {"type": "text", "text": text}]}]
+        reply = self._endpoint.complete({"messages": messages, **self._fields})
+        try:
+            verdict, asked = self._question.read(reply), 1
+        except Malformed as error:
+            # At temperature 0 the same question has the same answer, so the second one says what was wrong.
+            complaint = f"That answer does not fit: {error}. {self._question.reminder}"
+            messages += [{"role": "assistant", "content": reply.text}, {"role": "user", "content": complaint}]
+            reply = self._endpoint.complete({"messages": messages, **self._fields})
+            verdict, asked = self._question.read(reply), 2
+        return Verdict(verdict.value, {**verdict.details, "asked": asked}, verdict.passed)
+
+    def _key(self, text: str, picture: NDArray[np.uint8]) -> str:
+        asked = [
+            _CACHE_FORMAT,
+            self._endpoint.url,
+            self._endpoint.model,
+            text,
+            self._fields,
+            self._max_side,
+            picture.shape,
+        ]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode() + picture.tobytes()).hexdigest()
+
+
+def data_url(picture: NDArray[np.uint8], max_side: int) -> str:
+    """The (H, W, 3) uint8 RGB picture as a PNG in a data URL, its longer side at most ``max_side`` pixels."""
+    image = Image.fromarray(picture)
+    image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)  # never enlarges
+    png = io.BytesIO()
+    image.save(png, "PNG")
+    return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+
+
+def _question(mode: str, question: str | None, criteria: object, scale: object, logprobs: object) -> Question:
+    if mode == "rubric":
+        return Rubric(question, criteria, scale)
+    if mode != "yes_no":
+        raise UserError(f"vlm_judge.options.mode is {mode!r}: it must be 'yes_no' or 'rubric'")
+    if criteria is not None:
+        raise UserError(
+            "vlm_judge.options.criteria belong to `mode: rubric`, and the mode is 'yes_no'; set one or drop one"
+        )
+    if not isinstance(logprobs, bool):
+        raise UserError(f"vlm_judge.options.logprobs is {logprobs!r}: it must be true or false")
+    return YesNo(question, logprobs=logprobs)
+
+
+def _check_numbers(
+    timeout_s: object, retries: object, max_requests_per_second: object, concurrency: object, max_side: object
+) -> None:
+    """Raises ``UserError`` about the first that is no number or out of range."""
+    if type(retries) is not int or not 0 <= retries <= 3:
+        raise UserError(f"vlm_judge.options.retries is {retries!r}: it must be 0, 1, 2 or 3")
+    for option, whole in {"concurrency": concurrency, "max_side": max_side}.items():
+        if type(whole) is not int or whole < 1:
+            raise UserError(f"vlm_judge.options.{option} is {whole!r}: it must be a whole number of at least 1")
+    rate = 1 if max_requests_per_second is None else max_requests_per_second
+    for option, number in {"timeout_s": timeout_s, "max_requests_per_second": rate}.items():
+        if type(number) not in (int, float) or not 0 < number < float("inf"):  # type: ignore[operator]
+            raise UserError(f"vlm_judge.options.{option} is {number!r}: it must be a number above 0")

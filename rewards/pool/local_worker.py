@@ -1,0 +1,184 @@
+"""One worker process seen from the parent: start, ask with a deadline, kill, never leave a zombie."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import send_handle
+from pathlib import Path
+
+from rewards.pool.contract import WorkerLost, import_paths
+from rewards.pool.messages import Answer, Job, Ready, Refused, Start, mistake, refusal
+from rewards.pool.submission import Ticket
+from rl.types import Score, UserError
+
+_STOP_PATIENCE_S = 2.0
+_IN_ITS_OWN_ENVIRONMENT = """
+import sys
+sys.path += [path for path in sys.argv.pop().split("\\n") if path not in sys.path]  # behind its own packages
+from rewards.pool.worker import main
+main(int(sys.argv[1]), int(sys.argv[2]))
+"""
+
+
+class WorkerProcess:
+    """A live worker process, see ``rewards.pool.contract.Worker``. Starting only spawns it."""
+
+    def __init__(self, start: Start, cuda_devices: str) -> None:
+        """``cuda_devices``: what it may see as ``CUDA_VISIBLE_DEVICES``. Raises ``WorkerLost``, see there."""
+        self.scored = 0
+        self.grown = False
+        self.version = ""
+        self.probed = False
+        self._start = start
+        self._jobs = 0
+        self._killed = False
+        try:
+            self._spawn(cuda_devices)
+        except OSError as error:  # too many processes or open files, no memory
+            raise WorkerLost(f"could not be started: {error}") from error
+        self._started = time.monotonic()
+        with suppress(BrokenPipeError):  # it died at once: the handshake says so
+            self._connection.send(start)
+
+    def _spawn(self, cuda_devices: str) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                _command(self._start.needs.python, theirs.fileno()),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # away from the terminal's Ctrl-C; and its children die with it
+                env=_environment(self._start, cuda_devices),
+            )
+        self._connection = Connection(ours.detach())
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def wait_ready(self, start_timeout_s: float) -> None:
+        """Await the handshake, counted from the spawn.
+
+        Raises ``UserError`` if the reward cannot be loaded, ``WorkerLost`` if the process died or is too slow.
+        """
+        if self.version:
+            return
+        left = max(0.1, start_timeout_s - (time.monotonic() - self._started))
+        reply = self._exchange(None, left, f"did not start within {start_timeout_s:g} s")
+        if isinstance(reply, Refused):
+            self.kill()
+            raise UserError(refusal(self._start, reply))
+        if not isinstance(reply, Ready):
+            raise self._lost(f"answered the handshake with {type(reply).__name__}")
+        self.version, self.probed = reply.version, reply.probed
+
+    def score(self, ticket: Ticket, timeout_s: float) -> list[Score]:
+        """Scores of the ticket's samples in order. Raises ``WorkerLost`` if no valid answer comes in time."""
+        self._jobs += 1
+        answer = self._exchange(ticket, timeout_s, f"timed out after {timeout_s:g} s")
+        wrong = mistake(answer, self._jobs, ticket)
+        if wrong is not None or not isinstance(answer, Answer):
+            raise self._lost(wrong)
+        self.scored += len(answer.scores)
+        self.grown = answer.grown
+        if answer.kept:
+            ticket.submission.kept = True
+        return list(answer.scores)
+
+    def _exchange(self, ticket: Ticket | None, timeout_s: float, late: str) -> object:
+        # The deadline kills the process, which ends a blocked send as well as a blocked or half-done receive.
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            self._kill_group()
+
+        deadline = threading.Timer(timeout_s, expire)
+        deadline.start()
+        try:
+            if ticket is not None:
+                self._send(ticket)
+            return self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise self._lost(late if expired.is_set() else None) from error
+        finally:
+            deadline.cancel()
+
+    def _send(self, ticket: Ticket) -> None:
+        self._connection.send(Job(self._jobs, ticket.items))
+        send_handle(self._connection, ticket.submission.shelf.fd, self.pid)
+
+    def _lost(self, reason: str | None) -> WorkerLost:
+        if reason is None:
+            reason = f"worker died{self._exit_words()}"
+        self.kill()
+        return WorkerLost(reason + self._last_words())
+
+    def _exit_words(self) -> str:
+        try:
+            code = self._process.wait(_STOP_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            return " (it closed its connection)"
+        if code == -signal.SIGKILL:
+            return " (killed; out of memory?)"
+        return f" (signal {signal.Signals(-code).name})" if code < 0 else f" (exit code {code})"
+
+    def _last_words(self) -> str:
+        """The last line the worker printed, which is usually why it died."""
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - 4096))
+        lines = self._log.read().decode(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip()]
+        return f"; it last printed: {said[-1][:200]}" if said else ""
+
+    def stop(self) -> None:
+        """Ask the worker to end by closing the connection, then kill what is left; reaped either way."""
+        self._connection.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_STOP_PATIENCE_S)
+        self.kill()
+        self._log.close()
+
+    def kill(self) -> None:
+        """Kill the worker and its children now, and reap it."""
+        self._kill_group()
+        self._process.wait()
+
+    def _kill_group(self) -> None:
+        if self._killed:  # once only: the number may belong to somebody else by the next time
+            return
+        self._killed = True
+        with suppress(ProcessLookupError):  # already gone
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _command(python: str | None, fd: int) -> list[str]:
+    if python is None:
+        return [sys.executable, "-m", "rewards.pool.worker", str(fd), str(os.getpid())]
+    ours = [os.getcwd(), str(Path(__file__).resolve().parents[2])]
+    return [python, "-c", _IN_ITS_OWN_ENVIRONMENT, str(fd), str(os.getpid()), "\n".join(ours)]
+
+
+def _environment(start: Start, cuda_devices: str) -> dict[str, str]:
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": cuda_devices, **start.needs.environment(start.threads)}
+    if start.needs.python is None:
+        return {**environment, "PYTHONPATH": os.pathsep.join(import_paths())}
+    for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):  # the parent's, where nothing of it may be found
+        environment.pop(name, None)
+    return environment

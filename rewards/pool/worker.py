@@ -1,0 +1,107 @@
+"""The worker process of one reward: ``python -m rewards.pool.worker FD PARENT_PID``, started by ``rewards.pool.pool`` only.
+
+It talks over the inherited socket ``FD``: first ``Start`` -> ``Ready`` or ``Refused``; then ``Job`` and the
+descriptor of its pictures -> ``Answer``, until the socket closes. A fresh interpreter rather than a fork or
+``multiprocessing``'s spawn: nothing of the parent (CUDA contexts, threads, its main module) is inherited, and heavy
+libraries are imported here only. ``LoadedReward`` is the part that a Ray actor uses as well.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
+from typing import Any
+
+from rewards.base import describe_exception, failures, normalise
+from rewards.batches import cut
+from rewards.load import load, load_and_prove
+from rewards.needs import check_declared
+from rewards.pool.memory import Growth
+from rewards.pool.messages import Answer, Job, Ready, Refused, Start
+from rewards.pool.shared_memory import take_down
+from rewards.pool.version import reward_version
+from rl.types import Sample, Score, UserError
+
+
+class LoadedReward:
+    """A reward in its own process, however that was started. Raises ``UserError`` if it cannot be loaded."""
+
+    def __init__(self, start: Start) -> None:
+        check_declared(load("rewards", f"rewards.{start.name}", start.use), start.declared, start.use)
+        self._reward, probed = load_and_prove(start.name, start.use, start.options, probe=start.probe)
+        self._needs = start.needs
+        self._growth = Growth(start.recycle_growth_mb)
+        threads = start.needs.call_threads
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="reward") if threads > 1 else None
+        self.ready = Ready(os.getpid(), reward_version(start.use, start.options), probed)
+
+    def answer(self, number: int, samples: Sequence[Sample]) -> Answer:
+        """Scores for ``samples``; whatever the reward raises is the reason of failed scores."""
+        if self._threads is None:
+            scores = self._call(samples)
+        else:
+            parts = cut(samples, -(-len(samples) // self._needs.call_threads), whole_groups=self._needs.whole_groups)
+            calls = [[samples[index] for index in part] for part in parts]
+            scores = [score for found in self._threads.map(self._call, calls) for score in found]
+        return Answer(number, tuple(sample.id for sample in samples), scores, self._growth.exceeded())
+
+    def _call(self, samples: Sequence[Sample]) -> list[Score]:
+        try:
+            return normalise(self._reward(samples), samples)
+        except Exception as error:  # a plug-in may raise anything; the reason goes into every score
+            return failures(len(samples), describe_exception(error))
+
+
+def main(fd: int, parent: int) -> None:
+    """Serve one reward until the parent closes the socket or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    _serve(Connection(fd))
+
+
+def _serve(connection: Connection) -> None:
+    start: Start = _or_stop(connection.recv)
+    try:
+        reward = LoadedReward(start)
+    except UserError as error:
+        _or_stop(connection.send, Refused(str(error)))
+        return
+    _or_stop(connection.send, reward.ready)
+    while True:
+        job: Job = _or_stop(connection.recv)
+        fd = _or_stop(recv_handle, connection)
+        samples, view = take_down(job.items, fd)
+        os.close(fd)
+        answer = reward.answer(job.number, samples)
+        del samples
+        _or_stop(connection.send, replace(answer, kept=not view.close()))
+
+
+def _or_stop(talk: Callable[..., Any], *given: object) -> Any:
+    """The parent closes the connection: the normal way to stop."""
+    try:
+        return talk(*given)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        sys.exit(0)
+
+
+def _die_with(parent: int) -> None:
+    """End this process when the parent was killed, even in the middle of a hung call."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    # Run under its importable name, so that pickled messages are the parent's classes and not __main__'s.
+    from rewards.pool.worker import main as serve
+
+    serve(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,206 @@
+"""The reward service over HTTP: ``POST /score``, ``GET /rewards``, ``/metrics``, ``/health``, and ``/docs`` for people.
+
+Whatever is sent, the answer is a sentence (``{"detail": ...}``) with a 4xx status, or scores in which one bad picture
+is one failed item. The event loop only receives and sends: checking, decoding and scoring happen in threads, and what
+all bodies together may hold is limited, so that a full house is a 503 and never memory without end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rewards.remote.wire import Limits, Offer, Offered, RequestError, ScoreAnswer, ScoreRequest, parse_request
+from rewards.serve import metrics
+from rewards.serve.service import RewardService, stopping
+from rl.registry import did_you_mean
+
+_HELD_BODIES = 4  # bodies of the largest size that may be in memory at once
+_BEARER = HTTPBearer(auto_error=False, description="the value of the variable that --token-env names")
+_SCHEMA = "#/components/schemas/{model}"
+
+
+def create_app(
+    services: Mapping[str, RewardService], *, limits: Limits, token: str | None, read_timeout_s: float
+) -> FastAPI:
+    """The application. ``token`` guards everything but ``/health`` and ``/docs``; a body must arrive within
+    ``read_timeout_s``."""
+    app = FastAPI(title="easel-rl rewards", description=__doc__)
+    requests = metrics.Requests()
+    bodies = _Bodies(limits.max_bytes, read_timeout_s)
+    guard = [Depends(_guard(token))]
+    app.add_middleware(_Counted, requests=requests)
+    app.add_exception_handler(RequestError, _refusal)
+
+    @app.post("/score", dependencies=guard, **_described())
+    async def score(request: Request) -> Response:
+        """The scores of some pictures, in order."""
+        async with bodies.of(request) as body:
+            asked = await run_in_threadpool(parse_request, body, limits)
+            body.clear()  # what was parsed is enough to hold while it waits
+            service = services.get(asked.reward)
+            if service is None:
+                raise RequestError(404, _unknown(asked.reward, services))
+            answer = asyncio.wrap_future(service.submit(asked))
+            return Response(await _unless_gone(request, answer), media_type="application/json")
+
+    @app.get("/rewards", dependencies=guard)
+    def rewards() -> Offer:
+        """The rewards served here, by name, and the limits of a request."""
+        offered = {
+            name: Offered(use=service.spec.use, options=dict(service.spec.options))
+            for name, service in services.items()
+        }
+        return Offer(rewards=offered, limits=limits)
+
+    @app.get("/metrics", dependencies=guard)
+    def measured() -> PlainTextResponse:
+        """Counts in Prometheus' text format."""
+        snapshots = {name: service.snapshot() for name, service in services.items()}
+        return PlainTextResponse(metrics.render(requests, snapshots), media_type=metrics.CONTENT_TYPE)
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """Answers if the server lives."""
+        return {"status": "ok"}
+
+    _add_schema(app)
+    return app
+
+
+class _Counted:
+    """ASGI middleware: counts the answers to ``/score`` by status, whoever gives them."""
+
+    def __init__(self, app: ASGIApp, requests: metrics.Requests) -> None:
+        self.app, self.requests = app, requests
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counting(message: Message) -> None:
+            if message["type"] == "http.response.start" and scope["path"] == "/score":
+                self.requests.by_status[message["status"]] += 1
+            await send(message)
+
+        await self.app(scope, receive, counting)
+
+
+class _Bodies:
+    """Reads bodies with a limit on each, on all that are held at once, and on the time one may take."""
+
+    def __init__(self, max_bytes: int, timeout_s: float) -> None:
+        self._max_bytes, self._timeout_s = max_bytes, timeout_s
+        self._held = 0
+
+    @asynccontextmanager
+    async def of(self, request: Request) -> AsyncIterator[bytearray]:
+        """The body of ``request``; counted as held until the context is left.
+
+        Raises ``RequestError``: 413 too large, 408 too slow, 415 not JSON by its own account, 503 no room.
+        """
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise RequestError(415, "the body must be sent with the header content-type: application/json")
+        if int(request.headers.get("content-length", 0)) > self._max_bytes:
+            raise self._too_large()
+        body, size = bytearray(), 0
+        try:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    async for chunk in request.stream():
+                        body += chunk
+                        size += len(chunk)
+                        self._held += len(chunk)
+                        self._check(size)
+            except TimeoutError:
+                raise RequestError(408, f"the body was not complete within {self._timeout_s:g} s") from None
+            except ClientDisconnect:
+                raise RequestError(400, "the connection was closed before the body was complete") from None
+            yield body
+        finally:
+            self._held -= size
+
+    def _check(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise self._too_large()
+        if self._held > _HELD_BODIES * self._max_bytes:
+            raise RequestError(503, "the server holds as many requests as it has memory for", retry_after_s=1)
+
+    def _too_large(self) -> RequestError:
+        return RequestError(413, f"the body is larger than the {self._max_bytes:,} bytes that are accepted")
+
+
+def _guard(token: str | None) -> Any:
+    async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
+        if token is None:
+            return
+        if given is None:
+            raise RequestError(401, "this server wants a token: send the header Authorization: Bearer TOKEN")
+        if not hmac.compare_digest(given.credentials.encode(), token.encode()):
+            raise RequestError(401, "the token is not this server's")
+
+    return check
+
+
+def _refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
+    if error.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse({"detail": error.detail}, error.status, headers)
+
+
+async def _unless_gone(request: Request, answer: asyncio.Future[bytes]) -> bytes:
+    """The answer; given up, and not begun if it still waits, when the client closes its connection."""
+    gone = asyncio.ensure_future(request.receive())
+    either: set[asyncio.Future[Any]] = {answer, gone}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise RequestError(400, "the connection was closed before the answer")
+        if answer.cancelled():
+            raise stopping()
+        return answer.result()
+    finally:
+        gone.cancel()
+        answer.cancel()
+
+
+def _unknown(reward: str, services: Mapping[str, RewardService]) -> str:
+    near = did_you_mean(reward, services)
+    return f"there is no reward {reward[:80]!r} here{near} (there is: {', '.join(services)})"
+
+
+def _described() -> dict[str, Any]:
+    """What the OpenAPI page says of ``/score``, whose body is checked by hand."""
+    refused = {
+        400: "not JSON",
+        401: "no token, or a wrong one",
+        404: "no such reward",
+        408: "too slow",
+        413: "too many bytes, pixels or samples",
+        415: "not sent as application/json",
+        422: "not the schema",
+        503: "too many requests at once; try again after the seconds of Retry-After",
+    }
+    body = {"content": {"application/json": {"schema": {"$ref": _SCHEMA.format(model="ScoreRequest")}}}}
+    return {
+        "responses": {200: {"model": ScoreAnswer}}
+        | {status: {"description": text} for status, text in refused.items()},
+        "openapi_extra": {"requestBody": {"required": True, **body}},
+    }
+
+
+def _add_schema(app: FastAPI) -> None:
+    """Put the request's schema where ``_described`` refers to."""
+    schemas = app.openapi()["components"]["schemas"]  # built once and kept by FastAPI
+    request = ScoreRequest.model_json_schema(ref_template=_SCHEMA)
+    schemas.update(request.pop("$defs"))
+    schemas["ScoreRequest"] = request

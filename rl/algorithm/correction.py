@@ -1,0 +1,45 @@
+"""Correction for sampling and training with slightly different policies: the engine's numerics, or stale weights.
+
+Pure functions; results are detached, so they weigh the gradient and never receive one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rl.algorithm.kl import k3_values
+
+
+@dataclass(frozen=True)
+class Correction:
+    """``weights_BT`` multiplies the policy loss of each token; ``clipped_BT`` (bool) says where the cap was active."""
+
+    weights_BT: Tensor
+    clipped_BT: Tensor
+
+
+def token_tis(train_logprobs_BT: Tensor, rollout_logprobs_BT: Tensor, *, cap: float = 2.0) -> Correction:
+    """w = min(pi_train / pi_rollout, cap) per token: truncated importance sampling (Ionides 2008, J. Comput. Graph.
+    Stat. 17, equation 3), between engines as in Yao et al., "Your efficient RL framework secretly brings you
+    off-policy RL training" (2025).
+
+    Per token and not per sequence: over hundreds of image tokens a sequence's ratio nearly always meets its cap.
+    """
+    ratio_BT = (train_logprobs_BT - rollout_logprobs_BT).detach().exp()
+    return Correction(ratio_BT.clamp(max=cap), ratio_BT > cap)
+
+
+def mismatch(train_logprobs_BT: Tensor, rollout_logprobs_BT: Tensor, valid_B: Tensor) -> dict[str, float]:
+    """How far trainer and sampling engine disagree about the sampled tokens, over the valid samples.
+
+    ``mismatch_k3``: KL(rollout || train) by k3, nats per token. ``mismatch_max``: largest |log-prob difference|.
+    With on-policy data both are float noise; anything else is a stale or wrongly loaded engine.
+    """
+    train_NT, rollout_NT = train_logprobs_BT.detach()[valid_B], rollout_logprobs_BT[valid_B]
+    if train_NT.numel() == 0:
+        return {"mismatch_k3": 0.0, "mismatch_max": 0.0}
+    k3_mean = k3_values(rollout_NT, train_NT).mean().item()
+    return {"mismatch_k3": k3_mean, "mismatch_max": torch.max((train_NT - rollout_NT).abs()).item()}

@@ -1,0 +1,89 @@
+"""Policy-gradient surrogates and their aggregations: two separate choices, pure functions.
+
+A surrogate gives one loss per token; an aggregation gives one weight per token, and the loss of an update is
+``sum(weights_BT * loss_BT)``. Weights are made from the mask of the whole global batch, so their denominator does
+not depend on how the batch is later cut into micro-batches or spread over ranks: partial sums simply add up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SurrogateLoss:
+    """Per-token loss and what it did. ``loss_BT`` carries the gradient; the other two are detached."""
+
+    loss_BT: Tensor
+    ratio_BT: Tensor  # pi(token) / pi_old(token)
+    clipped_BT: Tensor  # bool: the clip was active, so this token gives no gradient
+
+
+def grpo(
+    logprobs_BT: Tensor,
+    old_logprobs_BT: Tensor,
+    advantages_B: Tensor,
+    *,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+) -> SurrogateLoss:
+    """-min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A): PPO (arXiv 1707.06347) equation 7, in GRPO
+    (arXiv 2402.03300) equation 3 with a group advantage; the KL term is a separate choice (``rl.algorithm.kl``).
+    """
+    advantages_B1 = advantages_B.unsqueeze(-1)
+    ratio_BT = (logprobs_BT - old_logprobs_BT).exp()
+    clamped_BT = ratio_BT.clamp(1 - clip_low, 1 + clip_high)
+    loss_BT = -torch.minimum(ratio_BT * advantages_B1, clamped_BT * advantages_B1)
+    too_high_BT = (ratio_BT > 1 + clip_high) & (advantages_B1 > 0)
+    too_low_BT = (ratio_BT < 1 - clip_low) & (advantages_B1 < 0)
+    return SurrogateLoss(loss_BT, ratio_BT.detach(), too_high_BT | too_low_BT)
+
+
+def dapo(
+    logprobs_BT: Tensor,
+    old_logprobs_BT: Tensor,
+    advantages_B: Tensor,
+    *,
+    clip_low: float = 0.2,
+    clip_high: float = 0.28,
+) -> SurrogateLoss:
+    """The clip with a higher ceiling ("clip-higher"), which keeps exploration alive: DAPO (arXiv 2503.14476),
+    equation 10. The paper pairs it with the ``token_mean`` aggregation.
+    """
+    return grpo(logprobs_BT, old_logprobs_BT, advantages_B, clip_low=clip_low, clip_high=clip_high)
+
+
+def reinforce(logprobs_BT: Tensor, old_logprobs_BT: Tensor, advantages_B: Tensor) -> SurrogateLoss:
+    """-A log pi: REINFORCE (Williams 1992, Machine Learning 8, theorem 1). No ratio in the loss, so strictly
+    on-policy; the ratio is still reported. At ratio 1 its gradient equals that of ``grpo``.
+    """
+    loss_BT = -advantages_B.unsqueeze(-1) * logprobs_BT
+    ratio_BT = (logprobs_BT.detach() - old_logprobs_BT).exp()
+    return SurrogateLoss(loss_BT, ratio_BT, torch.zeros_like(ratio_BT, dtype=torch.bool))
+
+
+def token_mean(mask_BT: Tensor) -> Tensor:
+    """1 / (number of unmasked tokens): DAPO (arXiv 2503.14476), equation 8 (TRL's "bnpo" and "dapo")."""
+    mask_BT = mask_BT.double()
+    return (mask_BT / mask_BT.sum().clamp(min=1)).float()
+
+
+def sequence_mean(mask_BT: Tensor) -> Tensor:
+    """Mean over each sequence's tokens, then over the sequences that have any: GRPO (arXiv 2402.03300), equation 3.
+
+    The same as ``token_mean`` while all pictures have all their tokens; differs when single tokens are masked.
+    """
+    mask_BT = mask_BT.double()
+    length_B1 = mask_BT.sum(-1, keepdim=True)
+    return (mask_BT / length_B1.clamp(min=1) / (length_B1 > 0).sum().clamp(min=1)).float()
+
+
+def constant(mask_BT: Tensor) -> Tensor:
+    """1 / (B T) whatever is masked: the constant denominator of Dr. GRPO (arXiv 2503.20783), section 3.2 and
+    listing 1, with the fixed number of tokens of a picture as its length. A batch with failed rewards then takes a
+    smaller step instead of weighing the remaining samples more.
+    """
+    return mask_BT.float() / mask_BT.numel()

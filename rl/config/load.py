@@ -1,0 +1,282 @@
+"""YAML files and ``key=value`` overrides -> one checked :class:`rl.config.schema.Config`, or all mistakes.
+
+Layers, each on top of the one before: the schema's defaults, the files named by ``extends`` (depth first, left
+to right, each file once), the file itself, the overrides in the order given. Mappings merge key by key, everything
+else is replaced. A component may be written as its name (``loss: dapo``); naming another ``use`` drops the
+options inherited so far; ``null`` removes a component. Relative paths inside ``extends`` start at the file that
+holds them, every other path at the current folder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from rl import registry
+from rl.config.declared import wrong_options
+from rl.config.messages import dotted, explain
+from rl.config.rules import check
+from rl.config.schema import Config, component_kind
+from rl.config.yaml12 import Entry, Origin, Problem, parse, parse_value, to_yaml
+from rl.types import UserError
+
+_KEY = re.compile(r"[^\s.=]+(\.[^\s.=]+)*")
+_COMMAND_LINE = Origin("command line")
+_DEFAULTS = Origin("defaults")
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a run. ``load("examples/geneval.yaml", ["train.steps=10", "rewards.ocr=null", "loss=dapo"])``.
+
+    Raises UserError listing every mistake with file, line and key.
+    """
+    reading = _Reading()
+    reading.add_file(Path(path), None)
+    for override in overrides:
+        reading.add_override(override)
+    tree = reading.merged()
+    config = _validated(tree, reading, default_folder=f"runs/{Path(path).stem}")
+    if reading.problems or config is None:
+        raise UserError(_message(reading.problems))
+    return config
+
+
+def dump(config: Config) -> str:
+    """The whole run as YAML; :func:`load` reads it back identically."""
+    head = "# Complete: nothing is inherited, not even the defaults of components.\nextends: null\n"
+    return head + to_yaml(config.model_dump(mode="json"))
+
+
+@dataclass
+class _Reading:
+    """The layers found so far and every mistake on the way."""
+
+    layers: list[Entry] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    broken: bool = False  # a layer is missing: what looks absent below may well be there
+    _seen: set[Path] = field(default_factory=set)
+    _open: list[Path] = field(default_factory=list)
+
+    def add_file(self, path: Path, asked_by: Origin | None) -> None:
+        real = path.resolve()
+        if real in self._open:
+            circle = [p.name for p in self._open[self._open.index(real) :]] + [real.name]
+            self._fail(asked_by or Origin(str(path)), "extends", f"the files go in a circle: {' -> '.join(circle)}")
+            return
+        if real in self._seen:
+            return
+        try:
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            self._fail(asked_by or Origin(str(path)), "extends" if asked_by else "", _unreadable(path, error))
+            return
+        except UnicodeDecodeError:
+            self._fail(Origin(str(path)), "", "is not UTF-8 text")
+            return
+        self._seen.add(real)
+        self._open.append(real)
+        self._add_layer(text, path)
+        self._open.pop()
+
+    def _add_layer(self, text: str, path: Path) -> None:
+        tree, problems = parse(text, str(path))
+        self.problems += problems
+        self.broken |= any(not problem.key for problem in problems)
+        if not tree.is_mapping:
+            self._fail(tree.origin, "", "a configuration is a mapping (key: value)")
+            return
+        parents = tree.value.pop("extends", None)
+        if parents is not None and parents.value is None:
+            self.layers.clear()  # ``extends: null``: a complete file, as written by dump()
+            self.layers.append(Entry(None, tree.origin))
+        elif parents is not None:
+            for parent in self._parents(parents):
+                self.add_file(_beside(path, parent), parents.origin)
+        self.layers.append(tree)
+
+    def _parents(self, entry: Entry) -> list[str]:
+        named = entry.value if isinstance(entry.value, list) else [entry.value]
+        if all(isinstance(name, str) and name for name in named):
+            return named
+        self._fail(entry.origin, "extends", f"must be a file name or a list of file names, got {entry.plain()!r}")
+        return []
+
+    def _fail(self, origin: Origin, key: str, message: str) -> None:
+        self.problems.append(Problem(origin, key, message))
+        self.broken = True
+
+    def add_override(self, text: str) -> None:
+        key, equals, raw = text.partition("=")
+        if not equals or not _KEY.fullmatch(key):
+            message = f"{text!r} is not of the form key=value, for example train.lr=1e-5"
+            self.problems.append(Problem(_COMMAND_LINE, "", message))
+            return
+        if key == "extends":
+            self.problems.append(Problem(_COMMAND_LINE, key, "can be written in a file only"))
+            return
+        if not raw:
+            message = f"nothing after '='; to remove it write {key}=null, for empty text {key}='\"\"'"
+            self.problems.append(Problem(_COMMAND_LINE, key, message))
+            return
+        try:
+            entry = _entry(parse_value(raw), _COMMAND_LINE)
+        except ValueError as error:
+            self.problems.append(Problem(_COMMAND_LINE, key, f"{raw!r} can't be read: {error}"))
+            return
+        for part in reversed(key.split(".")):
+            entry = Entry({part: entry}, _COMMAND_LINE)
+        self.layers.append(entry)
+
+    def merged(self) -> Entry:
+        tree = _entry(Config().model_dump(mode="json"), _DEFAULTS)
+        for layer in self.layers:
+            tree = Entry({}, layer.origin) if layer.value is None else self._merge(tree, layer, ())
+        return tree
+
+    def _merge(self, base: Entry | None, new: Entry, path: tuple[str, ...]) -> Entry:
+        kind = component_kind(path) if path else None
+        if kind and isinstance(new.value, str):
+            new = Entry({"use": new}, new.origin)
+        if path == ("rewards",) and new.value is None:
+            return Entry({}, new.origin)
+        if not new.is_mapping:
+            return new
+        merged = dict(base.value) if base is not None and base.is_mapping else {}
+        if kind and "use" in new.value and "use" in merged and merged["use"].value != new.value["use"].value:
+            merged.pop("options", None)
+        for key, entry in new.value.items():
+            if path == ("rewards",) and entry.value is None:
+                self._remove_reward(merged, key, entry.origin)
+            else:
+                merged[key] = self._merge(merged.get(key), entry, (*path, key))
+        return Entry(merged, new.origin)
+
+    def _remove_reward(self, rewards: dict[str, Entry], name: str, origin: Origin) -> None:
+        if rewards.pop(name, None) is None and not self.broken:
+            near = registry.did_you_mean(name, rewards)
+            self.problems.append(Problem(origin, f"rewards.{name}", f"there is no such reward to remove{near}"))
+
+
+def _validated(tree: Entry, reading: _Reading, default_folder: str) -> Config | None:
+    """The config, with every schema, registry and cross-section problem added to ``reading``."""
+    plain = tree.plain()
+    if isinstance(plain.get("run"), dict) and plain["run"].get("folder") is None:
+        plain["run"]["folder"] = default_folder
+    config, wrong = _parsed(plain)
+    for loc, message, missing in wrong:
+        if not (missing and reading.broken):
+            reading.problems.append(Problem(_origin(tree, loc), dotted(loc), message))
+    reading.problems += _registry_problems(tree)
+    # With the wrong values left out, the rules across sections can still be checked in the same round.
+    rest = config or _parsed(_without(plain, [loc for loc, _, _ in wrong]))[0]
+    touched = {loc[0] for loc, _, _ in wrong}
+    if rest is not None and not reading.broken:
+        for key, message in check(rest):
+            if key.partition(".")[0] not in touched:
+                reading.problems.append(Problem(_origin(tree, key.split(".")), key, message))
+    return config
+
+
+def _parsed(plain: Mapping[str, Any]) -> tuple[Config | None, list[tuple[tuple[str | int, ...], str, bool]]]:
+    try:
+        return Config.model_validate(plain), []
+    except ValidationError as errors:
+        details = errors.errors(include_url=False)
+        return None, [(error["loc"], explain(error), error["type"] == "missing") for error in details]
+
+
+def _registry_problems(tree: Entry) -> Iterator[Problem]:
+    for path, entry in _component_entries(tree):
+        kind, use = component_kind(path), entry.value.get("use")
+        if kind is None or use is None or not isinstance(use.value, str) or not use.value:
+            continue
+        options = entry.value.get("options") or Entry({}, use.origin)
+        given = options.value if options.is_mapping else {}
+        try:
+            wrong = list(wrong_options(kind, use.value, registry.locate(kind, use.value), given))
+        except UserError as error:
+            yield Problem(use.origin, dotted(path), str(error))
+            continue
+        for option, message in wrong:
+            origin = given[option].origin if option in given else use.origin
+            yield Problem(origin, dotted((*path, "options", option)), message)
+    engine = _find(tree, ("rollout", "engine"))
+    if engine is not None and isinstance(engine.value, str) and engine.value != "auto":
+        try:
+            registry.locate("samplers", engine.value)
+        except UserError as error:
+            yield Problem(engine.origin, "rollout.engine", str(error))
+
+
+def _component_entries(tree: Entry) -> Iterator[tuple[tuple[str, ...], Entry]]:
+    for section, entry in tree.value.items():
+        if entry.is_mapping and component_kind((section,)):
+            yield (section,), entry
+        elif entry.is_mapping:
+            for name, inner in entry.value.items():
+                if inner.is_mapping and component_kind((section, name)):
+                    yield (section, name), inner
+
+
+def _find(tree: Entry, path: Sequence[str]) -> Entry | None:
+    entry: Entry | None = tree
+    for part in path:
+        entry = entry.value.get(part) if entry is not None and entry.is_mapping else None
+    return entry
+
+
+def _origin(tree: Entry, loc: Sequence[str | int]) -> Origin:
+    """Of the deepest entry on the way to ``loc``."""
+    entry = tree
+    for part in loc:
+        if not entry.is_mapping or part not in entry.value:
+            break
+        entry = entry.value[part]
+    return entry.origin
+
+
+def _without(plain: Mapping[str, Any], locs: Sequence[Sequence[str | int]]) -> dict[str, Any]:
+    """A copy that lacks the values at ``locs`` (of a list or a missing key: what holds it)."""
+    copy = {key: _without(value, []) if isinstance(value, dict) else value for key, value in plain.items()}
+    for loc in locs:
+        holder: Any = copy
+        for part in loc[:-1]:
+            if not isinstance(holder.get(part), dict):
+                break
+            holder = holder[part]
+        holder.pop(next((part for part in reversed(loc) if part in holder), None), None)
+    return copy
+
+
+def _entry(plain: Any, origin: Origin) -> Entry:
+    if isinstance(plain, dict):
+        return Entry({str(key): _entry(value, origin) for key, value in plain.items()}, origin)
+    return Entry(plain, origin)
+
+
+def _beside(file: Path, parent: str) -> Path:
+    """``examples/a.yaml`` extending ``../configs/b.yaml`` -> ``configs/b.yaml``, short enough to read in a message."""
+    joined = file.parent / parent
+    try:
+        return joined.resolve().relative_to(Path.cwd())
+    except ValueError:
+        return joined
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        near = registry.did_you_mean(path.name, [p.name for p in path.parent.glob("*.yaml")])
+        return f"there is no file {str(path)!r}{near}"
+    return f"can't read {str(path)!r}: {error.strerror}"
+
+
+def _message(problems: Sequence[Problem]) -> str:
+    lines = list(dict.fromkeys(str(problem) for problem in problems))
+    if len(lines) == 1:
+        return lines[0]
+    return f"{len(lines)} problems in the configuration:\n" + "\n".join(f"  {line}" for line in lines)

@@ -1,0 +1,355 @@
+"""The schema of a run: one model per YAML section, strict and frozen.
+
+Read with :func:`rl.config.load.load`, which adds ``extends``, overrides and error messages with file and line.
+What one field alone can't tell (``top_p`` while training, an empty ``rewards``) is checked in :mod:`rl.config.rules`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+_WORDS = {"on": True, "yes": True, "off": False, "no": False}
+
+
+def _bool_words(value: object) -> object:
+    """YAML 1.2 reads ``off`` as a string; where a boolean is meant, it is one."""
+    return _WORDS.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] >= bounds[1]:
+        raise ValueError(f"must be [low, high] with low below high, got {list(bounds)}")
+    return bounds
+
+
+Bool = Annotated[bool, BeforeValidator(_bool_words)]
+Dtype = Literal["float32", "bfloat16"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """What all sections share: unknown keys refused, no silent conversion, no change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Component(Section):
+    """A named part with its options; ``loss: dapo`` is short for ``loss: {use: dapo}``."""
+
+    use: Annotated[str, Field(min_length=1)]
+    """A built-in name, the name of an installed plug-in, or ``module:attr``."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the component. Changing ``use`` drops the inherited ones."""
+
+
+class RewardComponent(Component):
+    """A reward: a component with its place in the total."""
+
+    weight: float = 1.0
+    """Factor in the sum of the training rewards; negative makes a penalty."""
+    role: Literal["train", "monitor"] = "train"
+    """``monitor``: scored and logged, never trained on."""
+    scale: Annotated[tuple[float, float], BeforeValidator(_as_tuple), AfterValidator(_rising)] | None = None
+    """``[low, high]``: values are mapped by (value - low) / (high - low) before they are combined."""
+    tags: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] | None = None
+    """Score only prompts whose metadata ``tag`` is one of these; not applicable to the others."""
+    metadata: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    """Score only prompts that have all these metadata keys, for example ``[text]``."""
+    probe: Bool = True
+    """Stop before the first step if the reward gets its own reference pictures wrong."""
+    workers: AtLeastOne | None = None
+    """Worker processes; ``null``: what the reward declares."""
+    batch_size: AtLeastOne | None = None
+    """Most samples in one call; ``null``: what the reward declares."""
+    cpus: AtLeastOne | None = None
+    """Threads of each worker's numerical libraries; ``null``: what the reward declares, or a fair share."""
+    gpus: NotNegative | None = None
+    """Share of a GPU per worker (0: sees none, 0.5: two share one); ``null``: what the reward declares, or 0."""
+    python: str | None = None
+    """Interpreter of the reward's own virtual environment; ``null``: what it declares, or that of the run."""
+
+
+class PolicyConfig(Section):
+    """The image model that is trained."""
+
+    path: str = "shapes"
+    """A policy folder, or ``shapes`` for the embedded tiny one."""
+    dtype: Dtype = "float32"
+    """Precision of the weights in the sampler and the decoder."""
+
+
+class DataConfig(Section):
+    """Where the prompts come from."""
+
+    train: Component = Component(use="shapes", options={"split": "rl"})
+    """Prompts to learn from (``shapes``, ``jsonl``, ``text``, ``hf``)."""
+    eval: Component | None = Component(use="shapes", options={"split": "heldout", "per_task": 100})
+    """Held-out prompts; ``null`` turns evaluation off."""
+    prompts_per_step: AtLeastOne = 16
+    """Prompts (groups) in each step, all different."""
+
+
+class RolloutConfig(Section):
+    """Sampling of image tokens."""
+
+    engine: str = "auto"
+    """``vllm``, ``torch``, or ``auto``: vLLM if it is installed."""
+    group_size: AtLeastOne = 8
+    """Samples per prompt."""
+    temperature: Positive = 1.0
+    """Divides the logits before sampling; the trainer's log-probs use the same."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Nucleus sampling; must be 1 (off) while training."""
+    top_k: Count = 0
+    """Sample among the k likeliest tokens; must be 0 (off) while training."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the engine."""
+
+
+class RenderConfig(Section):
+    """From tokens to pixels: the diffusion decoder."""
+
+    steps: AtLeastOne = 4
+    """Euler steps."""
+    guidance: NotNegative = 1.0
+    """Classifier-free guidance scale; 1 is off."""
+    seed: Literal["group", "sample"] = "group"
+    """Who shares decoder noise: a whole group (noise cancels in the advantage) or nobody."""
+    renders: AtLeastOne = 1
+    """Pictures painted per token sequence; their rewards are averaged."""
+    micro_batch: AtLeastOne = 64
+    """Pictures painted at one time, while the rewards score the ones before; changes memory, not results."""
+
+
+class RewardPoolConfig(Section):
+    """The worker processes that score, and what happens when one fails."""
+
+    timeout_s: Positive = 60.0
+    """Seconds until a call counts as hung and its process is killed."""
+    start_timeout_s: Positive = 300.0
+    """Seconds a worker may take to load its reward."""
+    retries: Annotated[int, Field(ge=0, le=3)] = 1
+    """Further attempts after a dead worker or a transport error."""
+    max_failed_fraction: Fraction = 0.05
+    """Stop the run when more of a step's scores than this failed."""
+    recycle_after: AtLeastOne = 20000
+    """Pictures after which a worker is replaced (OCR engines leak memory)."""
+    recycle_growth_mb: AtLeastOne = 2048
+    """Megabytes of growth since its first answer at which a worker is replaced."""
+    backend: Literal["local", "ray"] = "local"
+    """Workers are processes of this machine, or Ray actors wherever the cluster has room."""
+    cache: str | None = None
+    """Folder of scores by content (picture, prompt, reward, options, code); ``null`` scores everything anew."""
+    cache_mb: AtLeastOne = 1024
+    """Megabytes at which the scores that were not used for longest leave the cache."""
+
+
+class TrainConfig(Section):
+    """The optimiser and how a step is cut into pieces."""
+
+    steps: Count = 100
+    """Steps of sample, score, update; 0 only evaluates."""
+    lr: NotNegative = 1e-4
+    """Peak learning rate of AdamW."""
+    betas: Annotated[tuple[Fraction, Fraction], BeforeValidator(_as_tuple)] = (0.9, 0.95)
+    """Decay rates of AdamW's two moments."""
+    eps: Positive = 1e-8
+    """AdamW's epsilon; must be well below the gradient's RMS."""
+    weight_decay: NotNegative = 0.0
+    """Decoupled weight decay."""
+    warmup_steps: Count = 5
+    """Steps of linear warm-up from 0."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """What follows the warm-up; cosine ends at 0."""
+    grad_clip: NotNegative = 1.0
+    """Largest norm of the gradient; 0 is off."""
+    micro_batch: AtLeastOne = 64
+    """Samples per forward and backward pass on one rank; changes memory, not results."""
+    dtype: Dtype = "float32"
+    """Precision of the trainer's weights and gradients."""
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
+    """DeepSpeed ZeRO stage."""
+    updates_per_rollout: AtLeastOne = 1
+    """Optimiser steps per rollout; the samples are split among them."""
+    logprob_chunk: AtLeastOne = 1024
+    """Token positions whose logits exist at one time."""
+
+
+class EvalConfig(Section):
+    """Held-out evaluation with fixed seeds."""
+
+    every: Count = 25
+    """Steps between evaluations; 0 for none in between."""
+    at_start: Bool = True
+    """Evaluate the base before the first step."""
+    at_end: Bool = True
+    """Evaluate after the last step."""
+    samples_per_prompt: AtLeastOne = 1
+    """Pictures per held-out prompt."""
+    seed: Count = 1234
+    """Seed of sampling and decoder noise, the same in every evaluation."""
+    grid: Count = 16
+    """Pictures in the saved before/after grid."""
+
+
+class CheckpointConfig(Section):
+    """Saving for resume."""
+
+    every: Count = 25
+    """Steps between checkpoints; 0 only at the end."""
+    keep: AtLeastOne = 2
+    """Newest checkpoints kept."""
+
+
+class SyncConfig(Section):
+    """New weights into the sampling engine."""
+
+    enabled: Bool = True
+    """Off only to prove that the canary notices."""
+    canary: AtLeastOne = 4
+    """Sequences whose log-probs are compared after each sync."""
+    tolerance: Positive = 1e-3
+    """Largest allowed difference in nats."""
+
+
+class GuardsConfig(Section):
+    """Alarms for reward hacking and a sick run. ``null`` turns one off."""
+
+    action: Literal["warn", "stop"] = "warn"
+    """What an alarm does."""
+    darkness_rise: Fraction | None = 0.25
+    """Rise of the fraction of dark pixels since the first step."""
+    edge_drop: Fraction | None = 0.5
+    """Relative fall of edge density since the first step."""
+    color_entropy_drop: Fraction | None = 0.5
+    """Relative fall of colour entropy since the first step."""
+    saturation_change: Fraction | None = 0.3
+    """Absolute change of mean saturation since the first step."""
+    diversity_drop: Fraction | None = 0.7
+    """Relative fall of the pairwise difference inside groups since the first step."""
+    entropy_drop: Fraction | None = 0.9
+    """Relative fall of the policy's entropy since the first step."""
+    fidelity_drop: Fraction | None = 0.15
+    """Absolute fall of render fidelity (pictures re-tokenised and compared) since the first step."""
+    max_kl: Positive | None = 1.0
+    """Mean KL to the reference policy, in nats per token."""
+    max_mismatch: Positive | None = 0.05
+    """Mean absolute difference of sampler and trainer log-probs, in nats."""
+    max_zero_std: Fraction | None = 0.9
+    """Fraction of groups whose rewards are all equal (nothing to learn)."""
+    monitor_drop: NotNegative | None = 0.1
+    """Absolute fall of a ``role: monitor`` reward or of one evaluated task since the first value."""
+
+
+class TrackingConfig(Section):
+    """What is shown and written."""
+
+    console: Literal["auto", "rich", "plain", "off"] = "auto"
+    """``auto``: live view on a terminal, plain lines elsewhere."""
+    tensorboard: Bool = True
+    """Write TensorBoard events."""
+    pictures_every: Count = 10
+    """Steps between saved training pictures; 0 for never."""
+    pictures: Count = 8
+    """How many are saved."""
+    wandb: Bool = False
+    """Log to Weights & Biases as well (needs wandb installed)."""
+
+
+class RunConfig(Section):
+    """This run."""
+
+    folder: str | None = None
+    """Where everything is written; default ``runs/<name of the YAML file>``."""
+    seed: Count = 0
+    """The seed that every other one is derived from."""
+
+
+class Config(Section):
+    """A whole run."""
+
+    policy: PolicyConfig = PolicyConfig()
+    """The model."""
+    data: DataConfig = DataConfig()
+    """The prompts."""
+    rollout: RolloutConfig = RolloutConfig()
+    """Sampling."""
+    render: RenderConfig = RenderConfig()
+    """Painting."""
+    rewards: dict[str, RewardComponent] = Field(default_factory=dict)
+    """Name -> reward; ``null`` removes an inherited one."""
+    reward_pool: RewardPoolConfig = RewardPoolConfig()
+    """Scoring processes."""
+    combine: Component = Component(use="mean")
+    """How several rewards become one: ``mean``, ``sum``, ``product`` (a gate), ``gdpo``."""
+    advantage: Component = Component(use="grpo")
+    """``grpo`` (divided by the group's std), ``dr_grpo`` (not divided), ``rloo``, ``batch_norm`` (for ``gdpo``)."""
+    loss: Component = Component(use="grpo")
+    """``grpo`` (clip .2/.2), ``dapo`` (.2/.28), ``reinforce``."""
+    aggregation: Component = Component(use="token_mean")
+    """How token losses become one number: ``token_mean``, ``sequence_mean``, ``constant``."""
+    kl: Component | None = Component(use="k3", options={"beta": 0.001})
+    """Pull to the reference policy (``k1``, ``k2``, ``k3``); ``null`` also saves the reference's memory."""
+    anchor: Component | None = None
+    """Pull on the decoder's condition, so that a frozen decoder can follow (``condition``); ``null`` for none."""
+    correction: Component | None = Component(use="token_tis", options={"cap": 2.0})
+    """Importance correction between sampler and trainer; ``null`` for none."""
+    train: TrainConfig = TrainConfig()
+    """Optimisation."""
+    eval: EvalConfig = EvalConfig()
+    """Evaluation."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """Saving."""
+    sync: SyncConfig = SyncConfig()
+    """Weights into the engine."""
+    guards: GuardsConfig = GuardsConfig()
+    """Alarms."""
+    tracking: TrackingConfig = TrackingConfig()
+    """Output."""
+    run: RunConfig = RunConfig()
+    """Folder and seed."""
+
+
+COMPONENT_KINDS: dict[tuple[str, ...], str] = {
+    ("data", "train"): "prompts",
+    ("data", "eval"): "prompts",
+    ("rewards", "*"): "rewards",
+    ("combine",): "combinations",
+    ("advantage",): "advantages",
+    ("loss",): "losses",
+    ("aggregation",): "aggregations",
+    ("kl",): "kls",
+    ("anchor",): "anchors",
+    ("correction",): "corrections",
+}
+"""Where components sit in the YAML, and the registry kind of each; ``*`` stands for any name."""
+
+
+def component_kind(path: tuple[str, ...]) -> str | None:
+    """``("rewards", "ocr") -> "rewards"``; None if no component sits there."""
+    return COMPONENT_KINDS.get(path) or (COMPONENT_KINDS.get((path[0], "*")) if len(path) == 2 else None)
+
+
+def components(config: Config) -> Iterator[tuple[tuple[str, ...], str, Component]]:
+    """(path, registry kind, component) of every component of a run."""
+    for path, kind in COMPONENT_KINDS.items():
+        if path == ("rewards", "*"):
+            for name, reward in config.rewards.items():
+                yield ("rewards", name), kind, reward
+            continue
+        value: Any = config
+        for key in path:
+            value = getattr(value, key)
+        if value is not None:
+            yield path, kind, value

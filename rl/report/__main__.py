@@ -1,0 +1,32 @@
+"""``python -m rl.report RUN [RUN ...]``: a run folder -> one self-contained page, ``RUN/report.html``.
+
+Reads only the run folder (metrics.jsonl, evaluation-*.json and .png, config.yaml, environment.json), so it works
+for a run that is still going, was stopped, or came from another machine. Nothing is fetched by the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rl.report.page import write_report
+from rl.types import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0, or 2 with one sentence when a folder cannot be reported on."""
+    parser = argparse.ArgumentParser(prog="python -m rl.report", description=__doc__.partition("\n")[0])
+    parser.add_argument("run", nargs="+", type=Path, help="run folder")
+    try:
+        for folder in parser.parse_args(arguments).run:
+            print(write_report(folder))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

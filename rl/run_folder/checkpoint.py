@@ -1,0 +1,232 @@
+"""Checkpoints that a ``kill -9`` or a full disk cannot spoil, and the export of a trained policy.
+
+``RUN/checkpoints/step-000025/`` holds one folder per part and ``manifest.json``: the step, a small state, and size and
+CRC-32 of every file. All of it is written to ``.tmp-step-000025``, the manifest last, and appears by one rename; so a
+folder with a final name is complete, and anything else is a leftover of a killed run that nobody reads.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import json
+import logging
+import os
+import random
+import shutil
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rl.types import UserError
+
+log = logging.getLogger(__name__)
+MANIFEST = "manifest.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete, verified checkpoint. ``folder / part`` is what that part wrote; ``state`` as it was given."""
+
+    folder: Path
+    step: int
+    state: Mapping[str, Any]
+
+
+def save(
+    run_folder: Path,
+    step: int,
+    parts: Mapping[str, Callable[[Path], None]],
+    state: Mapping[str, Any],
+    keep: int,
+    *,
+    rank: int = 0,
+    barrier: Callable[[], None] = lambda: None,
+) -> Path:
+    """Writes one checkpoint and then drops all but the newest ``keep``. Returns its folder.
+
+    Each part is called with an existing empty folder of its name; ``state`` is JSON (policy version, tracking cursor,
+    random-number states). With several ranks all call this with the same arguments and a ``barrier``; rank 0 keeps
+    the books.
+    Raises: UserError if the folder cannot be written, for instance because the disk is full; the earlier checkpoints
+    are then untouched and the unfinished one is removed.
+    """
+    folder = _folder(run_folder, step)
+    unfinished = folder.with_name(f".tmp-{folder.name}")
+    try:
+        if rank == 0:
+            clean(run_folder)
+            unfinished.mkdir(parents=True)
+        barrier()
+        for name, write in parts.items():
+            (unfinished / name).mkdir(exist_ok=True)
+            write(unfinished / name)
+        barrier()
+        if rank == 0:
+            _write_manifest(unfinished, step, state)
+            _publish(unfinished, folder)
+            _prune(run_folder, keep)
+    except (OSError, RuntimeError) as error:
+        if not _is_write_error(error):
+            raise
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise UserError(_write_failure(run_folder, step, error)) from error
+    barrier()
+    return folder
+
+
+def latest(run_folder: Path) -> Checkpoint | None:
+    """The newest checkpoint whose files are all as written; ``None`` if there is none.
+
+    A damaged one is skipped with a warning. Raises: UserError if all are damaged, naming the newest one's problem.
+    """
+    problems = []
+    for folder in _complete(run_folder):
+        manifest, problem = _verify(folder)
+        if problem is None:
+            return Checkpoint(folder, manifest["step"], manifest["state"])
+        problems.append(problem)
+        log.warning("%s; trying the checkpoint before it.", problem)
+    if problems:
+        raise UserError(f"{problems[0]}, and no earlier checkpoint is intact; start again in a new run.folder.")
+    return None
+
+
+def clean(run_folder: Path) -> None:
+    """Removes what killed writes left behind; puts back a checkpoint that was being replaced by one of its step."""
+    checkpoints = run_folder / "checkpoints"
+    for replaced in checkpoints.glob(".old-step-*"):
+        original = checkpoints / replaced.name.removeprefix(".old-")
+        if original.exists():
+            shutil.rmtree(replaced)
+        else:
+            replaced.rename(original)
+    for unfinished in checkpoints.glob(".tmp-step-*"):
+        shutil.rmtree(unfinished)
+
+
+def rng_state() -> dict[str, Any]:
+    """The states of Python's, NumPy's and torch's global generators, as JSON."""
+    version, internal, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    torch_states = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [name, np.asarray(keys).tolist(), position, has_gauss, cached],
+        "torch": [base64.b64encode(value.numpy().tobytes()).decode() for value in torch_states],
+    }
+
+
+def restore_rng(state: Mapping[str, Any]) -> None:
+    """Sets the global generators to a ``rng_state()``."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    cpu, *devices = (torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8) for text in state["torch"])
+    torch.set_rng_state(cpu)
+    if torch.cuda.is_available() and devices:
+        torch.cuda.set_rng_state_all(devices)
+
+
+def _folder(run_folder: Path, step: int) -> Path:
+    return run_folder / "checkpoints" / f"step-{step:06d}"
+
+
+def _complete(run_folder: Path) -> list[Path]:
+    """Checkpoint folders, newest first."""
+    folders = (run_folder / "checkpoints").glob("step-*")
+    return sorted((path for path in folders if (path / MANIFEST).is_file()), key=_step_of, reverse=True)
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST)
+
+
+def _write_manifest(folder: Path, step: int, state: Mapping[str, Any]) -> None:
+    files = {}
+    for path in _files(folder):
+        _sync(path)
+        files[path.relative_to(folder).as_posix()] = [path.stat().st_size, _crc32(path)]
+    manifest = {"format": 1, "step": step, "state": dict(state), "files": files}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    _sync(folder / MANIFEST)
+    for inner in (path for path in folder.rglob("*") if path.is_dir()):
+        _sync(inner)
+    _sync(folder)
+
+
+def _publish(unfinished: Path, folder: Path) -> None:
+    replaced = folder.with_name(f".old-{folder.name}")
+    if folder.exists():
+        folder.rename(replaced)
+    unfinished.rename(folder)
+    _sync(folder.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _prune(run_folder: Path, keep: int) -> None:
+    for folder in _complete(run_folder)[max(1, keep) :]:
+        # Out of sight first: a kill in the middle of the removal must not leave a folder with a final name.
+        doomed = folder.with_name(f".tmp-{folder.name}")
+        folder.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def _verify(folder: Path) -> tuple[dict[str, Any], str | None]:
+    """The manifest, and what is wrong with the checkpoint if anything is."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        files = manifest["files"]
+    except (ValueError, KeyError, OSError):
+        return {}, f"{folder}: {MANIFEST} is damaged"
+    for name, (size, crc) in files.items():
+        path = folder / name
+        if not path.is_file():
+            return {}, f"{folder}: {name} is missing"
+        if path.stat().st_size != size or _crc32(path) != crc:
+            return {}, f"{folder}: {name} is damaged"
+    return manifest, None
+
+
+def _crc32(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            value = zlib.crc32(block, value)
+    return value
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_write_error(error: OSError | RuntimeError) -> bool:
+    # torch.save reports a failed write as a RuntimeError of its zip writer, without an errno.
+    return isinstance(error, OSError) or "PytorchStreamWriter" in str(error) or "inline_container" in str(error)
+
+
+def _write_failure(run_folder: Path, step: int, error: OSError | RuntimeError) -> str:
+    # torch's own writer gives no errno; a full disk is what it fails on
+    other = isinstance(error, OSError) and error.errno not in _FULL
+    reason = f"writing failed ({error})" if other else "the disk is full"
+    kept = _complete(run_folder)
+    rest = f"resume later from {kept[0].name}" if kept else "no earlier checkpoint exists"
+    return (
+        f"{run_folder / 'checkpoints'}: {reason} while saving step {step}: free space, lower checkpoint.keep or choose "
+        f"another run.folder ({rest})."
+    )

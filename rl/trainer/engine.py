@@ -1,0 +1,163 @@
+"""DeepSpeed around the policy's language model: process group, engine configuration, gathered weights.
+
+One engine for a laptop CPU and a GPU cluster. Under ``torchrun`` (RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are
+set) every rank joins the group; without it one process forms a group of its own, with no port and no environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from policy.ar import image_forward
+from policy.layout import TokenLayout
+from rl.config.schema import TrainConfig
+from rl.types import UserError
+
+if TYPE_CHECKING:
+    from deepspeed import DeepSpeedEngine
+    from transformers import Qwen3ForCausalLM
+
+
+class ImagePolicy(nn.Module):
+    """The language model behind the one call the engine makes: prompts and image tokens in, log-probs out."""
+
+    def __init__(self, ar: Qwen3ForCausalLM, layout: TokenLayout, chunk: int) -> None:
+        super().__init__()
+        self.ar = ar
+        self.layout = layout
+        self.chunk = chunk
+
+    def forward(
+        self, prompt_ids: Sequence[Sequence[int]], tokens_BT: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(hidden_BSD, logprobs_BT, entropy_BT); the gradient flows through the first two.
+
+        A tuple, because DeepSpeed finds the tensors of an output only inside plain containers.
+        """
+        out = image_forward(self.ar, self.layout, prompt_ids, tokens_BT, temperature=temperature, chunk=self.chunk)
+        return out.hidden_BSD, out.logprobs_BT, out.entropy_BT
+
+
+def pick_device() -> torch.device:
+    """This rank's accelerator, or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def start_engine(policy: ImagePolicy, config: TrainConfig, device: torch.device) -> DeepSpeedEngine:
+    """A DeepSpeed engine with AdamW (Loshchilov & Hutter, arXiv 1711.05101), in evaluation mode: no dropout, so the
+    ratio of the first on-policy update is exactly 1.
+
+    Raises: UserError if bfloat16 is asked for without ZeRO, which would leave no fp32 master weights.
+    """
+    if config.dtype == "bfloat16" and config.zero_stage == 0:
+        raise UserError(
+            "train.zero_stage is 0 with train.dtype bfloat16, which keeps no fp32 master weights and loses small "
+            "updates: set train.zero_stage to 1 (the same memory on one process) or train.dtype to float32."
+        )
+    deepspeed = _import_deepspeed(device)
+    _join_process_group(device)
+    os.environ.setdefault("LOCAL_RANK", str(device.index or 0))  # DeepSpeed reads it, here and inside ZeRO-3
+    parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters,
+        lr=config.lr,
+        betas=(config.betas[0], config.betas[1]),
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        fused=device.type == "cuda",
+    )
+    with contextlib.redirect_stdout(io.StringIO()):  # memory figures, printed whatever the log level
+        engine = deepspeed.initialize(
+            model=policy,
+            optimizer=optimizer,
+            model_parameters=parameters,
+            config=engine_config(config),
+            dist_init_required=False,
+        )[0]
+    if config.zero_stage == 3:
+        # The log-probs read rows of this weight outside its own module's forward; ZeRO-3 has to gather it for us.
+        deepspeed.zero.register_external_parameter(policy, policy.ar.lm_head.weight)
+    engine.eval()
+    return engine
+
+
+def engine_config(config: TrainConfig) -> dict[str, Any]:
+    """DeepSpeed's own settings. Accumulation is driven by the trainer, so its batch sizes here are nominal."""
+    settings: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        # Without ZeRO the trainer clips: DeepSpeed would then not report the norm.
+        "gradient_clipping": config.grad_clip if config.zero_stage else 0.0,
+        "zero_optimization": {"stage": config.zero_stage, "overlap_comm": False},
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": None,
+    }
+    if config.dtype == "bfloat16":
+        settings["bf16"] = {"enabled": True}
+        settings["data_types"] = {"grad_accum_dtype": "fp32"}
+    return settings
+
+
+def named_weights(ar: nn.Module, zero_stage: int) -> Iterator[tuple[str, Tensor]]:
+    """(name, full weight) one by one, tied lm_head included; under ZeRO-3 each is gathered on every rank in turn.
+
+    A collective call under ZeRO-3: every rank must run through the whole iterator.
+    """
+    for name, value in ar.state_dict(keep_vars=True).items():
+        with _gathered(value, zero_stage):
+            yield name, value.detach().clone() if zero_stage == 3 else value.detach()
+
+
+@contextlib.contextmanager
+def _gathered(value: Tensor, zero_stage: int) -> Iterator[None]:
+    if zero_stage < 3 or not hasattr(value, "ds_id"):
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters([value]):
+        yield
+
+
+def _import_deepspeed(device: torch.device) -> Any:
+    # Both before the import: without them DeepSpeed probes for accelerators and talks about it.
+    os.environ.setdefault("DS_ACCELERATOR", device.type)
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    import deepspeed
+    from deepspeed.ops import __compatible_ops__
+
+    deepspeed.utils.logger.setLevel(logging.ERROR)
+    # DeepSpeed's own calls, several per micro-batch under ZeRO-3.
+    warnings.filterwarnings("ignore", r"`torch\.distributed\..*` is deprecated", FutureWarning)
+    # The shared-memory all-reduce is compiled at first use; gloo is fast enough and always there.
+    __compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+def _join_process_group(device: torch.device) -> None:
+    if dist.is_initialized():
+        return
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if launched_by(os.environ):
+        dist.init_process_group(backend)
+    else:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+
+
+def launched_by(environment: Mapping[str, str]) -> bool:
+    """Whether a launcher such as torchrun has set up this process as one of several ranks."""
+    return all(name in environment for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))

@@ -1,0 +1,120 @@
+"""What both sampling engines share: seeds, input checks, and the shape of a rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policy.layout import TokenLayout
+from rl.types import Prompt, Rollout, UserError
+from rollout.samplers.contract import EngineError
+
+Encode = Callable[[str], tuple[int, ...]]
+
+
+def check_ids(ids: Sequence[Any], layout: TokenLayout, *, max_prompt_tokens: int, where: str) -> tuple[int, ...]:
+    """Plain ints of one prompt. Raises: UserError if empty, too long, not integers, or outside the vocabulary."""
+    if len(ids) == 0:
+        raise UserError(f"{where}: the prompt has no tokens; give it some text.")
+    if len(ids) > max_prompt_tokens:
+        raise UserError(
+            f"{where}: the prompt has {len(ids)} tokens but the engine was started for {max_prompt_tokens}; "
+            "shorten it or raise rollout.options.max_prompt_tokens."
+        )
+    for position, token in enumerate(ids):
+        if isinstance(token, bool) or not isinstance(token, (int, np.integer)):
+            raise UserError(f"{where}: token {position} is {token!r}, not an integer; give token ids.")
+        if not 0 <= token < layout.vocab_size:
+            raise UserError(
+                f"{where}: token {position} has id {token}, outside the vocabulary of {layout.vocab_size}; "
+                "use the tokenizer of this policy folder."
+            )
+    return tuple(int(token) for token in ids)
+
+
+def check_image_tokens(tokens_BT: NDArray[np.int64], layout: TokenLayout, rows: int) -> NDArray[np.int64]:
+    """(B, T) int64 image tokens. Raises: UserError on a wrong shape or an id that is not an image token."""
+    tokens_BT = np.asarray(tokens_BT)
+    wanted = (rows, layout.tokens_per_image)
+    if tokens_BT.shape != wanted or not np.issubdtype(tokens_BT.dtype, np.integer):
+        raise UserError(
+            f"image tokens: got shape {tokens_BT.shape} of {tokens_BT.dtype}, expected integers of shape {wanted}."
+        )
+    wrong = np.argwhere((tokens_BT < layout.image_start_id) | (tokens_BT >= layout.image_end_id))
+    if len(wrong):
+        row, column = (int(index) for index in wrong[0])
+        raise UserError(
+            f"image tokens: row {row}, position {column} has id {tokens_BT[row, column]}, not one of the image tokens "
+            f"{layout.image_start_id}..{layout.image_end_id - 1}; use the layout of this policy folder."
+        )
+    return tokens_BT.astype(np.int64)
+
+
+def check_sampling(samples: int, seeds: Sequence[Any], temperature: float, top_p: float, top_k: int) -> None:
+    """Raises: UserError on a wrong number of seeds, or a sampling option outside its range."""
+    if samples == 0:
+        raise UserError("rollout: there is nothing to sample; give at least one prompt and group_size >= 1.")
+    if len(seeds) != samples:
+        raise UserError(f"rollout: {len(seeds)} seeds for {samples} samples; give one seed per sample.")
+    wrong = [seed for seed in seeds if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31]
+    if wrong:
+        raise UserError(f"rollout: seed {wrong[0]!r} is not an integer in 0..2^31-1; use rollout.seeds.sample_seed.")
+    if not 0.0 < temperature < float("inf"):
+        raise UserError(f"rollout.temperature is {temperature}; it must be a positive number.")
+    if not 0.0 < top_p <= 1.0:
+        raise UserError(f"rollout.top_p is {top_p}; it must lie in (0, 1], 1 keeps every token.")
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 0:
+        raise UserError(f"rollout.top_k is {top_k}; it must be 0 (keep every token) or a positive integer.")
+
+
+def encode_prompts(
+    prompts: Sequence[Prompt], encode: Encode, layout: TokenLayout, max_prompt_tokens: int
+) -> tuple[tuple[int, ...], ...]:
+    """P ragged rows of checked ids. Raises: UserError naming the prompt."""
+    return tuple(
+        check_ids(encode(prompt.text), layout, max_prompt_tokens=max_prompt_tokens, where=f"prompt '{prompt.id}'")
+        for prompt in prompts
+    )
+
+
+def make_rollout(
+    prompts: Sequence[Prompt],
+    prompt_ids: tuple[tuple[int, ...], ...],
+    seeds: Sequence[int],
+    tokens_BT: NDArray[np.int64],
+    logprobs_BT: NDArray[np.float32],
+    temperature: float,
+    version: int,
+) -> Rollout:
+    return Rollout(
+        prompts=tuple(prompts),
+        group_size=len(seeds) // len(prompts),
+        prompt_ids=prompt_ids,
+        tokens_BT=tokens_BT,
+        logprobs_BT=logprobs_BT,
+        seeds=tuple(int(seed) for seed in seeds),
+        temperature=temperature,
+        version=version,
+    )
+
+
+def prompt_limit(ar_folder: Path, layout: TokenLayout, wanted: int) -> int:
+    """Longest prompt that leaves room for a picture in the model's positions, at most ``wanted``."""
+    from transformers import Qwen3Config
+
+    room = Qwen3Config.from_pretrained(ar_folder).max_position_embeddings - layout.tokens_per_image - 1
+    if room < 1:
+        raise UserError(f"{ar_folder}/config.json: max_position_embeddings leaves no room for a prompt; raise it.")
+    return min(wanted, room)
+
+
+def not_finite(version: int, positions: int) -> EngineError:
+    """The error of weights that produce NaN: sampling on would quietly write token 0."""
+    return EngineError(
+        f"the logits of weights version {version} are NaN or infinite at {positions} positions; "
+        "the last update broke the weights: lower the learning rate or resume from a checkpoint."
+    )

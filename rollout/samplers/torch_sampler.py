@@ -1,0 +1,258 @@
+"""Image tokens from plain torch: a KV-cached, batched sampler on transformers' Qwen3 weights. Needs no vLLM.
+
+A prompt is prefilled once and its keys and values are shared out to its group. Each sample draws its T uniform
+numbers from a generator of its own, so that its tokens depend on its seed alone, not on its neighbours in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from transformers import Qwen3ForCausalLM
+from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, apply_rotary_pos_emb
+
+from policy.ar import image_forward
+from policy.layout import TokenLayout
+from rl.types import Prompt, Rollout
+from rollout.samplers.checks import (
+    Encode,
+    check_ids,
+    check_image_tokens,
+    check_sampling,
+    encode_prompts,
+    make_rollout,
+    not_finite,
+    prompt_limit,
+)
+from rollout.samplers.contract import EngineError
+from rollout.weights import NamedWeights, check_weights
+
+
+class TorchSampler:
+    """The ``Sampler`` without vLLM; same contract, same arguments. Options: ``device``, ``max_num_seqs``."""
+
+    def __init__(
+        self,
+        folder: str | Path,
+        layout: TokenLayout,
+        *,
+        encode: Encode,
+        seed: int = 0,
+        dtype: str = "float32",
+        max_prompt_tokens: int = 256,
+        max_num_seqs: int = 256,
+        device: str | None = None,
+    ) -> None:
+        self.layout, self.encode = layout, encode
+        self.max_prompt_tokens = prompt_limit(Path(folder) / "ar", layout, max_prompt_tokens)
+        self.max_num_seqs, self._version = max_num_seqs, 0
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        del seed  # part of the engines' common arguments; every sample brings its own seed, so nothing is drawn from it
+        ar = Qwen3ForCausalLM.from_pretrained(Path(folder) / "ar", dtype=getattr(torch, dtype))
+        self._ar: Qwen3ForCausalLM | None = ar.to(self.device).eval().requires_grad_(False)
+        self._shapes = {name: tuple(weight.shape) for name, weight in ar.state_dict().items()}
+
+    @property
+    def version(self) -> int:
+        """Of the weights now in the engine, as the trainer counts them; 0 are those of the folder."""
+        return self._version
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        group_size: int,
+        seeds: Sequence[int],
+        *,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+    ) -> Rollout:
+        """P prompts, G samples each, B = P * G seeds (group-major) -> tokens and their log-probs.
+
+        Raises: UserError on bad input, EngineError if logits are NaN or infinite.
+        """
+        check_sampling(len(prompts) * group_size, seeds, temperature, top_p, top_k)
+        prompt_ids = encode_prompts(prompts, self.encode, self.layout, self.max_prompt_tokens)
+        owner_B = [row for row in range(len(prompts)) for _ in range(group_size)]
+        parts = [
+            self._sample_part(prompt_ids, owner_B[start:end], seeds[start:end], temperature, top_p, top_k)
+            for start, end in _chunks(len(owner_B), self.max_num_seqs)
+        ]
+        tokens_BT = np.concatenate([tokens for tokens, _ in parts])
+        logprobs_BT = np.concatenate([logprobs for _, logprobs in parts])
+        return make_rollout(prompts, prompt_ids, seeds, tokens_BT, logprobs_BT, temperature, self._version)
+
+    @torch.inference_mode()
+    def logprobs(
+        self, prompt_ids: Sequence[Sequence[int]], tokens_BT: NDArray[np.int64], *, temperature: float = 1.0
+    ) -> NDArray[np.float32]:
+        """Teacher-forced log-probs (B, T) of given tokens under the engine's current weights."""
+        check_sampling(len(prompt_ids), [0] * len(prompt_ids), temperature, 1.0, 0)
+        checked = [
+            check_ids(ids, self.layout, max_prompt_tokens=self.max_prompt_tokens, where=f"prompt {row}")
+            for row, ids in enumerate(prompt_ids)
+        ]
+        tokens = torch.from_numpy(check_image_tokens(tokens_BT, self.layout, len(checked))).to(self.device)
+        parts = [
+            image_forward(self._model, self.layout, checked[start:end], tokens[start:end], temperature=temperature)
+            for start, end in _chunks(len(checked), self.max_num_seqs)
+        ]
+        return self._finite(torch.cat([part.logprobs_BT for part in parts])).cpu().numpy()
+
+    def parameter_names(self) -> set[str]:
+        """Every name a weight update must bring, a tied lm_head included."""
+        return set(self._shapes)
+
+    @torch.no_grad()
+    def load_weights(self, named: NamedWeights, version: int) -> None:
+        """New weights into the engine. Raises: SyncError naming the parameter, before the engine is touched."""
+        weights = check_weights(named, self._shapes)
+        for name, parameter in self._model.state_dict().items():
+            parameter.copy_(weights[name])
+        self._version = version
+
+    def reset_cache(self) -> None:
+        """Nothing to forget: keys and values live only inside one call of ``sample``."""
+
+    def close(self) -> None:
+        self._ar = None
+
+    @property
+    def _model(self) -> Qwen3ForCausalLM:
+        if self._ar is None:
+            raise EngineError("this sampling engine was closed; start a new one.")
+        return self._ar
+
+    @torch.inference_mode()
+    def _sample_part(
+        self,
+        prompt_ids: Sequence[tuple[int, ...]],
+        owner_B: Sequence[int],
+        seeds: Sequence[int],
+        temperature: float,
+        top_p: float,
+        top_k: int,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        layout, count = self.layout, self.layout.tokens_per_image
+        first = owner_B[0]
+        rows = list(prompt_ids[first : owner_B[-1] + 1])
+        owner = torch.tensor(owner_B, device=self.device) - first
+        decoding = _Decoding(self._model, rows, owner, count)
+        uniform_BT = torch.from_numpy(np.stack([np.random.Generator(np.random.Philox(s)).random(count) for s in seeds]))
+        uniform_BT = uniform_BT.to(self.device)
+        head_KD = self._model.lm_head.weight[layout.image_start_id : layout.image_end_id]
+        codes, logprobs, hidden_BD = [], [], decoding.first_hidden_BD
+        for step in range(count):
+            logits_BK = _truncate((hidden_BD @ head_KD.T).float() / temperature, top_p, top_k)
+            logprobs_BK = logits_BK.log_softmax(-1)
+            code_B = _draw(logprobs_BK, uniform_BT[:, step])
+            codes.append(code_B)
+            logprobs.append(logprobs_BK.gather(1, code_B[:, None])[:, 0])
+            if step + 1 < count:
+                hidden_BD = decoding.step(code_B + layout.image_start_id)
+        tokens_BT = torch.stack(codes, 1) + layout.image_start_id
+        return tokens_BT.cpu().numpy(), self._finite(torch.stack(logprobs, 1)).cpu().numpy()
+
+    def _finite(self, logprobs_BT: Tensor) -> Tensor:
+        bad_positions = int((~logprobs_BT.isfinite()).sum())
+        if bad_positions:
+            raise not_finite(self._version, bad_positions)
+        return logprobs_BT
+
+
+class _Decoding:
+    """Keys and values of B running samples: slots 0..L-1 hold the prompt (padded right), L.. the image tokens."""
+
+    def __init__(self, ar: Qwen3ForCausalLM, rows: Sequence[tuple[int, ...]], owner_B: Tensor, count: int) -> None:
+        self.model, self.used = ar.model, max(len(ids) for ids in rows)
+        device = owner_B.device
+        lengths_P = torch.tensor([len(ids) for ids in rows], device=device)
+        ids_PL = torch.tensor([[*ids, *[0] * (self.used - len(ids))] for ids in rows], device=device)
+        self.position_B = lengths_P[owner_B]
+        slots = torch.arange(self.used + count, device=device)
+        real_BS = (slots < self.position_B[:, None]) | (slots >= self.used)
+        self.mask_B11S = None if bool(real_BS.all()) else real_BS[:, None, None, :]
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
+        states_PLD = self._prefill(ids_PL, owner_B, count)
+        self.first_hidden_BD = states_PLD[torch.arange(len(rows), device=device), lengths_P - 1][owner_B]
+
+    def _prefill(self, ids_PL: Tensor, owner_B: Tensor, count: int) -> Tensor:
+        """Each prompt once; causal, so the padding on the right is never seen."""
+        states = self.model.embed_tokens(ids_PL)
+        rotary = self.model.rotary_emb(states, torch.arange(self.used, device=ids_PL.device)[None])
+        for layer in self.model.layers:
+            query, key, value = _query_key_value(layer, states, rotary)
+            self.keys.append(_with_room(key[owner_B], count))
+            self.values.append(_with_room(value[owner_B], count))
+            mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+            states = _finish(layer, states, mixed)
+        return self.model.norm(states)
+
+    def step(self, tokens_B: Tensor) -> Tensor:
+        """Feeds one token per sample -> (B, D) final hidden states at it."""
+        states = self.model.embed_tokens(tokens_B[:, None])
+        rotary = self.model.rotary_emb(states, self.position_B[:, None])
+        slot, self.used = self.used, self.used + 1
+        mask = None if self.mask_B11S is None else self.mask_B11S[..., : self.used]
+        for index, layer in enumerate(self.model.layers):
+            query, key, value = _query_key_value(layer, states, rotary)
+            self.keys[index][:, :, slot], self.values[index][:, :, slot] = key[:, :, 0], value[:, :, 0]
+            keys, values = self.keys[index][:, :, : self.used], self.values[index][:, :, : self.used]
+            mixed = functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask, enable_gqa=True)
+            states = _finish(layer, states, mixed)
+        self.position_B = self.position_B + 1
+        return self.model.norm(states)[:, 0]
+
+
+def _query_key_value(
+    layer: Qwen3DecoderLayer, states_BLD: Tensor, rotary: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, heads, L, head size) each, after the per-head norms and the rotary embedding."""
+    attention, normed = layer.self_attn, layer.input_layernorm(states_BLD)
+    shape = (*normed.shape[:2], -1, attention.head_dim)
+    query = attention.q_norm(attention.q_proj(normed).view(shape)).transpose(1, 2)
+    key = attention.k_norm(attention.k_proj(normed).view(shape)).transpose(1, 2)
+    value = attention.v_proj(normed).view(shape).transpose(1, 2)
+    query, key = apply_rotary_pos_emb(query, key, *rotary)
+    return query, key, value
+
+
+def _finish(layer: Qwen3DecoderLayer, states_BLD: Tensor, mixed: Tensor) -> Tensor:
+    """Output projection, feed-forward and both residual connections."""
+    states_BLD = states_BLD + layer.self_attn.o_proj(mixed.transpose(1, 2).flatten(2))
+    return states_BLD + layer.mlp(layer.post_attention_layernorm(states_BLD))
+
+
+def _with_room(cache: Tensor, count: int) -> Tensor:
+    return functional.pad(cache, (0, 0, 0, count))
+
+
+def _truncate(logits_BK: Tensor, top_p: float, top_k: int) -> Tensor:
+    """Keeps the ``top_k`` largest, then the smallest set of those that holds ``top_p`` of their mass."""
+    if 0 < top_k < logits_BK.shape[-1]:
+        smallest_kept_B1 = logits_BK.topk(top_k, -1).values[:, -1:]
+        logits_BK = logits_BK.masked_fill(logits_BK < smallest_kept_B1, -torch.inf)
+    if top_p < 1.0:
+        sorted_BK, order_BK = logits_BK.sort(-1, descending=True)
+        probs_BK = sorted_BK.softmax(-1)
+        dropped_BK = probs_BK.cumsum(-1) - probs_BK >= top_p
+        logits_BK = logits_BK.masked_fill(dropped_BK.scatter(1, order_BK, dropped_BK), -torch.inf)
+    return logits_BK
+
+
+def _draw(logprobs_BK: Tensor, uniform_B: Tensor) -> Tensor:
+    """Inverse of the cumulative distribution, in float64: the first token whose cumulative mass exceeds ``uniform``."""
+    cumulative_BK = logprobs_BK.double().exp().cumsum(-1)
+    target_B1 = uniform_B[:, None] * cumulative_BK[:, -1:]
+    return torch.searchsorted(cumulative_BK, target_B1, right=True)[:, 0].clamp(max=logprobs_BK.shape[-1] - 1)
+
+
+def _chunks(total: int, size: int) -> list[tuple[int, int]]:
+    return [(start, min(start + size, total)) for start in range(0, total, size)]

@@ -1,0 +1,292 @@
+"""Image tokens from vLLM, in this process: batched, prefix-shared, one seed per sample, processed log-probs.
+
+The engine runs inside the caller's process so that weights go in without a copy through the network. It is made not
+to disturb its host: random states, the thread count and an existing process group are left as they were.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from policy.layout import TokenLayout
+from rl.types import Prompt, Rollout, UserError
+from rollout.samplers.checks import (
+    Encode,
+    check_ids,
+    check_image_tokens,
+    check_sampling,
+    encode_prompts,
+    make_rollout,
+    not_finite,
+    prompt_limit,
+)
+from rollout.samplers.contract import EngineError
+from rollout.weights import NamedWeights, check_weights, parameter_shapes
+
+if TYPE_CHECKING:
+    from vllm import LLM, RequestOutput, SamplingParams
+
+ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives in this process
+    "VLLM_PLUGINS": "",  # no stray plug-ins
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+class VllmSampler:
+    """``rollout.samplers.contract.Sampler`` on vLLM, CPU or CUDA.
+
+    ``folder`` is a policy folder (its ``ar/`` is a plain Qwen3 checkpoint) and ``encode`` turns a prompt's text into
+    ids that end with <im_start> <S0>. Options: ``max_num_seqs`` sequences sampled at once, ``kv_cache_mb`` (default:
+    room for that many full sequences), ``enforce_eager`` (default: on CPU only), ``engine_options`` passed to vLLM as
+    they are. Raises: UserError where vLLM cannot run.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        layout: TokenLayout,
+        *,
+        encode: Encode,
+        seed: int = 0,
+        dtype: str = "float32",
+        max_prompt_tokens: int = 256,
+        max_num_seqs: int = 256,
+        kv_cache_mb: int | None = None,
+        enforce_eager: bool | None = None,
+        engine_options: dict[str, Any] | None = None,
+    ) -> None:
+        ar_folder = Path(folder) / "ar"
+        self.layout, self.encode = layout, encode
+        self.max_prompt_tokens = prompt_limit(ar_folder, layout, max_prompt_tokens)
+        self._version, self._failure = 0, ""
+        _refuse_process_group()
+        self._shapes = parameter_shapes(ar_folder)
+        length = self.max_prompt_tokens + layout.tokens_per_image + 1
+        on_cpu = not torch.cuda.is_available()
+        options: dict[str, Any] = {
+            "model": str(ar_folder),
+            "skip_tokenizer_init": True,
+            "dtype": dtype,
+            "seed": seed,
+            "enforce_eager": on_cpu if enforce_eager is None else enforce_eager,
+            "logprobs_mode": "processed_logprobs",
+            "enable_prefix_caching": True,
+            "max_model_len": length,
+            "max_num_seqs": max_num_seqs,
+            "max_num_batched_tokens": max(4096, length),
+            "kv_cache_memory_bytes": (kv_cache_mb or _cache_mb(ar_folder, max_num_seqs * length, dtype)) << 20,
+            "block_size": 32 if on_cpu else 16,  # the CPU default of 128 means short prompts never share a prefix
+            "disable_log_stats": True,
+            "use_tqdm_on_load": False,
+            **({"enable_chunked_prefill": False} if on_cpu else {}),  # it crashes with seeds on the CPU
+            **(engine_options or {}),
+        }
+        self._llm: LLM | None = _start(options, layout, on_cpu)
+        self._check_parameters()
+
+    @property
+    def version(self) -> int:
+        """Of the weights now in the engine, as the trainer counts them; 0 are those of the folder."""
+        return self._version
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        group_size: int,
+        seeds: Sequence[int],
+        *,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+    ) -> Rollout:
+        """P prompts, G samples each, B = P * G seeds (group-major) -> tokens and their log-probs.
+
+        Raises: UserError on bad input (the engine is untouched), EngineError if logits are NaN or infinite.
+        """
+        from vllm import SamplingParams
+
+        check_sampling(len(prompts) * group_size, seeds, temperature, top_p, top_k)
+        prompt_ids = encode_prompts(prompts, self.encode, self.layout, self.max_prompt_tokens)
+        count = self.layout.tokens_per_image
+        # One request per sample, because seeds are arbitrary; a group shares its prompt through the prefix cache.
+        params = [
+            SamplingParams(
+                seed=int(seed),
+                temperature=temperature,
+                top_p=top_p,
+                top_k=top_k,
+                min_tokens=count,
+                max_tokens=count,
+                ignore_eos=True,
+                detokenize=False,
+                logprobs=0,
+                flat_logprobs=True,
+            )
+            for seed in seeds
+        ]
+        outputs = self._generate([ids for ids in prompt_ids for _ in range(group_size)], params)
+        tokens_BT = np.array([output.outputs[0].token_ids for output in outputs], dtype=np.int64)
+        logprobs_BT = np.array([output.outputs[0].logprobs.logprobs for output in outputs], dtype=np.float32)
+        check_image_tokens(tokens_BT, self.layout, len(seeds))
+        return make_rollout(prompts, prompt_ids, seeds, tokens_BT, logprobs_BT, temperature, self._version)
+
+    def logprobs(
+        self, prompt_ids: Sequence[Sequence[int]], tokens_BT: NDArray[np.int64], *, temperature: float = 1.0
+    ) -> NDArray[np.float32]:
+        """Teacher-forced log-probs (B, T) under the engine's current weights, from one prefill, not T steps.
+
+        vLLM recomputes a scored prompt in full and never reads it from the prefix cache.
+        """
+        from vllm import SamplingParams
+
+        check_sampling(len(prompt_ids), [0] * len(prompt_ids), temperature, 1.0, 0)
+        checked = [
+            check_ids(ids, self.layout, max_prompt_tokens=self.max_prompt_tokens, where=f"prompt {row}")
+            for row, ids in enumerate(prompt_ids)
+        ]
+        tokens_BT = check_image_tokens(tokens_BT, self.layout, len(checked))
+        params = SamplingParams(max_tokens=1, temperature=1.0, prompt_logprobs=0, detokenize=False, flat_logprobs=True)
+        rows = [(*ids, *tokens) for ids, tokens in zip(checked, tokens_BT.tolist(), strict=True)]
+        self._on_model(lambda model: setattr(model, "prompt_temperature", temperature))
+        try:
+            outputs = self._generate(rows, [params] * len(rows))
+        finally:
+            self._on_model(lambda model: setattr(model, "prompt_temperature", 1.0))
+        count = self.layout.tokens_per_image
+        return np.array([output.prompt_logprobs.logprobs[-count:] for output in outputs], dtype=np.float32)
+
+    def parameter_names(self) -> set[str]:
+        """Every name a weight update must bring, a tied lm_head included."""
+        return set(self._shapes)
+
+    def load_weights(self, named: NamedWeights, version: int) -> None:
+        """New weights into the running engine. Raises: SyncError naming the parameter, before the engine is touched."""
+        weights = check_weights(named, self._shapes)
+        try:
+            self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights.items())})
+        except BaseException as error:
+            self._failure = f"loading weights of version {version} failed half-way ({error})"
+            raise
+        self.reset_cache()
+        self._version = version
+
+    def reset_cache(self) -> None:
+        """Forgets cached prefixes, which were computed with older weights."""
+        if not self._engine.reset_prefix_cache():
+            raise EngineError("vLLM kept its prefix cache because requests are still running; start a new engine.")
+
+    def close(self) -> None:
+        """Ends the engine and frees its memory; a process group is left alone, since the trainer may be using it."""
+        if self._llm is None:
+            return
+        from vllm.distributed import parallel_state
+
+        self._llm.llm_engine.engine_core.shutdown()
+        self._llm = None
+        parallel_state.destroy_model_parallel()
+        if parallel_state._WORLD is not None:
+            parallel_state._WORLD.destroy()
+            parallel_state._WORLD = None
+        gc.unfreeze()  # vLLM froze everything that was alive when it started
+        gc.collect()
+
+    @property
+    def _engine(self) -> LLM:
+        if self._llm is None:
+            raise EngineError("this sampling engine was closed; start a new one.")
+        if self._failure:
+            raise EngineError(f"this sampling engine cannot be used any more: {self._failure}; start a new one.")
+        return self._llm
+
+    def _generate(self, rows: Sequence[tuple[int, ...]], params: Sequence[SamplingParams]) -> list[RequestOutput]:
+        """Outputs in the order of ``rows``. An engine interrupted in a step would hang: it is not used again."""
+        engine = self._engine
+        try:
+            with torch.random.fork_rng(devices=[]):  # vLLM's sampler draws from the global generator on every step
+                outputs = engine.generate([{"prompt_token_ids": list(ids)} for ids in rows], params, use_tqdm=False)
+        except BaseException as error:
+            self._failure = f"it was interrupted while sampling ({type(error).__name__}: {error})"
+            raise
+        bad_positions = self._on_model(lambda model: model.take_bad_positions())
+        if bad_positions:
+            raise not_finite(self._version, bad_positions)
+        return outputs
+
+    def _on_model(self, function: Callable[[Any], Any]) -> Any:
+        return self._engine.apply_model(function)[0]
+
+    def _check_parameters(self) -> None:
+        """The engine's own parameters are exactly those an update brings. Raises: UserError naming one."""
+        engine = self._on_model(lambda model: model.checkpoint_names())
+        for name in sorted(engine ^ set(self._shapes)):
+            raise UserError(f"vLLM and transformers disagree about parameter '{name}'; use a plain Qwen3 checkpoint.")
+
+
+def _start(options: dict[str, Any], layout: TokenLayout, on_cpu: bool) -> LLM:
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    with _undisturbed(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from vllm import LLM
+        from vllm.v1.sample import sampler
+
+        from rollout.samplers import vllm_model
+
+        vllm_model.register()
+        if on_cpu:  # the first batch would wait 15 s for torch.compile to make these few additions
+            sampler.batched_count_greater_than = lambda x, values: (x >= values).sum(-1)
+        overrides = {
+            "architectures": [vllm_model.ARCHITECTURE],
+            "image_start_id": layout.image_start_id,
+            "num_image_tokens": layout.num_image_tokens,
+        }
+        return LLM(hf_overrides=overrides, **options)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """The host keeps its random states, thread count and collector; not collecting saves seconds of start-up."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    set_num_threads, collecting = torch.set_num_threads, gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+        torch.set_num_threads = set_num_threads  # vLLM replaces it by a function that does nothing
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+def _refuse_process_group() -> None:
+    dist = torch.distributed
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        raise UserError(
+            f"rollout.engine: vllm cannot share a process with one of {dist.get_world_size()} trainer ranks; "
+            "use engine: torch, or run the sampler in its own process."
+        )
+
+
+def _cache_mb(ar_folder: Path, tokens: int, dtype: str) -> int:
+    """MiB that hold keys and values of ``tokens`` tokens, at least 64 and at most 8192."""
+    from transformers import Qwen3Config
+
+    config = Qwen3Config.from_pretrained(ar_folder)
+    size = torch.empty((), dtype=getattr(torch, dtype)).element_size()
+    per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * size
+    return min(max(64, 1 + (tokens * per_token >> 20)), 8192)

@@ -1,0 +1,97 @@
+"""The embedded weights are what their card says: complete, small, unspoilt, and with room to learn."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from policy.ar import image_forward
+from policy.base import Policy
+from policy.shapes import WEIGHTS
+from rewards.base import RewardSpec
+from rewards.library.geneval.detectors.shapes import ShapesDetector
+from rewards.library.geneval.rules import judge, parse
+from rewards.pool.pool import RewardPool
+from rl.data.shapes import world
+from rl.data.shapes.prompts import prompts
+from rl.registry import resolve
+from rl.types import Prompt, Sample
+
+DETECTOR = ShapesDetector()
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def shapes() -> Policy:
+    return Policy.load("shapes")
+
+
+def _paint(policy: Policy, asked: list[Prompt], tokens: np.ndarray) -> np.ndarray:
+    pictures = []
+    for start in range(0, len(asked), 64):
+        ids = [policy.encode_prompt(prompt.text) for prompt in asked[start : start + 64]]
+        with torch.no_grad():
+            part = torch.from_numpy(tokens[start : start + 64])
+            hidden = image_forward(policy.ar, policy.layout, ids, part).hidden_BSD
+        pictures.append(policy.decoder.paint(hidden, range(start, start + len(ids)), steps=STEPS))
+    return np.concatenate(pictures)
+
+
+def _strict(asked: list[Prompt], pictures: np.ndarray) -> dict[str, float]:
+    passed: dict[str, list[bool]] = {}
+    for prompt, found in zip(asked, DETECTOR.detect(list(pictures)), strict=True):
+        requirements = parse(prompt.metadata)
+        assert requirements is not None
+        passed.setdefault(prompt.metadata["tag"], []).append(judge(requirements, found).strict)
+    return {tag: float(np.mean(values)) for tag, values in passed.items()}
+
+
+def _true_tokens(policy: Policy, asked: list[Prompt]) -> np.ndarray:
+    """Tokens of a true scene for each prompt, through the image tokenizer."""
+    by_caption = {
+        (tag, content.caption(template)): content
+        for tag in world.TAGS
+        for content in world.contents(tag, "heldout")
+        for template in range(24)
+    }
+    rng = np.random.default_rng(0)
+    scenes = [world.draw_scene(by_caption[p.metadata["tag"], p.text], rng) for p in asked]
+    return policy.image_tokenizer.encode(world.picture(np.stack(scenes)))
+
+
+def test_weights_are_complete_small_and_unspoilt() -> None:
+    listed = dict(reversed(line.split("  ")) for line in (WEIGHTS / "SHA256SUMS").read_text().splitlines())
+    files = {p.relative_to(WEIGHTS).as_posix(): p for p in WEIGHTS.rglob("*.safetensors")}
+    assert set(listed) == set(files)
+    for name, path in files.items():
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == listed[name], name
+    assert sum(path.stat().st_size for path in WEIGHTS.rglob("*")) <= 25e6
+
+
+def test_the_decoder_paints_what_the_tokens_say(shapes: Policy) -> None:
+    asked = prompts("heldout", 40)
+    scores = _strict(asked, _paint(shapes, asked, _true_tokens(shapes, asked)))
+    assert np.mean(list(scores.values())) >= 0.90, scores
+
+
+def test_words_can_be_read(shapes: Policy) -> None:
+    asked = prompts("heldout", 40, tags=("ocr",))
+    pictures = _paint(shapes, asked, _true_tokens(shapes, asked))
+    samples = [Sample(str(i), p.id, p, picture) for i, (p, picture) in enumerate(zip(asked, pictures, strict=True))]
+    with RewardPool({"ocr": RewardSpec("ocr", {"detect": False})}) as pool:
+        scores = pool.score(samples)["ocr"]
+    assert not [score.failure for score in scores if score.failed]
+    assert np.mean([score.details["exact"] for score in scores]) >= 0.5
+
+
+def test_the_base_leaves_room_to_learn(shapes: Policy, tmp_path: Path) -> None:
+    asked = prompts("heldout", 100)
+    sampler = resolve("samplers", "torch")(shapes.folder, shapes.layout, encode=shapes.encode_prompt)
+    rollout = sampler.sample(asked, 1, range(len(asked)))
+    scores = _strict(asked, _paint(shapes, asked, rollout.tokens_BT))
+    assert 0.40 <= np.mean(list(scores.values())) <= 0.70, scores
+    assert min(scores.values()) > 0.15, scores

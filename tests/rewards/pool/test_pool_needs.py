@@ -1,0 +1,232 @@
+"""What a reward declares, what the YAML overrides, and what its worker is given."""
+
+from __future__ import annotations
+
+import os
+import sys
+import venv
+from dataclasses import replace
+from pathlib import Path
+from textwrap import dedent
+
+import numpy as np
+import pytest
+
+from rewards.base import RewardSpec
+from rewards.needs import _THREAD_VARIABLES, Needs, declared_needs, fair_threads, settle_needs
+from rewards.pool.gpus import Devices, visible_gpus
+from rewards.pool.memory import KEEP
+from rewards.pool.pool import RewardPool
+from rl.build import start_rewards
+from rl.config.schema import Config, RewardComponent, RewardPoolConfig
+from rl.types import UserError
+from tests.rewards.pool.test_pool_batches import PLUGINS, samples, values
+
+
+def test_needs_are_read_from_the_source_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert declared_needs(f"{PLUGINS}:Declared") == Needs(workers=2, batch_size=3, cpus=2)
+    assert declared_needs(f"{PLUGINS}:declares") == Needs(gpus=0.5, batch_size=2)
+    assert declared_needs(f"{PLUGINS}:Threaded") == Needs(thread_safe=True, cpus=3)
+    assert declared_needs(f"{PLUGINS}:calls") == declared_needs("nowhere:f") == declared_needs("ocr:") == Needs()
+    (tmp_path / "explodes.py").write_text("raise RuntimeError\nclass Reward:\n    needs = {'cpus': 3}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert declared_needs("explodes:Reward") == Needs(cpus=3)
+
+
+def test_the_configuration_overrides_the_declaration() -> None:
+    spec = RewardSpec(f"{PLUGINS}:Declared", batch_size=5, gpus=1)
+    needs, declared = settle_needs("d", spec)
+    assert needs == Needs(workers=2, batch_size=5, cpus=2, gpus=1)
+    assert declared == Needs(workers=2, batch_size=3, cpus=2)
+
+
+def test_a_declared_gpu_is_a_wish() -> None:
+    spec = RewardSpec(f"{PLUGINS}:declares")
+    assert settle_needs("d", spec, gpus=0)[0].gpus == 0
+    assert settle_needs("d", spec, gpus=1)[0].gpus == 0.5
+    assert settle_needs("d", replace(spec, gpus=1), gpus=0)[0].gpus == 1  # an order, which Devices refuses
+
+
+def test_a_worker_keeps_memory_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in KEEP:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert Needs().environment(None) == KEEP
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
+    assert Needs().environment(None) == {"MALLOC_MMAP_MAX_": "0"}
+
+
+def test_the_threads_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*_THREAD_VARIABLES, *KEEP):
+        monkeypatch.setenv(name, "x")
+    assert Needs().environment(4) == {}  # the user has said it
+    assert Needs(cpus=2).environment(4) == dict.fromkeys(_THREAD_VARIABLES, "2")
+    assert Needs(cpus=2, thread_safe=True).environment(4) == dict.fromkeys(_THREAD_VARIABLES, "1")
+    for name in _THREAD_VARIABLES:
+        monkeypatch.delenv(name)
+    assert Needs().environment(4) == dict.fromkeys(_THREAD_VARIABLES, "4")
+    assert Needs().environment(None) == {}
+
+
+def test_the_cores_are_shared_by_what_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in _THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert [fair_threads(busy) for busy in (0, 1, 2, 3, 9)] == [8, 8, 4, 2, 1]
+    plain = RewardSpec(f"{PLUGINS}:threads")
+    specs = {"two": replace(plain, workers=2), "one": plain, "own": replace(plain, cpus=3)}
+    for beside, share in ((0, 2.0), (3, 1.0)):
+        with RewardPool(specs, beside=beside) as pool:
+            found = pool.score(samples(2))
+        assert {name: values(scores) for name, scores in found.items()} == {
+            "two": [share] * 2,
+            "one": [share] * 2,
+            "own": [3.0] * 2,
+        }
+
+
+def test_a_worker_gets_what_was_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 5")
+    half = RewardSpec(f"{PLUGINS}:Declared", cpus=1, gpus=0.5)
+    with RewardPool({"d": RewardSpec(f"{PLUGINS}:Declared"), "half": half}) as pool:
+        assert {name: len(pids) for name, pids in pool.pids.items()} == {"d": 2, "half": 2}
+        assert pool.needs["half"] == Needs(workers=2, batch_size=3, cpus=1, gpus=0.5)
+        found = pool.score(samples(12))
+    given = [{key: value for key, value in score.details.items() if key != "pid"} for score in found["d"]]
+    none = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": "", "batch": 2}
+    assert given == [none] * 12  # groups of two in batches of at most three
+    devices = {(score.details["pid"], score.details["CUDA_VISIBLE_DEVICES"]) for score in found["half"]}
+    assert {device for _, device in devices} <= {"2", "5"}
+    assert len(devices) == len({pid for pid, _ in devices})  # a worker keeps its device
+
+
+def test_gpus_are_dealt_to_the_least_loaded() -> None:
+    devices = Devices(["0", "1", "2"])
+    assert [devices.assign("a", 0.5) for _ in range(4)] == ["0", "1", "2", "0"]
+    assert devices.assign("b", 2) == "1,2"
+    assert devices.assign("c", 0) == ""
+    with pytest.raises(UserError) as caught:
+        devices.assign("d", 4)
+    assert str(caught.value) == (
+        "rewards.d.gpus is 4, but this machine shows 3 GPUs; set rewards.d.gpus to 0 to run it on the CPU"
+    )
+
+
+def test_gpus_are_counted_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-7, 3")
+    assert visible_gpus() == ["GPU-7", "3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    listed = ["null", "nvidia0", "nvidia3", "nvidiactl", "nvidia-uvm"]
+    monkeypatch.setattr(os, "listdir", lambda folder: listed if folder == "/dev" else [])
+    assert visible_gpus() == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            RewardSpec(f"{PLUGINS}:calls", workers=0),
+            "rewards.x: `workers` is 0: it must be a whole number of at least 1",
+        ),
+        (
+            RewardSpec(f"{PLUGINS}:calls", batch_size=-1),
+            "rewards.x: `batch_size` is -1: it must be a whole number of at least 1",
+        ),
+        (
+            RewardSpec(f"{PLUGINS}:calls", gpus=-0.5),
+            "rewards.x: `gpus` is -0.5: it must be 0, a share up to 1, or a whole number of GPUs",
+        ),
+        (
+            RewardSpec(f"{PLUGINS}:misspelt"),
+            f"'{PLUGINS}:misspelt': its `needs` has an unknown entry 'batchsize', did you mean 'batch_size'? (known: "
+            "workers, batch_size, cpus, gpus, thread_safe, whole_groups, python)",
+        ),
+        (
+            RewardSpec(f"{PLUGINS}:impossible"),
+            f"'{PLUGINS}:impossible': in its `needs` `gpus` is 1.5: it must be 0, a share up to 1, or a whole number "
+            "of GPUs",
+        ),
+        (
+            RewardSpec(f"{PLUGINS}:computed"),
+            f"'{PLUGINS}:computed' declares the needs {{'cpus': 2}}, which could not be read from its source: write "
+            "`needs` with literal values in the body of the class (beside a function: `computed.needs = {...}`)",
+        ),
+        (
+            RewardSpec(f"{PLUGINS}:calls", python="/nowhere/python"),
+            "rewards.x.python: there is no interpreter '/nowhere/python'; "
+            "name the `bin/python` of the reward's virtual environment",
+        ),
+        (
+            RewardSpec(f"{PLUGINS}:calls", python="pyproject.toml"),
+            "rewards.x.python: 'pyproject.toml' may not be executed; `chmod +x` it or name another",
+        ),
+        (
+            RewardSpec(f"{PLUGINS}:calls", gpus=1),
+            "rewards.x.gpus is 1, but this machine shows 0 GPUs; set rewards.x.gpus to 0 to run it on the CPU",
+        ),
+        (
+            RewardSpec(f"{PLUGINS}:NeedsCuda"),
+            f"rewards.x: '{PLUGINS}:NeedsCuda' with options {{}} raised RuntimeError: Found no NVIDIA driver on your "
+            "system (pool_plugins.py:89); this reward is given no GPU, set rewards.x.gpus to its share of one",
+        ),
+    ],
+)
+def test_needs_that_cannot_be_met_are_the_users_to_repair(
+    spec: RewardSpec, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(UserError) as caught:
+        RewardPool({"x": spec})
+    assert str(caught.value) == message
+
+
+def test_the_configuration_reaches_the_pool(tmp_path: Path) -> None:
+    component = RewardComponent(
+        use=f"{PLUGINS}:calls", options={"log": str(tmp_path / "log")}, workers=2, batch_size=4, cpus=1, gpus=0
+    )
+    cache = tmp_path / "cache"
+    config = Config(rewards={"c": component}, reward_pool=RewardPoolConfig(cache=str(cache), cache_mb=8))
+    with start_rewards(config) as pool:
+        assert pool.needs == {"c": Needs(workers=2, batch_size=4, cpus=1)}
+        assert values(pool.score(samples(2))["c"]) == [0.0, 1 / 255]
+    assert cache.is_dir()
+
+
+def own_environment(folder: Path) -> Path:
+    """A virtual environment with numpy and a module that nobody else has; made offline."""
+    venv.EnvBuilder(symlinks=True).create(folder)
+    packages = folder / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    (packages / "numpy").symlink_to(Path(np.__file__).parent)
+    libraries = Path(np.__file__).parents[1] / "numpy.libs"
+    if libraries.is_dir():
+        (packages / "numpy.libs").symlink_to(libraries)
+    (packages / "conflicting.py").write_text("NUMBER = 0.25\n")
+    return folder / "bin" / "python"
+
+
+def test_a_reward_may_have_an_environment_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = own_environment(tmp_path / "venv")
+    (tmp_path / "needs_conflicting.py").write_text(
+        dedent("""
+        import sys
+        from importlib.util import find_spec
+
+        import conflicting
+        from rl.types import Score
+
+        def reward(samples):
+            details = {"prefix": sys.prefix, "torch": find_spec("torch") is not None}
+            return [Score(conflicting.NUMBER + sample.picture.mean(), details=details) for sample in samples]
+        """)
+    )
+    monkeypatch.chdir(tmp_path)
+    spec = RewardSpec("needs_conflicting:reward")
+    with pytest.raises(UserError, match="needs the module 'conflicting', which is not installed"):
+        RewardPool({"own": spec})
+    with RewardPool({"own": RewardSpec(spec.use, python=str(python)), "ours": RewardSpec(f"{PLUGINS}:keeps")}) as pool:
+        found = pool.score(samples(3))
+    assert values(found["own"]) == [0.25, 1.25, 2.25]
+    assert found["own"][0].details == {"prefix": str(tmp_path / "venv"), "torch": False}
+    assert values(found["ours"]) == [0.0, 1.0, 2.0]

@@ -1,0 +1,308 @@
+"""``python -m rewards.geneval evaluate``: the official layout in, official lines and table out, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rewards.geneval import main
+from rewards.library.geneval.contract import Detection
+from rewards.score.geneval_folder import read_layout, read_picture
+from rewards.score.geneval_summary import summary
+
+WITHOUT_MODELS = ["--detector", f"{__name__}:Bright", "--colors", "none"]
+
+
+class Bright:
+    """Sees one star for every full 50 of the picture's first red value."""
+
+    seen: int = 0
+    breaks_at: int | None = None
+    broken: ClassVar[list[int]] = []
+
+    def __init__(self, color: str | None = "red") -> None:
+        self.color = color
+        self.colors = () if color is None else ("red", "blue")
+
+    def detect(self, pictures: Sequence[np.ndarray]) -> list[list[Detection]]:
+        found = []
+        for picture in pictures:
+            if Bright.seen == Bright.breaks_at:
+                raise KeyboardInterrupt
+            if int(picture[0, 0, 1]) in Bright.broken:
+                raise MemoryError("no room")
+            Bright.seen += 1
+            stars = int(picture[0, 0, 0]) // 50
+            found.append(
+                [Detection("star", 0.95, (2.0 * i, 0.0, 2.0 * i + 1, 4.0), color=self.color) for i in range(stars)]
+            )
+        return found
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bright, "seen", 0)
+    monkeypatch.setattr(Bright, "breaks_at", None)
+
+
+def prompt(tag: str, count: int, **clause: Any) -> dict[str, Any]:
+    exclude = {"exclude": [{"class": "star", "count": count + 1}]} if tag == "counting" else {}
+    include = {"include": [{"class": "star", "count": count, **clause}]}
+    return {"tag": tag, **include, **exclude, "prompt": f"a photo of {count} {clause.get('color', '')} stars"}
+
+
+def write(folder: Path, index: int, metadata: dict[str, Any], stars: Sequence[int]) -> Path:
+    samples = folder / f"{index:05d}" / "samples"
+    samples.mkdir(parents=True)
+    (samples.parent / "metadata.jsonl").write_text(json.dumps(metadata))
+    for number, count in enumerate(stars):
+        Image.fromarray(np.full((4, 8, 3), 50 * count, np.uint8)).save(samples / f"{number:04d}.png")
+    return samples
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "images"
+    write(root, 0, prompt("single_object", 1), [1, 1, 0, 2])  # 3 of 4
+    write(root, 1, prompt("counting", 2), [2, 2, 3, 1])  # 2 of 4
+    write(root, 2, prompt("counting", 3), [1, 2])  # 0 of 2
+    write(root, 10, prompt("colors", 1, color="red"), [1, 1])  # 2 of 2
+    write(root, 9, prompt("colors", 1, color="blue"), [1])  # 0 of 1
+    (root / "grid.png").write_bytes(b"not ours")
+    (root / "00000" / "grid.png").write_bytes(b"not ours")
+    return root
+
+
+TABLE = """\
+Summary
+=======
+Total images: 13
+Total prompts: 5
+% correct images: 53.85%
+% correct prompts: 60.00%
+
+Task breakdown
+==============
+single_object    = 75.00% (3 / 4)
+counting         = 33.33% (2 / 6)
+colors           = 66.67% (2 / 3)
+
+Overall score (avg. over tasks): 0.58333
+"""
+
+
+def rows(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_results_and_table_have_the_official_form(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--batch-size", "3"]) == 0
+    assert capsys.readouterr().out == TABLE
+    found = rows(folder / "results.jsonl")
+    assert len(found) == 13
+    assert list(found[0]) == ["filename", "tag", "prompt", "correct", "reason", "metadata", "details"]
+    assert [row["filename"][len(str(folder)) :] for row in (found[0], found[10], found[11])] == [
+        "/00000/samples/0000.png", "/00009/samples/0000.png", "/00010/samples/0000.png",
+    ]  # fmt: skip
+    wrong = found[7]
+    assert (wrong["tag"], wrong["correct"], wrong["reason"]) == ("counting", False, "expected star>=2, found 1")
+    assert json.loads(wrong["metadata"]) == prompt("counting", 2)
+    assert json.loads(wrong["details"]) == {"star": [[0.0, 0.0, 1.0, 4.0, 0.95]]}
+
+
+def test_a_picture_without_a_verdict_is_never_a_wrong_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = folder / "00000" / "samples"
+    whole = (samples / "0002.png").read_bytes()
+    (samples / "0002.png").write_bytes(whole[:40])
+    (samples / "0003.png").write_text("nonsense")
+    write(folder, 77, prompt("counting", 1), [])
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS]) == 3
+    out, err = capsys.readouterr()
+    assert "Total images: 11\nTotal prompts: 5\n" in out and "single_object    = 100.00% (2 / 2)\n" in out
+    assert "3 without a verdict, left out of every figure (--resume tries again):" in err
+    assert f"{folder}/00077: no pictures in samples/" in err
+    assert f"{samples}/0002.png: cannot be read as a picture: " in err
+    assert len(rows(folder / "results.jsonl")) == 11
+
+    (samples / "0002.png").write_bytes(whole)
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--resume"]) == 3
+    assert Bright.seen == 12  # one more, the repaired one
+    assert "single_object    = 66.67% (2 / 3)\n" in capsys.readouterr().out
+
+
+def test_a_prompt_that_the_detector_cannot_judge_is_a_failure(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--option", "color=null"]) == 3
+    out, err = capsys.readouterr()
+    assert "colors" not in out and "Overall score (avg. over tasks): 0.54167" in out  # (3/4 + 2/6) / 2
+    assert "the prompt asks for a red star, but the detector names no colours" in err
+
+
+def test_a_killed_evaluation_goes_on_where_it_stopped(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bright, "breaks_at", 7)
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--batch-size", "2"]) == 130
+    assert capsys.readouterr().err.endswith("interrupted; the same command with --resume goes on\n")
+    file = folder / "results.jsonl"
+    assert len(rows(file)) == 6
+    file.write_text(file.read_text() + '{"filename": "half a li')  # cut off by a kill
+    monkeypatch.setattr(Bright, "breaks_at", None)
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--resume"]) == 0
+    assert capsys.readouterr().out == TABLE
+    assert Bright.seen == 7 + 7 and len(rows(file)) == 13  # none twice
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--resume"]) == 0  # nothing to do, the table again
+    assert capsys.readouterr().out == TABLE
+    assert Bright.seen == 14
+
+
+def test_a_detector_that_raises_costs_one_picture(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = folder / "00000" / "samples" / "0000.png"
+    marked = np.array(Image.open(file))
+    marked[0, 0, 1] = 77
+    Image.fromarray(marked).save(file)
+    monkeypatch.setattr(Bright, "broken", [77])
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--batch-size", "5"]) == 3
+    out, err = capsys.readouterr()
+    assert "Total images: 12\n" in out
+    assert (
+        f"1 without a verdict, left out of every figure (--resume tries again):\n  {file}: MemoryError: no room ("
+        in err
+    )
+    monkeypatch.setattr(Bright, "broken", [])
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--resume"]) == 0
+    assert capsys.readouterr().out == TABLE
+
+
+def test_a_folder_may_be_named_otherwise_when_it_is_resumed(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS]) == 0
+    monkeypatch.chdir(folder)
+    assert main(["evaluate", ".", *WITHOUT_MODELS, "--resume"]) == 0
+    assert capsys.readouterr().out == TABLE * 2
+    assert Bright.seen == 13
+    out = ["--out", str(folder / "r.jsonl")]
+    assert main(["evaluate", ".", *WITHOUT_MODELS, *out]) == 0
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, *out, "--resume"]) == 0
+    assert Bright.seen == 26
+    shutil.copytree(folder, folder.parent / "other")
+    assert main(["evaluate", str(folder.parent / "other"), *WITHOUT_MODELS, *out, "--resume"]) == 2
+    assert "r.jsonl was made with folder " in capsys.readouterr().err
+
+
+def test_options_and_thresholds_reach_the_detector(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["evaluate", str(folder), *WITHOUT_MODELS, "--option", "color=blue", "--out", str(folder / "b.jsonl")])
+        == 0
+    )
+    assert "colors           = 33.33% (1 / 3)" in capsys.readouterr().out
+    strict = [*WITHOUT_MODELS, "--counting-threshold", "0.96", "--out", str(folder / "deep" / "c.jsonl")]
+    assert main(["evaluate", str(folder), *strict]) == 0
+    assert "counting         = 0.00% (0 / 6)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--option", "color"], "--option 'color' is not of the form key=value, for example --option batch_size=16"),
+        (["--option", "colour=red"], "takes no such option, did you mean 'color'?"),
+        (["--detector", "yolo"], "there is no 'yolo' among the detectors, did you mean 'yolox'?"),
+        (["--batch-size", "0"], "--batch-size is 0: it must be 1 or more"),
+        (["--threshold", "2"], "geneval.options.threshold is 2.0: it must be a number from 0 to below 1"),
+        (["--color-option", "mask=false"], "geneval.options.colors_options is set but geneval.options.colors is not"),
+    ],
+)
+def test_mistakes_in_the_call(
+    folder: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and message in err
+    assert not (folder / "results.jsonl").exists()  # a second, corrected call starts afresh
+
+
+def test_results_of_two_settings_are_never_mixed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS]) == 0
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS]) == 2
+    assert (
+        f"{folder}/results.jsonl exists: add --resume to go on with it, or name another file" in capsys.readouterr().err
+    )
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--resume", "--option", "color=blue"]) == 2
+    assert (
+        "results.jsonl was made with detector_options {}, not {'color': 'blue'}: use the same settings, or name "
+        "another file with --out"
+    ) in capsys.readouterr().err
+    lines = (folder / "results.jsonl").read_text().splitlines()
+    (folder / "results.jsonl").write_text("\n".join([lines[0], "{", *lines[1:], ""]))
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--resume"]) == 2
+    assert "results.jsonl, line 2, is not JSON: remove it" in capsys.readouterr().err
+
+
+def test_mistakes_in_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def complaint() -> str:
+        assert main(["evaluate", str(tmp_path / "images"), *WITHOUT_MODELS]) == 2
+        return capsys.readouterr().err
+
+    root = tmp_path / "images"
+    assert complaint() == f"there is no folder {root}\n"
+    root.mkdir()
+    assert f"{root} has no numbered folders: the layout is {root}/00000/metadata.jsonl and .../samples/" in complaint()
+    metadata = write(root, 3, prompt("counting", 1), [1]).parent / "metadata.jsonl"
+    metadata.write_text("{}{}")
+    assert f"{metadata} is not one JSON object: Extra data" in complaint()
+    metadata.write_text(json.dumps({"prompt": "x", "include": [{"class": "star", "count": 1}]}))
+    assert f"{metadata} has no 'tag': write the prompt's line of GenEval's evaluation_metadata.jsonl" in complaint()
+    metadata.write_text(json.dumps({"tag": "x", "prompt": "x", "include": [{"class": "star", "count": 0}]}))
+    assert f"{metadata}: include[0].count is 0: it must be 1 or more" in complaint()
+    metadata.unlink()
+    assert f"{metadata} is missing" in complaint()
+
+
+def test_the_summary_needs_a_picture_and_counts_prompts_by_any_picture() -> None:
+    with pytest.raises(ValueError, match="no picture was scored"):
+        summary([])
+    text = summary([{"tag": "a", "metadata": "m", "correct": c} for c in (False, True, False)])
+    assert "% correct images: 33.33%\n% correct prompts: 100.00%\n" in text
+
+
+def test_pictures_are_read_upright_and_without_alpha(tmp_path: Path) -> None:
+    image = Image.fromarray(np.zeros((2, 6, 4), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    image.save(tmp_path / "0000.png", exif=exif)
+    assert read_picture(tmp_path / "0000.png").shape == (6, 2, 3)
+
+
+def test_folders_and_pictures_come_in_numeric_order(tmp_path: Path) -> None:
+    for index in (100000, 2, 99999):
+        samples = write(tmp_path, index, prompt("colors", 1), [1])
+        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(samples / "10.png")
+        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(samples / "9.png")
+    layout = read_layout(tmp_path)
+    assert [one.path.name for one in layout] == ["00002", "99999", "100000"]
+    assert [file.name for file in layout[0].pictures] == ["0000.png", "9.png", "10.png"]
+
+
+def test_the_command_with_a_real_detector(tmp_path: Path) -> None:
+    """As a user types it: a process of its own, the shapes world's detector, one picture of it."""
+    from rl.data.shapes.sprites import BACKGROUND, SIDE
+
+    empty = np.full((SIDE, SIDE, 3), BACKGROUND, np.uint8)
+    samples = write(tmp_path / "images", 0, {**prompt("single_object", 1), "tag": "single_object"}, [])
+    Image.fromarray(empty).save(samples / "0000.png")
+    command = [sys.executable, "-m", "rewards.geneval", "evaluate", str(tmp_path / "images"), "--detector", "shapes"]
+    done = subprocess.run([*command, "--colors", "none"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()[9]) == (0, "single_object    = 0.00% (0 / 1)"), done.stderr
+    again = subprocess.run([*command, "--colors", "none"], capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stderr.count("\n"), "Traceback" in again.stderr) == (2, 1, False)

@@ -1,0 +1,174 @@
+"""Prompt files and the stream of prompts."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from rl.config.schema import Component, RewardComponent
+from rl.data.prompts import jsonl, load_prompts, text
+from rl.data.stream import PromptStream, needs_of, require_metadata
+from rl.types import Prompt, UserError
+
+
+def prompts(count: int) -> list[Prompt]:
+    return [Prompt(f"p{i}", f"prompt {i}") for i in range(count)]
+
+
+def write(path: Path, *lines: object) -> str:
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines), encoding="utf-8")
+    return str(path)
+
+
+def complaint(path: str) -> str:
+    with pytest.raises(UserError) as caught:
+        jsonl(path=path)
+    return str(caught.value)
+
+
+def test_jsonl(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "p.jsonl",
+        {"prompt": "two red circles", "tag": "counting", "include": [{"class": "circle", "count": 2}]},
+        "",
+        {"prompt": "a cat\u2028here", "id": 7},
+    )
+    first, second = jsonl(path=path)
+    assert first.text == "two red circles"
+    assert first.metadata["tag"] == "counting"
+    assert first.metadata["source"] == f"{path}:1"
+    assert (second.id, second.text) == ("7", "a cat\u2028here")
+    assert second.metadata == {"source": f"{path}:3"}
+
+
+def test_ids_are_of_the_content(tmp_path: Path) -> None:
+    rows = [{"prompt": "a", "tag": "x"}, {"prompt": "a", "tag": "y"}, {"prompt": "b", "tag": "x"}]
+    here = jsonl(path=write(tmp_path / "a.jsonl", *rows))
+    there = jsonl(path=write(tmp_path / "b.jsonl", *reversed(rows)))
+    assert [p.id for p in here] == [p.id for p in reversed(there)]
+    assert len({p.id for p in here}) == 3
+    assert here[0].id == "p2190c0fe4512"  # fixed: a new version must not rename everyone's prompts
+
+
+def test_bad_lines(tmp_path: Path) -> None:
+    good, path = {"prompt": "a"}, tmp_path / "p.jsonl"
+    assert complaint(write(path, good, '{"prompt": ')) == (
+        f"{path}:2: this line is not valid JSON (Expecting value, column 11)"
+    )
+    assert f"{path}:1: this line is not valid JSON (maximum recursion" in complaint(write(path, "[" * 100_000))
+    assert f"{path}:1: this line is not valid JSON (Exceeds the limit" in complaint(write(path, "9" * 5_000))
+    assert jsonl(path=str(write(path, {"prompt": "\ud800"})))[0].text == "\ud800"
+    assert complaint(write(path, good, good | {"x": 1}, {"promt": "b"})) == (
+        f"{path}:3: this line has no \"prompt\" (non-empty text), did you mean 'promt'?"
+    )
+    assert 'has no "prompt" (non-empty text)' in complaint(write(path, {"prompt": "  "}))
+    assert "must be a JSON object" in complaint(write(path, "[1]"))
+    assert '"id" must be text or a whole number, got 1.5' in complaint(write(path, {"prompt": "a", "id": 1.5}))
+
+
+def test_missing_and_empty_files(tmp_path: Path) -> None:
+    path = write(tmp_path / "train.jsonl", "", "  ")
+    assert complaint(path) == f"the prompt file {path!r} is empty; write one prompt per line"
+    assert complaint(str(tmp_path / "trian.jsonl")).endswith("trian.jsonl', did you mean 'train.jsonl'?")
+    assert "can't be read" in complaint(str(tmp_path))
+
+
+def test_duplicates(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", {"prompt": "a", "id": "x"}, {"prompt": "b", "id": "x"})
+    assert complaint(path) == (
+        f"{path}: prompt 'x' ('a', {path}:1) and prompt 'x' ('b', {path}:2) have the same id; remove one or give them "
+        f"different ids"
+    )
+    with pytest.raises(UserError, match="have the same id"):
+        text(path=write(tmp_path / "p.txt", "same", "same"))
+
+
+def test_text(tmp_path: Path) -> None:
+    assert [p.text for p in text(path=write(tmp_path / "p.txt", "one", "", "  two  "))] == ["one", "two"]
+
+
+def test_load_prompts_names_the_key(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^data.eval: there is no prompt file"):
+        load_prompts(Component(use="jsonl", options={"path": str(tmp_path / "no.jsonl")}), "data.eval")
+    (tmp_path / "p.txt").write_text("a")
+    assert len(load_prompts(Component(use="text", options={"path": str(tmp_path / "p.txt")}), "data.train")) == 1
+
+
+@pytest.mark.parametrize(("count", "per_step"), [(10, 4), (7, 7), (8, 4), (5, 4), (9, 5), (40, 16), (1, 1), (31, 16)])
+def test_stream_gives_everyone_their_turn(count: int, per_step: int) -> None:
+    stream = PromptStream(prompts(count), per_step, seed=3)
+    steps = [[p.id for p in stream.at(step)] for step in range(6 * count)]
+    assert all(len(set(ids)) == len(ids) == per_step for ids in steps)
+    drawn = [name for ids in steps for name in ids]
+    for epoch in range(len(drawn) // count):
+        assert set(Counter(drawn[epoch * count : (epoch + 1) * count]).values()) == {1}
+
+
+def test_stream_is_a_function_of_the_step() -> None:
+    ahead = PromptStream(prompts(11), 4, seed=5)
+    expected = [ahead.at(step) for step in range(30)]
+    assert PromptStream(prompts(11), 4, seed=5).at(29) == expected[29]
+    assert ahead.at(3) == expected[3]
+    assert [PromptStream(prompts(11), 4, seed=6).at(step) for step in range(30)] != expected
+
+
+def test_stream_shuffles_anew_each_epoch() -> None:
+    stream = PromptStream(prompts(50), 50, seed=0)
+    assert stream.at(0) != stream.at(1)
+    assert stream.at(0) != prompts(50)
+
+
+def test_too_few_prompts() -> None:
+    with pytest.raises(UserError) as caught:
+        PromptStream(prompts(3), 4, seed=0)
+    assert str(caught.value) == (
+        "data.prompts_per_step is 4, but data.train has only 3 different prompts; lower it to at most 3 or add prompts"
+    )
+
+
+def test_metadata_for_the_rewards() -> None:
+    both = {"geneval": ("include",), "ocr": ("text",)}
+    objects = Prompt("a", "two circles", {"include": [{"class": "circle"}]})
+    words = Prompt("b", "the word CAT", {"text": "CAT"})
+    bare = Prompt("c", "a house", {"source": "p.jsonl:9", "text": ""})
+    require_metadata([objects, words], both)
+    require_metadata([bare], {"mine": ()})
+    require_metadata([bare], {"ocr": ("text",), "mine": ()})
+    with pytest.raises(UserError) as caught:
+        require_metadata([objects, bare, words], {"geneval": ("include",)})
+    assert str(caught.value) == (
+        "prompt 'c' ('a house', p.jsonl:9) lacks what its reward needs: 'include' (reward geneval)"
+        "; so does 1 more prompt; "
+        "add it to the prompt's line or choose a reward that fits"
+    )
+    with pytest.raises(UserError, match=r"needs: 'include' \(reward geneval\) or 'text' \(reward ocr\); add it"):
+        require_metadata([objects, words, bare], both)
+
+
+def test_needs_of_training_rewards() -> None:
+    rewards = {
+        "g": RewardComponent(use="geneval"),
+        "o": RewardComponent(use="ocr", role="monitor"),
+        "mine": RewardComponent(use="my:reward"),
+    }
+    assert needs_of(rewards) == {"g": ("include",), "mine": ()}
+
+
+@pytest.mark.slow
+def test_hugging_face_folder(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    from rl.data.prompts import hf
+
+    write(tmp_path / "train.jsonl", {"caption": "a", "text": None}, {"caption": "b", "text": "B"})
+    first, second = hf(name=str(tmp_path), column="caption")
+    assert (first.text, second.text) == ("a", "b")
+    assert "text" not in first.metadata
+    assert second.metadata["text"] == "B"
+    assert len(hf(name=str(tmp_path), column="caption", limit=1)) == 1
+    with pytest.raises(UserError, match="has no column 'captoin', did you mean 'caption'?"):
+        hf(name=str(tmp_path), column="captoin")
+    with pytest.raises(UserError, match="can't be loaded"):
+        hf(name=str(tmp_path / "none"))

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+
+from rl.evaluation import evaluate as ev
+from rl.evaluation.evaluate import Evaluation, Outcome, compare, evaluate, grid_prompts, load, load_all
+from rl.evaluation.statistics import Estimate, macro_mean, mean_of, paired_bootstrap, t_interval, wilson
+from rl.evaluation.tables import plain, table
+from rl.types import Prompt, Rollout, Score, UserError
+
+
+def test_wilson_against_published_values() -> None:
+    # Newcombe 1998, table I, method 3: 81/263 -> .2553 to .3662; 0/20 -> 0 to .1611
+    found = wilson(81, 263)
+    assert (round(found.low, 4), round(found.high, 4)) == (0.2553, 0.3662)  # type: ignore[arg-type]
+    assert wilson(0, 20).low == 0
+    assert wilson(0, 20).high == pytest.approx(0.1611, abs=1e-4)
+    assert wilson(20, 20).high == 1
+    with pytest.raises(ValueError, match="3 passed of 2"):
+        wilson(3, 2)
+
+
+def test_t_interval_by_hand() -> None:
+    # 1, 2, 3: sd 1, t(.975, 2) = 4.3027, half-width 4.3027 / sqrt(3)
+    found = t_interval([1, 2, 3])
+    assert found.mean == 2
+    assert found.high == pytest.approx(2 + 4.30265 / 3**0.5, abs=1e-4)
+    assert t_interval([5.0]) == Estimate(5.0, None, None)
+
+
+def test_mean_of_chooses_the_interval() -> None:
+    assert mean_of([1.0, 0.0, 1.0]) == wilson(2, 3)
+    assert mean_of([0.5, 0.7]) == t_interval([0.5, 0.7])
+
+
+def test_macro_mean_by_hand() -> None:
+    found = macro_mean([Estimate(0.2, 0.17, 0.24), Estimate(0.8, 0.76, 0.83)])
+    # below: hypot(.03, .04) / 2; above: hypot(.04, .03) / 2
+    assert (found.mean, found.low, found.high) == pytest.approx((0.5, 0.475, 0.525))
+    assert macro_mean([Estimate(0.2, None, None), Estimate(0.8, 0.7, 0.9)]) == Estimate(0.5, None, None)
+
+
+def test_paired_bootstrap() -> None:
+    constant = paired_bootstrap({"a": [0.5] * 4, "b": [0.1] * 9})
+    assert (constant.mean, constant.low, constant.high) == pytest.approx((0.3, 0.3, 0.3))
+    values = np.random.default_rng(0).normal(0.2, 1, 400)
+    found, normal = paired_bootstrap({"a": list(values)}), t_interval(list(values))
+    assert found.low == pytest.approx(normal.low, abs=0.02)
+    assert found.high == pytest.approx(normal.high, abs=0.02)
+    assert found == paired_bootstrap({"a": list(values)})  # the same table every time it is made
+
+
+def outcomes(values: Mapping[str, Sequence[float | None]], reward: str = "geneval", seed: int = 1) -> list[Outcome]:
+    return [
+        Outcome(reward, task, f"{task}{i}", seed, value, None if value is not None else "timed out")
+        for task, members in values.items()
+        for i, value in enumerate(members)
+    ]
+
+
+def test_failures_are_counted_apart_and_never_zero() -> None:
+    result = Evaluation(0, tuple(outcomes({"counting": [1, 1, None, 0], "colors": [None]}))).results["geneval"]
+    assert (result["counting"].n, result["counting"].failed) == (3, 1)
+    assert result["counting"].estimate == wilson(2, 3)
+    assert (result["colors"].n, result["colors"].failed, result["colors"].estimate) == (0, 1, None)
+    assert result["overall"].estimate is not None
+    assert result["overall"].estimate.mean == pytest.approx(2 / 3)
+    assert result["overall"].failed == 2
+
+
+def test_overall_is_the_mean_of_tasks_not_of_samples() -> None:
+    evaluation = Evaluation(0, tuple(outcomes({"a": [1] * 9, "b": [0]})))
+    assert evaluation.flat() == {"eval/geneval/a": 1.0, "eval/geneval/b": 0.0, "eval/geneval/overall": 0.5}
+
+
+def test_compare_takes_the_same_samples_only() -> None:
+    before = Evaluation(0, tuple(outcomes({"a": [0, 0, 1, None, 1]})))
+    after = Evaluation(9, tuple(outcomes({"a": [1, 0, 0, 1, 1]})))
+    change = compare(before, after)["geneval"]["a"]
+    assert (change.n, change.gained, change.lost, change.difference.mean) == (4, 1, 1, 0)
+    other = Evaluation(9, tuple(outcomes({"a": [1]}, seed=2)))
+    with pytest.raises(UserError, match="evaluations 0 and 9 share no prompt and seed: evaluate both with the same"):
+        compare(before, other)
+
+
+def test_compare_overall_weighs_tasks_alike() -> None:
+    before, after = outcomes({"a": [0] * 9, "b": [1]}), outcomes({"a": [1] * 9, "b": [1]})
+    changes = compare(Evaluation(0, tuple(before)), Evaluation(9, tuple(after)))["geneval"]
+    assert changes["a"].difference.mean == 1
+    assert changes["overall"].difference.mean == 0.5
+    assert (changes["overall"].n, changes["overall"].gained) == (10, 9)
+
+
+def test_strict_value_prefers_pass_or_fail() -> None:
+    assert ev.strict_value(Score(0.75, passed=False)) == 0
+    assert ev.strict_value(Score(0.9, passed=True)) == 1
+    assert ev.strict_value(Score(0.75, details={"strict": 0.75, "exact": 0.0})) == 0.75  # a detail's name means nothing
+    assert ev.strict_value(Score(0.9)) == 0.9
+    assert ev.strict_value(Score(None, failure="crashed")) is None
+
+
+def test_grid_prompts_show_every_task() -> None:
+    prompts = [Prompt(f"{tag}{i}", tag, {"tag": tag}) for tag in "abc" for i in range(10)]
+    assert [prompt.id for prompt in grid_prompts(prompts, 5)] == ["a0", "a1", "b0", "b1", "c0"]
+    assert grid_prompts(prompts, 0) == []
+
+
+class Painter:
+    """Stands for the sampler, decoder and rewards: a picture is its seed, even seeds pass."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def __call__(
+        self, prompts: Sequence[Prompt], samples_per_prompt: int, seeds: Sequence[int]
+    ) -> tuple[Rollout, NDArray[np.uint8], dict[str, list[Score]]]:
+        self.batches.append(len(prompts))
+        count = len(seeds)
+        pictures = np.stack([np.full((64, 64, 3), seed % 256, np.uint8) for seed in seeds])
+        geneval = [Score(0.5, passed=seed % 2 == 0) for seed in seeds]
+        ocr = [Score(None, failure="hung") if i == 0 else Score(None) for i in range(count)]
+        ids = tuple((1, 2) for _ in prompts)
+        tokens = np.zeros((count, 4), np.int64)
+        rollout = Rollout(
+            tuple(prompts), samples_per_prompt, ids, tokens, tokens.astype(np.float32), tuple(seeds), 1.0, 0
+        )
+        return rollout, pictures, {"geneval": geneval, "ocr": ocr}
+
+
+def seeder(run_seed: int, step: int, prompt_id: str, sample_index: int) -> int:
+    return run_seed + 10 * int(prompt_id) + sample_index
+
+
+def test_runner_batches_saves_and_loads(tmp_path: Path) -> None:
+    prompts = [Prompt(str(i), f"prompt {i}", {"tag": "colors" if i % 2 else "position"}) for i in range(5)]
+    painter = Painter()
+    found = evaluate(7, prompts, painter, seeder, tmp_path, samples_per_prompt=2, seed=100, grid=3, prompts_per_batch=2)
+    assert painter.batches == [2, 2, 1]
+    geneval = [one for one in found.outcomes if one.reward == "geneval"]
+    assert [one.seed for one in geneval] == [100, 101, 110, 111, 120, 121, 130, 131, 140, 141]
+    assert [one.value for one in geneval] == [1, 0] * 5  # strict, not the graded .5
+    # not applicable is not counted; a failure is
+    assert [(one.prompt_id, one.failure) for one in found.outcomes if one.reward == "ocr"] == [
+        ("0", "hung"),
+        ("2", "hung"),
+        ("4", "hung"),
+    ]
+    assert load_all(tmp_path) == [found]
+    assert load(tmp_path / "evaluation-7.json").results == found.results
+    sheet = Image.open(tmp_path / "evaluation-7.png")
+    assert [(tile.prompt_id, tile.task) for tile in found.tiles] == [
+        ("0", "position"),
+        ("1", "colors"),
+        ("2", "position"),
+    ]
+    assert [sheet.crop(tile.box).getpixel((5, 5))[0] for tile in found.tiles] == [100, 110, 120]  # type: ignore[index]
+    assert found.tiles[0].marks == {"geneval": 1.0, "ocr": None}
+
+
+def test_runner_refuses_no_prompts_and_equal_ids(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no evaluation prompts: data.eval gave an empty list"):
+        evaluate(0, [], Painter(), seeder, tmp_path)
+    with pytest.raises(UserError, match=r"two prompts of data.eval have the id '1': give each prompt its own id"):
+        evaluate(0, [Prompt("1", "a"), Prompt("1", "b")], Painter(), seeder, tmp_path)
+
+
+def test_a_damaged_evaluation_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation-0.json"
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"evaluation-0.json:1 is not valid JSON"):
+        load(path)
+    path.write_text(json.dumps({"step": 0}))
+    with pytest.raises(UserError, match=r"evaluation-0.json is not an evaluation"):
+        load(path)
+    with pytest.raises(UserError, match=r"evaluation-9.json is missing"):
+        load(tmp_path / "evaluation-9.json")
+
+
+def test_tables() -> None:
+    before = Evaluation(0, tuple(outcomes({"color_attr": [0] * 20, "counting": [0] * 20})))
+    after = Evaluation(50, tuple(outcomes({"color_attr": [1] * 20, "counting": [0] * 19 + [None]})))
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(table(before, after))
+    shown = capture.get()
+    assert "step 0 → 50" in shown
+    assert "color attr" in shown
+    assert "+1.000 [+1.00, +1.00]" in shown
+    assert "reward" not in shown  # one reward needs no column
+    lines = plain(before, after).splitlines()
+    assert (
+        lines[2]
+        == "| geneval | color_attr | 20 | 0.000 [0.00, 0.16] | 1.000 [0.84, 1.00] | +1.000 [+1.00, +1.00] | 0 |"
+    )
+    assert lines[3].endswith("| 1 |")
+    assert "overall" in lines[4]
+    assert "+0.500" in lines[4]

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rl.evaluation.evaluate import load_all
+from rl.report.__main__ import main
+from rl.report.page import page, read_run, write_report
+from rl.report.svg import line_chart, number, running_mean, thin, ticks
+from rl.types import UserError
+from tests.rl.synthetic_run import disc, write_run
+
+
+class Elements(HTMLParser):
+    """All tags with their attributes, and whether every opened tag is closed again in order."""
+
+    VOID = frozenset({"meta", "img"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def parse(text: str) -> Elements:
+    elements = Elements()
+    elements.feed(text)
+    assert elements.open == []
+    return elements
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("report") / "geneval")
+
+
+@pytest.fixture(scope="module")
+def text(run_folder: Path) -> str:
+    return write_report(run_folder).read_text(encoding="utf-8")
+
+
+def test_the_page_is_well_formed_and_asks_for_nothing_outside(text: str) -> None:
+    for tag, attributes in parse(text).found:
+        assert tag not in ("link", "iframe", "object")
+        assert (attributes.get("src") or "data:").startswith("data:")
+        assert "href" not in attributes
+    assert "url(" not in text
+    assert "@import" not in text
+
+
+def test_headline_numbers_are_those_of_the_evaluations(run_folder: Path, text: str) -> None:
+    first, *_, last = load_all(run_folder)
+    before, after = first.results["geneval"]["overall"].estimate, last.results["geneval"]["overall"].estimate
+    assert before is not None
+    assert after is not None
+    assert f"<small>{before.mean:.3f} →</small> {after.mean:.3f}" in text
+    assert "Held-out geneval: step 0 → 60" in text
+    assert "<td class=num>3</td></tr></table>" in text  # three failed rewards, beside the scores
+
+
+def test_pictures_are_the_ones_of_the_same_prompts(run_folder: Path, text: str) -> None:
+    images = [attributes for tag, attributes in parse(text).found if tag == "img"]
+    first, *_, last = load_all(run_folder)
+    assert len(images) == 2 * len(first.tiles) == 24
+    for place, tiles in ((0, first.tiles), (1, last.tiles)):
+        for image, tile in zip(images[place::2], tiles, strict=True):
+            data = base64.b64decode((image["src"] or "").removeprefix("data:image/png;base64,"))
+            picture = np.asarray(Image.open(io.BytesIO(data)).resize((64, 64), Image.Resampling.NEAREST))
+            passed = tile.marks["geneval"] == 1.0
+            assert (picture == disc("green" if passed else "purple", tile.seed)).all()
+            assert image["alt"] == f"{tile.text}, step {(0, 60)[place]}"
+    gained = sum(
+        old.marks["geneval"] != 1.0 and new.marks["geneval"] == 1.0
+        for old, new in zip(first.tiles, last.tiles, strict=True)
+    )
+    assert text.count('class="card pair gained"') == gained > 0
+
+
+def test_what_a_reward_said_stands_beside_its_picture(run_folder: Path, text: str) -> None:
+    first, *_, last = load_all(run_folder)
+    shown = [one for evaluation in (first, last) for tile in evaluation.tiles for one in evaluation.of(tile)]
+    assert len(shown) == 24
+    failed = sum(one.value == 0 for one in shown)
+    assert text.count(">reason: expected &lt;disc&gt;=1, found 0</div>") == failed > 0
+    assert text.count(">failed: timed out after 60 s</div>") == sum(one.failure is not None for one in shown)
+    assert text.count('title="geneval: strict 0, graded 0.5"') == failed
+
+
+def test_user_text_is_escaped(text: str) -> None:
+    assert "no. 0 &lt;b&gt;&amp;" in text
+    assert "<b>&" not in text
+    assert "# &lt;not html&gt;" in text
+
+
+def test_curves_alarms_times_and_provenance_are_there(text: str) -> None:
+    for title in ("Training reward", "Held-out geneval", "KL to the reference", "Entropy", "Guard: darkness"):
+        assert f"<h3>{title}" in text
+    assert "Gradient norm" not in text  # never logged: no empty chart
+    assert text.count('<g class="alarm">') == 1
+    assert "<li>darkness rose from 0.08 to 0.35 by step 50</li>" in text
+    assert re.search(r"update</span></span></td><td class=num>1\.500 s</td><td class=num>34\.9%</td>", text)
+    assert "python -m rl.launch examples/geneval.yaml" in text
+
+
+def test_a_run_that_has_just_begun(tmp_path: Path) -> None:
+    whole = write_run(tmp_path / "whole", steps=2, per_task=2)
+    young = tmp_path / "young"
+    young.mkdir()
+    (young / "metrics.jsonl").write_text((whole / "metrics.jsonl").read_text().splitlines(keepends=True)[0])
+    shown = page(read_run(young))
+    parse(shown)
+    assert "No evaluation yet." in shown
+    assert "<p class=sub>1 step · 128 training pictures" in shown
+    assert "All guards stayed quiet." in shown
+    for name in ("evaluation-0.json", "evaluation-0.png"):
+        (young / name).write_bytes((whole / name).read_bytes())
+    shown = page(read_run(young))
+    parse(shown)
+    assert "Held-out evaluation at step 0" in shown
+
+
+def test_command_line(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(run_folder)]) == 0
+    assert capsys.readouterr().out == f"{run_folder / 'report.html'}\n"
+    assert main([str(tmp_path)]) == 2
+    assert "holds no metrics.jsonl and no evaluation: it is no run folder" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"nothing is not a folder: give the folder of a run, such as runs/geneval"):
+        read_run(tmp_path / "nothing")
+
+
+def test_ticks_are_round_and_cover_the_data() -> None:
+    assert ticks(0, 1) == [0, 0.25, 0.5, 0.75, 1.0]
+    assert ticks(3e-6, 6e-6)[0] <= 3e-6 < 6e-6 <= ticks(3e-6, 6e-6)[-1] + 1e-12
+    assert [number(value) for value in (0.30000000000000004, 1e-5, 12000, 1e-18)] == ["0.3", "1e-05", "12000", "0"]
+
+
+def test_thinning_keeps_the_mean() -> None:
+    points = [(float(i), float(i % 7)) for i in range(960)]
+    thinned = thin(points)
+    assert len(thinned) == 240
+    assert np.mean([y for _, y in thinned]) == pytest.approx(np.mean([y for _, y in points]))
+    assert running_mean([(float(i), 5.0) for i in range(50)]) == [(float(i), 5.0) for i in range(50)]
+
+
+def test_lines_go_where_the_data_goes() -> None:
+    svg = line_chart({"score": [(0, 0.0), (10, 1.0)]})
+    # left, bottom to right, top of the frame
+    assert 'points="54.0,214.0 408.0,10.0"' in svg
+    assert "legend" not in svg
+    assert "legend" in line_chart({"a": [(0, 1)], "b": [(0, 2)]})
+    assert line_chart({"a": []}) == '<p class="empty">nothing logged</p>'

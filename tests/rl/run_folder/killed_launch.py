@@ -1,0 +1,53 @@
+"""``rl.launch`` that kills itself (SIGKILL) at a chosen point: ``killed_launch.py POINT config ...``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rl import milestones
+from rl.launch import main
+from rl.run_folder import checkpoint
+from rl.tracking.tracker import Tracker
+
+
+def die(*_: object, **__: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def in_the_middle_of_writing_step_4(original: Callable[..., None]) -> Callable[..., None]:
+    def write(folder: Path, step: int, *rest: Any) -> None:
+        if step == 4:
+            die()
+        original(folder, step, *rest)
+
+    return write
+
+
+def before_logging_step(number: int) -> Callable[..., None]:
+    original = Tracker.log
+
+    def log(self: Tracker, step: int, *rest: Any) -> None:
+        if step == number:
+            die()
+        original(self, step, *rest)
+
+    return log
+
+
+if __name__ == "__main__":
+    point = sys.argv.pop(1)
+    if point == "checkpoint":
+        checkpoint._write_manifest = in_the_middle_of_writing_step_4(checkpoint._write_manifest)
+    elif point == "step":
+        Tracker.log = before_logging_step(3)  # type: ignore[method-assign]
+    elif point == "first":
+        Tracker.log = before_logging_step(1)  # type: ignore[method-assign]
+    elif point == "evaluation":
+        original = milestones.run_evaluation
+        milestones.run_evaluation = lambda run, done: die() if done == 3 else original(run, done)  # type: ignore
+    sys.exit(main())

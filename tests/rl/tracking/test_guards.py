@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from rl.tracking.guards import (
+    WINDOW,
+    Guards,
+    color_entropy,
+    diversity,
+    edge_density,
+    picture_metrics,
+    render_fidelity,
+    saturation,
+    token_metrics,
+)
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    darkness_rise: float | None = 0.25
+    edge_drop: float | None = 0.5
+    color_entropy_drop: float | None = 0.5
+    saturation_change: float | None = 0.3
+    diversity_drop: float | None = 0.7
+    entropy_drop: float | None = 0.9
+    fidelity_drop: float | None = 0.15
+    max_kl: float | None = 1.0
+    max_mismatch: float | None = 0.05
+    max_zero_std: float | None = 0.9
+    monitor_drop: float | None = 0.1
+
+
+WHITE, BLACK, RED = (255, 255, 255), (0, 0, 0), (255, 0, 0)
+
+
+def picture(rows: list[list[tuple[int, int, int]]]) -> np.ndarray:
+    return np.array(rows, dtype=np.uint8)
+
+
+def test_darkness_and_saturation_by_hand() -> None:
+    pictures = np.stack([picture([[WHITE, BLACK], [BLACK, RED]])])
+    metrics = picture_metrics(pictures, 1)
+    # red's luma is .2126: dark as well
+    assert metrics["guard/darkness"] == 0.75
+    assert metrics["guard/saturation"] == 0.25
+    assert "guard/diversity" not in metrics  # groups of one
+
+
+def test_saturation_of_pastel() -> None:
+    # (200, 100, 100): (max - min) / max = 100 / 200
+    assert saturation(np.array([[[[200, 100, 100]]]], np.float32) / 255)[0] == pytest.approx(0.5)
+
+
+def test_edge_density_by_hand() -> None:
+    luma = np.array([[[1, 1, 0], [1, 1, 0], [0, 0, 0]]], np.float32)
+    # the four inner pixels: (0,0) no edge; (0,1) right; (1,0) below; (1,1) both
+    assert edge_density(luma)[0] == 0.75
+    assert edge_density(np.full((1, 4, 4), 0.3, np.float32))[0] == 0
+
+
+def test_color_entropy_by_hand() -> None:
+    assert color_entropy(picture([[WHITE, WHITE]])) == 0
+    assert color_entropy(picture([[WHITE, BLACK], [RED, (0, 255, 0)]])) == pytest.approx(2)
+    assert color_entropy(picture([[(1, 1, 1), (60, 60, 60)]])) == 0  # same quarter of each channel
+
+
+def test_diversity_equals_the_mean_over_pairs() -> None:
+    rgb = np.random.default_rng(0).random((6, 4, 4, 3), dtype=np.float32)
+    for group, found in zip(np.split(rgb, 2), diversity(rgb, 3), strict=True):
+        pairs = [((group[i] - group[j]) ** 2).mean() for i in range(3) for j in range(i + 1, 3)]
+        assert found == pytest.approx(np.sqrt(np.mean(pairs)), rel=1e-5)
+    black_white = np.stack([np.zeros((2, 2, 3), np.float32), np.ones((2, 2, 3), np.float32)])
+    assert diversity(black_white, 2)[0] == pytest.approx(1)
+    with pytest.raises(ValueError, match="6 pictures are not groups of 4"):
+        diversity(rgb, 4)
+
+
+def test_token_metrics_by_hand() -> None:
+    metrics = token_metrics(np.array([[7, 7, 7, 1], [7, 1, 2, 3]]))
+    assert metrics["guard/ink_fraction"] == (0.25 + 0.75) / 2
+    assert metrics["guard/distinct_tokens"] == (0.5 + 1.0) / 2
+
+
+def test_render_fidelity() -> None:
+    assert render_fidelity(np.array([[1, 2], [3, 4]]), np.array([[1, 2], [3, 5]])) == 0.75
+    with pytest.raises(ValueError, match="differ in shape"):
+        render_fidelity(np.zeros((2, 2), int), np.zeros((2, 3), int))
+
+
+def run(guards: Guards, metric: str, values: list[float]) -> list[tuple[int, str]]:
+    return [(a.step, a.sentence) for step, value in enumerate(values) for a in guards.check(step, {metric: value})]
+
+
+def test_alarm_when_the_smoothed_value_leaves_the_band() -> None:
+    # baseline: five steps of .4. A window of .4 .4 .4 .9 .9 has mean .6 (inside), .4 .4 .9 .9 .9 has .7 (outside)
+    values = [0.4] * 8 + [0.9] * 6
+    alarms = run(Guards(Thresholds()), "guard/darkness", values)
+    assert [step for step, _ in alarms] == [10]  # once, not at every step outside
+    assert alarms[0][1].startswith("darkness rose from 0.4 to 0.7 by step 10 (guards.darkness_rise: 0.25): look at the")
+
+
+def test_one_wild_step_is_smoothed_away() -> None:
+    assert run(Guards(Thresholds()), "guard/darkness", [0.4] * 8 + [1.0] + [0.4] * 8) == []
+
+
+def test_direction_matters() -> None:
+    assert run(Guards(Thresholds()), "guard/darkness", [0.9] * 5 + [0.1] * 9) == []  # only a rise is suspicious
+    assert len(run(Guards(Thresholds()), "guard/saturation", [0.9] * 5 + [0.1] * 9)) == 1
+    assert len(run(Guards(Thresholds()), "guard/saturation", [0.1] * 5 + [0.9] * 9)) == 1
+
+
+def test_relative_drop() -> None:
+    assert run(Guards(Thresholds()), "guard/edge_density", [0.2] * 5 + [0.11] * 9) == []
+    [(step, sentence)] = run(Guards(Thresholds()), "guard/edge_density", [0.2] * 5 + [0.09] * 9)
+    assert step == 9
+    assert "edge density fell from 0.2 to 0.09 by step 9 (guards.edge_drop: 50%)" in sentence
+
+
+def test_an_alarm_can_come_back() -> None:
+    guards = Guards(Thresholds())
+    values = [0.1] * 5 + [0.9] * 5 + [0.1] * 10 + [0.9] * 5
+    assert [step for step, _ in run(guards, "guard/darkness", values)] == [9, 21]
+    assert guards.active == {"guard/darkness"}
+
+
+def test_maxima_need_no_baseline() -> None:
+    [(step, sentence)] = run(Guards(Thresholds()), "mismatch", [0.2] * 10)
+    assert step == WINDOW - 1
+    assert sentence.startswith("mismatch is 0.2 at step 4 (guards.max_mismatch: 0.05): sampler")
+
+
+def test_monitors_and_evaluations() -> None:
+    guards = Guards(Thresholds(), monitors=["clip"])
+    assert len(run(guards, "reward/clip", [0.8] * 5 + [0.6] * 5)) == 1
+    assert run(guards, "reward/geneval", [0.8] * 5 + [0.1] * 5) == []  # trained on: no monitor
+    [(step, sentence)] = run(Guards(Thresholds()), "eval/geneval/counting", [0.8, 0.75, 0.65])
+    assert step == 2
+    assert sentence.startswith("eval/geneval/counting fell from 0.8 to 0.65 by step 2")
+
+
+def test_null_turns_an_alarm_off_and_nan_is_skipped() -> None:
+    assert run(Guards(Thresholds(darkness_rise=None)), "guard/darkness", [0.1] * 5 + [0.9] * 9) == []
+    assert run(Guards(Thresholds()), "guard/darkness", [0.1] * 5 + [float("nan")] * 9) == []
+
+
+def test_replay_equals_never_having_stopped() -> None:
+    values = [0.4] * 8 + [0.9] * 6 + [0.4] * 6 + [0.95] * 6
+    history = [(step, {"guard/darkness": value}) for step, value in enumerate(values)]
+    whole = Guards(Thresholds())
+    expected = [whole.check(step, metrics) for step, metrics in history]
+    for stop in range(len(history)):
+        resumed = Guards(Thresholds())
+        resumed.replay(history[:stop])
+        assert [resumed.check(step, metrics) for step, metrics in history[stop:]] == expected[stop:]
+
+
+def test_the_config_section_fits() -> None:
+    from rl.config.schema import GuardsConfig
+
+    assert len(run(Guards(GuardsConfig()), "guard/darkness", [0.1] * 5 + [0.9] * 9)) == 1

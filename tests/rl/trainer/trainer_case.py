@@ -1,0 +1,58 @@
+"""A tiny Qwen3 policy, a random batch and a trainer: what the trainer's tests share."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from policy.layout import TokenLayout
+from rl.algorithm import correction, kl, losses
+from rl.config.schema import TrainConfig
+from rl.trainer.trainer import Algorithm, Trainer
+from rl.types import Batch
+
+TOKENS = 4
+LAYOUT = TokenLayout(60, 28, 32, TOKENS, 26, 27, 25, (2, 2))
+PPO = Algorithm(losses.grpo, losses.token_mean, partial(kl.k3, beta=0.01), correction.token_tis)
+
+
+def tiny_ar(vocab: int = 60, seed: int = 0, **options: Any) -> Qwen3ForCausalLM:
+    torch.manual_seed(seed)
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": True}
+    return Qwen3ForCausalLM(Qwen3Config(vocab_size=vocab, **(sizes | options))).eval()
+
+
+def make_trainer(ar: Qwen3ForCausalLM | None = None, algorithm: Algorithm = PPO, **train: Any) -> Trainer:
+    config = TrainConfig(**({"lr": 1e-3, "warmup_steps": 0, "steps": 10, "micro_batch": 64} | train))
+    return Trainer(ar or tiny_ar(), LAYOUT, config, algorithm)
+
+
+def make_batch(trainer: Trainer, size: int = 6, seed: int = 1, layout: TokenLayout = LAYOUT) -> Batch:
+    """Random tokens after prompts of different lengths; the last sample but one is invalid."""
+    generator = torch.Generator().manual_seed(seed)
+    prompts = [(*range(3, 5 + i % 3), layout.im_start_id, layout.scale_id) for i in range(size)]
+    start = layout.image_start_id
+    tokens_BT = torch.randint(start, layout.image_end_id, (size, layout.tokens_per_image), generator=generator)
+    old_BT = trainer.forward(prompts, tokens_BT, 1.0).logprobs_BT
+    valid_B = torch.ones(size, dtype=torch.bool)
+    valid_B[-2] = False
+    return Batch(
+        prompt_ids=prompts,
+        tokens_BT=tokens_BT,
+        rollout_logprobs_BT=old_BT + 0.01 * torch.randn(old_BT.shape, generator=generator),
+        old_logprobs_BT=old_BT,
+        reference_logprobs_BT=reference.logprobs_BT
+        if (reference := trainer.reference_forward(prompts, tokens_BT, 1.0))
+        else None,
+        advantages_B=torch.randn(size, generator=generator) * valid_B,
+        valid_B=valid_B,
+        temperature=1.0,
+    )
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.float().clone() for name, value in trainer.named_weights()}
