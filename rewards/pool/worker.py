@@ -1,4 +1,4 @@
-"""The worker process of one reward: ``python -m rewards.pool.worker FD PARENT_PID``, started by ``rewards.pool.pool`` only.
+"""The worker process of one reward: ``python -m rewards.pool.worker FD PARENT_PID``, started by the pool only.
 
 It talks over the inherited socket ``FD``: first ``Start`` -> ``Ready`` or ``Refused``; then ``Job`` and the
 descriptor of its pictures -> ``Answer``, until the socket closes. A fresh interpreter rather than a fork or

@@ -29,8 +29,8 @@ _TEMPLATES = ("a photo of a {color} {label}", "a photo of a {color}-colored {lab
 
 
 class ClipColors:
-    """``checkpoint``, ``model``: any CLIP that ``rewards.library.models.clip`` reads. ``mask``, ``crop``: cut the object
-    out by its mask, and crop to its box (both as official)."""
+    """``checkpoint``, ``model``: any CLIP that ``rewards.library.models.clip`` reads. ``mask``, ``crop``: cut the
+    object out by its mask, and crop to its box (both as official)."""
 
     colors = COLORS
 

@@ -1,4 +1,4 @@
-"""How well a read text matches a target text. Numbers only, no pictures; the formulas: ``rewards.library.ocr.reward``."""
+"""How well a read text matches a target text. Numbers only, no pictures; formulas: ``rewards.library.ocr.reward``."""
 
 from __future__ import annotations
 

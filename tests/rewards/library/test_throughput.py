@@ -1,6 +1,6 @@
 """Speed of the rewards whose weights are large: the published architectures with random weights, on this machine.
 
-``pytest -m slow -s tests/rewards/library/test_throughput.py`` prints pictures per second in a plain loop and in the pool.
+``pytest -m slow -s tests/rewards/library/test_throughput.py`` prints pictures per second, plain and pooled.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import inspect
 import pytest
 from pydantic import ValidationError
 
+from rl.config import schema
 from rl.config.rules import check
 from rl.config.schema import (
     COMPONENT_KINDS,
@@ -17,7 +18,6 @@ from rl.config.schema import (
     TrainConfig,
     component_kind,
     components,
-    schema,
 )
 from rl.registry import BUILT_IN, locate
 

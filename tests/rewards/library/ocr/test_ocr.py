@@ -161,7 +161,7 @@ def test_importing_the_reward_imports_no_paddle() -> None:
 
 @pytest.mark.slow
 def test_throughput(capsys: pytest.CaptureFixture[str]) -> None:
-    """Prints milliseconds per picture and exact matches: ``pytest -m slow -s tests/rewards/library/ocr/test_ocr.py``."""
+    """Milliseconds per picture and exact matches: ``pytest -m slow -s tests/rewards/library/ocr/test_ocr.py``."""
     pictures = [sample(word, draw(word, i % 4, i % (5 - len(word))), f"{word}{i}") for i, word in enumerate(WORDS * 3)]
     settings = {
         "detect, side 128": {},
