@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from policy.layout import TokenLayout
-from rl.types import Forward
+from rl.types import Forward, Span
 
 if TYPE_CHECKING:
     from transformers import Qwen3ForCausalLM
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 def image_forward(
     ar: Qwen3ForCausalLM,
-    layout: TokenLayout,
+    span: Span,
     prompt_ids: Sequence[Sequence[int]],
     tokens_BT: Tensor,
     *,
     temperature: float = 1.0,
     chunk: int = 1024,
 ) -> Forward:
-    """Hidden states, log-probs and entropy of given image tokens (BLIP3o-NEXT, arXiv 2510.15857, section 3).
+    """Hidden states, log-probs and entropy of the given tokens of a span (BLIP3o-NEXT, arXiv 2510.15857, section 3).
 
     ``prompt_ids`` are B ragged rows that end with <im_start> <S0>; ``tokens_BT`` are vocabulary ids. Rows are
     padded on the right: attention is causal, so no real position ever sees a pad and a picture cannot depend on
@@ -35,13 +35,20 @@ def image_forward(
     """
     input_ids_BL, first_B = _right_pad(prompt_ids, tokens_BT)
     states_BLD = ar.model(input_ids=input_ids_BL, use_cache=False).last_hidden_state
-    positions_BS = first_B[:, None] + torch.arange(layout.tokens_per_image + 1, device=tokens_BT.device)
+    positions_BS = first_B[:, None] + torch.arange(span.length + 1, device=tokens_BT.device)
     hidden_BSD = states_BLD.gather(1, positions_BS[..., None].expand(-1, -1, states_BLD.shape[-1]))
-    head_KD = ar.lm_head.weight[layout.image_start_id : layout.image_end_id]
-    logprobs_BT, entropy_BT = _chunked_logprobs(
-        hidden_BSD[:, :-1], head_KD, tokens_BT - layout.image_start_id, temperature, chunk
-    )
+    head_KD = ar.lm_head.weight[span.start : span.stop]
+    logprobs_BT, entropy_BT = _chunked_logprobs(hidden_BSD[:, :-1], head_KD, tokens_BT - span.start, temperature, chunk)
     return Forward(hidden_BSD, logprobs_BT, entropy_BT)
+
+
+def parameter_shapes(ar_folder: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the whole state_dict of a checkpoint, a tied lm_head included; loads no weights."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    with torch.device("meta"):
+        model = Qwen3ForCausalLM(Qwen3Config.from_pretrained(ar_folder))
+    return {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
 
 
 def _right_pad(prompt_ids: Sequence[Sequence[int]], tokens_BT: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -11,10 +10,11 @@ from huggingface_hub import save_torch_state_dict
 from safetensors import safe_open
 from torch import Tensor
 
+from policy.trainable import WeightStream
 from rl.types import UserError
 
 
-def export(policy_folder: Path, named_weights: Iterable[tuple[str, Tensor]], out: Path) -> Path:
+def export(policy_folder: Path, weights: WeightStream, out: Path) -> Path:
     """Writes a complete policy folder: ``policy_folder`` with the language model's weights replaced.
 
     The tensors have the names and dtypes of the original ``ar/*.safetensors`` (so a tied lm_head is not stored twice);
@@ -22,13 +22,13 @@ def export(policy_folder: Path, named_weights: Iterable[tuple[str, Tensor]], out
     Raises: UserError if a tensor is missing or has another shape.
     """
     expected = _tensor_specs(policy_folder / "ar")
-    weights = {}
-    for name, value in named_weights:
+    trained: dict[str, Tensor] = {}
+    for name, value in weights.tensors():
         if name in expected:
             shape, dtype = expected.pop(name)
             if tuple(value.shape) != shape:
                 raise UserError(f"{policy_folder}/ar: {name} has shape {shape}, the trained one {tuple(value.shape)}.")
-            weights[name] = value.detach().to(device="cpu", dtype=dtype, copy=True).contiguous()
+            trained[name] = value.detach().to(device="cpu", dtype=dtype, copy=True).contiguous()
     if expected:
         raise UserError(f"{policy_folder}/ar: the trained weights lack {sorted(expected)[0]}; export the same model.")
     unfinished = out.with_name(f".tmp-{out.name}")
@@ -37,7 +37,7 @@ def export(policy_folder: Path, named_weights: Iterable[tuple[str, Tensor]], out
     is_ar = str(policy_folder / "ar")
     try:
         shutil.copytree(policy_folder, unfinished, ignore=lambda d, names: skip_weights(d, names) if d == is_ar else [])
-        save_torch_state_dict(weights, unfinished / "ar", metadata={"format": "pt"})
+        save_torch_state_dict(trained, unfinished / "ar", metadata={"format": "pt"})
     except OSError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise UserError(f"{out}: cannot write the policy ({error.strerror}); free space or choose another.") from error

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rl.types import UserError
+from rl.types import Span, UserError
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class TokenLayout:
     def image_end_id(self) -> int:
         """One past the last image token id."""
         return self.image_start_id + self.num_image_tokens
+
+    @property
+    def image(self) -> Span:
+        """A picture, as what is sampled after a prompt."""
+        return Span(self.image_start_id, self.image_end_id, self.tokens_per_image)
 
     def problems(self) -> list[str]:
         """Contradictions inside the layout itself, one clause each."""

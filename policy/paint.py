@@ -23,7 +23,7 @@ def paint(policy: Policy, text: str, *, count: int, seed: int, steps: int, guida
     sampler = resolve("samplers", "torch")(policy.folder, policy.layout, encode=policy.encode_prompt)
     rollout = sampler.sample([Prompt("paint", text)], count, seeds)
     tokens_BT = torch.from_numpy(rollout.tokens_BT).to(policy.ar.device)
-    hidden_BSD = image_forward(policy.ar, policy.layout, rollout.prompt_ids_per_sample(), tokens_BT).hidden_BSD
+    hidden_BSD = image_forward(policy.ar, policy.layout.image, rollout.prompt_ids_per_sample(), tokens_BT).hidden_BSD
     return policy.decoder.paint(hidden_BSD, seeds, steps=steps, guidance=guidance)
 
 

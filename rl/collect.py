@@ -1,94 +1,183 @@
-"""The stages of a step, one function each, in the order of the data flow. ``rl.loop`` tells the story."""
+"""The first half of a step: prompts -> tokens -> hidden states -> pictures -> scores, one function each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rewards.base import Role
-from rewards.combine import FailureBudget, combine, failure_counts
+from rewards.combine import Combination, FailureBudget, combine, failure_counts
 from rewards.golden import check_varied
+from rewards.pool.pool import RewardPool
+from rewards.pool.submission import Submission, gather
 from rl.algorithm.advantages import zero_std_fraction
-from rl.config.schema import Config
-from rl.parts import Run
-from rl.streaming import ScoringPainter
+from rl.config.schema import RenderConfig, RewardComponent, RolloutConfig
 from rl.tracking.guards import picture_metrics, render_fidelity, token_metrics
-from rl.types import Forward, Rollout, Score, Scores
-from rollout.render import SeedMode, render
+from rl.tracking.stopwatch import Stopwatch
+from rl.types import Experience, Forward, Prompt, Renders, Rollout, Sample, Score, Scores, Sequences
+from rollout.render import Painter, SeedMode, painted, render_seeds
+from rollout.samplers.contract import Sampler
 from rollout.seeds import group_seeds
 
 
-def sample(run: Run, step: int) -> Rollout:
-    """P prompts of this step -> P * G token sequences; every seed is a hash of (run seed, step, prompt, sample)."""
-    options, prompts = run.config.rollout, run.stream.at(step)
-    seeds = group_seeds(run.config.run.seed, step, prompts, options.group_size)
-    return run.sampler.sample(
-        prompts,
-        options.group_size,
-        seeds,
-        temperature=options.temperature,
-        top_p=options.top_p,
-        top_k=options.top_k,
+class ImageTokenizer(Protocol):
+    """(B, H, W, 3) uint8 pictures -> (B, T) vocabulary ids."""
+
+    def encode(self, pictures_BHW3: NDArray[np.uint8], /) -> NDArray[np.int64]: ...
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Where the decoder's noise comes from: who shares it, and the seed and step that it is derived from."""
+
+    shared_by: SeedMode
+    seed: int
+    step: int
+
+
+class RewardWatch:
+    """Stops a run whose train rewards fail too often, or are constant as long as nothing has shown them alive."""
+
+    def __init__(self, rewards: Mapping[str, RewardComponent], max_failed: float, unproven: Iterable[str]) -> None:
+        """``unproven``: rewards that had no reference pictures of their own."""
+        self.roles = {name: reward.role for name, reward in rewards.items()}
+        self.unproven = {name for name in unproven if self.roles[name] == "train"}
+        self._budget = FailureBudget(max_failed)
+
+    def check(self, by_reward: Mapping[str, Sequence[Score]], *, first: bool) -> None:
+        """Raises ``UserError``. ``first``: these are the first pictures of the run."""
+        self._budget.check(by_reward, self.roles)
+        if first:
+            self.unproven = {name for name in sorted(self.unproven) if not check_varied(name, by_reward[name])}
+
+
+@dataclass
+class Collect:
+    """Prompts in, an :class:`Experience` out. Holds all that acting needs, and of the trainer only ``forward``."""
+
+    sampler: Sampler
+    forward: Callable[[Sequences], Forward]
+    painter: Painter
+    rewards: RewardPool
+    combination: Combination
+    image_tokenizer: ImageTokenizer
+    watch: RewardWatch
+    rollout: RolloutConfig
+    render: RenderConfig
+    components: Mapping[str, RewardComponent]
+
+    def __call__(self, step: int, prompts: Sequence[Prompt], seed: int) -> Experience:
+        """P prompts of this step; every seed is a hash of (run seed, step, prompt, sample)."""
+        timer = Stopwatch()
+        with timer("sample"):
+            seeds = group_seeds(seed, step, prompts, self.rollout.group_size)
+            rollout = sample(self.sampler, prompts, self.rollout.group_size, seeds, self.rollout)
+        with timer("forward"):
+            forward = read_back(self.forward, rollout)
+        with timer("paint"):
+            noise = Noise(self.render.seed, seed, step)
+            renders, waiting = paint(self.painter, forward, rollout, self.render, noise, self.rewards, f"step{step}")
+        with timer("score"):
+            scores = self.combined(mean_scores(waiting, renders), rollout)
+            self.watch.check(scores.by_reward, first=step == 0)
+        metrics = describe(rollout, renders, scores, self.rewards, self.image_tokenizer)
+        return Experience(step, rollout, renders, scores, forward, rollout.version, metrics, timer.seconds)
+
+    def held_out(
+        self, name: str, prompts: Sequence[Prompt], samples_per_prompt: int, seeds: Sequence[int], seed: int
+    ) -> tuple[NDArray[np.uint8], dict[str, list[Score]]]:
+        """One picture and its scores for each of P * k samples, with noise that depends on the sample alone."""
+        rollout = sample(self.sampler, prompts, samples_per_prompt, seeds, self.rollout)
+        forward = read_back(self.forward, rollout)
+        renders, waiting = paint(
+            self.painter, forward, rollout, self.render, Noise("sample", seed, 0), self.rewards, name
+        )
+        return renders.one_each, mean_scores(waiting, renders)
+
+    def combined(self, by_reward: Mapping[str, Sequence[Score]], rollout: Rollout) -> Scores:
+        return combine(
+            by_reward,
+            {name: reward.weight for name, reward in self.components.items()},
+            self.watch.roles,
+            groups=[rollout.prompt_of(index).id for index in range(rollout.batch_size)],
+            how=self.combination,
+            scales={name: reward.scale for name, reward in self.components.items() if reward.scale},
+        )
+
+
+def sample(
+    sampler: Sampler, prompts: Sequence[Prompt], group_size: int, seeds: Sequence[int], options: RolloutConfig
+) -> Rollout:
+    """P prompts -> P * G token sequences, each from its own seed."""
+    return sampler.sample(
+        prompts, group_size, seeds, temperature=options.temperature, top_p=options.top_p, top_k=options.top_k
     )
 
 
-def read_back(run: Run, rollout: Rollout, *, reference: bool = True) -> tuple[Forward, Forward | None]:
-    """One forward, two uses: the decoder's hidden states and the trainer-side log-probs. Then the reference's."""
-    ids, tokens_BT = rollout.prompt_ids_per_sample(), torch.from_numpy(rollout.tokens_BT)
-    found = run.trainer.forward(ids, tokens_BT, rollout.temperature)
-    forward = replace(found, logprobs_BT=found.logprobs_BT.cpu(), entropy_BT=found.entropy_BT.cpu())
-    return forward, run.trainer.reference_forward(ids, tokens_BT, rollout.temperature) if reference else None
+def sequences(rollout: Rollout) -> Sequences:
+    """The same tokens as rows for the policy's forward."""
+    return Sequences(rollout.prompt_ids_per_sample(), torch.from_numpy(rollout.tokens_BT), rollout.temperature)
+
+
+def read_back(forward: Callable[[Sequences], Forward], rollout: Rollout) -> Forward:
+    """One forward, two uses: the decoder's hidden states and the trainer-side log-probs."""
+    found = forward(sequences(rollout))
+    return replace(found, logprobs_BT=found.logprobs_BT.cpu(), entropy_BT=found.entropy_BT.cpu())
 
 
 def paint(
-    run: Run, forward: Forward, rollout: Rollout, seed_mode: SeedMode, seed: int, step: int, name: str
-) -> tuple[NDArray[np.uint8], ScoringPainter]:
-    """(B * k, H, W, 3) pictures, k renders of each token sequence side by side; their scores are on the way."""
-    options = run.config.render
-    scoring = ScoringPainter(run.policy.decoder, run.rewards, rollout, options.renders, name)
-    pictures = render(
-        scoring,
+    painter: Painter,
+    forward: Forward,
+    rollout: Rollout,
+    options: RenderConfig,
+    noise: Noise,
+    rewards: RewardPool,
+    name: str,
+) -> tuple[Renders, list[Submission]]:
+    """Pictures, k renders of each token sequence side by side. Whole groups go to the rewards as soon as their last
+    picture is there, so that scoring goes on while the next ones are painted. ``name`` begins the samples' ids.
+    """
+    count = options.renders
+    seeds = render_seeds(rollout, seed_mode=noise.shared_by, renders=count, run_seed=noise.seed, step=noise.step)
+    pictures: list[NDArray[np.uint8]] = []
+    submissions: list[Submission] = []
+    given, group = 0, rollout.group_size * count
+    for part in painted(
+        painter,
         forward.hidden_BSD,
-        rollout,
+        seeds,
         steps=options.steps,
         guidance=options.guidance,
-        seed_mode=seed_mode,
-        renders=options.renders,
-        run_seed=seed,
-        step=step,
         micro_batch=options.micro_batch,
-    )
-    return pictures, scoring
+    ):
+        pictures.extend(part)
+        complete = len(pictures) // group * group
+        if complete > given:
+            prompts = [rollout.prompt_of(index // count) for index in range(given, complete)]
+            submissions.append(
+                rewards.submit(
+                    [
+                        Sample(f"{name}-{index}", prompt.id, prompt, pictures[index])
+                        for index, prompt in enumerate(prompts, given)
+                    ]
+                )
+            )
+            given = complete
+    return Renders(np.stack(pictures), seeds, count), submissions
 
 
-def score(run: Run, rollout: Rollout, scoring: ScoringPainter) -> Scores:
-    """Every reward's verdict; several renders of one token sequence are averaged."""
-    renders = run.config.render.renders
-    by_reward = {
-        reward: [mean_score(found[start : start + renders]) for start in range(0, len(found), renders)]
-        for reward, found in scoring.scores().items()
+def mean_scores(waiting: Sequence[Submission], renders: Renders) -> dict[str, list[Score]]:
+    """Every reward's verdict on B samples, averaged over the renders of each. Waits for the rewards."""
+    count = renders.per_sample
+    return {
+        reward: [mean_score(found[start : start + count]) for start in range(0, len(found), count)]
+        for reward, found in gather(waiting).items()
     }
-    rewards = run.config.rewards
-    return combine(
-        by_reward,
-        {reward: component.weight for reward, component in rewards.items()},
-        roles(run.config),
-        groups=[rollout.prompt_of(index).id for index in range(rollout.batch_size)],
-        how=run.combination,
-        scales={reward: component.scale for reward, component in rewards.items() if component.scale},
-    )
-
-
-def vet(run: Run, by_reward: Mapping[str, Sequence[Score]], *, first: bool) -> None:
-    """Raises ``UserError`` if a train reward fails too often or, on the ``first`` pictures of a run, is constant."""
-    FailureBudget(run.config.reward_pool.max_failed_fraction).check(by_reward, roles(run.config))
-    if first:
-        run.unproven = {name for name in sorted(run.unproven) if not check_varied(name, by_reward[name])}
 
 
 def mean_score(renders: Sequence[Score]) -> Score:
@@ -107,66 +196,29 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def synchronise(run: Run, rollout: Rollout) -> dict[str, float]:
-    """New weights into the live sampler, checked on the first sequences of this rollout."""
-    count = min(run.config.sync.canary, rollout.batch_size)
-    ids = rollout.prompt_ids_per_sample()[:count]
-    tokens_BT = rollout.tokens_BT[:count]
-    expected_BT = run.trainer.forward(ids, torch.from_numpy(tokens_BT), rollout.temperature).logprobs_BT
-    result = run.sync.push(
-        run.trainer.named_weights(),
-        run.trainer.version,
-        ids,
-        tokens_BT,
-        expected_BT.cpu().float().numpy(),
-        temperature=rollout.temperature,
-    )
-    return {"sync_mismatch": result.max_delta, "policy_version": float(result.version)}
-
-
 def describe(
-    run: Run, rollout: Rollout, forward: Forward, pictures: NDArray[np.uint8], scores: Scores
+    rollout: Rollout, renders: Renders, scores: Scores, rewards: RewardPool, image_tokenizer: ImageTokenizer
 ) -> dict[str, float]:
-    """What is logged beside the trainer's own metrics, guards included."""
-    valid_B, difference_BT = scores.valid_B, forward.logprobs_BT - torch.from_numpy(rollout.logprobs_BT)
-    failed = failure_counts(scores.by_reward)
+    """What is logged of a step before anything is learnt from it, guards included."""
+    valid_B, failed = scores.valid_B, failure_counts(scores.by_reward)
     metrics = {
-        "images": float(len(pictures)),
+        "images": float(len(renders.pictures)),
         "score": float(scores.score_B[valid_B].mean()) if valid_B.any() else float("nan"),
-        "mismatch": difference_BT.abs().mean().item(),
         "zero_std_fraction": zero_std_fraction(by_group(scores.total_B, rollout), by_group(valid_B, rollout)),
         "failed_fraction": max(failed.values(), default=0) / rollout.batch_size,
     }
     metrics |= {f"failed/{reward}": float(count) for reward, count in failed.items() if count}
-    metrics |= {f"restarts/{reward}": float(count) for reward, count in run.rewards.restarts.items() if count}
-    metrics |= {f"recycled/{reward}": float(count) for reward, count in run.rewards.recycled.items() if count}
+    metrics |= {f"restarts/{reward}": float(count) for reward, count in rewards.restarts.items() if count}
+    metrics |= {f"recycled/{reward}": float(count) for reward, count in rewards.recycled.items() if count}
     for reward, found in scores.by_reward.items():
         values = [one.value for one in found if one.value is not None]
         if values:
             metrics[f"reward/{reward}"] = float(np.mean(values))
-    one_each = pictures[:: len(pictures) // rollout.batch_size]
+    one_each = renders.one_each
     metrics |= picture_metrics(one_each, rollout.group_size) | token_metrics(rollout.tokens_BT)
-    retokenised_BT = run.policy.image_tokenizer.encode(one_each)
-    return metrics | {"guard/render_fidelity": render_fidelity(rollout.tokens_BT, retokenised_BT)}
-
-
-def roles(config: Config) -> dict[str, Role]:
-    return {name: component.role for name, component in config.rewards.items()}
+    return metrics | {"guard/render_fidelity": render_fidelity(rollout.tokens_BT, image_tokenizer.encode(one_each))}
 
 
 def by_group(values_B: NDArray, rollout: Rollout) -> Tensor:
+    """(B,) -> (P, G)."""
     return torch.from_numpy(values_B).view(len(rollout.prompts), rollout.group_size)
-
-
-def show(run: Run, step: int, rollout: Rollout, pictures: NDArray[np.uint8], scores: Scores) -> None:
-    every, count = run.config.tracking.pictures_every, run.config.tracking.pictures
-    if every and step % every == 0:
-        shown = [index * rollout.group_size for index in range(len(rollout.prompts))][:count]
-        captions = [f"{scores.score_B[index]:.2f} {rollout.prompt_of(index).text}" for index in shown]
-        renders = len(pictures) // rollout.batch_size
-        verdicts = [
-            {"prompt": rollout.prompt_of(index).text, "tag": rollout.prompt_of(index).metadata.get("tag")}
-            | {reward: asdict(found[index]) for reward, found in scores.by_reward.items()}
-            for index in shown
-        ]
-        run.tracker.pictures(step, "train", pictures[[index * renders for index in shown]], captions, verdicts)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
-from typing import Any
 
-from policy.folder import read_json, read_policy_config, resolve_folder
+from policy.ar_size import ArSize
+from policy.folder import read_policy_config, resolve_folder
 from rl.config.load import dump
 from rl.config.schema import Config
 from rl.types import Prompt
@@ -19,7 +19,7 @@ def describe(config: Config, train_prompts: Sequence[Prompt], eval_prompts: Sequ
     """The text of ``--dry-run``. Raises UserError if the policy folder is missing, incomplete or inconsistent."""
     folder = resolve_folder(config.policy.path)
     layout, _ = read_policy_config(folder)
-    parameters = count_parameters(read_json(folder / "ar" / "config.json"))
+    parameters = ArSize.read(folder / "ar").parameters
     rows = [*_work(config, len(train_prompts), layout.tokens_per_image)]
     rows += _evaluations(config, train_prompts, eval_prompts)
     memory = memory_estimate(config, parameters, layout.num_image_tokens)
@@ -41,18 +41,6 @@ def evaluation_steps(config: Config) -> list[int]:
     return sorted(found)
 
 
-def count_parameters(ar: Mapping[str, Any]) -> int:
-    """Parameters of a Qwen3 language model, from its ``config.json``."""
-    hidden, heads = ar["hidden_size"], ar["num_attention_heads"]
-    head = ar.get("head_dim") or hidden // heads
-    queries, keys = heads * head, ar.get("num_key_value_heads", heads) * head
-    bias = queries + 2 * keys + hidden if ar.get("attention_bias") else 0
-    attention = hidden * (2 * queries + 2 * keys) + 2 * head + bias  # 2 * head: the norms of queries and keys
-    layer = attention + 3 * hidden * ar["intermediate_size"] + 2 * hidden
-    embeddings = ar["vocab_size"] * hidden * (1 if ar.get("tie_word_embeddings") else 2)
-    return int(embeddings + ar["num_hidden_layers"] * layer + hidden)
-
-
 def memory_estimate(config: Config, parameters: int, num_image_tokens: int) -> dict[str, int]:
     """Bytes of what is known beforehand, on one rank. Activations and the engine's KV cache come on top."""
     train = config.train
@@ -66,7 +54,7 @@ def memory_estimate(config: Config, parameters: int, num_image_tokens: int) -> d
         "sampler's weights": parameters * _BYTES[config.policy.dtype],
         "logits of one chunk": train.logprob_chunk * num_image_tokens * 4,
     }
-    if config.kl is not None:
+    if config.kl or config.anchor:
         found["reference weights"] = parameters * trained
     return found
 

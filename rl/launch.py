@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             print(describe(config, train_prompts, eval_prompts))
             return 0
-        from rl.build import run
+        from rl.loop import run
 
         return run(config, resume=given.resume)
     except UserError as error:

@@ -1,6 +1,7 @@
-"""The story of a run, in order: sample, forward, paint, score, compare, update, synchronise.
+"""The story of a run, in order: begin, collect, learn, now and then, end.
 
-    prompts -> rollout -> hidden states -> pictures -> scores -> advantages -> update -> new weights into the sampler
+    prompts -> tokens -> hidden states -> pictures -> scores | -> advantages -> update -> new weights into the sampler
+    ------------------------ collect -----------------------   ------------------------ learn ------------------------
 
 Everything that happens here is a function of the configuration, the seed and the step, so a resumed run repeats an
 uninterrupted one bit for bit.
@@ -8,72 +9,94 @@ uninterrupted one bit for bit.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-import torch
+from rich.console import Console
 
-from rl.collect import by_group, describe, paint, read_back, sample, score, show, synchronise, vet
-from rl.milestones import evaluate_if_due, save_if_due
-from rl.minibatch import mean_metrics, minibatches
+from policy.export import export
+from rl.build import live_parts
+from rl.config.schema import Config
+from rl.evaluation.evaluate import load_all
+from rl.evaluation.tables import table
+from rl.milestones import evaluate_if_due, first_weights, replay_guards, restore, save, save_if_due, show_if_due
 from rl.parts import Run
+from rl.report.page import write_report
+from rl.run_folder import checkpoint
+from rl.run_folder.claim import claim_folder
+from rl.run_folder.environment import record_environment
 from rl.tracking.guards import Alarm
 from rl.tracking.stopwatch import Stopwatch
-from rl.types import Batch, UserError
+from rl.types import UserError
+
+INTERRUPTED = 130
+_TABLE_WIDTH = 120
 
 
 class AlarmStop(UserError):
     """A guard's alarm with ``guards.action: stop``."""
 
 
+def run(config: Config, resume: bool) -> int:
+    """A whole run. Returns the exit code: 0 done, 130 interrupted after saving a checkpoint."""
+    folder = Path(str(config.run.folder))
+    claim_folder(config, folder, resume=resume)
+    checkpoint.clean(folder)
+    saved = checkpoint.latest(folder) if resume else None
+    done = saved.step if saved else 0
+    if saved and done >= config.train.steps:
+        print(f"{folder}: this run is finished ({done} of {config.train.steps} steps); raise train.steps to go on.")
+        return 0
+    record_environment(folder, sys.argv)
+    with live_parts(config, folder, resume_step=done if resume else None) as parts:
+        begin(parts, saved)
+        last = train(parts, done)
+        if last < config.train.steps:
+            parts.tracker.message(f"stopped after {last} steps; go on with: --resume run.folder={folder}")
+            return INTERRUPTED
+        if last == 0:
+            save(parts, 0)
+        export(parts.policy.folder, parts.learner.parts["ar"].weights(), folder / "policy")
+    conclude(folder)
+    return 0
+
+
+def begin(run: Run, saved: checkpoint.Checkpoint | None) -> None:
+    """The state of the checkpoint, the trainer's weights in the sampler, and the base's evaluation before step 0."""
+    if saved:
+        restore(run, saved)
+    first_weights(run)
+    replay_guards(run, saved.step if saved else 0)
+    if not saved:
+        run.guards.check(-1, evaluate_if_due(run, done=0))
+
+
 def train(run: Run, first_step: int) -> int:
     """Steps ``first_step`` to the configured last; returns the number of steps done, fewer after Ctrl-C."""
-    for step in range(first_step, run.config.train.steps):
-        watch = Stopwatch()
-        metrics = train_step(run, step, watch)
-        with watch("evaluate"):
-            metrics |= evaluate_if_due(run, done=step + 1)
-        alarms = run.guards.check(step, metrics)
-        run.tracker.log(step, metrics, watch.seconds, alarms)
-        # after the log: a checkpoint never claims a step that the log does not show
-        save_if_due(run, done=step + 1)
+    for experience in run.collector.collect(first_step, run.config.train.steps):
+        done, timer = experience.step + 1, Stopwatch(experience.seconds)
+        metrics = {**experience.metrics, **run.learner.learn(experience, timer)}
+        with timer("evaluate"):
+            metrics |= evaluate_if_due(run, done)
+        show_if_due(run, experience)
+        alarms = run.guards.check(experience.step, metrics)
+        run.tracker.log(experience.step, metrics, timer.seconds, alarms)
+        save_if_due(run, done)  # after the log: a checkpoint never claims a step that the log does not show
         _obey(alarms, run.config.guards.action)
         if run.interrupt.asked:
-            return step + 1
+            return done
     return run.config.train.steps
 
 
-def train_step(run: Run, step: int, watch: Stopwatch) -> dict[str, float]:
-    """One turn: P prompts, G samples each, one picture or more a sample, ``updates_per_rollout`` optimizer steps."""
-    config = run.config
-    with watch("sample"):
-        rollout = sample(run, step)
-    with watch("forward"):
-        forward, reference = read_back(run, rollout)
-    with watch("paint"):
-        pictures, scoring = paint(run, forward, rollout, config.render.seed, config.run.seed, step, f"step{step}")
-    with watch("score"):
-        scores = score(run, rollout, scoring)
-        vet(run, scores.by_reward, first=step == 0)
-    advantages_PG = run.advantage(by_group(scores.total_B, rollout), by_group(scores.valid_B, rollout))
-    batch = Batch(
-        prompt_ids=rollout.prompt_ids_per_sample(),
-        tokens_BT=torch.from_numpy(rollout.tokens_BT),
-        rollout_logprobs_BT=torch.from_numpy(rollout.logprobs_BT),
-        old_logprobs_BT=forward.logprobs_BT,
-        reference_logprobs_BT=reference.logprobs_BT.cpu() if reference and run.config.kl else None,
-        reference_hidden_BSD=reference.hidden_BSD if reference and run.config.anchor else None,
-        advantages_B=advantages_PG.flatten(),
-        valid_B=torch.from_numpy(scores.valid_B),
-        temperature=rollout.temperature,
-    )
-    with watch("update"):
-        parts = minibatches(batch, config.train.updates_per_rollout)
-        metrics = mean_metrics([run.trainer.update(part) for part in parts])
-    with watch("sync"):
-        metrics |= synchronise(run, rollout)
-    metrics |= describe(run, rollout, forward, pictures, scores)
-    show(run, step, rollout, pictures, scores)
-    return metrics
+def conclude(folder: Path) -> None:
+    """The table before/after and the page."""
+    evaluations = load_all(folder)
+    if len(evaluations) > 1:
+        # a file or a pipe counts as 80 columns, where the intervals would be folded
+        console = Console() if sys.stdout.isatty() else Console(width=_TABLE_WIDTH)
+        console.print(table(evaluations[0], evaluations[-1]))
+    print(f"report: {write_report(folder)}")
 
 
 def _obey(alarms: Sequence[Alarm], action: str) -> None:

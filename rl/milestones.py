@@ -1,22 +1,42 @@
-"""What happens now and then: evaluation on held-out prompts, and checkpoints."""
+"""What happens now and then: evaluation on held-out prompts, pictures, checkpoints; and what a run begins with."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.collect import paint, read_back, score, vet
-from rl.evaluation.evaluate import Evaluation, evaluate
+from rl.collect import sample
+from rl.evaluation.evaluate import Evaluation, evaluate, load_all
 from rl.parts import Run
 from rl.run_folder import checkpoint
-from rl.types import Prompt, Rollout, Score
-from rollout.seeds import sample_seed
+from rl.run_folder.records import read_metrics
+from rl.types import Experience, Prompt, Score
+from rollout.seeds import group_seeds, sample_seed
 
-TRAINER_PART = "trainer"
+_PICTURES_AT_ONCE = 128
+
+
+def first_weights(run: Run) -> None:
+    """Puts the trainer's weights into the followers before anything is sampled from them for real."""
+    options, asked = run.config.rollout, run.config.sync.canary
+    prompts = run.train_prompts[: -(-asked // options.group_size)]
+    seeds = group_seeds(run.config.run.seed, 0, prompts, options.group_size)
+    rollout = sample(run.act.sampler, prompts, options.group_size, seeds, options)
+    for name in run.learner.parts:
+        run.learner.publish(name, rollout)
+
+
+def replay_guards(run: Run, done: int) -> None:
+    """Baselines of the guards as if the run had never stopped."""
+    for evaluation in load_all(run.folder):
+        if evaluation.step == 0 and done > 0:
+            run.guards.check(-1, evaluation.flat())
+    run.guards.replay((row.step, row.metrics) for row in read_metrics(run.folder) if row.step < done)
 
 
 def evaluate_if_due(run: Run, done: int) -> dict[str, float]:
@@ -38,14 +58,12 @@ def run_evaluation(run: Run, done: int) -> Evaluation:
 
     def pipeline(
         prompts: Sequence[Prompt], samples_per_prompt: int, seeds: Sequence[int]
-    ) -> tuple[Rollout, NDArray[np.uint8], Mapping[str, Sequence[Score]]]:
-        rollout = run.sampler.sample(prompts, samples_per_prompt, seeds, temperature=run.config.rollout.temperature)
-        forward, _ = read_back(run, rollout, reference=False)
-        pictures, scoring = paint(run, forward, rollout, "sample", options.seed, 0, f"eval{done}-{prompts[0].id}")
-        by_reward = score(run, rollout, scoring).by_reward
-        for name, scores in by_reward.items():
-            found.setdefault(name, []).extend(scores)
-        return rollout, pictures, by_reward
+    ) -> tuple[NDArray[np.uint8], Mapping[str, Sequence[Score]]]:
+        name = f"eval{done}-{prompts[0].id}"
+        pictures, by_reward = run.act.held_out(name, prompts, samples_per_prompt, seeds, options.seed)
+        for reward, scores in by_reward.items():
+            found.setdefault(reward, []).extend(scores)
+        return pictures, by_reward
 
     evaluation = evaluate(
         done,
@@ -56,13 +74,29 @@ def run_evaluation(run: Run, done: int) -> Evaluation:
         samples_per_prompt=options.samples_per_prompt,
         seed=options.seed,
         grid=options.grid,
-        prompts_per_batch=max(1, 128 // options.samples_per_prompt),
+        prompts_per_batch=max(1, _PICTURES_AT_ONCE // options.samples_per_prompt),
     )
     if done == 0:
-        vet(run, found, first=True)
+        run.act.watch.check(found, first=True)
     means = [f"{name.removeprefix('eval/')} {value:.3f}" for name, value in evaluation.flat().items()]
     run.tracker.message(f"evaluation after {done} steps: {', '.join(means)}")
     return evaluation
+
+
+def show_if_due(run: Run, experience: Experience) -> None:
+    """The first sample of the first prompts of a step, with its scores, every ``tracking.pictures_every`` steps."""
+    every, count = run.config.tracking.pictures_every, run.config.tracking.pictures
+    if not every or experience.step % every:
+        return
+    rollout, scores = experience.rollout, experience.scores
+    shown = [index * rollout.group_size for index in range(len(rollout.prompts))][:count]
+    captions = [f"{scores.score_B[index]:.2f} {rollout.prompt_of(index).text}" for index in shown]
+    verdicts = [
+        {"prompt": rollout.prompt_of(index).text, "tag": rollout.prompt_of(index).metadata.get("tag")}
+        | {reward: asdict(found[index]) for reward, found in scores.by_reward.items()}
+        for index in shown
+    ]
+    run.tracker.pictures(experience.step, "train", experience.renders.one_each[shown], captions, verdicts)
 
 
 def save_if_due(run: Run, done: int) -> None:
@@ -74,13 +108,18 @@ def save_if_due(run: Run, done: int) -> None:
 
 def save(run: Run, done: int) -> Path:
     """Raises: UserError if the disk is full; earlier checkpoints stay."""
-    state = {"version": run.trainer.version, "rng": checkpoint.rng_state()}
-    parts = {TRAINER_PART: run.trainer.save}
+    parts = {_folder_of(name): part.save for name, part in run.learner.parts.items()}
+    state = {"version": run.learner.parts["ar"].version, "rng": checkpoint.rng_state()}
     return checkpoint.save(run.folder, done, parts, state, run.config.checkpoint.keep)
 
 
 def restore(run: Run, saved: checkpoint.Checkpoint) -> None:
-    """Trainer, random-number generators and guards as they were when ``saved`` was written."""
-    run.trainer.load(saved.folder / TRAINER_PART)
+    """Trainers and random-number generators as they were when ``saved`` was written."""
+    for name, part in run.learner.parts.items():
+        part.load(saved.folder / _folder_of(name))
     state: Mapping[str, Any] = saved.state
     checkpoint.restore_rng(state["rng"])
+
+
+def _folder_of(part: str) -> str:
+    return "trainer" if part == "ar" else f"trainer-{part}"

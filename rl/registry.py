@@ -81,6 +81,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "constant": "rl.algorithm.losses:constant",
     },
     "kls": {"k1": "rl.algorithm.kl:k1", "k2": "rl.algorithm.kl:k2", "k3": "rl.algorithm.kl:k3"},
+    "terms": {},
     "anchors": {"condition": "rl.algorithm.anchor:condition"},
     "corrections": {"token_tis": "rl.algorithm.correction:token_tis"},
 }

@@ -11,8 +11,8 @@ This module imports nothing of ours and no torch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,18 @@ class Prompt:
     id: str
     text: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Span:
+    """What is sampled after a prompt: exactly ``length`` tokens, each from the vocabulary ids ``start <= id < stop``.
+
+    ``Span(151674, 217210, 729)`` is a picture of BLIP3o-NEXT, ``Span(28, 60, 4)`` one of the tests' tiny models.
+    """
+
+    start: int
+    stop: int
+    length: int
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,9 @@ class Scores:
     ``total_B[i]``, which is learnt from, and ``score_B[i]``, the weighted mean that is shown, are meaningful only
     where ``valid_B[i]``; a sample with a failed training reward, or with no applicable one, is not valid and is left
     out of its group's statistics.
+
+    Example: two samples, one reward that died on the second:
+    ``Scores({"ocr": [Score(0.75), Score(None, failure="timed out")]}, total_B=[0.75, 0], valid_B=[True, False], ...)``.
     """
 
     by_reward: Mapping[str, Sequence[Score]]
@@ -111,8 +126,29 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Renders:
+    """Pictures of B samples, k side by side: picture ``i`` shows sample ``i // k``.
+
+    Example: B = 6 samples, k = 2 renders of 64 x 64 -> ``pictures.shape == (12, 64, 64, 3)``, ``len(seeds) == 12``.
+    """
+
+    pictures: NDArray[np.uint8]  # (B * k, H, W, 3) RGB
+    seeds: tuple[int, ...]  # B * k, of the decoder's noise
+    per_sample: int  # k
+    trajectory: object | None = None  # what a trained decoder learns from; None while it is frozen
+
+    @property
+    def one_each(self) -> NDArray[np.uint8]:
+        """(B, H, W, 3): the first render of each sample."""
+        return self.pictures[:: self.per_sample]
+
+
+@dataclass(frozen=True)
 class Forward:
-    """The one forward of the policy over prompt + image tokens, used twice: decoder input and train log-probs."""
+    """The one forward of the policy over prompt + image tokens, used twice: decoder input and train log-probs.
+
+    Example: B = 6, T = 16, D = 192 -> ``hidden_BSD.shape == (6, 17, 192)``, ``logprobs_BT.shape == (6, 16)``.
+    """
 
     hidden_BSD: Tensor  # final hidden states, after the final norm, at <S0> and the T image tokens
     logprobs_BT: Tensor  # of the sampled tokens, at the sampling temperature, over the image vocabulary
@@ -120,15 +156,80 @@ class Forward:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What the trainer learns from: B samples, rectangular because every picture has T tokens."""
+class Experience:
+    """One step's worth of acting, whole: what a collector hands to the learner.
 
-    prompt_ids: Sequence[tuple[int, ...]]  # B ragged
+    Example: step 3 of P = 2 prompts, G = 3: ``rollout.tokens_BT`` (6, 16), ``renders.pictures`` (6, 64, 64, 3),
+    ``scores.total_B`` (6,), sampled with the weights after 3 updates -> ``version == 3``.
+    """
+
+    step: int
+    rollout: Rollout
+    renders: Renders
+    scores: Scores
+    forward: Forward | None  # the trainer's own view at that moment; None if it was made elsewhere
+    version: int  # of the weights that sampled
+    metrics: Mapping[str, float]  # what the collector saw: scores, failures, guards
+    seconds: Mapping[str, float]  # per stage
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Base of every batch: a tensor, list or tuple among the fields has one entry per row, the rest holds for all."""
+
+    def __len__(self) -> int:
+        return next(len(value) for value in vars(self).values() if _has_rows(value))
+
+    def take(self, rows: Sequence[int]) -> Self:
+        """The given rows, in that order; a row may be taken twice."""
+        indices = list(rows)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        taken = {
+            name: tuple(value[i] for i in indices) if isinstance(value, (list, tuple)) else value[indices]
+            for name, value in values.items()
+            if _has_rows(value)
+        }
+        return replace(self, **taken)
+
+    def to(self, device: object) -> Self:
+        """The same rows with their tensors on ``device``."""
+        moved = {
+            field.name: value.to(device)
+            for field in fields(self)
+            if callable(getattr(value := getattr(self, field.name), "to", None))
+        }
+        return replace(self, **moved)
+
+
+def _has_rows(value: object) -> bool:
+    return isinstance(value, (list, tuple)) or bool(getattr(value, "shape", ()))
+
+
+@dataclass(frozen=True)
+class Sequences(Rows):
+    """B prompts with the T tokens after each.
+
+    ``Sequences([(5, 6, 26, 25), (5, 26, 25)], tokens_BT, 1.0)`` with ``tokens_BT.shape == (2, 16)``.
+    """
+
+    prompt_ids: Sequence[tuple[int, ...]]  # B ragged, ending with <im_start> <S0>
     tokens_BT: Tensor  # int64
+    temperature: float
+
+
+@dataclass(frozen=True)
+class TokenBatch(Sequences):
+    """What the language model learns from: B samples, rectangular because every picture has T tokens.
+
+    Example: 2 prompts, G = 3, T = 16: ``tokens_BT`` and all log-probs (6, 16), ``advantages_B`` (6,) with a mean of 0
+    in rows 0-2 and in rows 3-5; a sample whose reward failed has ``valid_B`` False and an advantage of 0.
+    """
+
     rollout_logprobs_BT: Tensor  # from the sampling engine
     old_logprobs_BT: Tensor  # from the trainer's own forward, before the update
-    reference_logprobs_BT: Tensor | None  # of the frozen reference policy, if a KL term is on
     advantages_B: Tensor
     valid_B: Tensor  # bool
-    temperature: float
-    reference_hidden_BSD: Tensor | None = None  # of the same policy at the same tokens, if an anchor is on
+    reference_logprobs_BT: Tensor | None = None  # of the frozen reference policy, if a term asks for it
+    reference_hidden_BSD: Tensor | None = None  # of the same policy at the same tokens, if a term asks for it
+    weights_BT: Tensor | None = None  # of each token in the loss; the objective makes them
+    correction_BT: Tensor | None = None  # importance weights between sampler and trainer; the objective makes them

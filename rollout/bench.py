@@ -7,6 +7,7 @@ import time
 
 from policy.base import Policy
 from policy.folder import resolve_folder
+from policy.trainable import WeightStream
 from rl.types import Prompt
 from rollout.samplers.torch_sampler import TorchSampler
 from rollout.samplers.vllm_sampler import VllmSampler
@@ -31,7 +32,7 @@ def main(folder: str, prompt_count: int, group_size: int) -> None:
             seconds.append(time.perf_counter() - wall)
             cpu_seconds.append(time.process_time() - cpu)
         wall = time.perf_counter()
-        sampler.load_weights(policy.ar.state_dict().items(), 1)
+        sampler.load_weights("ar", WeightStream.of(policy.ar.state_dict().items()), 1)
         synced = time.perf_counter() - wall
         sys.stdout.write(
             f"{engine.__name__:13} start {started:5.1f} s   first batch {seconds[0]:5.2f} s   "

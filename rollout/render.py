@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
@@ -21,7 +21,7 @@ class Painter(Protocol):
     def paint(self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float) -> NDArray[np.uint8]: ...
 
 
-def render_seeds(rollout: Rollout, *, seed_mode: SeedMode, renders: int, run_seed: int, step: int) -> list[int]:
+def render_seeds(rollout: Rollout, *, seed_mode: SeedMode, renders: int, run_seed: int, step: int) -> tuple[int, ...]:
     """B * k noise seeds, the k renders of a sample side by side.
 
     ``group``: the samples of a prompt share their noise, so that the reward compares token sequences and not noise;
@@ -36,37 +36,26 @@ def render_seeds(rollout: Rollout, *, seed_mode: SeedMode, renders: int, run_see
         if seed_mode == "group"
         else [f"render of sample {seed}" for seed in rollout.seeds]
     )
-    return [sample_seed(run_seed, step, key, index) for key in keys for index in range(renders)]
+    return tuple(sample_seed(run_seed, step, key, index) for key in keys for index in range(renders))
 
 
-def render(
-    decoder: Painter,
+def painted(
+    painter: Painter,
     hidden_BSD: Tensor,
-    rollout: Rollout,
+    seeds: Sequence[int],
     *,
     steps: int,
     guidance: float = 1.0,
-    seed_mode: SeedMode = "group",
-    renders: int = 1,
-    run_seed: int = 0,
-    step: int = 0,
     micro_batch: int = 64,
-) -> NDArray[np.uint8]:
-    """(B, S, D) final hidden states -> (B * k, H, W, 3) uint8; row ``i * k + j`` is render ``j`` of sample ``i``.
+) -> Iterator[NDArray[np.uint8]]:
+    """(B, S, D) final hidden states and B * k seeds -> (n, H, W, 3) uint8 pictures, ``micro_batch`` at a time.
 
-    A picture depends on its hidden states and its seed alone, not on ``micro_batch`` or its neighbours.
+    Picture ``i * k + j`` is render ``j`` of sample ``i``. A picture depends on its hidden states and its seed alone,
+    not on ``micro_batch`` or its neighbours.
     """
-    if len(hidden_BSD) != rollout.batch_size:
-        raise ValueError(f"{len(hidden_BSD)} rows of hidden states for a rollout of {rollout.batch_size} samples")
-    seeds = render_seeds(rollout, seed_mode=seed_mode, renders=renders, run_seed=run_seed, step=step)
-    rows = np.repeat(np.arange(rollout.batch_size), renders)
-    parts = [
-        decoder.paint(
-            hidden_BSD[rows[start : start + micro_batch]],
-            seeds[start : start + micro_batch],
-            steps=steps,
-            guidance=guidance,
-        )
-        for start in range(0, len(rows), micro_batch)
-    ]
-    return np.concatenate(parts)
+    if len(hidden_BSD) == 0 or len(seeds) % len(hidden_BSD):
+        raise ValueError(f"{len(hidden_BSD)} rows of hidden states for {len(seeds)} seeds: not k seeds for each row")
+    rows = np.repeat(np.arange(len(hidden_BSD)), len(seeds) // len(hidden_BSD))
+    for start in range(0, len(rows), micro_batch):
+        part = slice(start, start + micro_batch)
+        yield painter.paint(hidden_BSD[rows[part]], seeds[part], steps=steps, guidance=guidance)

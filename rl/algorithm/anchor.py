@@ -8,26 +8,20 @@ decoder sees hidden states only through its connector; the penalty lives there a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class AnchorTerm:
-    """``values_B1``: relative squared drift, detached, for the log. ``loss_B1``: beta times it, with the gradient."""
-
-    values_B1: Tensor
-    loss_B1: Tensor
+from rl.algorithm.terms import Shown, Term
 
 
 def condition(
     connector: Callable[[Tensor], Tensor], hidden_BSD: Tensor, reference_hidden_BSD: Tensor, *, beta: float = 1.0
-) -> AnchorTerm:
+) -> Term:
     """|c(h) - c(h_ref)|^2 / |c(h_ref)|^2 of a sample's S x C condition, c the decoder's ``connector``, h_ref the final
-    hidden states of the reference policy at the same tokens. 0 means the same picture for the same tokens.
+    hidden states of the reference policy at the same tokens. 0 means the same picture for the same tokens. The loss is
+    (B, 1), ``beta`` times the drift that is shown as ``anchor``.
     """
     wanted_BSC = connector(reference_hidden_BSD).detach()
     error_B = (connector(hidden_BSD) - wanted_BSC).float().square().mean((1, 2))
     drift_B1 = (error_B / wanted_BSC.float().square().mean((1, 2)))[:, None]
-    return AnchorTerm(drift_B1.detach(), beta * drift_B1)
+    return Term(beta * drift_B1, {"anchor": Shown(drift_B1.detach())})

@@ -2,76 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from rl.algorithm.losses import SurrogateLoss
+from rl.algorithm.terms import Shown, Term
 
-_SUMS = ("tokens", "loss", "policy_loss", "ratio", "clipped", "entropy", "kl", "anchor")
+_TOKENS, _LOSS = "tokens", "loss"
 
 
 class UpdateStats:
-    """Means are over the tokens that count in the loss (valid samples, real rows); ``loss`` and ``policy_loss`` are
-    sums of already weighted tokens, so they add up to the global values.
+    """The figures that the terms of a loss show. A mean is over the entries that count in the loss (valid samples,
+    real rows); ``loss`` is the sum of already weighted entries, so that it adds up to the global value.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._sums = torch.zeros(len(_SUMS), dtype=torch.float64, device=device)
-        # ratio max, largest |ratio - 1|; 0 is below any ratio, so an all-invalid batch reports 0.
-        self._maxima = torch.zeros(2, dtype=torch.float64, device=device)
-        self._has_kl = self._has_anchor = False
+        self._device = device
+        self._how: dict[str, str] = {}
+        self._sums: dict[str, Tensor] = {}
+        self._maxima: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def add(
-        self,
-        weights_BT: Tensor,
-        loss: Tensor,
-        policy_BT: Tensor,
-        surrogate: SurrogateLoss,
-        entropy_BT: Tensor,
-        kl_BT: Tensor | None,
-        anchor_B1: Tensor | None,
-    ) -> None:
+    def add(self, weights: Tensor, loss: Tensor, terms: Mapping[str, Term]) -> None:
         """Adds one micro-batch."""
-        counts_BT = weights_BT > 0
-        ratio_N = surrogate.ratio_BT[counts_BT].double()
-        self._has_kl = self._has_kl or kl_BT is not None
-        self._has_anchor = self._has_anchor or anchor_B1 is not None
-        self._sums += torch.stack(
-            [
-                counts_BT.sum().double(),
-                loss.double(),
-                (weights_BT * policy_BT).sum().double(),
-                ratio_N.sum(),
-                surrogate.clipped_BT[counts_BT].sum().double(),
-                entropy_BT[counts_BT].sum().double(),
-                self._sums.new_zeros(()) if kl_BT is None else kl_BT[counts_BT].sum().double(),
-                self._sums.new_zeros(()) if anchor_B1 is None else (anchor_B1 * counts_BT).sum().double(),
-            ]
-        )
-        if ratio_N.numel():
-            extremes = torch.stack([ratio_N.max(), (ratio_N - 1).abs().max()])
-            self._maxima = torch.maximum(self._maxima, extremes)
+        counts = weights > 0
+        self._add(_TOKENS, counts.sum())
+        self._add(_LOSS, loss)
+        for term in terms.values():
+            for name, shown in term.shown.items():
+                self._how[name] = shown.how
+                if shown.how == "max":
+                    self._raise(name, shown.values[counts])
+                else:
+                    self._add(name, _summed(shown, weights, counts))
 
     def reduce(self) -> dict[str, float]:
         """The metrics of the whole update, equal on every rank. A collective call."""
-        dist.all_reduce(self._sums)
-        dist.all_reduce(self._maxima, op=dist.ReduceOp.MAX)
-        sums = dict(zip(_SUMS, self._sums.tolist(), strict=True))
-        tokens = max(1.0, sums["tokens"])
-        ratio_max, deviation = self._maxima.tolist()
-        metrics = {
-            "loss": sums["loss"],
-            "policy_loss": sums["policy_loss"],
-            "ratio_mean": sums["ratio"] / tokens,
-            "ratio_max": ratio_max,
-            "ratio_deviation": deviation,
-            "clip_fraction": sums["clipped"] / tokens,
-            "entropy": sums["entropy"] / tokens,
-        }
-        if self._has_kl:
-            metrics["kl"] = sums["kl"] / tokens
-        if self._has_anchor:
-            metrics["anchor"] = sums["anchor"] / tokens
+        sums = self._reduced(self._sums, dist.ReduceOp.SUM)
+        maxima = self._reduced(self._maxima, dist.ReduceOp.MAX)
+        tokens = max(1.0, sums[_TOKENS])
+        metrics = {_LOSS: sums[_LOSS]}
+        for name, how in self._how.items():
+            metrics[name] = maxima[name] if how == "max" else sums[name] / tokens if how == "mean" else sums[name]
         return metrics
+
+    def _add(self, name: str, value: Tensor) -> None:
+        self._sums[name] = self._sums.get(name, self._zero()) + value.double()
+
+    def _raise(self, name: str, values_N: Tensor) -> None:
+        """0 is where every maximum starts: a batch without valid samples reports it."""
+        before = self._maxima.get(name, self._zero())
+        self._maxima[name] = torch.maximum(before, values_N.double().max()) if values_N.numel() else before
+
+    def _zero(self) -> Tensor:
+        return torch.zeros((), dtype=torch.float64, device=self._device)
+
+    def _reduced(self, values: Mapping[str, Tensor], how: dist.ReduceOp.RedOpType) -> dict[str, float]:
+        if not values:
+            return {}
+        together = torch.stack(list(values.values()))
+        dist.all_reduce(together, op=how)
+        return dict(zip(values, together.tolist(), strict=True))
+
+
+def _summed(shown: Shown, weights: Tensor, counts: Tensor) -> Tensor:
+    if shown.how == "sum":
+        return (weights * shown.values).sum()
+    if shown.values.shape == counts.shape:
+        return shown.values[counts].sum()
+    return (shown.values * counts).sum()

@@ -303,6 +303,8 @@ class Config(Section):
     """Pull to the reference policy (``k1``, ``k2``, ``k3``); ``null`` also saves the reference's memory."""
     anchor: Component | None = None
     """Pull on the decoder's condition, so that a frozen decoder can follow (``condition``); ``null`` for none."""
+    terms: dict[str, Component] = Field(default_factory=dict)
+    """Name -> a further term of the loss, ``module:attr``; ``null`` removes an inherited one."""
     correction: Component | None = Component(use="token_tis", options={"cap": 2.0})
     """Importance correction between sampler and trainer; ``null`` for none."""
     train: TrainConfig = TrainConfig()
@@ -331,6 +333,7 @@ COMPONENT_KINDS: dict[tuple[str, ...], str] = {
     ("aggregation",): "aggregations",
     ("kl",): "kls",
     ("anchor",): "anchors",
+    ("terms", "*"): "terms",
     ("correction",): "corrections",
 }
 """Where components sit in the YAML, and the registry kind of each; ``*`` stands for any name."""
@@ -344,9 +347,9 @@ def component_kind(path: tuple[str, ...]) -> str | None:
 def components(config: Config) -> Iterator[tuple[tuple[str, ...], str, Component]]:
     """(path, registry kind, component) of every component of a run."""
     for path, kind in COMPONENT_KINDS.items():
-        if path == ("rewards", "*"):
-            for name, reward in config.rewards.items():
-                yield ("rewards", name), kind, reward
+        if path[-1] == "*":
+            for name, component in getattr(config, path[0]).items():
+                yield (path[0], name), kind, component
             continue
         value: Any = config
         for key in path:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rl.evaluation.statistics import Estimate, macro_mean, mean_of, paired_bootstrap
 from rl.run_folder.records import read_json, write_atomically
 from rl.tracking.grid import make_grid
-from rl.types import Prompt, Rollout, Score, UserError
+from rl.types import Prompt, Score, UserError
 
 OVERALL, UNTAGGED = "overall", "untagged"
 
@@ -98,13 +98,13 @@ class Change:
 class Pipeline(Protocol):
     """Sample, paint and score without learning: P prompts, k samples each, P * k seeds (group-major).
 
-    Returns the rollout, (P * k, H, W, 3) pictures and P * k scores per reward. Decoder noise must also depend on
+    Returns (P * k, H, W, 3) pictures and P * k scores per reward. Decoder noise must also depend on
     nothing but the prompt and these seeds, or evaluations cannot be compared.
     """
 
     def __call__(
         self, prompts: Sequence[Prompt], samples_per_prompt: int, seeds: Sequence[int]
-    ) -> tuple[Rollout, NDArray[np.uint8], Mapping[str, Sequence[Score]]]: ...
+    ) -> tuple[NDArray[np.uint8], Mapping[str, Sequence[Score]]]: ...
 
 
 class Seeder(Protocol):
@@ -137,7 +137,7 @@ def evaluate(
     for start in range(0, len(prompts), prompts_per_batch):
         batch = prompts[start : start + prompts_per_batch]
         seeds = [seeder(seed, 0, prompt.id, index) for prompt in batch for index in range(samples_per_prompt)]
-        _, pictures, scores = pipeline(batch, samples_per_prompt, seeds)
+        pictures, scores = pipeline(batch, samples_per_prompt, seeds)
         for index, sample_seed in enumerate(seeds):
             prompt = batch[index // samples_per_prompt]
             verdicts = [

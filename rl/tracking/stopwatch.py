@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 
 class Stopwatch:
-    """``with watch("sample"): ...`` adds to ``watch.seconds["sample"]``."""
+    """``with timer("sample"): ...`` adds to ``timer.seconds["sample"]``."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
+        """``seconds``: of the stages before, to go on from."""
+        self.seconds = dict(seconds or {})
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""DeepSpeed around the policy's language model: process group, engine configuration, gathered weights.
+"""DeepSpeed around a module: process group, engine configuration, gathered weights.
 
 One engine for a laptop CPU and a GPU cluster. Under ``torchrun`` (RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are
 set) every rank joins the group; without it one process forms a group of its own, with no port and no environment.
@@ -18,34 +18,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from policy.ar import image_forward
-from policy.layout import TokenLayout
 from rl.config.schema import TrainConfig
 from rl.types import UserError
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
-    from transformers import Qwen3ForCausalLM
-
-
-class ImagePolicy(nn.Module):
-    """The language model behind the one call the engine makes: prompts and image tokens in, log-probs out."""
-
-    def __init__(self, ar: Qwen3ForCausalLM, layout: TokenLayout, chunk: int) -> None:
-        super().__init__()
-        self.ar = ar
-        self.layout = layout
-        self.chunk = chunk
-
-    def forward(
-        self, prompt_ids: Sequence[Sequence[int]], tokens_BT: Tensor, temperature: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(hidden_BSD, logprobs_BT, entropy_BT); the gradient flows through the first two.
-
-        A tuple, because DeepSpeed finds the tensors of an output only inside plain containers.
-        """
-        out = image_forward(self.ar, self.layout, prompt_ids, tokens_BT, temperature=temperature, chunk=self.chunk)
-        return out.hidden_BSD, out.logprobs_BT, out.entropy_BT
 
 
 def pick_device() -> torch.device:
@@ -55,9 +32,11 @@ def pick_device() -> torch.device:
     return torch.device("cpu")
 
 
-def start_engine(policy: ImagePolicy, config: TrainConfig, device: torch.device) -> DeepSpeedEngine:
+def start_engine(
+    module: nn.Module, config: TrainConfig, device: torch.device, *, used_directly: Sequence[Tensor] = ()
+) -> DeepSpeedEngine:
     """A DeepSpeed engine with AdamW (Loshchilov & Hutter, arXiv 1711.05101), in evaluation mode: no dropout, so the
-    ratio of the first on-policy update is exactly 1.
+    ratio of the first on-policy update is exactly 1. ``used_directly``: parameters read outside their own layers.
 
     Raises: UserError if bfloat16 is asked for without ZeRO, which would leave no fp32 master weights.
     """
@@ -69,7 +48,7 @@ def start_engine(policy: ImagePolicy, config: TrainConfig, device: torch.device)
     deepspeed = _import_deepspeed(device)
     _join_process_group(device)
     os.environ.setdefault("LOCAL_RANK", str(device.index or 0))  # DeepSpeed reads it, here and inside ZeRO-3
-    parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters,
         lr=config.lr,
@@ -80,15 +59,15 @@ def start_engine(policy: ImagePolicy, config: TrainConfig, device: torch.device)
     )
     with contextlib.redirect_stdout(io.StringIO()):  # memory figures, printed whatever the log level
         engine = deepspeed.initialize(
-            model=policy,
+            model=module,
             optimizer=optimizer,
             model_parameters=parameters,
             config=engine_config(config),
             dist_init_required=False,
         )[0]
     if config.zero_stage == 3:
-        # The log-probs read rows of this weight outside its own module's forward; ZeRO-3 has to gather it for us.
-        deepspeed.zero.register_external_parameter(policy, policy.ar.lm_head.weight)
+        for parameter in used_directly:  # ZeRO-3 gathers a layer's own; these it has to be told of
+            deepspeed.zero.register_external_parameter(module, parameter)
     engine.eval()
     return engine
 
@@ -110,19 +89,10 @@ def engine_config(config: TrainConfig) -> dict[str, Any]:
     return settings
 
 
-def named_weights(ar: nn.Module, zero_stage: int) -> Iterator[tuple[str, Tensor]]:
-    """(name, full weight) one by one, tied lm_head included; under ZeRO-3 each is gathered on every rank in turn.
-
-    A collective call under ZeRO-3: every rank must run through the whole iterator.
-    """
-    for name, value in ar.state_dict(keep_vars=True).items():
-        with _gathered(value, zero_stage):
-            yield name, value.detach().clone() if zero_stage == 3 else value.detach()
-
-
 @contextlib.contextmanager
-def _gathered(value: Tensor, zero_stage: int) -> Iterator[None]:
-    if zero_stage < 3 or not hasattr(value, "ds_id"):
+def gathered(value: Tensor) -> Iterator[None]:
+    """The parameter is whole inside; a collective call where it is sharded (ZeRO-3), nothing elsewhere."""
+    if not hasattr(value, "ds_id"):
         yield
         return
     import deepspeed

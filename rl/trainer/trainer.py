@@ -1,151 +1,104 @@
-"""The learner: one no-grad forward, one optimizer step per update, whatever the micro-batches, ranks and ZeRO stage.
-
-Every rank is given the same global batch and works on its own slice of the rows; results are the same on all ranks.
+"""The learner of one network: a no-grad forward, one optimizer step per update, whatever the micro-batches, ranks and
+ZeRO stage. Every rank is given the same global batch and works on its own rows; results are the same on all ranks.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
-from policy.ar import image_forward
-from policy.layout import TokenLayout
-from rl.algorithm.anchor import AnchorTerm
-from rl.algorithm.correction import Correction, mismatch
-from rl.algorithm.kl import KLTerm
-from rl.algorithm.losses import SurrogateLoss
+from policy.trainable import Trainable, WeightStream
+from rl.algorithm.objective import Objective
 from rl.algorithm.stats import UpdateStats
+from rl.algorithm.terms import total_loss
 from rl.config.schema import TrainConfig
-from rl.trainer.engine import ImagePolicy, named_weights, pick_device, start_engine
-from rl.types import Batch, Forward, UserError
-
-if TYPE_CHECKING:
-    from transformers import Qwen3ForCausalLM
+from rl.trainer.engine import gathered, pick_device, start_engine
+from rl.trainer.ranks import Ranks
+from rl.trainer.schedule import lr_factor
+from rl.types import Rows, UserError
 
 log = logging.getLogger(__name__)
 _TAG = "engine"
 _ABOUT = "trainer.json"
 
-
-@dataclass(frozen=True)
-class Algorithm:
-    """The loss side of the choices, options already bound (the advantage comes with the batch)."""
-
-    surrogate: Callable[[Tensor, Tensor, Tensor], SurrogateLoss]  # rl.algorithm.losses
-    aggregation: Callable[[Tensor], Tensor]  # rl.algorithm.losses
-    kl: Callable[[Tensor, Tensor], KLTerm] | None = None  # rl.algorithm.kl
-    correction: Callable[[Tensor, Tensor], Correction] | None = None  # rl.algorithm.correction
-    anchor: Callable[[Tensor, Tensor], AnchorTerm] | None = None  # rl.algorithm.anchor
-
-    @property
-    def needs_reference(self) -> bool:
-        return self.kl is not None or self.anchor is not None
+QueryT = TypeVar("QueryT", bound=Rows)  # what the network can be asked about
+BatchT = TypeVar("BatchT", bound=Rows)  # the same, with what it learns from
+OutputsT = TypeVar("OutputsT")
 
 
-@dataclass(frozen=True)
-class _MicroBatch:
-    prompt_ids: list[Sequence[int]]
-    tokens_BT: Tensor
-    old_logprobs_BT: Tensor
-    reference_logprobs_BT: Tensor | None
-    reference_hidden_BSD: Tensor | None
-    advantages_B: Tensor
-    weights_BT: Tensor  # aggregation weights of the global batch
-    correction_BT: Tensor | None
-    temperature: float
-
-
-class Trainer:
-    """Owns the weights, their version and the optimizer. ``ar`` is trained in place."""
+class Trainer(Generic[QueryT, BatchT, OutputsT]):
+    """Owns the weights of one :class:`Trainable`, their version and the optimizer. The module is trained in place."""
 
     def __init__(
         self,
-        ar: Qwen3ForCausalLM,
-        layout: TokenLayout,
+        trainable: Trainable[QueryT, OutputsT],
+        objective: Objective[BatchT, OutputsT],
         config: TrainConfig,
-        algorithm: Algorithm,
         *,
         device: torch.device | None = None,
     ) -> None:
         self.version = 0
         self.device = device or pick_device()
-        self._config = config
-        self._algorithm = algorithm
-        self._layout = layout
-        self._ar = ar.to(device=self.device, dtype=getattr(torch, config.dtype)).requires_grad_(True)
-        # Copied before the engine takes the weights over; the language model only, never the decoder.
-        self._reference = copy.deepcopy(self._ar).eval().requires_grad_(False) if algorithm.needs_reference else None
-        self._engine = start_engine(ImagePolicy(self._ar, layout, config.logprob_chunk), config, self.device)
-        self._rank, self._world = dist.get_rank(), dist.get_world_size()
-        self._num_parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self._ar.parameters())
+        self.objective = objective
+        self._trainable, self._config = trainable, config
+        module = trainable.module.to(device=self.device, dtype=getattr(torch, config.dtype)).requires_grad_(True)
+        # Made before the engine takes the weights over.
+        self._reference = trainable.reference() if objective.reference else None
+        self._engine = start_engine(module, config, self.device, used_directly=trainable.used_directly())
+        self._ranks = Ranks.here()
+        self._parameters = list(module.parameters())
+        self._num_parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self._parameters)
 
     @torch.no_grad()
-    def forward(self, prompt_ids: Sequence[Sequence[int]], tokens_BT: Tensor, temperature: float) -> Forward:
-        """Hidden states, log-probs and entropy of B samples under the current weights, without gradient.
+    def forward(self, rows: QueryT) -> OutputsT:
+        """What the network answers under the current weights, without gradient.
 
         Cut into the same micro-batches as ``update``, so that the first ratio is 1 to the last bit.
         """
-        parts: list[tuple[Tensor, ...]] = []
-        for rows in self._micro_rows(len(prompt_ids)):
-            parts.append(self._engine([prompt_ids[i] for i in rows], self._take(tokens_BT, rows), temperature))
-        return self._gather(parts, len(prompt_ids))
+        return self._answer(self._engine, rows)
 
     @torch.no_grad()
-    def reference_forward(
-        self, prompt_ids: Sequence[Sequence[int]], tokens_BT: Tensor, temperature: float
-    ) -> Forward | None:
-        """The same under the frozen initial policy; ``None`` when neither a KL term nor an anchor is on."""
-        if self._reference is None:
-            return None
-        parts: list[tuple[Tensor, ...]] = []
-        for rows in self._micro_rows(len(prompt_ids)):
-            ids, tokens = [prompt_ids[i] for i in rows], self._take(tokens_BT, rows)
-            chunk = self._config.logprob_chunk
-            out = image_forward(self._reference, self._layout, ids, tokens, temperature=temperature, chunk=chunk)
-            parts.append((out.hidden_BSD, out.logprobs_BT, out.entropy_BT))
-        return self._gather(parts, len(prompt_ids))
+    def reference_forward(self, rows: QueryT) -> OutputsT | None:
+        """The same under the frozen initial weights; ``None`` when no term of the loss asks for them."""
+        return None if self._reference is None else self._answer(self._reference, rows)
 
-    def update(self, batch: Batch) -> dict[str, float]:
+    def update(self, batch: BatchT) -> dict[str, float]:
         """One optimizer step on the whole batch; ``version`` goes up by one. Returns the metrics of the step.
 
         Raises: UserError on a loss or gradient that is not finite; the weights are then as before the call.
         """
-        correction = self._correction(batch)
-        micro_batches = self._micro_batches(batch, correction)
+        batch = self.objective.prepare(batch)
         stats = UpdateStats(self.device)
         lr = self._set_lr()
-        for index, micro in enumerate(micro_batches):
-            self._engine.set_gradient_accumulation_boundary(index == len(micro_batches) - 1)
-            loss = self._micro_loss(micro, stats)
+        parts = self._ranks.micro_batches(len(batch), self._config.micro_batch)
+        for index, part in enumerate(parts):
+            self._engine.set_gradient_accumulation_boundary(index == len(parts) - 1)
+            rows = batch.take(part.rows).to(self.device)
+            loss = self._loss(rows, torch.tensor(part.real, device=self.device), stats)
             # DeepSpeed averages the ranks' gradients, but our denominator is global already: undo its division.
-            self._engine.backward(loss * self._world, scale_wrt_gas=False)
+            self._engine.backward(loss * self._ranks.world, scale_wrt_gas=False)
         metrics = stats.reduce()
         grad_norm = self._step(metrics["loss"])
         self.version += 1
-        metrics |= mismatch(batch.old_logprobs_BT, batch.rollout_logprobs_BT, batch.valid_B)
-        if correction is not None:
-            clipped_NT = correction.clipped_BT[batch.valid_B]
-            metrics["correction_clipped"] = clipped_NT.double().mean().item() if clipped_NT.numel() else 0.0
+        metrics |= self.objective.describe(batch)
         return metrics | {"lr": lr, "grad_norm": grad_norm} | self._check_adam_eps(grad_norm)
 
-    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """(name, full weight) of the language model, tied lm_head included; collective under ZeRO-3."""
-        return named_weights(self._ar, self._config.zero_stage)
+    def weights(self) -> WeightStream:
+        """The whole network under the names of its checkpoint; going through it is collective under ZeRO-3."""
+        return self._trainable.weights(gathered)
 
     def save(self, folder: Path) -> None:
         """Writes weights, optimizer state and version into ``folder``; called by every rank."""
         self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
-        if self._rank == 0:
+        if self._ranks.rank == 0:
             (folder / _ABOUT).write_text(json.dumps({"version": self.version, "layout": self._shard_layout()}))
         dist.barrier()  # no rank may read before rank 0 has written
 
@@ -167,25 +120,27 @@ class Trainer:
 
     def _shard_layout(self) -> str:
         """What decides how DeepSpeed cuts the state into files; it can be read back only in the same way."""
-        return f"{self._world} rank(s), train.zero_stage {self._config.zero_stage}, train.dtype {self._config.dtype}"
+        return (
+            f"{self._ranks.world} rank(s), train.zero_stage {self._config.zero_stage}, train.dtype {self._config.dtype}"
+        )
 
-    def _micro_loss(self, micro: _MicroBatch, stats: UpdateStats) -> Tensor:
-        """This micro-batch's share of the global loss."""
-        hidden_BSD, logprobs_BT, entropy_BT = self._engine(micro.prompt_ids, micro.tokens_BT, micro.temperature)
-        surrogate = self._algorithm.surrogate(logprobs_BT, micro.old_logprobs_BT, micro.advantages_B)
-        policy_BT = surrogate.loss_BT if micro.correction_BT is None else surrogate.loss_BT * micro.correction_BT
-        kl = None
-        if self._algorithm.kl is not None and micro.reference_logprobs_BT is not None:
-            kl = self._algorithm.kl(logprobs_BT, micro.reference_logprobs_BT)
-        anchor = None
-        if self._algorithm.anchor is not None and micro.reference_hidden_BSD is not None:
-            anchor = self._algorithm.anchor(hidden_BSD, micro.reference_hidden_BSD)
-        total_BT = policy_BT if kl is None else policy_BT + kl.loss_BT
-        total_BT = total_BT if anchor is None else total_BT + anchor.loss_B1
-        loss = (micro.weights_BT * total_BT).sum()
-        kl_BT = None if kl is None else kl.values_BT
-        anchor_B1 = None if anchor is None else anchor.values_B1
-        stats.add(micro.weights_BT, loss, policy_BT, surrogate, entropy_BT, kl_BT, anchor_B1)
+    def _answer(self, module: Callable[..., tuple[Tensor, ...]] | nn.Module, rows: QueryT) -> OutputsT:
+        parts = [
+            module(*self._trainable.inputs(rows.take(part.rows).to(self.device)))
+            for part in self._ranks.micro_batches(len(rows), self._config.micro_batch)
+        ]
+        columns = (self._ranks.all_rows(torch.cat(column), len(rows)) for column in zip(*parts, strict=True))
+        return self._trainable.outputs(tuple(columns))
+
+    def _loss(self, rows: BatchT, real_B: Tensor, stats: UpdateStats) -> Tensor:
+        """These rows' share of the loss of the whole batch; rows that are not real weigh nothing."""
+        inputs = self._trainable.inputs(cast(QueryT, rows))  # a batch is a query with more fields
+        outputs = self._trainable.outputs(self._engine(*inputs))
+        terms = self.objective(outputs, rows)
+        weights = self.objective.weights(rows)
+        weights = weights * real_B.view(-1, *[1] * (weights.ndim - 1))
+        loss = total_loss(terms, weights)
+        stats.add(weights, loss, terms)
         return loss
 
     def _step(self, loss: float) -> float:
@@ -194,7 +149,7 @@ class Trainer:
             raise UserError(self._not_finite("loss", loss))
         if self._config.zero_stage == 0:
             limit = self._config.grad_clip or math.inf
-            norm = float(torch.nn.utils.clip_grad_norm_(self._ar.parameters(), limit))
+            norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
             if not math.isfinite(norm):
                 raise UserError(self._not_finite("gradient norm", norm))
             self._engine.step()
@@ -230,74 +185,3 @@ class Trainer:
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
         return lr
-
-    def _correction(self, batch: Batch) -> Correction | None:
-        if self._algorithm.correction is None:
-            return None
-        return self._algorithm.correction(batch.old_logprobs_BT, batch.rollout_logprobs_BT)
-
-    def _micro_batches(self, batch: Batch, correction: Correction | None) -> list[_MicroBatch]:
-        mask_BT = batch.valid_B.unsqueeze(-1).expand_as(batch.tokens_BT)
-        weights_BT = self._algorithm.aggregation(mask_BT)
-        size = len(batch.prompt_ids)
-        real = iter(self._real_rows(size))
-        micro_batches = []
-        for rows in self._micro_rows(size):
-            real_B1 = torch.tensor([[next(real)] for _ in rows], device=self.device)
-            reference, reference_hidden = batch.reference_logprobs_BT, batch.reference_hidden_BSD
-            micro = _MicroBatch(
-                prompt_ids=[batch.prompt_ids[i] for i in rows],
-                tokens_BT=self._take(batch.tokens_BT, rows),
-                old_logprobs_BT=self._take(batch.old_logprobs_BT, rows),
-                reference_logprobs_BT=None if reference is None else self._take(reference, rows),
-                reference_hidden_BSD=None if reference_hidden is None else self._take(reference_hidden, rows),
-                advantages_B=self._take(batch.advantages_B, rows),
-                weights_BT=self._take(weights_BT, rows) * real_B1,
-                correction_BT=None if correction is None else self._take(correction.weights_BT, rows),
-                temperature=batch.temperature,
-            )
-            micro_batches.append(micro)
-        return micro_batches
-
-    def _micro_rows(self, size: int) -> list[list[int]]:
-        """This rank's rows of a global batch, in micro-batches. Every rank gets equally many (collectives run inside
-        the model under ZeRO-3), so the last ranks may repeat the last row; ``_real_rows`` says which ones count.
-        """
-        per_rank = math.ceil(size / self._world)
-        first = self._rank * per_rank
-        rows = [min(row, size - 1) for row in range(first, first + per_rank)]
-        step = self._config.micro_batch
-        return [rows[start : start + step] for start in range(0, per_rank, step)]
-
-    def _real_rows(self, size: int) -> list[bool]:
-        per_rank = math.ceil(size / self._world)
-        first = self._rank * per_rank
-        return [row < size for row in range(first, first + per_rank)]
-
-    def _take(self, tensor: Tensor, rows: Sequence[int]) -> Tensor:
-        return tensor[list(rows)].to(self.device)
-
-    def _gather(self, parts: Sequence[tuple[Tensor, ...]], size: int) -> Forward:
-        """All ranks' micro-batches of (hidden, log-probs, entropy) as one."""
-        hidden, logprobs, entropy = (self._all_rows(torch.cat(column), size) for column in zip(*parts, strict=True))
-        return Forward(hidden, logprobs, entropy)
-
-    def _all_rows(self, mine: Tensor, size: int) -> Tensor:
-        """All ranks' slices in row order, without the repeated rows."""
-        if self._world == 1:
-            return mine
-        slices = [torch.empty_like(mine) for _ in range(self._world)]
-        dist.all_gather(slices, mine.contiguous())
-        return torch.cat(slices)[:size]
-
-
-def lr_factor(update: int, warmup: int, total: int, schedule: str) -> float:
-    """Learning-rate multiplier of update 0, 1, ...: linear warm-up, then constant, or half a cosine that would reach 0
-    at ``total`` (SGDR, arXiv 1608.03983, equation 5). A function of the update alone, so resuming needs no state.
-    """
-    if update < warmup:
-        return (update + 1) / warmup
-    if schedule == "constant":
-        return 1.0
-    progress = min(1.0, (update - warmup) / max(1, total - warmup))
-    return 0.5 * (1.0 + math.cos(math.pi * progress))

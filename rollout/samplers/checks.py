@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from policy.ar_size import ArSize
 from policy.layout import TokenLayout
 from rl.types import Prompt, Rollout, UserError
 from rollout.samplers.contract import EngineError
@@ -104,9 +105,7 @@ def make_rollout(
 
 def prompt_limit(ar_folder: Path, layout: TokenLayout, wanted: int) -> int:
     """Longest prompt that leaves room for a picture in the model's positions, at most ``wanted``."""
-    from transformers import Qwen3Config
-
-    room = Qwen3Config.from_pretrained(ar_folder).max_position_embeddings - layout.tokens_per_image - 1
+    room = ArSize.read(ar_folder).positions - layout.tokens_per_image - 1
     if room < 1:
         raise UserError(f"{ar_folder}/config.json: max_position_embeddings leaves no room for a prompt; raise it.")
     return min(wanted, room)

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    pass
+from rl.types import Prompt, Rollout, RunFailure, Sequences
+from rollout.sync import Follower
 
 
-from rl.types import Prompt, Rollout, RunFailure
-from rollout.weights import NamedWeights
+class EngineError(RunFailure):
+    """The sampling engine produced NaN, or failed in a way that it cannot be used after."""
 
 
-class Sampler(Protocol):
-    """One contract, two engines (vLLM and plain torch)."""
-
-    @property
-    def version(self) -> int: ...
+class Sampler(Follower[Sequences], Protocol):
+    """Writes tokens with a copy of the language model that new weights go into while it runs."""
 
     def sample(
         self,
@@ -31,26 +28,16 @@ class Sampler(Protocol):
         temperature: float = 1.0,
         top_p: float = 1.0,
         top_k: int = 0,
-    ) -> Rollout: ...
+    ) -> Rollout:
+        """P prompts, G samples each, B = P * G seeds (group-major) -> tokens and their log-probs.
+
+        Raises: UserError on bad input (the engine is untouched), EngineError if logits are NaN or infinite.
+        """
 
     def logprobs(
         self, prompt_ids: Sequence[Sequence[int]], tokens_BT: NDArray[np.int64], *, temperature: float = 1.0
     ) -> NDArray[np.float32]:
         """Teacher-forced log-probs (B, T) of given tokens under the engine's current weights."""
-        ...
 
-    def close(self) -> None: ...
-
-
-class EngineError(RunFailure):
-    """The sampling engine produced NaN, or failed in a way that it cannot be used after."""
-
-
-class UpdatableSampler(Sampler, Protocol):
-    """A sampler that takes new weights while it runs; both engines are."""
-
-    def load_weights(self, named: NamedWeights, version: int) -> None: ...
-
-    def parameter_names(self) -> set[str]: ...
-
-    def reset_cache(self) -> None: ...
+    def close(self) -> None:
+        """Ends the engine and frees its memory. Twice is fine."""

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 from transformers import Qwen3ForCausalLM
-from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, apply_rotary_pos_emb
 
 from policy.ar import image_forward
+from policy.decoding import Decoding
 from policy.layout import TokenLayout
-from rl.types import Prompt, Rollout
+from policy.trainable import WeightStream
+from rl.types import Prompt, Rollout, Sequences
 from rollout.samplers.checks import (
     Encode,
     check_ids,
@@ -31,11 +31,13 @@ from rollout.samplers.checks import (
     prompt_limit,
 )
 from rollout.samplers.contract import EngineError
-from rollout.weights import NamedWeights, check_weights
+from rollout.weights import check_weights
 
 
 class TorchSampler:
     """The ``Sampler`` without vLLM; same contract, same arguments. Options: ``device``, ``max_num_seqs``."""
+
+    follows = frozenset({"ar"})
 
     def __init__(
         self,
@@ -100,25 +102,24 @@ class TorchSampler:
         ]
         tokens = torch.from_numpy(check_image_tokens(tokens_BT, self.layout, len(checked))).to(self.device)
         parts = [
-            image_forward(self._model, self.layout, checked[start:end], tokens[start:end], temperature=temperature)
+            image_forward(
+                self._model, self.layout.image, checked[start:end], tokens[start:end], temperature=temperature
+            )
             for start, end in _chunks(len(checked), self.max_num_seqs)
         ]
         return self._finite(torch.cat([part.logprobs_BT for part in parts])).cpu().numpy()
 
-    def parameter_names(self) -> set[str]:
-        """Every name a weight update must bring, a tied lm_head included."""
-        return set(self._shapes)
+    def answer(self, question: Sequences) -> NDArray[np.float32]:
+        return self.logprobs(question.prompt_ids, question.tokens_BT.numpy(), temperature=question.temperature)
 
     @torch.no_grad()
-    def load_weights(self, named: NamedWeights, version: int) -> None:
+    def load_weights(self, part: str, weights: WeightStream, version: int) -> None:
         """New weights into the engine. Raises: SyncError naming the parameter, before the engine is touched."""
-        weights = check_weights(named, self._shapes)
-        for name, parameter in self._model.state_dict().items():
-            parameter.copy_(weights[name])
+        check_weights(weights, self._shapes)
+        parameters = self._model.state_dict()
+        for name, weight in weights.tensors():
+            parameters[name].copy_(weight)
         self._version = version
-
-    def reset_cache(self) -> None:
-        """Nothing to forget: keys and values live only inside one call of ``sample``."""
 
     def close(self) -> None:
         self._ar = None
@@ -143,7 +144,7 @@ class TorchSampler:
         first = owner_B[0]
         rows = list(prompt_ids[first : owner_B[-1] + 1])
         owner = torch.tensor(owner_B, device=self.device) - first
-        decoding = _Decoding(self._model, rows, owner, count)
+        decoding = Decoding(self._model, rows, owner, count)
         uniform_BT = torch.from_numpy(np.stack([np.random.Generator(np.random.Philox(s)).random(count) for s in seeds]))
         uniform_BT = uniform_BT.to(self.device)
         head_KD = self._model.lm_head.weight[layout.image_start_id : layout.image_end_id]
@@ -164,74 +165,6 @@ class TorchSampler:
         if bad_positions:
             raise not_finite(self._version, bad_positions)
         return logprobs_BT
-
-
-class _Decoding:
-    """Keys and values of B running samples: slots 0..L-1 hold the prompt (padded right), L.. the image tokens."""
-
-    def __init__(self, ar: Qwen3ForCausalLM, rows: Sequence[tuple[int, ...]], owner_B: Tensor, count: int) -> None:
-        self.model, self.used = ar.model, max(len(ids) for ids in rows)
-        device = owner_B.device
-        lengths_P = torch.tensor([len(ids) for ids in rows], device=device)
-        ids_PL = torch.tensor([[*ids, *[0] * (self.used - len(ids))] for ids in rows], device=device)
-        self.position_B = lengths_P[owner_B]
-        slots = torch.arange(self.used + count, device=device)
-        real_BS = (slots < self.position_B[:, None]) | (slots >= self.used)
-        self.mask_B11S = None if bool(real_BS.all()) else real_BS[:, None, None, :]
-        self.keys: list[Tensor] = []
-        self.values: list[Tensor] = []
-        states_PLD = self._prefill(ids_PL, owner_B, count)
-        self.first_hidden_BD = states_PLD[torch.arange(len(rows), device=device), lengths_P - 1][owner_B]
-
-    def _prefill(self, ids_PL: Tensor, owner_B: Tensor, count: int) -> Tensor:
-        """Each prompt once; causal, so the padding on the right is never seen."""
-        states = self.model.embed_tokens(ids_PL)
-        rotary = self.model.rotary_emb(states, torch.arange(self.used, device=ids_PL.device)[None])
-        for layer in self.model.layers:
-            query, key, value = _query_key_value(layer, states, rotary)
-            self.keys.append(_with_room(key[owner_B], count))
-            self.values.append(_with_room(value[owner_B], count))
-            mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
-            states = _finish(layer, states, mixed)
-        return self.model.norm(states)
-
-    def step(self, tokens_B: Tensor) -> Tensor:
-        """Feeds one token per sample -> (B, D) final hidden states at it."""
-        states = self.model.embed_tokens(tokens_B[:, None])
-        rotary = self.model.rotary_emb(states, self.position_B[:, None])
-        slot, self.used = self.used, self.used + 1
-        mask = None if self.mask_B11S is None else self.mask_B11S[..., : self.used]
-        for index, layer in enumerate(self.model.layers):
-            query, key, value = _query_key_value(layer, states, rotary)
-            self.keys[index][:, :, slot], self.values[index][:, :, slot] = key[:, :, 0], value[:, :, 0]
-            keys, values = self.keys[index][:, :, : self.used], self.values[index][:, :, : self.used]
-            mixed = functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask, enable_gqa=True)
-            states = _finish(layer, states, mixed)
-        self.position_B = self.position_B + 1
-        return self.model.norm(states)[:, 0]
-
-
-def _query_key_value(
-    layer: Qwen3DecoderLayer, states_BLD: Tensor, rotary: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, heads, L, head size) each, after the per-head norms and the rotary embedding."""
-    attention, normed = layer.self_attn, layer.input_layernorm(states_BLD)
-    shape = (*normed.shape[:2], -1, attention.head_dim)
-    query = attention.q_norm(attention.q_proj(normed).view(shape)).transpose(1, 2)
-    key = attention.k_norm(attention.k_proj(normed).view(shape)).transpose(1, 2)
-    value = attention.v_proj(normed).view(shape).transpose(1, 2)
-    query, key = apply_rotary_pos_emb(query, key, *rotary)
-    return query, key, value
-
-
-def _finish(layer: Qwen3DecoderLayer, states_BLD: Tensor, mixed: Tensor) -> Tensor:
-    """Output projection, feed-forward and both residual connections."""
-    states_BLD = states_BLD + layer.self_attn.o_proj(mixed.transpose(1, 2).flatten(2))
-    return states_BLD + layer.mlp(layer.post_attention_layernorm(states_BLD))
-
-
-def _with_room(cache: Tensor, count: int) -> Tensor:
-    return functional.pad(cache, (0, 0, 0, count))
 
 
 def _truncate(logits_BK: Tensor, top_p: float, top_k: int) -> Tensor:

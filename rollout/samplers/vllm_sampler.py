@@ -19,8 +19,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from policy.ar import parameter_shapes
+from policy.ar_size import ArSize
 from policy.layout import TokenLayout
-from rl.types import Prompt, Rollout, UserError
+from policy.trainable import WeightStream
+from rl.types import Prompt, Rollout, Sequences, UserError
 from rollout.samplers.checks import (
     Encode,
     check_ids,
@@ -32,7 +35,7 @@ from rollout.samplers.checks import (
     prompt_limit,
 )
 from rollout.samplers.contract import EngineError
-from rollout.weights import NamedWeights, check_weights, parameter_shapes
+from rollout.weights import check_weights
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput, SamplingParams
@@ -53,6 +56,8 @@ class VllmSampler:
     room for that many full sequences), ``enforce_eager`` (default: on CPU only), ``engine_options`` passed to vLLM as
     they are. Raises: UserError where vLLM cannot run.
     """
+
+    follows = frozenset({"ar"})
 
     def __init__(
         self,
@@ -168,23 +173,22 @@ class VllmSampler:
         count = self.layout.tokens_per_image
         return np.array([output.prompt_logprobs.logprobs[-count:] for output in outputs], dtype=np.float32)
 
-    def parameter_names(self) -> set[str]:
-        """Every name a weight update must bring, a tied lm_head included."""
-        return set(self._shapes)
+    def answer(self, question: Sequences) -> NDArray[np.float32]:
+        return self.logprobs(question.prompt_ids, question.tokens_BT.numpy(), temperature=question.temperature)
 
-    def load_weights(self, named: NamedWeights, version: int) -> None:
+    def load_weights(self, part: str, weights: WeightStream, version: int) -> None:
         """New weights into the running engine. Raises: SyncError naming the parameter, before the engine is touched."""
-        weights = check_weights(named, self._shapes)
+        check_weights(weights, self._shapes)
         try:
-            self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights.items())})
+            self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": weights.tensors()})
         except BaseException as error:
             self._failure = f"loading weights of version {version} failed half-way ({error})"
             raise
-        self.reset_cache()
+        self._forget_prefixes()
         self._version = version
 
-    def reset_cache(self) -> None:
-        """Forgets cached prefixes, which were computed with older weights."""
+    def _forget_prefixes(self) -> None:
+        """Those in the cache were computed with older weights."""
         if not self._engine.reset_prefix_cache():
             raise EngineError("vLLM kept its prefix cache because requests are still running; start a new engine.")
 
@@ -284,9 +288,5 @@ def _refuse_process_group() -> None:
 
 def _cache_mb(ar_folder: Path, tokens: int, dtype: str) -> int:
     """MiB that hold keys and values of ``tokens`` tokens, at least 64 and at most 8192."""
-    from transformers import Qwen3Config
-
-    config = Qwen3Config.from_pretrained(ar_folder)
     size = torch.empty((), dtype=getattr(torch, dtype)).element_size()
-    per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * size
-    return min(max(64, 1 + (tokens * per_token >> 20)), 8192)
+    return min(max(64, 1 + (tokens * size * ArSize.read(ar_folder).cached_numbers >> 20)), 8192)

@@ -60,7 +60,7 @@ def test_logprobs_are_those_of_the_masked_and_tempered_softmax(policy: Policy) -
     full = torch.tensor([[*ids, *tokens[0].tolist()]])
     with torch.no_grad():
         logits = policy.ar(input_ids=full).logits[0, len(ids) - 1 : -1]
-        found = image_forward(policy.ar, policy.layout, [ids], tokens, temperature=0.8)
+        found = image_forward(policy.ar, policy.layout.image, [ids], tokens, temperature=0.8)
     masked = logits[:, policy.layout.image_start_id : policy.layout.image_end_id] / 0.8
     expected = masked.log_softmax(-1).gather(1, (tokens[0] - policy.layout.image_start_id)[:, None])[:, 0]
     torch.testing.assert_close(found.logprobs_BT[0], expected, atol=1e-5, rtol=0)
@@ -73,7 +73,7 @@ def test_hidden_states_are_after_the_final_norm_at_scale_and_image_tokens(policy
     full = torch.tensor([[*ids, *tokens[0].tolist()]])
     with torch.no_grad():
         states = policy.ar.model(input_ids=full).last_hidden_state[0]
-        hidden = image_forward(policy.ar, policy.layout, [ids], tokens).hidden_BSD[0]
+        hidden = image_forward(policy.ar, policy.layout.image, [ids], tokens).hidden_BSD[0]
     assert hidden.shape == (policy.layout.tokens_per_image + 1, policy.ar.config.hidden_size)
     torch.testing.assert_close(hidden, states[len(ids) - 1 :], atol=1e-5, rtol=0)
 
@@ -81,8 +81,8 @@ def test_hidden_states_are_after_the_final_norm_at_scale_and_image_tokens(policy
 def test_chunking_changes_nothing(policy: Policy) -> None:
     ids, tokens = [policy.encode_prompt(p) for p in PROMPTS], _tokens(policy, 4)
     with torch.no_grad():
-        whole = image_forward(policy.ar, policy.layout, ids, tokens, chunk=10_000)
-        parts = image_forward(policy.ar, policy.layout, ids, tokens, chunk=7)
+        whole = image_forward(policy.ar, policy.layout.image, ids, tokens, chunk=10_000)
+        parts = image_forward(policy.ar, policy.layout.image, ids, tokens, chunk=7)
     torch.testing.assert_close(whole.logprobs_BT, parts.logprobs_BT, atol=1e-6, rtol=0)
 
 
@@ -90,9 +90,11 @@ def test_a_picture_alone_equals_the_picture_in_a_batch(policy: Policy) -> None:
     ids, tokens = [policy.encode_prompt(p) for p in PROMPTS], _tokens(policy, 4)
     seeds = [11, 12, 13, 14]
     with torch.no_grad():
-        together = policy.decoder.paint(image_forward(policy.ar, policy.layout, ids, tokens).hidden_BSD, seeds, steps=3)
+        together = policy.decoder.paint(
+            image_forward(policy.ar, policy.layout.image, ids, tokens).hidden_BSD, seeds, steps=3
+        )
         for row in range(4):
-            hidden = image_forward(policy.ar, policy.layout, [ids[row]], tokens[row : row + 1]).hidden_BSD
+            hidden = image_forward(policy.ar, policy.layout.image, [ids[row]], tokens[row : row + 1]).hidden_BSD
             alone = policy.decoder.paint(hidden, [seeds[row]], steps=3)[0]
             assert np.abs(alone.astype(int) - together[row].astype(int)).max() <= 1  # float noise at a rounding edge
 
@@ -135,7 +137,7 @@ def test_tied_embeddings_load_and_forward(tmp_path: Path) -> None:
     policy = Policy.load(make_random(tmp_path / "tied", tied=True))
     assert policy.ar.lm_head.weight is policy.ar.model.embed_tokens.weight
     with torch.no_grad():
-        found = image_forward(policy.ar, policy.layout, [policy.encode_prompt("two rings")], _tokens(policy, 1))
+        found = image_forward(policy.ar, policy.layout.image, [policy.encode_prompt("two rings")], _tokens(policy, 1))
     assert bool(found.logprobs_BT.isfinite().all())
 
 

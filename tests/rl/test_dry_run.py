@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 import rl
+from policy.ar_size import ArSize
 from policy.folder import PARTS
 from rl.config.load import load
 from rl.config.schema import Config
-from rl.dry_run import count_parameters, describe, evaluation_steps, memory_estimate
+from rl.dry_run import describe, evaluation_steps, memory_estimate
 from rl.launch import main
 from rl.types import Prompt, UserError
 
@@ -83,8 +84,10 @@ def run_file(tmp_path: Path, policy: Path) -> Path:
 def test_parameters_of_qwen3() -> None:
     # By hand, one layer: q and o 2 * 96 * 96, k and v 2 * 96 * 32, their norms 64, MLP 3 * 96 * 256, two norms 192.
     layer = 18_432 + 6_144 + 64 + 73_728 + 192
-    assert count_parameters(AR) == 2 * 201 * 96 + 2 * layer + 96 == 235_808  # = the elements in ar/model.safetensors
-    assert count_parameters({**AR, "tie_word_embeddings": True}) == 235_808 - 201 * 96
+    assert (
+        ArSize.of(AR).parameters == 2 * 201 * 96 + 2 * layer + 96 == 235_808
+    )  # = the elements in ar/model.safetensors
+    assert ArSize.of({**AR, "tie_word_embeddings": True}).parameters == 235_808 - 201 * 96
 
 
 def test_memory() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from policy.base import Policy
+from policy.trainable import WeightStream
 from tests.rollout.sampling_engines import start_engine
 
 
@@ -36,4 +37,4 @@ def _folder_weights(request: pytest.FixtureRequest) -> Iterator[None]:
     if "engine" in request.fixturenames:
         sampler, folder = request.getfixturevalue("engine"), request.getfixturevalue("folder")
         if sampler.version != 0:
-            sampler.load_weights(Policy.load(folder).ar.state_dict().items(), 0)
+            sampler.load_weights("ar", WeightStream.of(Policy.load(folder).ar.state_dict().items()), 0)

@@ -11,6 +11,7 @@ from scipy.stats import chisquare
 
 from policy.ar import image_forward
 from policy.base import Policy
+from policy.trainable import WeightStream
 from rl.types import Prompt, Rollout, UserError
 from rollout.samplers.contract import EngineError
 
@@ -22,7 +23,9 @@ def trainer_logprobs(policy: Policy, rollout: Rollout) -> np.ndarray:
     with torch.no_grad():
         tokens = torch.from_numpy(rollout.tokens_BT)
         ids = rollout.prompt_ids_per_sample()
-        return image_forward(policy.ar, policy.layout, ids, tokens, temperature=rollout.temperature).logprobs_BT.numpy()
+        return image_forward(
+            policy.ar, policy.layout.image, ids, tokens, temperature=rollout.temperature
+        ).logprobs_BT.numpy()
 
 
 def sharpen(policy: Policy, factor: float = 8.0) -> Policy:
@@ -35,7 +38,7 @@ def sharpen(policy: Policy, factor: float = 8.0) -> Policy:
 @pytest.fixture
 def sharp(engine: Any, policy: Policy) -> Policy:
     sharpen(policy)
-    engine.load_weights(policy.ar.state_dict().items(), 7)
+    engine.load_weights("ar", WeightStream.of(policy.ar.state_dict().items()), 7)
     return policy
 
 
@@ -174,12 +177,12 @@ def test_nan_logits_raise_and_new_weights_heal_the_engine(engine: Any, policy: P
     with torch.no_grad():
         policy.ar.model.norm.weight.fill_(1e38)  # finite weights, but the products overflow
         policy.ar.lm_head.weight.mul_(1e10)
-    engine.load_weights(policy.ar.state_dict().items(), 3)
+    engine.load_weights("ar", WeightStream.of(policy.ar.state_dict().items()), 3)
     with pytest.raises(EngineError, match="logits of weights version 3 are NaN"):
         engine.sample([A], 2, [1, 2])
     with pytest.raises(EngineError, match="logits of weights version 3 are NaN"):
         engine.logprobs(good.prompt_ids_per_sample(), good.tokens_BT)
-    engine.load_weights(Policy.load(policy.folder).ar.state_dict().items(), 4)
+    engine.load_weights("ar", WeightStream.of(Policy.load(policy.folder).ar.state_dict().items()), 4)
     assert np.array_equal(engine.sample([A], 2, [1, 2]).tokens_BT, good.tokens_BT)
 
 

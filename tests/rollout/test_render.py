@@ -12,7 +12,7 @@ import torch
 from policy.ar import image_forward
 from policy.base import Policy
 from rl.types import Prompt, Rollout, UserError
-from rollout.render import render, render_seeds
+from rollout.render import SeedMode, painted, render_seeds
 from rollout.seeds import group_seeds, sample_seed
 
 PROMPTS = (Prompt("a", "a circle"), Prompt("b", "two red stars and a blue square"))
@@ -34,8 +34,23 @@ def make(policy: Policy, group_size: int = 2) -> tuple[Rollout, torch.Tensor]:
         PROMPTS, group_size, prompt_ids, tokens, np.zeros(tokens.shape, np.float32), tuple(range(batch)), 1.0, 0
     )
     with torch.no_grad():
-        hidden = image_forward(policy.ar, layout, rollout.prompt_ids_per_sample(), torch.from_numpy(tokens)).hidden_BSD
+        ids = rollout.prompt_ids_per_sample()
+        hidden = image_forward(policy.ar, layout.image, ids, torch.from_numpy(tokens)).hidden_BSD
     return rollout, hidden
+
+
+def render(
+    policy: Policy,
+    hidden: torch.Tensor,
+    rollout: Rollout,
+    *,
+    steps: int,
+    seed_mode: SeedMode = "group",
+    renders: int = 1,
+    micro_batch: int = 64,
+) -> np.ndarray:
+    seeds = render_seeds(rollout, seed_mode=seed_mode, renders=renders, run_seed=0, step=0)
+    return np.concatenate(list(painted(policy.decoder, hidden, seeds, steps=steps, micro_batch=micro_batch)))
 
 
 def test_seeds_of_a_group_are_shared_and_renders_differ(loaded: Policy) -> None:
@@ -46,22 +61,22 @@ def test_seeds_of_a_group_are_shared_and_renders_differ(loaded: Policy) -> None:
     assert len(np.unique(group)) == 4
     sample = render_seeds(rollout, seed_mode="sample", **options)
     assert len(set(sample)) == 12
-    assert render_seeds(rollout, seed_mode="group", renders=2, run_seed=0, step=6) != group.ravel().tolist()
+    assert render_seeds(rollout, seed_mode="group", renders=2, run_seed=0, step=6) != tuple(group.ravel().tolist())
 
 
 def test_a_picture_alone_equals_the_picture_in_a_batch(loaded: Policy) -> None:
     rollout, hidden = make(loaded)
     options: dict[str, Any] = {"steps": 2, "seed_mode": "sample"}
-    batch = render(loaded.decoder, hidden, rollout, **options)
+    batch = render(loaded, hidden, rollout, **options)
     size = batch.shape[1]
     assert batch.shape == (4, size, size, 3)
     assert batch.dtype == np.uint8
     for micro_batch in (1, 3):
-        pictures = render(loaded.decoder, hidden, rollout, micro_batch=micro_batch, **options).astype(int)
+        pictures = render(loaded, hidden, rollout, micro_batch=micro_batch, **options).astype(int)
         assert np.abs(pictures - batch).max() <= 1  # one level of 255: rounding of float noise
     with torch.no_grad():  # a short prompt alone: no padding, other shapes everywhere
         first = image_forward(
-            loaded.ar, loaded.layout, rollout.prompt_ids[:1], torch.from_numpy(rollout.tokens_BT[:1])
+            loaded.ar, loaded.layout.image, rollout.prompt_ids[:1], torch.from_numpy(rollout.tokens_BT[:1])
         ).hidden_BSD
     seed = render_seeds(rollout, seed_mode="sample", renders=1, run_seed=0, step=0)[0]
     alone = loaded.decoder.paint(first, [seed], steps=2, guidance=1.0).astype(int)
@@ -70,22 +85,22 @@ def test_a_picture_alone_equals_the_picture_in_a_batch(loaded: Policy) -> None:
 
 def test_renders_stand_side_by_side_and_repeat_exactly(loaded: Policy) -> None:
     rollout, hidden = make(loaded)
-    twice = render(loaded.decoder, hidden, rollout, steps=2, renders=2)
-    once = render(loaded.decoder, hidden, rollout, steps=2)
+    twice = render(loaded, hidden, rollout, steps=2, renders=2)
+    once = render(loaded, hidden, rollout, steps=2)
     assert len(twice) == 8
     assert np.abs(twice[::2].astype(int) - once).max() <= 1
     assert (twice[0] != twice[1]).any()
-    assert np.array_equal(twice, render(loaded.decoder, hidden, rollout, steps=2, renders=2))
+    assert np.array_equal(twice, render(loaded, hidden, rollout, steps=2, renders=2))
 
 
 def test_wrong_options_are_refused(loaded: Policy) -> None:
     rollout, hidden = make(loaded)
     with pytest.raises(UserError, match=r"render\.seed is 'prompt'; write 'group'"):
-        render(loaded.decoder, hidden, rollout, steps=2, seed_mode="prompt")  # type: ignore[arg-type]
+        render(loaded, hidden, rollout, steps=2, seed_mode="prompt")  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"render\.renders is 0; it must be at least 1"):
-        render(loaded.decoder, hidden, rollout, steps=2, renders=0)
-    with pytest.raises(ValueError, match="3 rows of hidden states for a rollout of 4 samples"):
-        render(loaded.decoder, hidden[:3], rollout, steps=2)
+        render(loaded, hidden, rollout, steps=2, renders=0)
+    with pytest.raises(ValueError, match="3 rows of hidden states for 4 seeds: not k seeds for each row"):
+        render(loaded, hidden[:3], rollout, steps=2)
 
 
 def test_sample_seeds_are_fixed_numbers_and_never_shared() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 
 from policy.ar import image_forward
 from policy.base import Policy
-from rl.types import Prompt, Rollout
+from policy.trainable import WeightStream
+from rl.types import Prompt, Rollout, Sequences
 from rollout.samplers.contract import EngineError
-from rollout.sync import SyncError, WeightSync
+from rollout.sync import Canary, WeightSync
+from rollout.weights import SyncError
 from tests.rollout.sampling_engines import start_engine
 
 PROMPTS = [
@@ -35,12 +38,16 @@ def logprobs(policy: Policy, rollout: Rollout, temperature: float = 1.0) -> np.n
     with torch.no_grad():
         tokens = torch.from_numpy(rollout.tokens_BT)
         ids = rollout.prompt_ids_per_sample()
-        return image_forward(policy.ar, policy.layout, ids, tokens, temperature=temperature).logprobs_BT.numpy()
+        return image_forward(policy.ar, policy.layout.image, ids, tokens, temperature=temperature).logprobs_BT.numpy()
 
 
-def canary(policy: Policy, rollout: Rollout, temperature: float = 1.0) -> tuple[Any, ...]:
-    expected = logprobs(policy, rollout, temperature)
-    return rollout.prompt_ids_per_sample(), rollout.tokens_BT, expected, temperature
+def canary(policy: Policy, rollout: Rollout, temperature: float = 1.0) -> Canary[Sequences]:
+    rows = Sequences(rollout.prompt_ids_per_sample(), torch.from_numpy(rollout.tokens_BT), temperature)
+    return Canary(rows, logprobs(policy, rollout, temperature))
+
+
+def stream(policy: Policy) -> WeightStream:
+    return WeightStream.of(policy.ar.state_dict().items())
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.8])
@@ -48,12 +55,9 @@ def test_new_weights_go_into_the_running_engine(engine: Any, policy: Policy, tem
     assert len(policy.encode_prompt(PROMPTS[1].text)) > 32  # long enough to be kept in vLLM's prefix cache
     before = engine.sample(PROMPTS, 2, [1, 2, 3, 4])
     perturb(policy)
-    result = WeightSync(engine, tolerance=1e-4).push(
-        policy.ar.state_dict().items(), 5, *canary(policy, before, temperature)
-    )
-    assert (result.version, engine.version) == (5, 5)
-    assert result.mean_delta <= result.max_delta < 1e-4
-    assert min(result.load_seconds, result.canary_seconds) > 0
+    sync = WeightSync([engine], tolerance=1e-4)
+    assert 0 <= sync.push("ar", stream(policy), 5, canary(policy, before, temperature)) < 1e-4
+    assert engine.version == 5
     # the prefix cached with the old weights is not used: sampling follows the new ones from the first token
     after = engine.sample(PROMPTS, 2, [1, 2, 3, 4])
     assert after.version == 5
@@ -64,25 +68,26 @@ def test_new_weights_go_into_the_running_engine(engine: Any, policy: Policy, tem
 def test_a_skipped_sync_is_caught(engine: Any, policy: Policy) -> None:
     rollout = engine.sample(PROMPTS, 1, [1, 2])
     perturb(policy)
-    sync = WeightSync(engine, tolerance=1e-3, enabled=False)
+    sync = WeightSync([engine], tolerance=1e-3, enabled=False)
     with pytest.raises(SyncError, match=r"canary of version 6.*differ by up to [\d.]+ nats") as caught:
-        sync.push(policy.ar.state_dict().items(), 6, *canary(policy, rollout))
+        sync.push("ar", stream(policy), 6, canary(policy, rollout))
     assert "still holds version 0 because sync.enabled is false: its weights are stale" in str(caught.value)
 
 
 def test_the_wrong_temperature_is_caught(engine: Any, policy: Policy) -> None:
     perturb(policy)
     rollout = engine.sample(PROMPTS, 1, [1, 2])
-    ids, tokens, expected, _ = canary(policy, rollout, 1.0)
+    asked = canary(policy, rollout, 1.0)
+    wrong = Canary(replace(asked.question, temperature=0.8), asked.expected)
     with pytest.raises(SyncError, match="check that the trainer's log-probs come from these weights at this temp"):
-        WeightSync(engine).push(policy.ar.state_dict().items(), 2, ids, tokens, expected, 0.8)
+        WeightSync([engine]).push("ar", stream(policy), 2, wrong)
 
 
 def test_nan_from_the_trainer_is_a_disagreement(engine: Any, policy: Policy) -> None:
     rollout = engine.sample(PROMPTS, 1, [1, 2])
-    ids, tokens, expected, _ = canary(policy, rollout)
+    asked = canary(policy, rollout)
     with pytest.raises(SyncError, match="differ by up to nan nats"):
-        WeightSync(engine).push(policy.ar.state_dict().items(), 2, ids, tokens, expected * np.nan)
+        WeightSync([engine]).push("ar", stream(policy), 2, replace(asked, expected=asked.expected * np.nan))
 
 
 NAME = "model.layers.1.mlp.up_proj.weight"
@@ -102,16 +107,12 @@ def test_a_bad_update_is_refused_by_name_and_changes_nothing(engine: Any, policy
     before = engine.sample(PROMPTS, 1, [1, 2])
     perturb(policy)
     damage, sentence = BAD_UPDATES[how]
+    damaged = WeightStream.of(damage(list(policy.ar.state_dict().items())))
     with pytest.raises(SyncError, match=sentence):
-        WeightSync(engine).push(damage(list(policy.ar.state_dict().items())), 9, *canary(policy, before))
+        WeightSync([engine]).push("ar", damaged, 9, canary(policy, before))
     after = engine.sample(PROMPTS, 1, [1, 2])
     assert engine.version == 0
     assert np.array_equal(after.logprobs_BT, before.logprobs_BT)
-
-
-def test_parameter_names_are_the_whole_state_dict(engine: Any, policy: Policy) -> None:
-    assert engine.parameter_names() == set(policy.ar.state_dict())
-    assert "lm_head.weight" in engine.parameter_names()
 
 
 @pytest.mark.parametrize("name", ["torch", "vllm"])
@@ -125,8 +126,8 @@ def test_tied_embeddings_and_a_second_engine_in_the_same_process(name: str, tmp_
     assert torch.equal(state, torch.get_rng_state())
     rollout = engine.sample(PROMPTS, 2, [1, 2, 3, 4])
     perturb(policy)
-    WeightSync(engine, tolerance=1e-4).push(policy.ar.state_dict().items(), 1, *canary(policy, rollout))
-    assert "lm_head.weight" in engine.parameter_names()
+    assert "lm_head.weight" in dict(stream(policy).shapes)
+    WeightSync([engine], tolerance=1e-4).push("ar", stream(policy), 1, canary(policy, rollout))
     engine.close()
     engine.close()  # twice is fine
     with pytest.raises(EngineError, match="was closed; start a new one"):

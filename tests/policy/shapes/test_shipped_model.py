@@ -36,7 +36,7 @@ def _paint(policy: Policy, asked: list[Prompt], tokens: np.ndarray) -> np.ndarra
         ids = [policy.encode_prompt(prompt.text) for prompt in asked[start : start + 64]]
         with torch.no_grad():
             part = torch.from_numpy(tokens[start : start + 64])
-            hidden = image_forward(policy.ar, policy.layout, ids, part).hidden_BSD
+            hidden = image_forward(policy.ar, policy.layout.image, ids, part).hidden_BSD
         pictures.append(policy.decoder.paint(hidden, range(start, start + len(ids)), steps=STEPS))
     return np.concatenate(pictures)
 

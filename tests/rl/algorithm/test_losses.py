@@ -159,7 +159,7 @@ def test_loss_equals_trl(trl_trainer: Any, monkeypatch: pytest.MonkeyPatch, loss
         },
     )
     surrogate = losses.dapo(new_BT, old_BT, advantages_B)
-    total_BT = surrogate.loss_BT * tis_BT + kl.k3(new_BT, reference_BT, beta=0.04).loss_BT
+    total_BT = surrogate.loss_BT * tis_BT + kl.k3(new_BT, reference_BT, beta=0.04).loss
     ours = (aggregation(mask_BT) * total_BT).sum()
     torch.testing.assert_close(ours, theirs)
     gradients = [torch.autograd.grad(loss, new_BT, retain_graph=True)[0] for loss in (ours, theirs)]

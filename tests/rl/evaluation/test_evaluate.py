@@ -14,7 +14,7 @@ from rl.evaluation import evaluate as ev
 from rl.evaluation.evaluate import Evaluation, Outcome, compare, evaluate, grid_prompts, load, load_all
 from rl.evaluation.statistics import Estimate, macro_mean, mean_of, paired_bootstrap, t_interval, wilson
 from rl.evaluation.tables import plain, table
-from rl.types import Prompt, Rollout, Score, UserError
+from rl.types import Prompt, Score, UserError
 
 
 def test_wilson_against_published_values() -> None:
@@ -121,7 +121,7 @@ class Painter:
 
     def __call__(
         self, prompts: Sequence[Prompt], samples_per_prompt: int, seeds: Sequence[int]
-    ) -> tuple[Rollout, NDArray[np.uint8], dict[str, list[Score]]]:
+    ) -> tuple[NDArray[np.uint8], dict[str, list[Score]]]:
         self.batches.append(len(prompts))
         count = len(seeds)
         pictures = np.stack([np.full((64, 64, 3), seed % 256, np.uint8) for seed in seeds])
@@ -129,10 +129,7 @@ class Painter:
         ocr = [Score(None, failure="hung") if i == 0 else Score(None) for i in range(count)]
         ids = tuple((1, 2) for _ in prompts)
         tokens = np.zeros((count, 4), np.int64)
-        rollout = Rollout(
-            tuple(prompts), samples_per_prompt, ids, tokens, tokens.astype(np.float32), tuple(seeds), 1.0, 0
-        )
-        return rollout, pictures, {"geneval": geneval, "ocr": ocr}
+        return pictures, {"geneval": geneval, "ocr": ocr}
 
 
 def seeder(run_seed: int, step: int, prompt_id: str, sample_index: int) -> int:

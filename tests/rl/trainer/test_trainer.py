@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from policy.ar import image_forward
 from rl.algorithm import correction, kl, losses
-from rl.trainer.trainer import Algorithm, lr_factor
+from rl.algorithm.objective import PolicyObjective
+from rl.trainer.schedule import lr_factor
 from rl.types import UserError
 from tests.rl.trainer.trainer_case import LAYOUT, PPO, make_batch, make_trainer, tiny_ar, weights
 
@@ -32,12 +33,12 @@ def test_an_update_equals_plain_torch_and_reports_it() -> None:
 
     ar = tiny_ar()
     optimizer = torch.optim.AdamW(ar.parameters(), lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
-    out = image_forward(ar, LAYOUT, batch.prompt_ids, batch.tokens_BT)
+    out = image_forward(ar, LAYOUT.image, batch.prompt_ids, batch.tokens_BT)
     rows_B = batch.valid_B
     surrogate = losses.grpo(out.logprobs_BT, batch.old_logprobs_BT, batch.advantages_B).loss_BT
     weighted_BT = surrogate * correction.token_tis(batch.old_logprobs_BT, batch.rollout_logprobs_BT).weights_BT
     assert batch.reference_logprobs_BT is not None
-    loss = (weighted_BT + kl.k3(out.logprobs_BT, batch.reference_logprobs_BT, beta=0.01).loss_BT)[rows_B].mean()
+    loss = (weighted_BT + kl.k3(out.logprobs_BT, batch.reference_logprobs_BT, beta=0.01).loss)[rows_B].mean()
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(ar.parameters(), 1.0).item()
     optimizer.step()
@@ -66,7 +67,7 @@ def test_the_first_ratio_is_exactly_one_and_the_second_is_not() -> None:
 def test_the_micro_batch_split_changes_nothing(aggregation: Any) -> None:
     results = []
     for micro_batch in (1, 4, 64):
-        trainer = make_trainer(algorithm=dataclasses.replace(PPO, aggregation=aggregation), micro_batch=micro_batch)
+        trainer = make_trainer(objective=dataclasses.replace(PPO, aggregation=aggregation), micro_batch=micro_batch)
         batch = make_batch(trainer)
         losses_seen = [trainer.update(batch)["loss"] for _ in range(2)]
         results.append((losses_seen, weights(trainer)))
@@ -128,7 +129,7 @@ def test_a_gradient_that_is_not_finite_stops_and_keeps_the_weights(stage: int) -
         distance_BT = (logprobs_BT - old_BT).clamp(min=0)
         return losses.SurrogateLoss(distance_BT.sqrt(), torch.ones_like(old_BT), old_BT > 0)
 
-    trainer = make_trainer(algorithm=Algorithm(spike, losses.token_mean), zero_stage=stage)
+    trainer = make_trainer(objective=PolicyObjective(spike, losses.token_mean), zero_stage=stage)
     before, batch = weights(trainer), make_batch(trainer)
     with pytest.raises(UserError, match=r"update 1: the gradient norm is (nan|inf)"):
         trainer.update(batch)
@@ -144,7 +145,7 @@ def test_adam_eps_above_the_gradient_is_reported(caplog: pytest.LogCaptureFixtur
 
 
 def test_no_reference_policy_without_a_kl_term() -> None:
-    trainer = make_trainer(algorithm=Algorithm(losses.reinforce, losses.token_mean))
+    trainer = make_trainer(objective=PolicyObjective(losses.reinforce, losses.token_mean))
     batch = make_batch(trainer)
     assert batch.reference_logprobs_BT is None
     metrics = trainer.update(batch)
@@ -158,7 +159,7 @@ def test_the_reference_policy_stays() -> None:
     batch = make_batch(trainer)
     for _ in range(2):
         trainer.update(batch)
-    reference = trainer.reference_forward(batch.prompt_ids, batch.tokens_BT, 1.0)
+    reference = trainer.reference_forward(batch)
     assert reference is not None
     torch.testing.assert_close(reference.logprobs_BT, batch.reference_logprobs_BT, atol=0.0, rtol=0.0)
 
@@ -221,7 +222,7 @@ def test_memory_of_logprobs_does_not_grow_with_the_text_vocabulary() -> None:
         layout = dataclasses.replace(LAYOUT, vocab_size=vocab, image_start_id=vocab - 32)
         tokens_BT = torch.randint(vocab - 32, vocab, (8, 4))
         with _Largest(ar.lm_head.weight.shape) as seen:
-            out = image_forward(ar, layout, [(3, 4, 26, 25)] * 8, tokens_BT)
+            out = image_forward(ar, layout.image, [(3, 4, 26, 25)] * 8, tokens_BT)
             out.logprobs_BT.sum().backward()
         largest.append(seen.numel)
     assert largest[0] == largest[1]

@@ -9,14 +9,19 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from policy.layout import TokenLayout
+from policy.trainable import LanguageModel
 from rl.algorithm import correction, kl, losses
+from rl.algorithm.objective import PolicyObjective
+from rl.algorithm.terms import KLTerm
 from rl.config.schema import TrainConfig
-from rl.trainer.trainer import Algorithm, Trainer
-from rl.types import Batch
+from rl.learn import TokenTrainer
+from rl.types import Sequences, TokenBatch
 
 TOKENS = 4
 LAYOUT = TokenLayout(60, 28, 32, TOKENS, 26, 27, 25, (2, 2))
-PPO = Algorithm(losses.grpo, losses.token_mean, partial(kl.k3, beta=0.01), correction.token_tis)
+PPO = PolicyObjective(
+    losses.grpo, losses.token_mean, correction.token_tis, penalties={"kl": KLTerm(partial(kl.k3, beta=0.01))}
+)
 
 
 def tiny_ar(vocab: int = 60, seed: int = 0, **options: Any) -> Qwen3ForCausalLM:
@@ -26,33 +31,33 @@ def tiny_ar(vocab: int = 60, seed: int = 0, **options: Any) -> Qwen3ForCausalLM:
     return Qwen3ForCausalLM(Qwen3Config(vocab_size=vocab, **(sizes | options))).eval()
 
 
-def make_trainer(ar: Qwen3ForCausalLM | None = None, algorithm: Algorithm = PPO, **train: Any) -> Trainer:
+def make_trainer(ar: Qwen3ForCausalLM | None = None, objective: PolicyObjective = PPO, **train: Any) -> TokenTrainer:
     config = TrainConfig(**({"lr": 1e-3, "warmup_steps": 0, "steps": 10, "micro_batch": 64} | train))
-    return Trainer(ar or tiny_ar(), LAYOUT, config, algorithm)
+    return TokenTrainer(LanguageModel(ar or tiny_ar(), LAYOUT.image), objective, config)
 
 
-def make_batch(trainer: Trainer, size: int = 6, seed: int = 1, layout: TokenLayout = LAYOUT) -> Batch:
+def make_batch(trainer: TokenTrainer, size: int = 6, seed: int = 1, layout: TokenLayout = LAYOUT) -> TokenBatch:
     """Random tokens after prompts of different lengths; the last sample but one is invalid."""
     generator = torch.Generator().manual_seed(seed)
     prompts = [(*range(3, 5 + i % 3), layout.im_start_id, layout.scale_id) for i in range(size)]
     start = layout.image_start_id
     tokens_BT = torch.randint(start, layout.image_end_id, (size, layout.tokens_per_image), generator=generator)
-    old_BT = trainer.forward(prompts, tokens_BT, 1.0).logprobs_BT
+    rows = Sequences(prompts, tokens_BT, 1.0)
+    old_BT = trainer.forward(rows).logprobs_BT
+    reference = trainer.reference_forward(rows)
     valid_B = torch.ones(size, dtype=torch.bool)
     valid_B[-2] = False
-    return Batch(
+    return TokenBatch(
         prompt_ids=prompts,
         tokens_BT=tokens_BT,
         rollout_logprobs_BT=old_BT + 0.01 * torch.randn(old_BT.shape, generator=generator),
         old_logprobs_BT=old_BT,
-        reference_logprobs_BT=reference.logprobs_BT
-        if (reference := trainer.reference_forward(prompts, tokens_BT, 1.0))
-        else None,
+        reference_logprobs_BT=reference.logprobs_BT if reference else None,
         advantages_B=torch.randn(size, generator=generator) * valid_B,
         valid_B=valid_B,
         temperature=1.0,
     )
 
 
-def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return {name: value.float().clone() for name, value in trainer.named_weights()}
+def weights(trainer: TokenTrainer) -> dict[str, torch.Tensor]:
+    return {name: value.float().clone() for name, value in trainer.weights().tensors()}

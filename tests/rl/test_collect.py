@@ -1,4 +1,4 @@
-"""Scoring while painting gives what scoring afterwards gives, in whole groups."""
+"""Scoring while painting gives what scoring afterwards gives; several renders count as one sample."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from torch import Tensor
 
 from rewards.base import RewardSpec
 from rewards.pool.pool import RewardPool
-from rl.streaming import ScoringPainter
-from rl.types import Prompt, Rollout, Sample
-from rollout.render import render
+from rewards.pool.submission import gather
+from rl.collect import Noise, RewardWatch, mean_score, paint
+from rl.config.schema import RenderConfig, RewardComponent
+from rl.types import Forward, Prompt, Rollout, Sample, Score, UserError
 
 PLUGINS = "tests.rewards.pool_plugins"
 
@@ -55,11 +56,12 @@ def test_groups_are_scored_while_the_next_pictures_are_painted(renders: int, tmp
     spec = RewardSpec(f"{PLUGINS}:calls", {"log": str(log)})
     with RewardPool({"c": spec}) as pool:
         painter = SeedPainter()
-        scoring = ScoringPainter(painter, pool, rollout, renders, "step7")
-        hidden_BSD, most = torch.zeros(12, 3, 2), 5 * renders
-        pictures = render(scoring, hidden_BSD, rollout, steps=1, seed_mode="sample", renders=renders, micro_batch=most)
+        forward = Forward(torch.zeros(12, 3, 2), torch.zeros(12, 2), torch.zeros(12, 2))
+        options = RenderConfig(steps=1, renders=renders, micro_batch=5 * renders)
+        painted, waiting = paint(painter, forward, rollout, options, Noise("sample", 0, 7), pool, "step7")
+        pictures = painted.pictures
         first_scored = [json.loads(line)[1] for line in log.read_text().splitlines()]
-        found = scoring.scores()["c"]
+        found = gather(waiting)["c"]
         calls = [json.loads(line)[1] for line in log.read_text().splitlines()]
         afterwards = pool.score(
             [
@@ -75,3 +77,31 @@ def test_groups_are_scored_while_the_next_pictures_are_painted(renders: int, tmp
     cuts = [0, 3 * renders, 9 * renders, 12 * renders]
     assert calls == [ids[a:b] for a, b in pairwise(cuts)]
     assert first_scored[:1] == calls[:1]  # before the last pictures were painted
+
+
+def test_one_render_is_itself() -> None:
+    score = Score(0.75, details={"read": "BOAR"}, passed=0.0)
+    assert mean_score([score]) is score
+
+
+def test_renders_are_averaged_and_so_are_their_passes() -> None:
+    assert mean_score([Score(0.5, passed=0), Score(1.0, passed=1)]) == Score(0.75, passed=0.5)
+    assert mean_score([Score(0.5), Score(1.0)]) == Score(0.75)
+    assert mean_score([Score(None), Score(0.25, passed=1)]) == Score(0.25, passed=1.0)
+    assert mean_score([Score(None), Score(None)]) == Score(None)
+
+
+def test_a_failed_render_fails_the_sample() -> None:
+    assert mean_score([Score(0.5), Score(None, failure="died")]).failure == "died"
+
+
+def test_a_reward_that_varied_in_the_base_evaluation_may_be_constant_in_the_first_step() -> None:
+    rewards = {"easy": RewardComponent(use="a:b"), "dull": RewardComponent(use="a:b")}
+    watch = RewardWatch(rewards, 0.05, ["easy", "dull"])
+    half = [Score(0.5)] * 40
+    watch.check({"easy": [*half, Score(1.0)], "dull": half[:20]}, first=True)
+    assert watch.unproven == {"dull"}
+    watch.check({"easy": half, "dull": half[:20]}, first=True)
+    watch.check({"easy": half, "dull": half}, first=False)
+    with pytest.raises(UserError, match=r"rewards\.dull gives 0\.5 to all of the first 40 pictures"):
+        watch.check({"easy": half, "dull": half}, first=True)

@@ -1,0 +1,43 @@
+"""How large a language model is, read from its ``config.json`` (Qwen3) without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policy.folder import read_json
+
+_POSITIONS = 32768  # Qwen3's own default
+
+
+@dataclass(frozen=True)
+class ArSize:
+    """Of the language model in ``ar/`` of a policy folder."""
+
+    parameters: int
+    positions: int
+    """Longest sequence, prompt and picture together."""
+    cached_numbers: int
+    """Keys and values of one token in all layers."""
+
+    @classmethod
+    def read(cls, ar_folder: Path) -> ArSize:
+        """Raises: UserError if ``config.json`` is not JSON."""
+        return cls.of(read_json(ar_folder / "config.json"))
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> ArSize:
+        hidden, heads, layers = config["hidden_size"], config["num_attention_heads"], config["num_hidden_layers"]
+        head = config.get("head_dim") or hidden // heads
+        queries, keys = heads * head, config.get("num_key_value_heads", heads) * head
+        bias = queries + 2 * keys + hidden if config.get("attention_bias") else 0
+        attention = hidden * (2 * queries + 2 * keys) + 2 * head + bias  # 2 * head: the norms of queries and keys
+        layer = attention + 3 * hidden * config["intermediate_size"] + 2 * hidden
+        embeddings = config["vocab_size"] * hidden * (1 if config.get("tie_word_embeddings") else 2)
+        return cls(
+            parameters=int(embeddings + layers * layer + hidden),
+            positions=config.get("max_position_embeddings", _POSITIONS),
+            cached_numbers=2 * layers * keys,
+        )

@@ -1,0 +1,84 @@
+"""Terms of a loss: what each adds per token, and what is shown of it.
+
+A term that a run adds (``terms:`` in its YAML) is a function ``(outputs, rows, *, options) -> Term``; it sees what the
+network answered for some rows of the batch, and those rows. What it needs of the frozen reference policy it says in an
+attribute ``reference = ("logprobs", "hidden")``, or one of the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+from rl.types import Forward, TokenBatch
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One figure for the log, from detached ``values`` of shape (B, T) or (B, 1).
+
+    ``mean``: over the tokens that count in the loss. ``sum``: weighted like the loss. ``max``: over those tokens.
+    """
+
+    values: Tensor
+    how: Literal["mean", "sum", "max"] = "mean"
+
+
+@dataclass(frozen=True)
+class Term:
+    """``loss``: (B, T), or (B, 1) where it is one for all tokens, with the gradient; ``shown``: name -> figure.
+
+    ``Term(beta * kl_BT, {"kl": Shown(kl_BT.detach())})``
+    """
+
+    loss: Tensor
+    shown: Mapping[str, Shown] = field(default_factory=dict)
+
+
+LossTerm = Callable[[Forward, TokenBatch], Term]
+"""A term of the language model's loss, options bound."""
+
+
+@dataclass(frozen=True)
+class KLTerm:
+    """An estimator of ``rl.algorithm.kl``, between the policy's log-probs and the reference's."""
+
+    estimate: Callable[[Tensor, Tensor], Term]
+    reference: tuple[str, ...] = ("logprobs",)
+
+    def __call__(self, outputs: Forward, rows: TokenBatch) -> Term:
+        return self.estimate(outputs.logprobs_BT, _present(rows.reference_logprobs_BT))
+
+
+@dataclass(frozen=True)
+class AnchorTerm:
+    """A penalty of ``rl.algorithm.anchor``, between the policy's hidden states and the reference's."""
+
+    penalty: Callable[[Tensor, Tensor], Term]
+    reference: tuple[str, ...] = ("hidden",)
+
+    def __call__(self, outputs: Forward, rows: TokenBatch) -> Term:
+        return self.penalty(outputs.hidden_BSD, _present(rows.reference_hidden_BSD))
+
+
+def reference_of(term: LossTerm) -> tuple[str, ...]:
+    """What of the reference policy a term needs; options may have been bound to it."""
+    return tuple(getattr(getattr(term, "func", term), "reference", ()))
+
+
+def total_loss(terms: Mapping[str, Term], weights: Tensor) -> Tensor:
+    """sum(weights * (first term + second term + ...)): the rows' share of the loss of the whole batch."""
+    first, *rest = (term.loss for term in terms.values())
+    total = first
+    for loss in rest:
+        total = total + loss
+    return (weights * total).sum()
+
+
+def _present(reference: Tensor | None) -> Tensor:
+    if reference is None:
+        raise ValueError("this term compares with the reference policy, which the batch does not hold")
+    return reference

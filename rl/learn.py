@@ -1,0 +1,134 @@
+"""The second half of a step: scores -> advantages -> batches -> updates -> new weights into whoever follows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from policy.trainable import WeightStream
+from rl.collect import by_group, read_back, sequences
+from rl.tracking.stopwatch import Stopwatch
+from rl.trainer.trainer import Trainer
+from rl.types import Experience, Forward, Rollout, Rows, Sequences, TokenBatch
+from rollout.sync import Canary, WeightSync
+
+RowsT = TypeVar("RowsT", bound=Rows)
+TokenTrainer = Trainer[Sequences, TokenBatch, Forward]
+
+
+class TrainedPart(Protocol):
+    """One network of the policy and how it learns from experience."""
+
+    @property
+    def version(self) -> int:
+        """How many updates its weights have seen."""
+
+    def learn(
+        self, experience: Experience, advantages_PG: Tensor, updates: int, timer: Stopwatch
+    ) -> dict[str, float]: ...
+
+    def weights(self) -> WeightStream: ...
+
+    def canary(self, rollout: Rollout) -> Canary[Sequences]:
+        """A question to the followers of its weights, answered with the weights of now."""
+
+    def save(self, folder: Path) -> None: ...
+
+    def load(self, folder: Path) -> None: ...
+
+
+@dataclass
+class Learner:
+    """Learns from one :class:`Experience` after another; joint training is two entries in ``parts``."""
+
+    parts: Mapping[str, TrainedPart]
+    """``{"ar": ...}``, in the order in which they learn."""
+    advantage: Callable[[Tensor, Tensor], Tensor]
+    sync: WeightSync[Sequences]
+    updates_per_rollout: int = 1
+    """Optimizer steps of each part; the samples are split among them."""
+
+    def learn(self, experience: Experience, timer: Stopwatch) -> dict[str, float]:
+        """Every part learns, then its new weights go out. The metrics of ``ar`` stand without a prefix."""
+        scores, rollout = experience.scores, experience.rollout
+        advantages_PG = self.advantage(by_group(scores.total_B, rollout), by_group(scores.valid_B, rollout))
+        metrics: dict[str, float] = {}
+        for name, part in self.parts.items():
+            found = part.learn(experience, advantages_PG, self.updates_per_rollout, timer)
+            with timer("sync"):
+                found |= self.publish(name, rollout)
+            metrics |= found if name == "ar" else {f"{name}/{key}": value for key, value in found.items()}
+        return metrics
+
+    def publish(self, name: str, rollout: Rollout) -> dict[str, float]:
+        """New weights of a part into its followers, checked on the first sequences of this rollout."""
+        part = self.parts[name]
+        difference = self.sync.push(name, part.weights(), part.version, part.canary(rollout))
+        return {"sync_mismatch": difference, "policy_version": float(part.version)}
+
+
+@dataclass
+class TrainedLanguageModel:
+    """The language model, trained on its tokens with the advantages of their pictures."""
+
+    trainer: TokenTrainer
+    asked: int = 4
+    """Sequences of a canary."""
+
+    @property
+    def version(self) -> int:
+        return self.trainer.version
+
+    def learn(self, experience: Experience, advantages_PG: Tensor, updates: int, timer: Stopwatch) -> dict[str, float]:
+        with timer("forward"):
+            batch = self.batch(experience, advantages_PG)
+        with timer("update"):
+            metrics = mean_metrics([self.trainer.update(part) for part in minibatches(batch, updates)])
+        mismatch = (batch.old_logprobs_BT - batch.rollout_logprobs_BT).abs().mean().item()
+        return metrics | {"mismatch": mismatch}
+
+    def batch(self, experience: Experience, advantages_PG: Tensor) -> TokenBatch:
+        """Everything that an update looks at; the reference policy is asked if a term of the loss needs it."""
+        rollout, wanted = experience.rollout, self.trainer.objective.reference
+        rows = sequences(rollout)
+        forward = experience.forward or read_back(self.trainer.forward, rollout)
+        reference = self.trainer.reference_forward(rows)
+        return TokenBatch(
+            prompt_ids=rows.prompt_ids,
+            tokens_BT=rows.tokens_BT,
+            temperature=rows.temperature,
+            rollout_logprobs_BT=torch.from_numpy(rollout.logprobs_BT),
+            old_logprobs_BT=forward.logprobs_BT,
+            reference_logprobs_BT=reference.logprobs_BT.cpu() if reference and "logprobs" in wanted else None,
+            reference_hidden_BSD=reference.hidden_BSD if reference and "hidden" in wanted else None,
+            advantages_B=advantages_PG.flatten(),
+            valid_B=torch.from_numpy(experience.scores.valid_B),
+        )
+
+    def weights(self) -> WeightStream:
+        return self.trainer.weights()
+
+    def canary(self, rollout: Rollout) -> Canary[Sequences]:
+        rows = sequences(rollout).take(range(min(self.asked, rollout.batch_size)))
+        return Canary(rows, self.trainer.forward(rows).logprobs_BT.cpu().float().numpy())
+
+    def save(self, folder: Path) -> None:
+        self.trainer.save(folder)
+
+    def load(self, folder: Path) -> None:
+        self.trainer.load(folder)
+
+
+def minibatches(batch: RowsT, count: int) -> list[RowsT]:
+    """``count`` batches that together hold every row once, in order; fewer if there are fewer rows."""
+    return [batch.take(rows.tolist()) for rows in torch.arange(len(batch)).chunk(count)]
+
+
+def mean_metrics(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Metrics of several updates as one: the mean of each."""
+    return {name: sum(one[name] for one in updates) / len(updates) for name in updates[0]}

@@ -1,0 +1,37 @@
+"""The trained policy as a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from policy.base import Policy
+from policy.export import export
+from policy.trainable import WeightStream
+from rl.types import UserError
+
+
+def test_an_exported_policy_is_complete_and_holds_the_new_weights(tmp_path: Path, tiny_policy: Path) -> None:
+    policy = Policy.load(tiny_policy)
+    with torch.no_grad():
+        for parameter in policy.ar.parameters():
+            parameter.add_(1.0)
+    trained = policy.ar.state_dict()
+    for _ in range(2):  # the second export replaces the first
+        out = export(tiny_policy, WeightStream.of(trained.items()), tmp_path / "out")
+    again = Policy.load(out).ar.state_dict()
+    assert again.keys() == trained.keys()
+    assert all(torch.equal(again[name], trained[name]) for name in trained)
+    files = [sorted(str(path.relative_to(root)) for path in root.rglob("*")) for root in (tiny_policy, out)]
+    assert files[0] == files[1]
+
+
+def test_exporting_another_model_is_a_clear_error(tmp_path: Path, tiny_policy: Path) -> None:
+    with pytest.raises(UserError, match="the trained weights lack"):
+        export(tiny_policy, WeightStream.of([]), tmp_path / "out")
+    wrong = WeightStream.of([("model.embed_tokens.weight", torch.zeros(2, 3))])
+    with pytest.raises(UserError, match=r"model.embed_tokens.weight has shape .*, the trained one \(2, 3\)"):
+        export(tiny_policy, wrong, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
