@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from policy.decoder import Decoder, make_connector
 from policy.folder import CONFIG_FILE, read_json, read_policy_config, resolve_folder
 from policy.layout import TokenLayout
 from policy.prompt import PromptEncoder
-from policy.tokenizers.patch import PatchTokenizer
-from rl.types import UserError
+from policy.tokenizers.contract import ImageTokenizer
+from rl.registry import resolve
+from rl.types import Prompt, UserError
 
 
 @dataclass
@@ -30,11 +32,20 @@ class Policy:
     tokenizer: PreTrainedTokenizerFast
     ar: Qwen3ForCausalLM
     decoder: Decoder
-    image_tokenizer: PatchTokenizer
+    image_tokenizer: ImageTokenizer
+    prompt_encoder: str = "template"
+    """A ``prompt_encoders`` component; ``policy.json`` names it."""
 
-    @property
+    @cached_property
     def encode_prompt(self) -> PromptEncoder:
-        return PromptEncoder(self.tokenizer, self.prompt_template, self.layout)
+        encoder: PromptEncoder = resolve("prompt_encoders", self.prompt_encoder)(
+            self.tokenizer, self.prompt_template, self.layout
+        )
+        return encoder
+
+    def text_ids(self, text: str) -> tuple[int, ...]:
+        """The token ids of a prompt that is text alone."""
+        return self.encode_prompt(Prompt("", text)).ids
 
     @classmethod
     def load(cls, folder: str | Path, dtype: str = "float32", device: str = "cpu") -> Policy:
@@ -51,6 +62,7 @@ class Policy:
             ar=ar.to(device).eval(),
             decoder=load_decoder(folder, torch_dtype, device),
             image_tokenizer=load_image_tokenizer(folder, layout),
+            prompt_encoder=read_json(folder / CONFIG_FILE).get("prompt_encoder", "template"),
         )
 
     def save(self, folder: Path) -> None:
@@ -64,6 +76,8 @@ class Policy:
         self._save_connector(folder / "connector")
         self._save_image_tokenizer(folder / "image_tokenizer")
         content = {"layout": self.layout.to_dict(), "prompt_template": self.prompt_template}
+        if self.prompt_encoder != "template":
+            content["prompt_encoder"] = self.prompt_encoder
         _write_json(folder / CONFIG_FILE, content)
 
     def _save_connector(self, part: Path) -> None:
@@ -91,12 +105,15 @@ def load_decoder(folder: Path, dtype: torch.dtype, device: str) -> Decoder:
     return decoder.to(device).eval().requires_grad_(False)
 
 
-def load_image_tokenizer(folder: Path, layout: TokenLayout) -> PatchTokenizer:
+def load_image_tokenizer(folder: Path, layout: TokenLayout) -> ImageTokenizer:
+    """Of the kind that its ``config.json`` names, an ``image_tokenizers`` component."""
     part = folder / "image_tokenizer"
     config = read_json(part / "config.json")
-    if config.get("kind") != PatchTokenizer.kind:
-        raise UserError(f"{part / 'config.json'}: unknown kind '{config.get('kind')}'; known: {PatchTokenizer.kind}.")
-    return PatchTokenizer.load(part / "model.safetensors", config, layout)
+    try:
+        kind: type[ImageTokenizer] = resolve("image_tokenizers", str(config.get("kind")))
+    except UserError as error:
+        raise UserError(f"{part / 'config.json'}: kind: {error}") from error
+    return kind.load(part / "model.safetensors", config, layout)
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:

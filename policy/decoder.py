@@ -11,6 +11,8 @@ from diffusers import AutoencoderDC, FlowMatchEulerDiscreteScheduler, SanaTransf
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from policy.trajectory import DecoderSampler, euler
+
 
 def make_connector(hidden_size: int, caption_channels: int) -> nn.Sequential:
     """Linear - GELU(tanh) - Linear - RMSNorm, weight initialised to sqrt(5.5) (BLIP3o-NEXT, arXiv 2510.15857)."""
@@ -36,6 +38,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.connector, self.transformer, self.vae, self.scheduler = connector, transformer, vae, scheduler
+        self.sampler: DecoderSampler = euler
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -58,23 +61,22 @@ class Decoder(nn.Module):
     def paint(
         self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float = 1.0
     ) -> NDArray[np.uint8]:
-        """B hidden-state sequences and B noise seeds -> (B, H, W, 3) uint8 pictures.
+        """B hidden-state sequences and B noise seeds -> (B, H, W, 3) uint8 pictures, in ``steps`` steps of ``sampler``.
 
-        Euler steps over sigmas linspace(1, 1/steps, steps); classifier-free guidance
-        v = v_uncond + guidance * (v_cond - v_uncond), with zeros in place of the hidden states for v_uncond.
+        Classifier-free guidance v = v_uncond + guidance * (v_cond - v_uncond), with zeros in place of the hidden states
+        for v_uncond.
         """
-        scheduler = FlowMatchEulerDiscreteScheduler.from_config(self.scheduler.config)
-        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / steps, steps).tolist(), device=hidden_BSD.device)
-        latents = self.noise(seeds)
-        hidden_BSD = hidden_BSD.to(latents.dtype)
-        for timestep in scheduler.timesteps:
-            timestep_B = timestep.expand(len(latents)).to(latents.dtype)
-            velocity = self.velocity(latents, timestep_B, hidden_BSD)
-            if guidance != 1.0:
-                unconditional = self.velocity(latents, timestep_B, torch.zeros_like(hidden_BSD))
-                velocity = unconditional + guidance * (velocity - unconditional)
-            latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
-        return self.pixels(latents)
+        noise = self.noise(seeds)
+        hidden_BSD = hidden_BSD.to(noise.device, noise.dtype)
+
+        def velocity(latents: Tensor, timestep_B: Tensor) -> Tensor:
+            flow = self.velocity(latents, timestep_B, hidden_BSD)
+            if guidance == 1.0:
+                return flow
+            unconditional = self.velocity(latents, timestep_B, torch.zeros_like(hidden_BSD))
+            return unconditional + guidance * (flow - unconditional)
+
+        return self.pixels(self.sampler(velocity, noise, self.scheduler, steps))
 
     @torch.no_grad()
     def pixels(self, latents: Tensor) -> NDArray[np.uint8]:

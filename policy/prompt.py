@@ -1,28 +1,50 @@
-"""Prompt text -> the token ids that the language model goes on from."""
+"""A prompt -> what the language model goes on from. Registry kind ``prompt_encoders``; ``policy.json`` names one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from policy.layout import TokenLayout
+from rl.types import Prompt
 
 
-@dataclass
-class PromptEncoder:
-    """Prompt text -> token ids that end with <im_start> <S0>."""
+@dataclass(frozen=True)
+class Condition:
+    """``Condition((5, 6, 26, 25))``: token ids that end with <im_start> <S0>."""
+
+    ids: tuple[int, ...]
+    features: Tensor | None = None  # of pictures in the prompt, in place of ids; read by encoders of such prompts
+    latents: Tensor | None = None  # of a picture to be edited, for the decoder
+
+
+class PromptEncoder(Protocol):
+    """Prompts of one policy, as the language model reads them."""
+
+    def __call__(self, prompt: Prompt, /) -> Condition:
+        """Raises: UserError if the prompt holds what this policy cannot read."""
+
+    def unknown_words(self, text: str) -> Sequence[str]:
+        """Words of ``text`` that the tokenizer cannot represent."""
+
+
+@dataclass(frozen=True)
+class TemplateEncoder:
+    """The text in the policy's template, tokenised as it is."""
 
     tokenizer: PreTrainedTokenizerFast
     template: str
     layout: TokenLayout
 
-    def __call__(self, text: str) -> tuple[int, ...]:
-        ids = self.tokenizer.encode(self.template.format(prompt=text), add_special_tokens=False)
-        return (*ids, self.layout.im_start_id, self.layout.scale_id)
+    def __call__(self, prompt: Prompt, /) -> Condition:
+        ids = self.tokenizer.encode(self.template.format(prompt=prompt.text), add_special_tokens=False)
+        return Condition((*ids, self.layout.im_start_id, self.layout.scale_id))
 
     def unknown_words(self, text: str) -> list[str]:
-        """Words of ``text`` that the tokenizer cannot represent."""
         unknown = self.tokenizer.unk_token_id
         if unknown is None:
             return []

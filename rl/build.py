@@ -50,7 +50,7 @@ def live_parts(config: Config, folder: Path, resume_step: int | None) -> Iterato
         closing.callback(sampler.close)
         loss = objective(config, policy.decoder.connector)
         trainer = TokenTrainer(language_model(config, policy), loss, config.train)
-        policy.decoder.to(trainer.device)
+        policy.decoder.to(trainer.device).sampler = component("decoder_samplers", config.render.sampler)
         act = start_collecting(config, policy, sampler, trainer, pool.result())
         yield Run(
             config=config,
@@ -112,7 +112,7 @@ def start_sampler(config: Config, policy: Policy, prompts: list[Prompt]) -> Samp
     engine = config.rollout.engine
     if engine == "auto":
         engine = "vllm" if importlib.util.find_spec("vllm") else "torch"
-    longest = max(len(policy.encode_prompt(prompt.text)) for prompt in prompts)
+    longest = max(len(policy.encode_prompt(prompt).ids) for prompt in prompts)
     sampler: Sampler = resolve("samplers", engine)(
         policy.folder,
         policy.layout,

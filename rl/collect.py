@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from policy.tokenizers.contract import ImageTokenizer
 from rewards.combine import Combination, FailureBudget, combine, failure_counts
 from rewards.golden import check_varied
 from rewards.pool.pool import RewardPool
@@ -23,12 +23,6 @@ from rl.types import Experience, Forward, Prompt, Renders, Rollout, Sample, Scor
 from rollout.render import Painter, SeedMode, painted, render_seeds
 from rollout.samplers.contract import Sampler
 from rollout.seeds import group_seeds
-
-
-class ImageTokenizer(Protocol):
-    """(B, H, W, 3) uint8 pictures -> (B, T) vocabulary ids."""
-
-    def encode(self, pictures_BHW3: NDArray[np.uint8], /) -> NDArray[np.int64]: ...
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "vllm": "rollout.samplers.vllm_sampler:VllmSampler",
         "torch": "rollout.samplers.torch_sampler:TorchSampler",
     },
+    "prompt_encoders": {"template": "policy.prompt:TemplateEncoder"},
+    "image_tokenizers": {"patch_vq": "policy.tokenizers.patch:PatchTokenizer"},
+    "decoder_samplers": {"euler": "policy.trajectory:euler"},
     "rewards": {
         "geneval": "rewards.library.geneval.reward:GenEval",
         "ocr": "rewards.library.ocr.reward:Ocr",

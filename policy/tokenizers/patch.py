@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -54,6 +55,6 @@ class PatchTokenizer:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
 
     @classmethod
-    def load(cls, file: Path, config: dict[str, Any], layout: TokenLayout) -> PatchTokenizer:
+    def load(cls, file: Path, config: Mapping[str, Any], layout: TokenLayout) -> Self:
         tensors = load_file(file)
         return cls(config["patch"], tensors["mean"], tensors["basis"], tensors["codebook"], layout.image_start_id)

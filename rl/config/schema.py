@@ -121,7 +121,9 @@ class RenderConfig(Section):
     """From tokens to pixels: the diffusion decoder."""
 
     steps: AtLeastOne = 4
-    """Euler steps."""
+    """Steps of the sampler."""
+    sampler: Component = Component(use="euler")
+    """The way from noise to latents: ``euler`` (the flow's ODE)."""
     guidance: NotNegative = 1.0
     """Classifier-free guidance scale; 1 is off."""
     seed: Literal["group", "sample"] = "group"
@@ -326,6 +328,7 @@ class Config(Section):
 COMPONENT_KINDS: dict[tuple[str, ...], str] = {
     ("data", "train"): "prompts",
     ("data", "eval"): "prompts",
+    ("render", "sampler"): "decoder_samplers",
     ("rewards", "*"): "rewards",
     ("combine",): "combinations",
     ("advantage",): "advantages",

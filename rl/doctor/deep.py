@@ -63,9 +63,7 @@ def policy() -> str:
     from policy.folder import EMBEDDED
 
     loaded = {name: Policy.load(folder) for name, folder in EMBEDDED.items()}
-    return ", ".join(
-        f"{name}: prompt of {len(each.encode_prompt('a red circle'))} tokens" for name, each in loaded.items()
-    )
+    return ", ".join(f"{name}: prompt of {len(each.text_ids('a red circle'))} tokens" for name, each in loaded.items())
 
 
 def vllm() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from rl.config.load import dump
+from rl.config.load import dump, load
 from rl.config.schema import Config
 from rl.run_folder.records import METRICS_FILE, write_atomically
 from rl.types import UserError
@@ -40,7 +40,8 @@ def claim_folder(config: Config, folder: Path, *, resume: bool) -> None:
 def _check_same_run(config: Config, file: Path) -> None:
     if not file.exists():
         raise UserError(f"run.folder: {file.parent} holds no run to resume; start it without --resume.")
-    before, now = _flat(yaml.safe_load(file.read_text())), _flat(yaml.safe_load(dump(config)))
+    # read as a configuration, so that keys that did not exist yet have their defaults
+    before, now = _flat(yaml.safe_load(dump(load(file)))), _flat(yaml.safe_load(dump(config)))
     changed = [
         key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key) and not _may_change(key)
     ]

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from policy.ar_size import ArSize
 from policy.layout import TokenLayout
+from policy.prompt import Condition
 from rl.types import Prompt, Rollout, UserError
 from rollout.samplers.contract import EngineError
 
-Encode = Callable[[str], tuple[int, ...]]
+Encode = Callable[[Prompt], Condition]
 
 
 def check_ids(ids: Sequence[Any], layout: TokenLayout, *, max_prompt_tokens: int, where: str) -> tuple[int, ...]:
@@ -77,9 +78,16 @@ def encode_prompts(
 ) -> tuple[tuple[int, ...], ...]:
     """P ragged rows of checked ids. Raises: UserError naming the prompt."""
     return tuple(
-        check_ids(encode(prompt.text), layout, max_prompt_tokens=max_prompt_tokens, where=f"prompt '{prompt.id}'")
+        check_ids(_text_ids(encode(prompt), where), layout, max_prompt_tokens=max_prompt_tokens, where=where)
         for prompt in prompts
+        for where in [f"prompt '{prompt.id}'"]
     )
+
+
+def _text_ids(condition: Condition, where: str) -> tuple[int, ...]:
+    if condition.features is not None or condition.latents is not None:
+        raise UserError(f"{where}: this engine reads prompts of text alone, and this one holds pictures.")
+    return condition.ids
 
 
 def make_rollout(

@@ -11,6 +11,7 @@ from scipy.stats import chisquare
 
 from policy.ar import image_forward
 from policy.base import Policy
+from policy.prompt import Condition
 from policy.trainable import WeightStream
 from rl.types import Prompt, Rollout, UserError
 from rollout.samplers.contract import EngineError
@@ -50,7 +51,7 @@ def test_only_image_tokens_and_exactly_the_fixed_count(engine: Any, policy: Poli
     assert rollout.tokens_BT.min() >= policy.layout.image_start_id
     assert rollout.tokens_BT.max() < policy.layout.image_end_id
     assert (rollout.prompts, rollout.group_size, rollout.seeds, rollout.version) == ((A, B), 3, SEEDS, 0)
-    assert rollout.prompt_ids == (policy.encode_prompt(A.text), policy.encode_prompt(B.text))
+    assert rollout.prompt_ids == (policy.text_ids(A.text), policy.text_ids(B.text))
 
 
 def test_same_seeds_give_the_same_tokens_and_other_seeds_do_not(engine: Any) -> None:
@@ -88,7 +89,7 @@ def test_logprobs_are_those_of_the_trainer(engine: Any, sharp: Policy, temperatu
 def test_first_tokens_follow_the_models_distribution(engine: Any, sharp: Policy) -> None:
     draws, layout = 1500, sharp.layout
     tokens = engine.sample([A], draws, range(draws)).tokens_BT[:, 0] - layout.image_start_id
-    ids = torch.tensor([sharp.encode_prompt(A.text)])
+    ids = torch.tensor([sharp.text_ids(A.text)])
     with torch.no_grad():
         logits = sharp.ar(ids).logits[0, -1, layout.image_start_id : layout.image_end_id]
     expected = logits.double().softmax(-1).numpy() * draws
@@ -104,7 +105,7 @@ def test_first_tokens_follow_the_models_distribution(engine: Any, sharp: Policy)
 def test_top_k_and_top_p_keep_only_the_likely_tokens(engine: Any, sharp: Policy) -> None:
     layout = sharp.layout
     with torch.no_grad():
-        logits = sharp.ar(torch.tensor([sharp.encode_prompt(A.text)])).logits[0, -1]
+        logits = sharp.ar(torch.tensor([sharp.text_ids(A.text)])).logits[0, -1]
     probs = logits[layout.image_start_id : layout.image_end_id].double().softmax(-1)
     best = set((probs.topk(2).indices + layout.image_start_id).tolist())
     rollout = engine.sample([A], 64, range(64), top_k=2)
@@ -147,7 +148,7 @@ def test_ids_outside_the_vocabulary_are_refused_by_us_and_the_engine_lives(engin
     ]:
         with pytest.raises(UserError, match=sentence):
             engine.logprobs([ids], good.tokens_BT)
-        engine.encode = lambda _text, ids=ids: ids
+        engine.encode = lambda _prompt, ids=ids: Condition(ids)
         try:
             with pytest.raises(UserError, match=f"prompt 'a'.*{sentence}"):
                 engine.sample([A], 1, [1])

@@ -29,7 +29,7 @@ def make(policy: Policy, group_size: int = 2) -> tuple[Rollout, torch.Tensor]:
     tokens = np.random.default_rng(0).integers(
         layout.image_start_id, layout.image_end_id, (batch, layout.tokens_per_image)
     )
-    prompt_ids = tuple(policy.encode_prompt(prompt.text) for prompt in PROMPTS)
+    prompt_ids = tuple(policy.text_ids(prompt.text) for prompt in PROMPTS)
     rollout = Rollout(
         PROMPTS, group_size, prompt_ids, tokens, np.zeros(tokens.shape, np.float32), tuple(range(batch)), 1.0, 0
     )

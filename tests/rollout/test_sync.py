@@ -52,7 +52,7 @@ def stream(policy: Policy) -> WeightStream:
 
 @pytest.mark.parametrize("temperature", [1.0, 0.8])
 def test_new_weights_go_into_the_running_engine(engine: Any, policy: Policy, temperature: float) -> None:
-    assert len(policy.encode_prompt(PROMPTS[1].text)) > 32  # long enough to be kept in vLLM's prefix cache
+    assert len(policy.text_ids(PROMPTS[1].text)) > 32  # long enough to be kept in vLLM's prefix cache
     before = engine.sample(PROMPTS, 2, [1, 2, 3, 4])
     perturb(policy)
     sync = WeightSync([engine], tolerance=1e-4)

@@ -123,7 +123,7 @@ def _trainer(policy: Policy, work: Path, steps: int, seed: int) -> ImageTokenTra
 
 
 def _dataset(policy: Policy, rows: int, seed: int) -> Dataset:
-    rng, encode, start = np.random.default_rng([seed, 3]), policy.encode_prompt, policy.layout.image_start_id
+    rng, encode, start = np.random.default_rng([seed, 3]), policy.text_ids, policy.layout.image_start_id
     cache: dict[str, list[int]] = {}
     ids, labels = [], []
     for row in range(rows):

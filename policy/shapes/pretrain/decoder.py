@@ -55,7 +55,7 @@ def _rows(policy: Policy, seed: int) -> tuple[Tensor, Tensor]:
     for _ in range(_ROWS // _CHUNK):
         captions, cells = _scenes(rng)
         tokens_BT = torch.from_numpy(cells) + policy.layout.image_start_id
-        ids = [policy.encode_prompt(caption) for caption in captions]
+        ids = [policy.text_ids(caption) for caption in captions]
         hidden.append(image_forward(policy.ar, policy.layout.image, ids, tokens_BT).hidden_BSD)
         encoded = vae.encode(as_pixels(picture(cells)), return_dict=False)[0]
         latents.append(encoded * vae.config.scaling_factor)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from policy.base import Policy
+from policy.tokenizers.patch import PatchTokenizer
 from rl.data.shapes.sprites import every_cell
 
 
@@ -16,6 +17,8 @@ def fit_tokenizer(policy: Policy, seed: int) -> None:
     background, so that a decoder's unfinished picture gets a code of its own instead of a full object's.
     """
     tokenizer, rng = policy.image_tokenizer, np.random.default_rng(seed)
+    if not isinstance(tokenizer, PatchTokenizer):
+        raise TypeError(f"the shapes policy has a PatchTokenizer, this one a {type(tokenizer).__name__}")
     cells = torch.from_numpy(every_cell().astype(np.float32).reshape(len(every_cell()), -1)) / 127.5 - 1.0
     spare = policy.layout.num_image_tokens - len(cells)
     faded = (cells[rng.permutation(np.arange(1, len(cells)))[:spare]] + cells[0]) / 2

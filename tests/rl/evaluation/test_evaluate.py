@@ -127,8 +127,6 @@ class Painter:
         pictures = np.stack([np.full((64, 64, 3), seed % 256, np.uint8) for seed in seeds])
         geneval = [Score(0.5, passed=seed % 2 == 0) for seed in seeds]
         ocr = [Score(None, failure="hung") if i == 0 else Score(None) for i in range(count)]
-        ids = tuple((1, 2) for _ in prompts)
-        tokens = np.zeros((count, 4), np.int64)
         return pictures, {"geneval": geneval, "ocr": ocr}
 
 

@@ -1,0 +1,29 @@
+"""What an image tokenizer is: pictures to the tokens that the language model writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policy.layout import TokenLayout
+
+
+class ImageTokenizer(Protocol):
+    """Registry kind ``image_tokenizers``; ``image_tokenizer/config.json`` of a policy folder names it as ``kind``."""
+
+    kind: str
+
+    def encode(self, pictures_BHW3: NDArray[np.uint8], /) -> NDArray[np.int64]:
+        """(B, H, W, 3) uint8 -> (B, T) vocabulary ids."""
+
+    def config(self) -> dict[str, Any]:
+        """What ``load`` needs beside the weights: ``kind``, ``codes`` and its own."""
+
+    def save(self, file: Path) -> None: ...
+
+    @classmethod
+    def load(cls, file: Path, config: Mapping[str, Any], layout: TokenLayout) -> Self: ...
