@@ -24,7 +24,7 @@ from rl.collect import sample, synchronise
 from rl.config.schema import Component, Config
 from rl.data.prompts import load_prompts
 from rl.data.stream import PromptStream
-from rl.evaluation.evaluate import load_all
+from rl.evaluation.results import load_all
 from rl.evaluation.tables import table
 from rl.interrupt import Interrupt
 from rl.loop import train

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl.collect import paint, read_back, score, vet
-from rl.evaluation.evaluate import Evaluation, evaluate
+from rl.evaluation.evaluate import evaluate
+from rl.evaluation.results import Evaluation
 from rl.parts import Run
 from rl.run_folder import checkpoint
 from rl.types import Prompt, Rollout, Score
-from rollout.seeds import sample_seed
 
 TRAINER_PART = "trainer"
 
@@ -51,7 +51,6 @@ def run_evaluation(run: Run, done: int) -> Evaluation:
         done,
         run.eval_prompts,
         pipeline,
-        sample_seed,
         run.folder,
         samples_per_prompt=options.samples_per_prompt,
         seed=options.seed,

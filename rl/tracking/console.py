@@ -21,8 +21,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from rl.run_folder.records import Alarm
 from rl.tracking.guards import PREFIX as GUARD_PREFIX
-from rl.tracking.guards import Alarm
 from rl.types import UserError
 
 REWARD_PREFIX, FAILED_PREFIX = "reward/", "failed/"
