@@ -69,6 +69,33 @@ def test_written_yaml_reads_back_identically() -> None:
     assert read.plain() == tree
 
 
+def test_merge_keys_bring_in_what_is_not_written() -> None:
+    text = """a: &a {x: 1, y: 2}
+b: &b {y: 3, z: 4}
+c:
+  <<: [*a, *b]
+  x: 5
+d:
+  x: 6
+  <<: *a
+e: {"<<": 7}
+"""
+    tree, problems = parse(text, "f.yaml")
+    assert not problems
+    read = tree.plain()
+    assert read["c"] == {"x": 5, "y": 2, "z": 4}
+    assert read["d"] == {"x": 6, "y": 2}
+    assert read["e"] == {"<<": 7}
+    assert str(tree.value["c"].value["z"].origin) == "f.yaml:2"
+    for text, words in [
+        ("a: {<<: 3}", "f.yaml:1: a.<<: takes a mapping or a list of mappings, such as *name"),
+        ("a: &x\n  <<: *x", "f.yaml:1: a.<<: an alias contains itself"),
+        ("a: &x {y: 1}\nb:\n  <<: *x\n  <<: *x", "f.yaml:4: b.<<: written twice, first in line 3; keep one"),
+    ]:
+        _, problems = parse(text, "f.yaml")
+        assert str(problems[0]) == words
+
+
 def test_unsafe_yaml_is_refused() -> None:
     for text, words in [
         ("a: !!python/object/apply:os.system [ls]", "the tag tag:yaml.org,2002:python"),
