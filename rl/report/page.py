@@ -13,12 +13,13 @@ from rl.evaluation.tables import TableRow, rows
 from rl.report.chart import number
 from rl.report.curves import charts
 from rl.report.pictures import pairs
+from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.environment import ENVIRONMENT_FILE, Session
 from rl.run_folder.records import Row, read_json, read_metrics, write_atomically
 from rl.tracking.console import duration
 from rl.types import UserError
 
-CONFIG_FILE, REPORT_FILE = "config.yaml", "report.html"
+REPORT_FILE = "report.html"
 
 
 @dataclass(frozen=True)

@@ -83,8 +83,8 @@ def read_json(path: Path) -> Any:
 def read_metrics(run_folder: Path) -> list[Row]:
     """All rows of metrics.jsonl in order; a missing file is an empty list.
 
-    A last line without its newline is what a kill in the middle of a write leaves: it is dropped. Any other
-    line that cannot be read raises UserError.
+    A last line without its newline is what a kill in the middle of a write leaves: it is dropped. Every
+    other line that cannot be read raises UserError.
     """
     path = run_folder / METRICS_FILE
     if not path.exists():

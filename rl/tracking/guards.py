@@ -152,11 +152,6 @@ class Guards:
         self._recent: dict[str, deque[float]] = {}
         self._active: set[str] = set()
 
-    @property
-    def active(self) -> frozenset[str]:
-        """Metrics that are outside their band now."""
-        return frozenset(self._active)
-
     def check(self, step: int, metrics: Mapping[str, float | None]) -> list[Alarm]:
         """Takes one step's metrics; returns an alarm for each metric that leaves its band at this step.
 

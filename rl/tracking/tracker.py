@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,18 @@ from rl.tracking.console import Console, make_console
 from rl.tracking.grid import make_grid
 from rl.types import UserError
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 TENSORBOARD_FOLDER, PICTURES_FOLDER = "tensorboard", "pictures"
+
+
+class _WandbRun(Protocol):
+    """What is used of ``wandb.Run``: the package is optional."""
+
+    def log(self, data: dict[str, float], *, step: int) -> None: ...
+
+    def finish(self) -> None: ...
 
 
 class Tracker:
@@ -117,9 +127,7 @@ class Tracker:
     def __enter__(self) -> Tracker:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -128,7 +136,7 @@ def _finite(value: float) -> float | None:
     return number if math.isfinite(number) else None  # JSON has no NaN
 
 
-def _open_events(run_folder: Path, resume_step: int | None) -> Any:
+def _open_events(run_folder: Path, resume_step: int | None) -> SummaryWriter:
     from torch.utils.tensorboard import SummaryWriter  # imports torch: only when events are wanted
 
     folder = run_folder / TENSORBOARD_FOLDER
@@ -136,11 +144,12 @@ def _open_events(run_folder: Path, resume_step: int | None) -> Any:
         return SummaryWriter(str(folder), purge_step=resume_step)
 
 
-def _start_wandb(run_folder: Path) -> Any:
+def _start_wandb(run_folder: Path) -> _WandbRun:
     try:
         wandb = importlib.import_module("wandb")
     except ModuleNotFoundError as error:
         raise UserError(
             "tracking.wandb is true but wandb is not installed: pip install wandb, or set it to false"
         ) from error
-    return wandb.init(dir=str(run_folder), name=run_folder.name)
+    run: _WandbRun = wandb.init(dir=str(run_folder), name=run_folder.name)
+    return run

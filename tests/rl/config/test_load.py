@@ -233,6 +233,10 @@ def test_all_mistakes_in_one_message(write: Write) -> None:
         ("train: {eps: 0}", "a.yaml:1: train.eps: must be greater than 0, got 0"),
         ("train: {lr: .inf}", "a.yaml:1: train.lr: must be a finite number, got inf"),
         ("eval: {at_end: 1}", "a.yaml:1: eval.at_end: must be true or false, got 1"),
+        (
+            "tracking: {console: fancy}",
+            "a.yaml:1: tracking.console: must be 'auto' or 'rich' or 'plain' or 'off', got 'fancy' (text)",
+        ),
         ("policy: {path: 3}", "a.yaml:1: policy.path: must be text, got 3"),
         ("train:", "a.yaml:1: train: must be a mapping (key: value), got nothing (null)"),
         ("loss: 3", "a.yaml:1: loss: must be a name or {use: name, options: {...}}, got 3"),
