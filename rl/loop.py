@@ -18,7 +18,7 @@ from rich.console import Console
 from policy.export import export
 from rl.build import live_parts
 from rl.config.schema import Config
-from rl.evaluation.evaluate import load_all
+from rl.evaluation.results import load_all
 from rl.evaluation.tables import table
 from rl.milestones import evaluate_if_due, first_weights, replay_guards, restore, save, save_if_due, show_if_due
 from rl.parts import Run
@@ -26,7 +26,7 @@ from rl.report.page import write_report
 from rl.run_folder import checkpoint
 from rl.run_folder.claim import claim_folder
 from rl.run_folder.environment import record_environment
-from rl.tracking.guards import Alarm
+from rl.run_folder.records import Alarm
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import UserError
 

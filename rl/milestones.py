@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl.collect import sample
-from rl.evaluation.evaluate import Evaluation, evaluate, load_all
+from rl.evaluation.evaluate import evaluate
+from rl.evaluation.results import Evaluation, load_all
 from rl.parts import Run
 from rl.run_folder import checkpoint
 from rl.run_folder.records import read_metrics
 from rl.types import Experience, Prompt, Score
-from rollout.seeds import group_seeds, sample_seed
+from rollout.seeds import group_seeds
 
 _PICTURES_AT_ONCE = 128
 
@@ -69,7 +70,6 @@ def run_evaluation(run: Run, done: int) -> Evaluation:
         done,
         run.eval_prompts,
         pipeline,
-        sample_seed,
         run.folder,
         samples_per_prompt=options.samples_per_prompt,
         seed=options.seed,

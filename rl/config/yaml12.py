@@ -2,7 +2,10 @@
 
 PyYAML follows YAML 1.1: ``1e-6`` is a string there, ``off`` is False, ``010`` is 8, and a repeated key
 silently wins. Here ``1e-6`` is a float, only ``true`` and ``false`` are booleans, ``010`` is 10, and a
-repeated key is an error.
+repeated key is an error. Merge keys (``<<: *name``) work as in YAML 1.1.
+
+ruamel.yaml reads 1.2 too, but not this: it stops at the first repeated key, takes ``1_000`` and dates for something
+else than text, and lets a tag on a list or mapping and an alias that contains itself pass.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ class _Dumper(yaml.SafeDumper):
         None: _RESOLVERS
     }  # quotes exactly what the loader misreads
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: object) -> bool:
         return True
 
 
@@ -99,9 +102,10 @@ def parse_value(text: str) -> Any:
     return entry.plain() if text.strip() else ""
 
 
-def to_yaml(tree: Any) -> str:
+def to_yaml(tree: object) -> str:
     """Plain dicts, lists and scalars -> block YAML, keys in order, read back identically by :func:`parse`."""
-    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    text: str = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text
 
 
 class _Reader:
@@ -132,6 +136,7 @@ class _Reader:
 
     def _items(self, node: yaml.MappingNode, path: str) -> Iterator[tuple[str, Entry]]:
         lines: dict[str, int] = {}
+        merged: dict[str, Entry] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode):
@@ -144,11 +149,27 @@ class _Reader:
                 self.problems.append(Problem(Origin(self.source, line), inner, message))
                 continue
             lines[key] = line
+            if key == "<<" and key_node.style is None:  # not quoted
+                merged = self._merged(value_node, inner)
+                continue
             # The key's line, not the value's: a mapping's value starts one line below.
             yield key, Entry(self.entry(value_node, inner).value, Origin(self.source, line))
+        yield from ((key, entry) for key, entry in merged.items() if key not in lines)
+
+    def _merged(self, node: yaml.Node, path: str) -> dict[str, Entry]:
+        """What ``<<`` brings in, each with the line where it was first written; of several mappings the first wins."""
+        found: dict[str, Entry] = {}
+        for parent in reversed(node.value if isinstance(node, yaml.SequenceNode) else [node]):
+            entry = self.entry(parent, path)
+            if entry.is_mapping:
+                found |= entry.value
+            else:
+                message = "takes a mapping or a list of mappings, such as *name"
+                self.problems.append(Problem(entry.origin, path, message))
+        return found
 
 
-def _scalar(text: str, kind: str) -> Any:
+def _scalar(text: str, kind: str) -> str | int | float | None:
     if kind == "null":
         return None
     if kind == "bool":

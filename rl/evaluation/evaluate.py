@@ -1,123 +1,34 @@
-"""Held-out prompts with fixed seeds -> a per-task table with 95 % intervals, and a grid of the same prompts each time.
-
-Overall is the mean of the task accuracies (GenEval, arXiv 2310.11513, section 4). A sample whose reward failed is
-counted apart and is in no mean; a sample to which a reward does not apply is not counted at all.
-"""
+"""Runs an evaluation: held-out prompts with fixed seeds, and a grid of the same prompts' pictures each time."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.evaluation.statistics import Estimate, macro_mean, mean_of, paired_bootstrap
-from rl.run_folder.records import read_json, write_atomically
+from rl.evaluation.results import Evaluation, Outcome, Tile, grid_path, mark, save
 from rl.tracking.grid import make_grid
 from rl.types import Prompt, Score, UserError
+from rollout.seeds import sample_seed
 
-OVERALL, UNTAGGED = "overall", "untagged"
+UNTAGGED = "untagged"
 
+Pipeline = Callable[[Sequence[Prompt], int, Sequence[int]], tuple[NDArray[np.uint8], Mapping[str, Sequence[Score]]]]
+"""Sample, paint and score without learning: P prompts, k samples each, P * k seeds (group-major).
 
-@dataclass(frozen=True)
-class Outcome:
-    """One reward's verdict on one sample: ``value`` is the reward's pass or fail (1 or 0) where it declares one."""
-
-    reward: str
-    task: str
-    prompt_id: str
-    seed: int
-    value: float | None
-    failure: str | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class TaskResult:
-    """``n`` scored samples and ``failed`` ones beside them; ``estimate`` is None if nothing could be scored."""
-
-    n: int
-    failed: int
-    estimate: Estimate | None
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One fixed prompt's picture in the grid; ``marks[reward]`` is the strict value, None for a failure."""
-
-    prompt_id: str
-    text: str
-    task: str
-    seed: int
-    box: tuple[int, int, int, int]
-    marks: Mapping[str, float | None]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """After ``step`` updates. ``results[reward][task]``, with ``overall`` as each reward's last task."""
-
-    step: int
-    outcomes: tuple[Outcome, ...]
-    tiles: tuple[Tile, ...] = ()
-    results: Mapping[str, Mapping[str, TaskResult]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "results", summarise(self.outcomes))
-
-    def of(self, tile: Tile) -> list[Outcome]:
-        """Every reward's verdict on the picture of ``tile``."""
-        return [one for one in self.outcomes if (one.prompt_id, one.seed) == (tile.prompt_id, tile.seed)]
-
-    def flat(self) -> dict[str, float]:
-        """``eval/<reward>/<task>`` means for the log."""
-        return {
-            f"eval/{reward}/{task}": result.estimate.mean
-            for reward, tasks in self.results.items()
-            for task, result in tasks.items()
-            if result.estimate is not None
-        }
-
-
-@dataclass(frozen=True)
-class Change:
-    """After minus before on the same prompts and seeds; ``n`` pairs, of which ``gained`` and ``lost`` differ."""
-
-    n: int
-    gained: int
-    lost: int
-    difference: Estimate
-
-
-class Pipeline(Protocol):
-    """Sample, paint and score without learning: P prompts, k samples each, P * k seeds (group-major).
-
-    Returns (P * k, H, W, 3) pictures and P * k scores per reward. Decoder noise must also depend on
-    nothing but the prompt and these seeds, or evaluations cannot be compared.
-    """
-
-    def __call__(
-        self, prompts: Sequence[Prompt], samples_per_prompt: int, seeds: Sequence[int]
-    ) -> tuple[NDArray[np.uint8], Mapping[str, Sequence[Score]]]: ...
-
-
-class Seeder(Protocol):
-    """``rollout.seeds.sample_seed``: hash of (run seed, step, prompt id, sample index)."""
-
-    def __call__(self, run_seed: int, step: int, prompt_id: str, sample_index: int, /) -> int: ...
+Returns (P * k, H, W, 3) pictures and P * k scores per reward. Decoder noise must also depend on
+nothing but the prompt and these seeds, or evaluations cannot be compared.
+"""
 
 
 def evaluate(
     step: int,
     prompts: Sequence[Prompt],
     pipeline: Pipeline,
-    seeder: Seeder,
     run_folder: Path,
     *,
     samples_per_prompt: int = 1,
@@ -133,23 +44,19 @@ def evaluate(
     _check(prompts)
     shown = {prompt.id for prompt in grid_prompts(prompts, grid)}
     outcomes: list[Outcome] = []
-    tiles: list[tuple[Prompt, int, NDArray[np.uint8], dict[str, float | None]]] = []
+    for_grid: list[_Shown] = []
     for start in range(0, len(prompts), prompts_per_batch):
         batch = prompts[start : start + prompts_per_batch]
-        seeds = [seeder(seed, 0, prompt.id, index) for prompt in batch for index in range(samples_per_prompt)]
+        samples = [(prompt, index) for prompt in batch for index in range(samples_per_prompt)]
+        seeds = [sample_seed(seed, 0, prompt.id, index) for prompt, index in samples]
         pictures, scores = pipeline(batch, samples_per_prompt, seeds)
-        for index, sample_seed in enumerate(seeds):
-            prompt = batch[index // samples_per_prompt]
-            verdicts = [
-                Outcome(name, task_of(prompt), prompt.id, sample_seed, strict_value(one), one.failure, one.details)
-                for name, by in scores.items()
-                for one in [by[index]]
-                if one.value is not None or one.failed
-            ]
-            outcomes += verdicts
-            if prompt.id in shown and index % samples_per_prompt == 0:
-                tiles.append((prompt, sample_seed, pictures[index], {one.reward: one.value for one in verdicts}))
-    evaluation = Evaluation(step, tuple(outcomes), _save_grid(run_folder, step, tiles))
+        for place, ((prompt, index), sampled_with) in enumerate(zip(samples, seeds, strict=True)):
+            found = _outcomes(prompt, sampled_with, {name: by[place] for name, by in scores.items()})
+            outcomes += found
+            if prompt.id in shown and index == 0:
+                marks = {one.reward: one.value for one in found}
+                for_grid.append(_Shown(prompt, sampled_with, pictures[place], marks))
+    evaluation = Evaluation(step, tuple(outcomes), _save_grid(run_folder, step, for_grid))
     save(evaluation, run_folder)
     return evaluation
 
@@ -175,66 +82,13 @@ def grid_prompts(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
     return [prompt for task, members in by_task.items() for prompt in members[: share[task]]]
 
 
-def summarise(outcomes: Sequence[Outcome]) -> dict[str, dict[str, TaskResult]]:
-    """Per reward and task, in order of appearance, then ``overall`` = mean over the tasks that have scores."""
-    found: dict[str, dict[str, list[Outcome]]] = {}
-    for outcome in outcomes:
-        found.setdefault(outcome.reward, {}).setdefault(outcome.task, []).append(outcome)
-    results: dict[str, dict[str, TaskResult]] = {}
-    for reward, tasks in found.items():
-        results[reward] = {task: _task_result(members) for task, members in tasks.items()}
-        parts = [result.estimate for result in results[reward].values() if result.estimate is not None]
-        n = sum(result.n for result in results[reward].values())
-        failed = sum(result.failed for result in results[reward].values())
-        results[reward][OVERALL] = TaskResult(n, failed, macro_mean(parts) if parts else None)
-    return results
+class _Shown(NamedTuple):
+    """A picture for the grid."""
 
-
-def compare(before: Evaluation, after: Evaluation) -> dict[str, dict[str, Change]]:
-    """Per reward and task (and ``overall``), over the samples scored in both: same prompt, same seed.
-
-    Raises UserError if the two have no such sample.
-    """
-    old = {(one.reward, one.prompt_id, one.seed): one.value for one in before.outcomes if one.value is not None}
-    pairs: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for one in after.outcomes:
-        value = old.get((one.reward, one.prompt_id, one.seed))
-        if value is not None and one.value is not None:
-            by_prompt = pairs.setdefault(one.reward, {}).setdefault(one.task, {})
-            by_prompt.setdefault(one.prompt_id, []).append(one.value - value)
-    if not pairs:
-        raise UserError(
-            f"evaluations {before.step} and {after.step} share no prompt and seed: "
-            "evaluate both with the same data.eval and eval.seed"
-        )
-    return {reward: _changes(tasks) for reward, tasks in pairs.items()}
-
-
-def save(evaluation: Evaluation, run_folder: Path) -> Path:
-    path = run_folder / f"evaluation-{evaluation.step}.json"
-    write_atomically(path, json.dumps(asdict(evaluation), indent=1) + "\n")
-    return path
-
-
-def load(path: Path) -> Evaluation:
-    """Raises UserError if the file is missing or was not written by ``save``."""
-    found = read_json(path)
-    try:
-        outcomes = tuple(Outcome(**one) for one in found["outcomes"])
-        tiles = tuple(Tile(**{**one, "box": tuple(one["box"])}) for one in found["tiles"])
-        return Evaluation(found["step"], outcomes, tiles)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is not an evaluation ({error}); run the evaluation again") from error
-
-
-def load_all(run_folder: Path) -> list[Evaluation]:
-    """Every evaluation of a run, by step."""
-    paths = run_folder.glob("evaluation-*.json")
-    return sorted((load(path) for path in paths), key=lambda evaluation: evaluation.step)
-
-
-def grid_path(run_folder: Path, step: int) -> Path:
-    return run_folder / f"evaluation-{step}.png"
+    prompt: Prompt
+    seed: int
+    picture: NDArray[np.uint8]
+    marks: Mapping[str, float | None]
 
 
 def _check(prompts: Sequence[Prompt]) -> None:
@@ -247,45 +101,22 @@ def _check(prompts: Sequence[Prompt]) -> None:
         seen.add(prompt.id)
 
 
-def _task_result(members: Sequence[Outcome]) -> TaskResult:
-    values = [one.value for one in members if one.value is not None]
-    return TaskResult(len(values), len(members) - len(values), mean_of(values) if values else None)
+def _outcomes(prompt: Prompt, seed: int, scores: Mapping[str, Score]) -> list[Outcome]:
+    """Of the rewards that apply to the prompt."""
+    return [
+        Outcome(reward, task_of(prompt), prompt.id, seed, strict_value(score), score.failure, score.details)
+        for reward, score in scores.items()
+        if score.value is not None or score.failed
+    ]
 
 
-def _changes(tasks: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Change]:
-    per_prompt = {task: [float(np.mean(values)) for values in prompts.values()] for task, prompts in tasks.items()}
-    singles = {task: [value for values in prompts.values() for value in values] for task, prompts in tasks.items()}
-    changes = {task: _change(singles[task], paired_bootstrap({task: per_prompt[task]})) for task in tasks}
-    everything = [value for values in singles.values() for value in values]
-    changes[OVERALL] = _change(everything, paired_bootstrap(per_prompt))
-    return changes
-
-
-def _change(differences: Sequence[float], estimate: Estimate) -> Change:
-    gained, lost = sum(value > 0 for value in differences), sum(value < 0 for value in differences)
-    return Change(len(differences), gained, lost, estimate)
-
-
-def _save_grid(
-    run_folder: Path, step: int, shown: Sequence[tuple[Prompt, int, NDArray[np.uint8], dict[str, float | None]]]
-) -> tuple[Tile, ...]:
+def _save_grid(run_folder: Path, step: int, shown: Sequence[_Shown]) -> tuple[Tile, ...]:
     if not shown:
         return ()
-    captions = [f"{_mark(marks)}{prompt.text}" for prompt, _, _, marks in shown]
-    grid = make_grid(np.stack([picture for _, _, picture, _ in shown]), captions)
+    captions = ["".join(f"[{mark(value)}] " for value in one.marks.values()) + one.prompt.text for one in shown]
+    grid = make_grid(np.stack([one.picture for one in shown]), captions)
     grid.save(grid_path(run_folder, step))
     return tuple(
-        Tile(prompt.id, prompt.text, task_of(prompt), seed, box, marks)
-        for (prompt, seed, _, marks), box in zip(shown, grid.boxes, strict=True)
+        Tile(one.prompt.id, one.prompt.text, task_of(one.prompt), one.seed, box, one.marks)
+        for one, box in zip(shown, grid.boxes, strict=True)
     )
-
-
-def _mark(marks: Mapping[str, float | None]) -> str:
-    """One sign per reward: pass, fail, failed, or the number itself."""
-    return "".join(f"[{mark(value)}] " for value in marks.values())
-
-
-def mark(value: float | None) -> str:
-    if value is None or math.isnan(value):
-        return "?"
-    return {1.0: "pass", 0.0: "fail"}.get(value, f"{value:.2f}")

@@ -20,6 +20,10 @@ class Estimate:
     low: float | None
     high: float | None
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
 
 def wilson(passed: int, n: int) -> Estimate:
     """Wilson (1927) score interval for ``passed`` of ``n``, sensible also at 0 and n."""

@@ -1,15 +1,16 @@
-"""Before/after tables for the console, for Markdown and for plain text."""
+"""Before/after: the rows of a table, and the table for the console."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rich.table import Table
 from rich.text import Text
 
-from rl.evaluation.evaluate import OVERALL, Change, Evaluation, TaskResult, compare
+from rl.evaluation.results import OVERALL, Change, Evaluation, TaskResult, compare
 from rl.evaluation.statistics import Estimate
+
+_STYLES = {"up": "green", "down": "red", "": ""}
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,13 @@ class TableRow:
 
 def rows(before: Evaluation, after: Evaluation) -> list[TableRow]:
     """Every reward's tasks, then its ``overall``; tasks that only one side knows are left out."""
-    return list(_rows(before, after))
-
-
-def _rows(before: Evaluation, after: Evaluation) -> Iterator[TableRow]:
     changes = compare(before, after)
-    for reward, tasks in after.results.items():
-        for task, result in tasks.items():
-            old = before.results.get(reward, {}).get(task)
-            if old is not None:
-                yield TableRow(reward, task, old, result, changes.get(reward, {}).get(task))
+    return [
+        TableRow(reward, task, old, result, changes.get(reward, {}).get(task))
+        for reward, tasks in after.results.items()
+        for task, result in tasks.items()
+        if (old := before.results.get(reward, {}).get(task)) is not None
+    ]
 
 
 def table(before: Evaluation, after: Evaluation) -> Table:
@@ -52,7 +50,9 @@ def table(before: Evaluation, after: Evaluation) -> Table:
         cells = [row.reward] if several else []
         cells += [row.task.replace("_", " "), str(row.after.n), estimate(row.before.estimate)]
         failed = row.before.failed + row.after.failed
-        difference = Text(signed(row.change.difference), style=_style(row.change)) if row.change else Text("–")
+        difference = (
+            Text(signed(row.change.difference), style=_STYLES[row.change.direction]) if row.change else Text("–")
+        )
         shown.add_row(
             *cells, estimate(row.after.estimate), difference, str(failed) if failed else "",
             style="bold" if row.task == OVERALL else None, end_section=row.task == OVERALL,
@@ -60,35 +60,12 @@ def table(before: Evaluation, after: Evaluation) -> Table:
     return shown
 
 
-def plain(before: Evaluation, after: Evaluation) -> str:
-    """The same as Markdown, for logs and READMEs."""
-    lines = ["| reward | task | n | before | after | difference | failed |", "|---|---|--:|---|---|---|--:|"]
-    for row in rows(before, after):
-        difference = signed(row.change.difference) if row.change else "–"
-        lines.append(
-            f"| {row.reward} | {row.task} | {row.after.n} | {estimate(row.before.estimate)} | "
-            f"{estimate(row.after.estimate)} | {difference} | {row.before.failed + row.after.failed} |"
-        )
-    return "\n".join(lines)
-
-
 def estimate(value: Estimate | None) -> str:
-    """``.742 [.65, .82]``, without an interval where there is none."""
+    """``0.742 [0.65, 0.82]``, without an interval where there is none."""
     if value is None:
         return "–"
-    if value.low is None or value.high is None:
-        return f"{value.mean:.3f}"
-    return f"{value.mean:.3f} [{value.low:.2f}, {value.high:.2f}]"
+    return f"{value.mean:.3f}" + (f" [{value.low:.2f}, {value.high:.2f}]" if value.interval else "")
 
 
 def signed(value: Estimate) -> str:
-    if value.low is None or value.high is None:
-        return f"{value.mean:+.3f}"
-    return f"{value.mean:+.3f} [{value.low:+.2f}, {value.high:+.2f}]"
-
-
-def _style(change: Change) -> str:
-    low, high = change.difference.low, change.difference.high
-    if low is not None and low > 0:
-        return "green"
-    return "red" if high is not None and high < 0 else ""
+    return f"{value.mean:+.3f}" + (f" [{value.low:+.2f}, {value.high:+.2f}]" if value.interval else "")

@@ -1,37 +1,39 @@
-"""One run folder -> the page: what is read, and its parts in the order in which they stand."""
+"""One run folder -> the page: what is read and computed here, page.html writes down."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from typing import Any
 
-from rl.evaluation.evaluate import OVERALL, Evaluation, load_all
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from rl.evaluation.results import OVERALL, Evaluation, load_all, mark
 from rl.evaluation.tables import TableRow, rows
-from rl.report import html
-from rl.report.style import SCRIPT, STYLE
-from rl.run_folder.environment import ENVIRONMENT_FILE
+from rl.report.chart import number
+from rl.report.curves import charts
+from rl.report.pictures import pairs
+from rl.run_folder.claim import CONFIG_FILE
+from rl.run_folder.environment import ENVIRONMENT_FILE, Session
 from rl.run_folder.records import Row, read_json, read_metrics, write_atomically
 from rl.tracking.console import duration
 from rl.types import UserError
 
-CONFIG_FILE, REPORT_FILE = "config.yaml", "report.html"
+REPORT_FILE = "report.html"
 
 
 @dataclass(frozen=True)
-class Run:
+class RecordedRun:
     """What a run folder says."""
 
     folder: Path
     metrics: list[Row]
     evaluations: list[Evaluation]
     config: str | None
-    sessions: list[dict[str, Any]]
+    sessions: list[Session]
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> RecordedRun:
     """Raises UserError if the folder is missing or holds neither metrics nor evaluations."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: give the folder of a run, such as runs/geneval")
@@ -39,7 +41,7 @@ def read_run(folder: Path) -> Run:
     if not metrics and not evaluations:
         raise UserError(f"{folder} holds no metrics.jsonl and no evaluation: it is no run folder, or has not started")
     config, environment = folder / CONFIG_FILE, folder / ENVIRONMENT_FILE
-    return Run(
+    return RecordedRun(
         folder,
         metrics,
         evaluations,
@@ -56,27 +58,36 @@ def write_report(folder: Path) -> Path:
     return path
 
 
-def page(run: Run) -> str:
-    name = escape(run.folder.resolve().name)
-    sections = [
-        f"<h1>{name}</h1><p class=sub>{escape(_summary(run))}</p>",
-        *_headline(run),
-        f"<h2>Guards</h2>{html.alarms(run.metrics)}",
-        *_pictures(run),
-        f"<h2>Curves</h2>{html.charts(run.metrics, run.evaluations)}",
-        f"<h2>Time per stage</h2>{html.stage_times(run.metrics)}",
-        *_provenance(run),
-    ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{name}</title><style>{STYLE}</style></head><body><main>{''.join(sections)}"
-        f"<footer>Made by python -m rl.report from the run folder alone.</footer></main>"
-        f'<div id="tip"></div><script>{SCRIPT}</script></body></html>\n'
+def page(run: RecordedRun) -> str:
+    """Self-contained: style, script and pictures travel inside."""
+    before, after = (run.evaluations[0], run.evaluations[-1]) if run.evaluations else (None, None)
+    compared = rows(before, after) if before and after and before.step != after.step else []
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"number": number, "mark": mark}
+    environment.globals["OVERALL"] = OVERALL
+    return environment.get_template("page.html").render(
+        run=run,
+        name=run.folder.resolve().name,
+        summary=" · ".join(_summary(run)),
+        before=before,
+        after=after,
+        rows=compared,
+        weakest=_weakest(compared),
+        alarms=[alarm for row in run.metrics for alarm in row.alarms],
+        pairs=pairs(run.folder, before, after) if before and after and len(run.evaluations) > 1 else [],
+        charts=charts(run.metrics, run.evaluations),
+        stages=_stages(run.metrics),
     )
 
 
-def _summary(run: Run) -> str:
+def _summary(run: RecordedRun) -> list[str]:
     parts = []
     if run.metrics:
         steps = run.metrics[-1].step + 1
@@ -88,60 +99,26 @@ def _summary(run: Run) -> str:
         first = run.sessions[0]
         parts += [first["cpu"] if not first["accelerators"] else first["accelerators"][0], first["started"][:10]]
         parts += [f"resumed {len(run.sessions) - 1}×"] if len(run.sessions) > 1 else []
-    return " · ".join(parts)
+    return parts
 
 
 def _total(row: Row) -> float:
     return row.seconds.get("total", sum(row.seconds.values()))
 
 
-def _headline(run: Run) -> list[str]:
-    if not run.evaluations:
-        return ["<p class=empty>No evaluation yet.</p>"]
-    before, after = run.evaluations[0], run.evaluations[-1]
-    if before.step == after.step:
-        return [f"<h2>Held-out evaluation at step {after.step}</h2>{html.single_table(after)}"]
-    found = rows(before, after)
-    parts = [f'<div class="cards">{_cards(found)}</div>']
-    for reward in dict.fromkeys(row.reward for row in found):
-        parts.append(f"<h2>Held-out {escape(reward)}: step {before.step} → {after.step}</h2>")
-        parts.append(html.evaluation_table([row for row in found if row.reward == reward]))
-    parts.append(
-        "<p class=note>Strict scores on the prompts of data.eval, same seeds before and after. Intervals are "
-        "95 %: Wilson for each score, paired bootstrap over prompts for the difference. Grey: before, blue: after. "
-        "Overall is the mean of the tasks; failed rewards are counted apart, never as 0.</p>"
-    )
-    return parts
+def _weakest(found: Sequence[TableRow]) -> TableRow | None:
+    """The task that gained least, where there are several to compare."""
+    means = [(row.change.difference.mean, row) for row in found if row.task != OVERALL and row.change is not None]
+    return min(means, key=lambda pair: pair[0])[1] if len(means) > 1 else None
 
 
-def _cards(found: Sequence[TableRow]) -> str:
-    cards = [html.change_card(row) for row in found if row.task == OVERALL]
-    changes = [row.change for row in found if row.task != OVERALL and row.change is not None]
-    gained, lost = sum(change.gained for change in changes), sum(change.lost for change in changes)
-    note = '<div class="note">pictures, same prompt and seed</div>'
-    cards.append(html.card("better / worse", f'<span class="up">{gained}</span> <small>/ {lost}</small>', note))
-    tasks = [row for row in found if row.task != OVERALL and row.change is not None]
-    if len(tasks) > 1:
-        worst = min(tasks, key=lambda row: row.change.difference.mean if row.change else 0.0)
-        if worst.change is not None:
-            name = f"weakest change: {worst.task.replace('_', ' ')}"
-            cards.append(html.card(name, f"{worst.change.difference.mean:+.3f}", html.interval_note(worst.change)))
-    return "".join(cards)
-
-
-def _pictures(run: Run) -> list[str]:
-    if len(run.evaluations) < 2 or not run.evaluations[0].tiles:
-        return []
-    before, after = run.evaluations[0], run.evaluations[-1]
-    note = "<p class=note>The first prompts of each task, not chosen. Green frame: newly passed; red: newly failed.</p>"
-    return [f"<h2>Same prompts, same seeds, before and after</h2>{html.pairs(run.folder, before, after)}{note}"]
-
-
-def _provenance(run: Run) -> list[str]:
-    parts = ["<h2>How it was made</h2>"]
-    if run.config is not None:
-        parts.append(f"<details><summary>Config</summary><pre>{escape(run.config)}</pre></details>")
-    for number, session in enumerate(run.sessions):
-        title = "Environment" if number == 0 else f"Environment of resume {number}"
-        parts.append(f"<details><summary>{title}</summary>{html.environment_table(session)}</details>")
-    return parts if len(parts) > 1 else []
+def _stages(metrics: Sequence[Row]) -> list[tuple[str, float, float]]:
+    """(stage, mean seconds per step, share); the first step is left out where there are more, because it compiles."""
+    counted = metrics[1:] if len(metrics) > 1 else metrics
+    totals: dict[str, float] = {}
+    for row in counted:
+        for name, value in row.seconds.items():
+            if name != "total":
+                totals[name] = totals.get(name, 0.0) + value
+    whole = sum(totals.values())
+    return [(name, value / len(counted), value / whole) for name, value in totals.items()] if whole > 0 else []

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from rl.run_folder.records import read_json, write_atomically
 
@@ -23,7 +23,22 @@ _PACKAGES = (
 )
 
 
-def record_environment(run_folder: Path, command: Sequence[str]) -> dict[str, Any]:
+class Session(TypedDict):
+    """One start of a run."""
+
+    started: str
+    """UTC, ISO 8601."""
+    command: str
+    python: str
+    platform: str
+    cpu: str
+    cores: int | None
+    accelerators: list[str]
+    git: str | None
+    versions: dict[str, str]
+
+
+def record_environment(run_folder: Path, command: Sequence[str]) -> Session:
     """Appends this start of the run to ``environment.json``: ``{"sessions": [first start, resume, ...]}``."""
     path = run_folder / ENVIRONMENT_FILE
     sessions = read_json(path)["sessions"] if path.exists() else []
@@ -32,7 +47,7 @@ def record_environment(run_folder: Path, command: Sequence[str]) -> dict[str, An
     return session
 
 
-def describe_environment(command: Sequence[str]) -> dict[str, Any]:
+def describe_environment(command: Sequence[str]) -> Session:
     """No host or user name: a run folder is made to be shown to others."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

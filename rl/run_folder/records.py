@@ -23,13 +23,24 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True)
+class Alarm:
+    """A metric that left its band: ``value`` is smoothed, ``baseline`` is its mean over the first steps."""
+
+    metric: str
+    step: int
+    baseline: float
+    value: float
+    sentence: str
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of metrics.jsonl. A metric that was not finite is ``None``."""
 
     step: int
     metrics: Mapping[str, float | None]
     seconds: Mapping[str, float] = field(default_factory=dict)
-    alarms: Sequence[Mapping[str, Any]] = ()
+    alarms: Sequence[Alarm] = ()
 
 
 @contextmanager
@@ -72,8 +83,8 @@ def read_json(path: Path) -> Any:
 def read_metrics(run_folder: Path) -> list[Row]:
     """All rows of metrics.jsonl in order; a missing file is an empty list.
 
-    A last line without its newline is what a kill in the middle of a write leaves: it is dropped. Any other
-    line that cannot be read raises UserError.
+    A last line without its newline is what a kill in the middle of a write leaves: it is dropped. Every
+    other line that cannot be read raises UserError.
     """
     path = run_folder / METRICS_FILE
     if not path.exists():
@@ -83,7 +94,8 @@ def read_metrics(run_folder: Path) -> list[Row]:
     for number, line in enumerate(lines[:-1], start=1):
         try:
             found = json.loads(line)
-            rows.append(Row(found["step"], found["metrics"], found["seconds"], found["alarms"]))
+            alarms = [Alarm(**alarm) for alarm in found["alarms"]]
+            rows.append(Row(found["step"], found["metrics"], found["seconds"], alarms))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             message = f"{path}:{number} is not a metrics line ({error}); remove the line or resume from a checkpoint"
             raise UserError(message) from error

@@ -15,53 +15,52 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from rl.evaluation.evaluate import load_all
+from rl.evaluation.results import load_all
 from rl.run_folder.records import write_atomically
-from rl.sweep.plan import LAUNCH, Finished, Job, plan
+from rl.sweep.plan import LAUNCH, FinishedRun, SweepRun, plan
 from rl.sweep.table import markdown, summarise
 from rl.types import UserError
 
 _TAIL_LINES = 15
 
 
-def run_job(job: Job) -> Finished:
+def run_one(run: SweepRun) -> FinishedRun:
     """Runs the process to its end, its output in ``<folder>.log``."""
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    with job.log.open("wb") as log:
-        code = subprocess.run(job.command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
-    with job.log.open(encoding="utf-8", errors="replace") as lines:
+    run.log.parent.mkdir(parents=True, exist_ok=True)
+    with run.log.open("wb") as log:
+        code = subprocess.run(run.command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+    with run.log.open(encoding="utf-8", errors="replace") as lines:
         tail = "".join(deque(lines, maxlen=_TAIL_LINES))
-    if code == 0 and len(load_all(job.folder)) < 2:
-        return Finished(
-            job, 1, tail + "\nit ended without an evaluation before and one after: see eval.at_start, at_end"
+    if code == 0 and len(load_all(run.folder)) < 2:
+        return FinishedRun(
+            run, 1, tail + "\nit ended without an evaluation before and one after: see eval.at_start, at_end"
         )
-    return Finished(job, code, "" if code == 0 else tail)
+    return FinishedRun(run, code, "" if code == 0 else tail)
 
 
-def run_all(jobs: Sequence[Job], parallel: int = 1) -> list[Finished]:
+def run_all(runs: Sequence[SweepRun], parallel: int = 1) -> list[FinishedRun]:
     """In sequence, or ``parallel`` at a time as Ray tasks; a failed run does not stop the others."""
     if parallel <= 1:
-        return [_told(run_job(job)) for job in jobs]
+        return [_told(run_one(run)) for run in runs]
     import ray  # needed only here; costs seconds
 
     ray.init(num_cpus=parallel, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
-        waiting = {ray.remote(num_cpus=1, max_retries=0)(run_job).remote(job): job for job in jobs}
-        finished: dict[Path, Finished] = {}
-        while len(finished) < len(jobs):
-            [ready], _ = ray.wait([task for task, job in waiting.items() if job.folder not in finished])
+        waiting = {ray.remote(num_cpus=1, max_retries=0)(run_one).remote(run): run for run in runs}
+        finished: dict[Path, FinishedRun] = {}
+        while len(finished) < len(runs):
+            [ready], _ = ray.wait([task for task, run in waiting.items() if run.folder not in finished])
             finished[waiting[ready].folder] = _told(ray.get(ready))
     finally:
         ray.shutdown()
-    return [finished[job.folder] for job in jobs]
+    return [finished[run.folder] for run in runs]
 
 
-def _told(finished: Finished) -> Finished:
-    job = finished.job
+def _told(finished: FinishedRun) -> FinishedRun:
+    run = finished.run
     outcome = "done" if finished.code == 0 else f"FAILED with exit code {finished.code}"
-    print(f"{job.folder}: {outcome}", flush=True)
+    print(f"{run.folder}: {outcome}", flush=True)
     return finished
 
 
@@ -74,13 +73,13 @@ def sweep(
     launch: Sequence[str] = LAUNCH,
 ) -> int:
     """Runs everything and writes the table; 0 if every run succeeded, 1 otherwise."""
-    jobs = plan(config, seeds, overrides, folder, launch)
-    taken = [job.folder for job in jobs if job.folder.exists()]
+    runs = plan(config, seeds, overrides, folder, launch)
+    taken = [run.folder for run in runs if run.folder.exists()]
     if taken:
         raise UserError(f"{taken[0]} exists already: choose another --folder, or remove the old sweep")
-    finished = run_all(jobs, parallel)
+    finished = run_all(runs, parallel)
     failures = [one for one in finished if one.code != 0]
-    rows = summarise([one.job for one in finished if one.code == 0])
+    rows = summarise([one.run for one in finished if one.code == 0])
     record = {
         "config": str(config),
         "runs": [{**_named(one), "code": one.code, "tail": one.tail} for one in finished],
@@ -93,9 +92,9 @@ def sweep(
     return 1 if failures else 0
 
 
-def _named(finished: Finished) -> dict[str, Any]:
-    job = finished.job
-    return {"setting": job.setting, "seed": job.seed, "folder": str(job.folder), "command": list(job.command)}
+def _named(finished: FinishedRun) -> dict[str, object]:
+    run = finished.run
+    return {"setting": run.setting, "seed": run.seed, "folder": str(run.folder), "command": list(run.command)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ LAUNCH = (sys.executable, "-m", "rl.launch")
 
 
 @dataclass(frozen=True)
-class Job:
+class SweepRun:
     """One run of the sweep: a setting (the overrides that vary) and a seed."""
 
     setting: str
@@ -28,10 +28,10 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedRun:
     """``code`` 0: ran to its end with evaluations; else ``tail`` holds its last lines."""
 
-    job: Job
+    run: SweepRun
     code: int
     tail: str
 
@@ -77,18 +77,18 @@ def split_values(text: str) -> list[str]:
 
 def plan(
     config: Path, seeds: Sequence[int], overrides: Sequence[str], folder: Path, launch: Sequence[str] = LAUNCH
-) -> list[Job]:
-    """All jobs, setting by setting. Raises UserError for repeated seeds or a config that is not there."""
+) -> list[SweepRun]:
+    """All runs, setting by setting. Raises UserError for repeated seeds or a config that is not there."""
     if not config.is_file():
         raise UserError(f"{config} is not a file: give the YAML of one run")
     if len(set(seeds)) < len(seeds):
         raise UserError(f"--seeds {' '.join(map(str, seeds))} names a seed twice: every run needs its own")
     fixed, crossed = settings(overrides)
-    jobs = []
+    runs = []
     for number, setting in enumerate(crossed):
         for seed in seeds:
             name = f"seed{seed}" if len(crossed) == 1 else f"setting{number}-seed{seed}"
             target = folder / name
             command = (*launch, str(config), *fixed, *setting, f"run.seed={seed}", f"run.folder={target}")
-            jobs.append(Job(" ".join(setting), seed, target, command))
-    return jobs
+            runs.append(SweepRun(" ".join(setting), seed, target, command))
+    return runs

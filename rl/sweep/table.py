@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from rl.evaluation.evaluate import OVERALL, load_all
+from rl.evaluation.results import OVERALL, load_all
 from rl.evaluation.statistics import Estimate, t_interval
 from rl.evaluation.tables import estimate, signed
-from rl.sweep.plan import Finished, Job
+from rl.sweep.plan import FinishedRun, SweepRun
 
 
 @dataclass(frozen=True)
@@ -32,18 +31,18 @@ class SweepRow:
     difference: Spread
 
 
-def summarise(jobs: Sequence[Job]) -> list[SweepRow]:
+def summarise(runs: Sequence[SweepRun]) -> list[SweepRow]:
     """Per setting, reward and task (and overall), over the seeds whose first and last evaluation have it."""
     found: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
-    for job in jobs:
-        evaluations = load_all(job.folder)
+    for run in runs:
+        evaluations = load_all(run.folder)
         before, after = evaluations[0].results, evaluations[-1].results
         for reward, tasks in after.items():
             for task, result in tasks.items():
                 old = before.get(reward, {}).get(task)
                 if result.estimate is not None and old is not None and old.estimate is not None:
                     pair = (old.estimate.mean, result.estimate.mean)
-                    found.setdefault((job.setting, reward, task), []).append(pair)
+                    found.setdefault((run.setting, reward, task), []).append(pair)
     return [
         SweepRow(
             *key,
@@ -60,7 +59,7 @@ def _spread(values: Sequence[float]) -> Spread:
     return Spread(t_interval(values), min(values), max(values))
 
 
-def markdown(rows: Sequence[SweepRow], failures: Sequence[Finished]) -> str:
+def markdown(rows: Sequence[SweepRow], failures: Sequence[FinishedRun]) -> str:
     """The table for a README: ``mean [95 % t interval] (lowest .. highest)``; then what failed, and how."""
     several = len({row.setting for row in rows}) > 1
     head = ["setting"] * several + ["reward", "task", "seeds", "before", "after", "difference"]
@@ -72,11 +71,11 @@ def markdown(rows: Sequence[SweepRow], failures: Sequence[Finished]) -> str:
         lines.append("| " + " | ".join(f"**{cell}**" if bold else cell for cell in cells) + " |")
     lines += ["", "Mean over seeds [95 % Student t interval] (lowest .. highest seed); held-out prompts, same seeds."]
     for failed in failures:
-        lines += ["", f"**{failed.job.folder.name} failed with exit code {failed.code}** (`{failed.job.log}`):"]
+        lines += ["", f"**{failed.run.folder.name} failed with exit code {failed.code}** (`{failed.run.log}`):"]
         lines += ["```", failed.tail.strip(), "```"]
     return "\n".join(lines) + "\n"
 
 
-def _cell(spread: Spread, written: Any) -> str:
-    text: str = written(spread.estimate)
+def _cell(spread: Spread, written: Callable[[Estimate], str]) -> str:
+    text = written(spread.estimate)
     return text if spread.lowest == spread.highest else f"{text} ({spread.lowest:.3f} .. {spread.highest:.3f})"

@@ -10,72 +10,24 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rl.config.schema import GuardsConfig
+from rl.run_folder.records import Alarm
 
 PREFIX, EVAL_PREFIX = "guard/", "eval/"
 WINDOW = 5  # steps that form the baseline, and steps that are averaged before they are compared with it
 _DARK, _EDGE = 0.25, 0.1  # luma below which a pixel is dark; luma step above which two neighbours form an edge
 
 
-class GuardThresholds(Protocol):
-    """The config's ``guards`` section as read here; ``None`` = watch without alarm."""
-
-    @property
-    def darkness_rise(self) -> float | None: ...
-
-    @property
-    def edge_drop(self) -> float | None: ...
-
-    @property
-    def color_entropy_drop(self) -> float | None: ...
-
-    @property
-    def saturation_change(self) -> float | None: ...
-
-    @property
-    def diversity_drop(self) -> float | None: ...
-
-    @property
-    def entropy_drop(self) -> float | None: ...
-
-    @property
-    def fidelity_drop(self) -> float | None: ...
-
-    @property
-    def max_kl(self) -> float | None: ...
-
-    @property
-    def max_mismatch(self) -> float | None: ...
-
-    @property
-    def max_zero_std(self) -> float | None: ...
-
-    @property
-    def monitor_drop(self) -> float | None: ...
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """A metric that left its band: ``value`` is smoothed, ``baseline`` is its mean over the first steps."""
-
-    metric: str
-    step: int
-    baseline: float
-    value: float
-    sentence: str
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
 @dataclass(frozen=True)
 class _Watch:
     metric: str  # the name in metrics.jsonl
-    threshold: str  # the field's name in the config
+    threshold: str  # the field's name in GuardsConfig
     kind: Literal["rise", "drop", "change", "relative drop", "maximum"]
     advice: str
 
@@ -184,12 +136,13 @@ def render_fidelity(sampled_BT: NDArray[np.int64], retokenised_BT: NDArray[np.in
 class Guards:
     """Baselines, smoothing and alarms. State is a function of the metrics seen: ``replay`` rebuilds it on resume.
 
+    A threshold of ``config`` that is None is watched without alarm.
     ``monitors``: names of rewards with ``role: monitor``; their metric ``reward/<name>`` may not fall by more than
     ``monitor_drop``, and neither may any ``eval/...`` value, which is compared without smoothing.
     """
 
-    def __init__(self, thresholds: GuardThresholds, monitors: Sequence[str] = ()) -> None:
-        self.thresholds = thresholds
+    def __init__(self, config: GuardsConfig, monitors: Sequence[str] = ()) -> None:
+        self._config = config
         held_out = "a score that is not trained on is falling; the trained reward is being bought with it"
         self._watches = (
             *_WATCHES,
@@ -198,11 +151,6 @@ class Guards:
         self._first: dict[str, list[float]] = {}
         self._recent: dict[str, deque[float]] = {}
         self._active: set[str] = set()
-
-    @property
-    def active(self) -> frozenset[str]:
-        """Metrics that are outside their band now."""
-        return frozenset(self._active)
 
     def check(self, step: int, metrics: Mapping[str, float | None]) -> list[Alarm]:
         """Takes one step's metrics; returns an alarm for each metric that leaves its band at this step.
@@ -232,7 +180,7 @@ class Guards:
             first.append(value)
             return None
         recent.append(value)
-        allowed: float | None = getattr(self.thresholds, watch.threshold)
+        allowed: float | None = getattr(self._config, watch.threshold)
         if allowed is None or len(recent) < window:
             return None
         baseline = sum(first) / len(first) if first else 0.0

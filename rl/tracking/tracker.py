@@ -7,33 +7,31 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.run_folder.records import METRICS_FILE, disk_errors, truncate_metrics, write_atomically
+from rl.config.schema import TrackingConfig
+from rl.run_folder.records import METRICS_FILE, Alarm, disk_errors, truncate_metrics, write_atomically
 from rl.tracking.console import Console, make_console
 from rl.tracking.grid import make_grid
-from rl.tracking.guards import Alarm
 from rl.types import UserError
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 TENSORBOARD_FOLDER, PICTURES_FOLDER = "tensorboard", "pictures"
 
 
-class TrackingOptions(Protocol):
-    """The part of the config's ``tracking`` section that is read here."""
+class _WandbRun(Protocol):
+    """What is used of ``wandb.Run``: the package is optional."""
 
-    @property
-    def console(self) -> str: ...
+    def log(self, data: dict[str, float], *, step: int) -> None: ...
 
-    @property
-    def tensorboard(self) -> bool: ...
-
-    @property
-    def wandb(self) -> bool: ...
+    def finish(self) -> None: ...
 
 
 class Tracker:
@@ -45,7 +43,7 @@ class Tracker:
     """
 
     def __init__(
-        self, run_folder: Path, options: TrackingOptions, total_steps: int, resume_step: int | None = None
+        self, run_folder: Path, config: TrackingConfig, total_steps: int, resume_step: int | None = None
     ) -> None:
         self.run_folder = run_folder
         self._path = run_folder / METRICS_FILE
@@ -57,8 +55,8 @@ class Tracker:
                 f"{run_folder} already holds the metrics of another run: choose another run.folder, or resume that run"
             )
         self._closing = ExitStack()  # runs every closing step, even after one of them has failed
-        self._wandb = _start_wandb(run_folder) if options.wandb else None
-        self._events = _open_events(run_folder, resume_step) if options.tensorboard else None
+        self._wandb = _start_wandb(run_folder) if config.wandb else None
+        self._events = _open_events(run_folder, resume_step) if config.tensorboard else None
         with disk_errors(self._path, "opening the log"):
             self._file = self._path.open("a", encoding="utf-8")
         if self._wandb is not None:
@@ -66,7 +64,7 @@ class Tracker:
         if self._events is not None:
             self._closing.callback(self._events.close)
         self._closing.callback(self._close_file)
-        self.console: Console = make_console(options.console, run_folder.name, total_steps, resume_step or 0)
+        self.console: Console = make_console(config.console, run_folder.name, total_steps, resume_step or 0)
         self._closing.callback(self.console.close)
 
     def log(
@@ -79,7 +77,7 @@ class Tracker:
         """``metrics``: values determined by config and seed; ``timings``: seconds per stage of this step."""
         values = {name: _finite(value) for name, value in metrics.items()}
         seconds = {name: round(float(value), 6) for name, value in timings.items()}
-        line = {"step": step, "metrics": values, "seconds": seconds, "alarms": [alarm.as_dict() for alarm in alarms]}
+        line = {"step": step, "metrics": values, "seconds": seconds, "alarms": [asdict(alarm) for alarm in alarms]}
         with disk_errors(self._path, f"logging step {step}"):
             self._file.write(json.dumps(line, allow_nan=False) + "\n")
             self._file.flush()
@@ -94,7 +92,12 @@ class Tracker:
         self.console.step(step, known, seconds, alarms)
 
     def pictures(
-        self, step: int, name: str, pictures: NDArray[np.uint8], captions: Sequence[str], verdicts: Sequence[Any] = ()
+        self,
+        step: int,
+        name: str,
+        pictures: NDArray[np.uint8],
+        captions: Sequence[str],
+        verdicts: Sequence[object] = (),
     ) -> Path:
         """(N, H, W, 3) pictures -> ``pictures/<name>-<step>.png``, a captioned grid; also into TensorBoard.
 
@@ -124,9 +127,7 @@ class Tracker:
     def __enter__(self) -> Tracker:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -135,7 +136,7 @@ def _finite(value: float) -> float | None:
     return number if math.isfinite(number) else None  # JSON has no NaN
 
 
-def _open_events(run_folder: Path, resume_step: int | None) -> Any:
+def _open_events(run_folder: Path, resume_step: int | None) -> SummaryWriter:
     from torch.utils.tensorboard import SummaryWriter  # imports torch: only when events are wanted
 
     folder = run_folder / TENSORBOARD_FOLDER
@@ -143,11 +144,12 @@ def _open_events(run_folder: Path, resume_step: int | None) -> Any:
         return SummaryWriter(str(folder), purge_step=resume_step)
 
 
-def _start_wandb(run_folder: Path) -> Any:
+def _start_wandb(run_folder: Path) -> _WandbRun:
     try:
         wandb = importlib.import_module("wandb")
     except ModuleNotFoundError as error:
         raise UserError(
             "tracking.wandb is true but wandb is not installed: pip install wandb, or set it to false"
         ) from error
-    return wandb.init(dir=str(run_folder), name=run_folder.name)
+    run: _WandbRun = wandb.init(dir=str(run_folder), name=run_folder.name)
+    return run

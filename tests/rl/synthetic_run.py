@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from rl.config.schema import TrackingConfig
 from rl.evaluation.evaluate import evaluate
 from rl.run_folder.environment import record_environment
-from rl.tracking.guards import Alarm
+from rl.run_folder.records import Alarm
 from rl.tracking.tracker import Tracker
 from rl.types import Prompt, Score
 
 TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 _BASE = {"single_object": 0.8, "two_object": 0.5, "counting": 0.35, "colors": 0.6, "position": 0.3, "color_attr": 0.4}
-
-
-@dataclass(frozen=True)
-class Options:
-    console: str = "off"
-    tensorboard: bool = False
-    wandb: bool = False
 
 
 def prompts(per_task: int) -> list[Prompt]:
@@ -33,10 +26,6 @@ def prompts(per_task: int) -> list[Prompt]:
         for task in TASKS
         for i in range(per_task)
     ]
-
-
-def seeder(run_seed: int, step: int, prompt_id: str, sample_index: int) -> int:
-    return sum(map(ord, prompt_id)) * 31 + run_seed + sample_index
 
 
 class Pipeline:
@@ -74,11 +63,11 @@ def write_run(folder: Path, *, seed: int = 0, steps: int = 60, per_task: int = 2
     record_environment(folder, ["python", "-m", "rl.launch", "examples/geneval.yaml"])
     (folder / "config.yaml").write_text(f"run:\n  seed: {seed}\n  folder: null # <not html>\n")
     every = max(1, steps // 3)
-    with Tracker(folder, Options(), steps) as tracker:
+    with Tracker(folder, TrackingConfig(console="off", tensorboard=False), steps) as tracker:
         for step in range(steps + 1):
             if step % every == 0:
                 pipeline = Pipeline(gain * (step / steps) ** 0.6, seed)
-                evaluate(step, prompts(per_task), pipeline, seeder, folder, seed=seed, prompts_per_batch=50, grid=12)
+                evaluate(step, prompts(per_task), pipeline, folder, seed=seed, prompts_per_batch=50, grid=12)
             if step == steps:
                 break
             score = 0.5 + 0.4 * (step / steps) ** 0.6 + 0.04 * float(noise.standard_normal())

@@ -69,6 +69,33 @@ def test_written_yaml_reads_back_identically() -> None:
     assert read.plain() == tree
 
 
+def test_merge_keys_bring_in_what_is_not_written() -> None:
+    text = """a: &a {x: 1, y: 2}
+b: &b {y: 3, z: 4}
+c:
+  <<: [*a, *b]
+  x: 5
+d:
+  x: 6
+  <<: *a
+e: {"<<": 7}
+"""
+    tree, problems = parse(text, "f.yaml")
+    assert not problems
+    read = tree.plain()
+    assert read["c"] == {"x": 5, "y": 2, "z": 4}
+    assert read["d"] == {"x": 6, "y": 2}
+    assert read["e"] == {"<<": 7}
+    assert str(tree.value["c"].value["z"].origin) == "f.yaml:2"
+    for text, words in [
+        ("a: {<<: 3}", "f.yaml:1: a.<<: takes a mapping or a list of mappings, such as *name"),
+        ("a: &x\n  <<: *x", "f.yaml:1: a.<<: an alias contains itself"),
+        ("a: &x {y: 1}\nb:\n  <<: *x\n  <<: *x", "f.yaml:4: b.<<: written twice, first in line 3; keep one"),
+    ]:
+        _, problems = parse(text, "f.yaml")
+        assert str(problems[0]) == words
+
+
 def test_unsafe_yaml_is_refused() -> None:
     for text, words in [
         ("a: !!python/object/apply:os.system [ls]", "the tag tag:yaml.org,2002:python"),
@@ -206,6 +233,10 @@ def test_all_mistakes_in_one_message(write: Write) -> None:
         ("train: {eps: 0}", "a.yaml:1: train.eps: must be greater than 0, got 0"),
         ("train: {lr: .inf}", "a.yaml:1: train.lr: must be a finite number, got inf"),
         ("eval: {at_end: 1}", "a.yaml:1: eval.at_end: must be true or false, got 1"),
+        (
+            "tracking: {console: fancy}",
+            "a.yaml:1: tracking.console: must be 'auto' or 'rich' or 'plain' or 'off', got 'fancy' (text)",
+        ),
         ("policy: {path: 3}", "a.yaml:1: policy.path: must be text, got 3"),
         ("train:", "a.yaml:1: train: must be a mapping (key: value), got nothing (null)"),
         ("loss: 3", "a.yaml:1: loss: must be a name or {use: name, options: {...}}, got 3"),

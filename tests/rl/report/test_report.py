@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rl.evaluation.evaluate import load_all
+from rl.evaluation.results import load_all
 from rl.report.__main__ import main
+from rl.report.chart import line_chart, number, running_mean, thin, ticks
 from rl.report.page import page, read_run, write_report
-from rl.report.svg import line_chart, number, running_mean, thin, ticks
 from rl.types import UserError
 from tests.rl.synthetic_run import disc, write_run
 
@@ -73,7 +74,7 @@ def test_headline_numbers_are_those_of_the_evaluations(run_folder: Path, text: s
     assert after is not None
     assert f"<small>{before.mean:.3f} →</small> {after.mean:.3f}" in text
     assert "Held-out geneval: step 0 → 60" in text
-    assert "<td class=num>3</td></tr></table>" in text  # three failed rewards, beside the scores
+    assert re.search(r'<td class="num">3</td>\s*</tr>\s*</table>', text)  # three failed rewards, beside the scores
 
 
 def test_pictures_are_the_ones_of_the_same_prompts(run_folder: Path, text: str) -> None:
@@ -116,7 +117,7 @@ def test_curves_alarms_times_and_provenance_are_there(text: str) -> None:
     assert "Gradient norm" not in text  # never logged: no empty chart
     assert text.count('<g class="alarm">') == 1
     assert "<li>darkness rose from 0.08 to 0.35 by step 50</li>" in text
-    assert re.search(r"update</span></span></td><td class=num>1\.500 s</td><td class=num>34\.9%</td>", text)
+    assert re.search(r'update</td><td class="num">1\.500 s</td><td class="num">34\.9%</td>', text)
     assert "python -m rl.launch examples/geneval.yaml" in text
 
 
@@ -128,7 +129,7 @@ def test_a_run_that_has_just_begun(tmp_path: Path) -> None:
     shown = page(read_run(young))
     parse(shown)
     assert "No evaluation yet." in shown
-    assert "<p class=sub>1 step · 128 training pictures" in shown
+    assert '<p class="sub">1 step · 128 training pictures' in shown
     assert "All guards stayed quiet." in shown
     for name in ("evaluation-0.json", "evaluation-0.png"):
         (young / name).write_bytes((whole / name).read_bytes())
@@ -161,9 +162,17 @@ def test_thinning_keeps_the_mean() -> None:
 
 
 def test_lines_go_where_the_data_goes() -> None:
-    svg = line_chart({"score": [(0, 0.0), (10, 1.0)]})
+    chart = line_chart("Score", {"score": [(0, 0.0), (10, 1.0)]})
     # left, bottom to right, top of the frame
-    assert 'points="54.0,214.0 408.0,10.0"' in svg
-    assert "legend" not in svg
-    assert "legend" in line_chart({"a": [(0, 1)], "b": [(0, 2)]})
-    assert line_chart({"a": []}) == '<p class="empty">nothing logged</p>'
+    assert chart.curves[0].line == "54.0,214.0 408.0,10.0"
+    assert [curve.name for curve in line_chart("Two", {"a": [(0, 1)], "b": [(0, 2)]}).curves] == ["a", "b"]
+    assert line_chart("None", {"a": []}).curves == ()
+
+
+def test_several_curves_have_a_legend_and_nothing_scored_is_said(run_folder: Path, text: str, tmp_path: Path) -> None:
+    assert text.count('class="legend"') == 1  # the held-out tasks; every other chart has one curve
+    assert "nothing logged" not in text
+    found = json.loads((run_folder / "evaluation-0.json").read_text())
+    found["outcomes"] = [{**one, "value": None, "failure": "timed out"} for one in found["outcomes"]]
+    (tmp_path / "evaluation-0.json").write_text(json.dumps(found))
+    assert "nothing logged" in page(read_run(tmp_path))

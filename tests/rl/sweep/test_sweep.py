@@ -53,16 +53,16 @@ def test_overrides_are_split_and_crossed() -> None:
 
 
 def test_plan(tmp_path: Path) -> None:
-    jobs = plan(config(tmp_path), [0, 7], ["train.steps=5"], tmp_path / "s", ("launch",))
-    assert [job.folder.name for job in jobs] == ["seed0", "seed7"]
-    assert jobs[1].command == (
+    runs = plan(config(tmp_path), [0, 7], ["train.steps=5"], tmp_path / "s", ("launch",))
+    assert [run.folder.name for run in runs] == ["seed0", "seed7"]
+    assert runs[1].command == (
         "launch",
         str(tmp_path / "geneval.yaml"),
         "train.steps=5",
         "run.seed=7",
         f"run.folder={tmp_path / 's' / 'seed7'}",
     )
-    names = [job.folder.name for job in plan(config(tmp_path), [0, 1], ["train.lr=1,2"], tmp_path / "s")]
+    names = [run.folder.name for run in plan(config(tmp_path), [0, 1], ["train.lr=1,2"], tmp_path / "s")]
     assert names == ["setting0-seed0", "setting0-seed1", "setting1-seed0", "setting1-seed1"]
 
 

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 
+from rl.config.schema import GuardsConfig
 from rl.tracking.guards import (
     WINDOW,
     Guards,
@@ -16,22 +15,6 @@ from rl.tracking.guards import (
     saturation,
     token_metrics,
 )
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    darkness_rise: float | None = 0.25
-    edge_drop: float | None = 0.5
-    color_entropy_drop: float | None = 0.5
-    saturation_change: float | None = 0.3
-    diversity_drop: float | None = 0.7
-    entropy_drop: float | None = 0.9
-    fidelity_drop: float | None = 0.15
-    max_kl: float | None = 1.0
-    max_mismatch: float | None = 0.05
-    max_zero_std: float | None = 0.9
-    monitor_drop: float | None = 0.1
-
 
 WHITE, BLACK, RED = (255, 255, 255), (0, 0, 0), (255, 0, 0)
 
@@ -97,67 +80,59 @@ def run(guards: Guards, metric: str, values: list[float]) -> list[tuple[int, str
 def test_alarm_when_the_smoothed_value_leaves_the_band() -> None:
     # baseline: five steps of .4. A window of .4 .4 .4 .9 .9 has mean .6 (inside), .4 .4 .9 .9 .9 has .7 (outside)
     values = [0.4] * 8 + [0.9] * 6
-    alarms = run(Guards(Thresholds()), "guard/darkness", values)
+    alarms = run(Guards(GuardsConfig()), "guard/darkness", values)
     assert [step for step, _ in alarms] == [10]  # once, not at every step outside
     assert alarms[0][1].startswith("darkness rose from 0.4 to 0.7 by step 10 (guards.darkness_rise: 0.25): look at the")
 
 
 def test_one_wild_step_is_smoothed_away() -> None:
-    assert run(Guards(Thresholds()), "guard/darkness", [0.4] * 8 + [1.0] + [0.4] * 8) == []
+    assert run(Guards(GuardsConfig()), "guard/darkness", [0.4] * 8 + [1.0] + [0.4] * 8) == []
 
 
 def test_direction_matters() -> None:
-    assert run(Guards(Thresholds()), "guard/darkness", [0.9] * 5 + [0.1] * 9) == []  # only a rise is suspicious
-    assert len(run(Guards(Thresholds()), "guard/saturation", [0.9] * 5 + [0.1] * 9)) == 1
-    assert len(run(Guards(Thresholds()), "guard/saturation", [0.1] * 5 + [0.9] * 9)) == 1
+    assert run(Guards(GuardsConfig()), "guard/darkness", [0.9] * 5 + [0.1] * 9) == []  # only a rise is suspicious
+    assert len(run(Guards(GuardsConfig()), "guard/saturation", [0.9] * 5 + [0.1] * 9)) == 1
+    assert len(run(Guards(GuardsConfig()), "guard/saturation", [0.1] * 5 + [0.9] * 9)) == 1
 
 
 def test_relative_drop() -> None:
-    assert run(Guards(Thresholds()), "guard/edge_density", [0.2] * 5 + [0.11] * 9) == []
-    [(step, sentence)] = run(Guards(Thresholds()), "guard/edge_density", [0.2] * 5 + [0.09] * 9)
+    assert run(Guards(GuardsConfig()), "guard/edge_density", [0.2] * 5 + [0.11] * 9) == []
+    [(step, sentence)] = run(Guards(GuardsConfig()), "guard/edge_density", [0.2] * 5 + [0.09] * 9)
     assert step == 9
     assert "edge density fell from 0.2 to 0.09 by step 9 (guards.edge_drop: 50%)" in sentence
 
 
 def test_an_alarm_can_come_back() -> None:
-    guards = Guards(Thresholds())
     values = [0.1] * 5 + [0.9] * 5 + [0.1] * 10 + [0.9] * 5
-    assert [step for step, _ in run(guards, "guard/darkness", values)] == [9, 21]
-    assert guards.active == {"guard/darkness"}
+    assert [step for step, _ in run(Guards(GuardsConfig()), "guard/darkness", values)] == [9, 21]
 
 
 def test_maxima_need_no_baseline() -> None:
-    [(step, sentence)] = run(Guards(Thresholds()), "mismatch", [0.2] * 10)
+    [(step, sentence)] = run(Guards(GuardsConfig()), "mismatch", [0.2] * 10)
     assert step == WINDOW - 1
     assert sentence.startswith("mismatch is 0.2 at step 4 (guards.max_mismatch: 0.05): sampler")
 
 
 def test_monitors_and_evaluations() -> None:
-    guards = Guards(Thresholds(), monitors=["clip"])
+    guards = Guards(GuardsConfig(), monitors=["clip"])
     assert len(run(guards, "reward/clip", [0.8] * 5 + [0.6] * 5)) == 1
     assert run(guards, "reward/geneval", [0.8] * 5 + [0.1] * 5) == []  # trained on: no monitor
-    [(step, sentence)] = run(Guards(Thresholds()), "eval/geneval/counting", [0.8, 0.75, 0.65])
+    [(step, sentence)] = run(Guards(GuardsConfig()), "eval/geneval/counting", [0.8, 0.75, 0.65])
     assert step == 2
     assert sentence.startswith("eval/geneval/counting fell from 0.8 to 0.65 by step 2")
 
 
 def test_null_turns_an_alarm_off_and_nan_is_skipped() -> None:
-    assert run(Guards(Thresholds(darkness_rise=None)), "guard/darkness", [0.1] * 5 + [0.9] * 9) == []
-    assert run(Guards(Thresholds()), "guard/darkness", [0.1] * 5 + [float("nan")] * 9) == []
+    assert run(Guards(GuardsConfig(darkness_rise=None)), "guard/darkness", [0.1] * 5 + [0.9] * 9) == []
+    assert run(Guards(GuardsConfig()), "guard/darkness", [0.1] * 5 + [float("nan")] * 9) == []
 
 
 def test_replay_equals_never_having_stopped() -> None:
     values = [0.4] * 8 + [0.9] * 6 + [0.4] * 6 + [0.95] * 6
     history = [(step, {"guard/darkness": value}) for step, value in enumerate(values)]
-    whole = Guards(Thresholds())
+    whole = Guards(GuardsConfig())
     expected = [whole.check(step, metrics) for step, metrics in history]
     for stop in range(len(history)):
-        resumed = Guards(Thresholds())
+        resumed = Guards(GuardsConfig())
         resumed.replay(history[:stop])
         assert [resumed.check(step, metrics) for step, metrics in history[stop:]] == expected[stop:]
-
-
-def test_the_config_section_fits() -> None:
-    from rl.config.schema import GuardsConfig
-
-    assert len(run(Guards(GuardsConfig()), "guard/darkness", [0.1] * 5 + [0.9] * 9)) == 1
