@@ -24,7 +24,7 @@ import uvicorn
 from rewards.command_line import add_reward_arguments, positive_float, positive_int, reward_specs
 from rewards.needs import settle_needs
 from rewards.remote.bearer import token_in
-from rewards.remote.wire import Limits
+from rewards.remote.wire import RequestLimits
 from rewards.serve.app import create_app
 from rewards.serve.connection import connection_class
 from rewards.serve.service import RewardService
@@ -52,7 +52,7 @@ def serve(given: argparse.Namespace) -> None:
     """Serve until told to stop. Raises ``UserError`` for an address, token or reward that cannot be used."""
     specs = reward_specs(given.rewards, given.workers)
     token = read_token(given.host, given.token_env)
-    limits = Limits(max_bytes=given.max_bytes, max_pixels=given.max_pixels, max_batch=given.max_batch)
+    limits = RequestLimits(max_bytes=given.max_bytes, max_pixels=given.max_pixels, max_batch=given.max_batch)
     with ExitStack() as stack:
         listener = stack.enter_context(_bind(given.host, given.port))
         workers = {name: settle_needs(name, spec)[0].workers for name, spec in specs.items()}
@@ -158,7 +158,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m rewards.serve", description=__doc__.partition("\n")[0])
     add_reward_arguments(parser)
-    add, limits = parser.add_argument, Limits()
+    add, limits = parser.add_argument, RequestLimits()
     add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1; any other needs --token-env)")
     add("--port", type=int, default=8000, help="0 takes a free one (default 8000)")
     add("--token-env", metavar="VARIABLE", help="environment variable with the token that requests must bring")

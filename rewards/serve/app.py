@@ -20,7 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rewards.remote.wire import Limits, Offer, Offered, RequestError, ScoreAnswer, ScoreRequest, parse_request
+from rewards.remote.wire import Offer, Offered, RequestError, RequestLimits, ScoreAnswer, ScoreRequest, parse_request
 from rewards.serve import metrics
 from rewards.serve.service import RewardService, stopping
 from rl.registry import did_you_mean
@@ -31,7 +31,7 @@ _SCHEMA = "#/components/schemas/{model}"
 
 
 def create_app(
-    services: Mapping[str, RewardService], *, limits: Limits, token: str | None, read_timeout_s: float
+    services: Mapping[str, RewardService], *, limits: RequestLimits, token: str | None, read_timeout_s: float
 ) -> FastAPI:
     """The application. ``token`` guards everything but ``/health`` and ``/docs``; a body must arrive within
     ``read_timeout_s``."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rewards.base import RewardSpec
 from rewards.pictures import Encoding, PictureError, checked_pixel_count, decode
 from rewards.pool.pool import RewardPool
-from rewards.remote.wire import Limits, PictureIn, RequestError, SampleIn, ScoreRequest, answer_json, to_sample
+from rewards.remote.wire import PictureIn, RequestError, RequestLimits, SampleIn, ScoreRequest, answer_json, to_sample
 from rewards.serve.metrics import Snapshot, Tally
 from rl.types import Sample, Score
 
@@ -24,13 +24,13 @@ _THREADS = 2  # while one request is being scored, the pictures of the next are 
 
 
 class RewardService:
-    """``with RewardService("ocr", RewardSpec("ocr"), Limits(), queue=16, timeout_s=60) as service: ...``.
+    """``with RewardService("ocr", RewardSpec("ocr"), RequestLimits(), queue=16, timeout_s=60) as service: ...``.
 
     ``beside``: workers of other rewards on this machine. Raises ``UserError`` if the reward cannot be loaded.
     """
 
     def __init__(
-        self, name: str, spec: RewardSpec, limits: Limits, *, queue: int, timeout_s: float, beside: int = 0
+        self, name: str, spec: RewardSpec, limits: RequestLimits, *, queue: int, timeout_s: float, beside: int = 0
     ) -> None:
         self.name, self.spec = name, spec
         self._limits, self._queue = limits, queue
@@ -115,9 +115,9 @@ class RewardService:
                 f"the pictures of the request have {pixels:,} pixels together, more than the {limit:,} that are "
                 f"accepted; send fewer at a time",
             )
-        attached = {name: _decoded(entry, limit) for name, entry in shared.items()}
+        decoded = {name: _decoded(entry, limit) for name, entry in shared.items()}
         return [
-            _sample(asked, _decoded(entry, limit), attached)
+            _sample(asked, _decoded(entry, limit), decoded)
             for asked, entry in zip(request.samples, opened, strict=True)
         ]
 
@@ -156,14 +156,14 @@ def _decoded(entry: _Opened | PictureError, max_pixels: int) -> NDArray[np.uint8
 def _sample(
     asked: SampleIn,
     picture: NDArray[np.uint8] | PictureError,
-    attached: Mapping[str, NDArray[np.uint8] | PictureError],
+    shared: Mapping[str, NDArray[np.uint8] | PictureError],
 ) -> Sample | Score:
     """The live sample, or the failure that its picture is, or one that its prompt names."""
     if isinstance(picture, PictureError):
         return Score(None, failure=str(picture))
     found = {}
     for key, name in asked.prompt.pictures.items():
-        other = attached[name]
+        other = shared[name]
         if isinstance(other, PictureError):
             return Score(None, failure=f"prompt {asked.prompt.id[:80]!r}: its {key[:80]!r}: {other}")
         found[name] = other

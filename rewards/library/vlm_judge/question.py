@@ -26,7 +26,7 @@ class Malformed(Exception):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """A judged picture: the value in [0, 1], what it came from, and 1 or 0 if the question has a pass and a fail."""
 
     value: float
@@ -44,7 +44,7 @@ class Question(Protocol):
         """The words for this prompt; None if its metadata lacks a key that they need."""
         ...
 
-    def read(self, reply: Reply) -> Verdict:
+    def read(self, reply: Reply) -> Judgement:
         """Raises ``Malformed``, or ``EndpointFailed`` if asking again is of no use."""
         ...
 
@@ -95,16 +95,16 @@ class YesNo:
     def ask(self, prompt: Prompt) -> str | None:
         return self._template.fill(prompt)
 
-    def read(self, reply: Reply) -> Verdict:
+    def read(self, reply: Reply) -> Judgement:
         if self._logprobs:
             return self._by_probability(reply)
         word = re.match(r"\W*(yes|no)\b", reply.text, re.IGNORECASE)
         if word is None:
             raise Malformed(f"{_quoted(reply.text)} is neither yes nor no")
         value = float(word[1].lower() == "yes")
-        return Verdict(value, {"answer": reply.text}, passed=value)
+        return Judgement(value, {"answer": reply.text}, passed=value)
 
-    def _by_probability(self, reply: Reply) -> Verdict:
+    def _by_probability(self, reply: Reply) -> Judgement:
         token = next((token for token in reply.tokens if token.text.strip()), None)
         if token is None or not token.top:
             raise EndpointFailed(
@@ -116,7 +116,7 @@ class YesNo:
             raise Malformed(f"{_quoted(reply.text)}: neither yes nor no is among the {len(token.top)} likeliest tokens")
         value = p_yes / (p_yes + p_no)
         details = {"answer": reply.text, "p_yes": p_yes, "p_no": p_no}
-        return Verdict(value, details, passed=float(value >= 0.5))
+        return Judgement(value, details, passed=float(value >= 0.5))
 
 
 _WORDS = ("yes", "no")
@@ -156,7 +156,7 @@ class Rubric:
         rule = f"Grade it by each criterion with a whole number from {self._low} (not at all) to {self._high} (fully):"
         return "\n".join([opening, rule, *(f"- {name}: {line}" for name, line in lines.items()), self.reminder])
 
-    def read(self, reply: Reply) -> Verdict:
+    def read(self, reply: Reply) -> Judgement:
         fenced = re.fullmatch(r"\s*```(?:json)?\s*(.*?)\s*```\s*", reply.text, re.DOTALL)  # out of habit
         try:
             grades = self._grades.validate_json(fenced[1] if fenced else reply.text)
@@ -164,7 +164,7 @@ class Rubric:
             problems = "; ".join(f"{'.'.join(map(str, p['loc']))} {p['msg']}".strip() for p in error.errors())
             raise Malformed(f"{_quoted(reply.text)} ({problems})") from error
         span = (self._high - self._low) * len(grades)
-        return Verdict(sum(grade - self._low for grade in grades.values()) / span, {"grades": dict(grades)})
+        return Judgement(sum(grade - self._low for grade in grades.values()) / span, {"grades": dict(grades)})
 
 
 def _scale(scale: object) -> tuple[int, int]:

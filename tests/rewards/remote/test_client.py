@@ -16,8 +16,8 @@ from PIL import Image
 from rewards.base import RewardSpec
 from rewards.library.similarity import Similarity
 from rewards.pool.pool import RewardPool
-from rewards.remote.attachments import Attachments
 from rewards.remote.client import Remote, greet
+from rewards.remote.metadata_pictures import MetadataPictures
 from rewards.remote.servers import Endpoints, NoAnswer
 from rewards.remote.wire import encode_sample
 from rl.types import Prompt, Sample, Score, UserError
@@ -242,7 +242,7 @@ def test_pictures_in_the_metadata_are_sent_once_and_references_by_path_too(tmp_p
     assert prompts[3]["pictures"]["reference"] == prompts[0]["pictures"]["reference"] != prompts[3]["pictures"]["mask"]
 
 
-def test_attached_pictures_count_towards_the_limits() -> None:
+def test_shared_pictures_count_towards_the_limits() -> None:
     sent: list[int] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -253,13 +253,13 @@ def test_attached_pictures_count_towards_the_limits() -> None:
 
     shared = {"reference": np.zeros((16, 16, 3), np.uint8)}
     given = [replace(sample, prompt=replace(sample.prompt, metadata=shared)) for sample in many(6)]
-    (attached,) = Attachments("npy").of(shared).values()
-    one = len(encode_sample(given[0], "npy", {"reference": attached})) + 2
+    (shared,) = MetadataPictures("npy").of(shared).values()
+    one = len(encode_sample(given[0], "npy", {"reference": shared})) + 2
     for limits, expected in (
         ({"max_pixels": 4 * 64 + 256}, [4, 2]),
         ({"max_pixels": 4 * 64 + 255}, [2, 2, 2]),
-        ({"max_bytes": 1024 + 4 * one + len(attached.data) + 128}, [4, 2]),
-        ({"max_bytes": 1024 + 4 * one + len(attached.data)}, [2, 2, 2]),
+        ({"max_bytes": 1024 + 4 * one + len(shared.data) + 128}, [4, 2]),
+        ({"max_bytes": 1024 + 4 * one + len(shared.data)}, [2, 2, 2]),
     ):
         sent.clear()
         remote(Wire(handler), A)(given)

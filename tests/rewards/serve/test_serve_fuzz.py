@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from rewards.pictures import PictureError, decode
-from rewards.remote.wire import Limits, RequestError, parse_request
+from rewards.remote.wire import RequestError, RequestLimits, parse_request
 from rewards.serve.metrics import rss_bytes
 from tests.rewards.pool.test_pool import samples
 from tests.rewards.serve.live_server import BRIGHT, LiveServer, body, head, read_answer, serving
@@ -280,7 +280,7 @@ def test_many_wrong_things_in_one_body_cost_little_memory() -> None:
     for content, detail in cases:
         before = rss_bytes(os.getpid())
         with pytest.raises(RequestError, match=re.escape(detail)):
-            parse_request(content, Limits())
+            parse_request(content, RequestLimits())
         assert rss_bytes(os.getpid()) - before < GROWTH_LIMIT
 
 

@@ -69,7 +69,7 @@ def test_a_sample_survives_the_way_there_bit_by_bit() -> None:
     sample = Sample("s", "g", samples()[0].prompt, picture)
     for encoding in ("png", "npy"):
         body = wire.join_request("r", [wire.encode_sample(sample, encoding, {})], (), encoding)
-        (row,) = wire.parse_request(body, wire.Limits()).samples
+        (row,) = wire.parse_request(body, wire.RequestLimits()).samples
         back = wire.to_sample(row, decode(row.picture.content(), encoding, max_pixels=35), {})
         assert (back.id, back.group, back.prompt) == ("s", "g", sample.prompt)
         assert (back.picture == picture).all()
