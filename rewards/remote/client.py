@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import get_args
 
-import httpx
-
 from rewards.base import failures
 from rewards.pictures import Encoding
 from rewards.remote import wire
 from rewards.remote.bearer import token_in
+from rewards.remote.http import MOST_RETRIES, RetryingClient, is_address
 from rewards.remote.metadata_pictures import MetadataPicture, MetadataPictures
 from rewards.remote.servers import Endpoints, NoAnswer, Server, sentence
 from rl.registry import did_you_mean
@@ -30,6 +29,7 @@ from rl.types import Sample, Score, UserError
 
 _REQUESTS_PER_SERVER = 2  # one is scored while the next is decoded
 _ENVELOPE = 1024  # bytes of a body around its samples
+_LARGEST_ANSWER = 64 * 2**20  # bytes
 _AROUND = 128  # bytes around a shared picture
 
 
@@ -58,10 +58,10 @@ class Remote:
     ) -> None:
         """Raises ``UserError`` if no server answers, one refuses the token, or one does not have the reward."""
         _check(urls, timeout_s, retries, batch_size, encoding)
-        headers = {} if token_env is None else {"authorization": f"Bearer {token_in(token_env, '`token_env`')}"}
-        client = httpx.Client(headers=headers, timeout=timeout_s, trust_env=False)
+        token = None if token_env is None else token_in(token_env, "`token_env`")
+        client = RetryingClient(token=token, timeout_s=timeout_s, retries=retries, largest_answer=_LARGEST_ANSWER)
         self.reward, self.batch_size, self.encoding = reward, batch_size, encoding
-        self._connect(Endpoints([url.rstrip("/") for url in urls], client, retries))
+        self._connect(Endpoints([url.rstrip("/") for url in urls], client))
 
     def _connect(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
@@ -189,13 +189,9 @@ def _check(urls: object, timeout_s: float, retries: int, batch_size: int, encodi
     if not isinstance(urls, list) or not urls:
         raise UserError(f"`urls` is {urls!r}; it must be a list of servers such as [http://127.0.0.1:8000]")
     for url in urls:
-        try:
-            parsed = httpx.URL(url)
-        except (httpx.InvalidURL, TypeError):
-            parsed = httpx.URL()
-        if parsed.scheme not in ("http", "https") or not parsed.host:
+        if not is_address(url):
             raise UserError(f"`urls`: {url!r} is not an address such as http://127.0.0.1:8000")
-    if type(retries) is not int or not 0 <= retries <= 3:
+    if type(retries) is not int or not 0 <= retries <= MOST_RETRIES:
         raise UserError(f"`retries` is {retries!r}; it must be 0, 1, 2 or 3")
     if type(batch_size) is not int or batch_size < 1:
         raise UserError(f"`batch_size` is {batch_size!r}; it must be a whole number from 1")

@@ -11,7 +11,7 @@ import base64
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ from rewards.remote.metadata_pictures import MetadataPicture
 from rl.types import Prompt, Sample, Score
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: JsonValue) -> JsonValue:
     """``value`` itself, if no number in it is nan or inf."""
     if isinstance(value, float) and not math.isfinite(value):
         raise PydanticCustomError("not_finite", "holds a number that is not finite")
@@ -44,7 +44,7 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _few(value: Any, info: ValidationInfo) -> Any:
+def _few(value: object, info: ValidationInfo) -> object:
     """``value`` itself, if a request may have that many samples or pictures. Raises ``RequestError`` 413."""
     assert info.context is not None  # `parse_request` gives the limits
     most = info.context.max_batch
@@ -73,7 +73,7 @@ class _Message(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _known(cls, value: Any) -> Any:
+    def _known(cls, value: object) -> object:
         """One error for any number of unknown keys; pydantic keeps one for each."""
         unknown = next((key for key in value if key not in cls.model_fields), None) if isinstance(value, dict) else None
         if unknown is not None:
@@ -285,7 +285,7 @@ def _first(error: ValidationError) -> tuple[str, str]:
     return first["type"], f"{path[:120]}: {first['msg'][:160]}" if path else first["msg"][:200]
 
 
-def json_safe(value: Any) -> Any:
+def json_safe(value: object) -> object:
     """Plain data as JSON can carry it: null for nan and inf, a question mark for half a surrogate pair."""
     if isinstance(value, Mapping):
         return {json_safe(str(key)): json_safe(item) for key, item in value.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -152,7 +152,7 @@ class _Bodies:
         return RequestError(413, f"the body is larger than the {self._max_bytes:,} bytes that are accepted")
 
 
-def _guard(token: str | None) -> Any:
+def _guard(token: str | None) -> Callable[[HTTPAuthorizationCredentials | None], Awaitable[None]]:
     async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
         if token is None:
             return
@@ -175,7 +175,7 @@ def _refusal(request: Request, error: Exception) -> Response:
 async def _unless_gone(request: Request, answer: asyncio.Future[bytes]) -> bytes:
     """The answer; given up, and not begun if it still waits, when the client closes its connection."""
     gone = asyncio.ensure_future(request.receive())
-    either: set[asyncio.Future[Any]] = {answer, gone}
+    either: set[asyncio.Future[bytes] | asyncio.Future[Message]] = {answer, gone}
     try:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
