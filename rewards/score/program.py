@@ -58,8 +58,6 @@ def _loaded_ahead(
 
     with ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(loaded, batches[0])
-        for index, batch in enumerate(batches):
-            ready = ahead.result()
-            if index + 1 < len(batches):
-                ahead = reader.submit(loaded, batches[index + 1])
+        for batch, following in zip(batches, [*batches[1:], []], strict=True):
+            ready, ahead = ahead.result(), reader.submit(loaded, following)
             yield batch, ready
