@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
+from typing import Protocol
 
-from rl.types import Sample
+
+class Grouped(Protocol):
+    """A sample, or what will become one."""
+
+    @property
+    def group(self) -> str: ...
 
 
-def cut(samples: Sequence[Sample], most: int, *, whole_groups: bool = False) -> list[list[int]]:
+def cut(samples: Sequence[Grouped], most: int, *, whole_groups: bool = False) -> list[list[int]]:
     """Indices into ``samples``, in order, in runs of at most ``most``; consecutive samples of one group share a run.
 
     A group larger than ``most`` is divided, unless ``whole_groups``: then it is a run of its own, however large.
@@ -25,7 +31,7 @@ def cut(samples: Sequence[Sample], most: int, *, whole_groups: bool = False) -> 
     return runs
 
 
-def _groups(samples: Sequence[Sample]) -> list[list[int]]:
+def _groups(samples: Sequence[Grouped]) -> list[list[int]]:
     groups: list[list[int]] = []
     for index, sample in enumerate(samples):
         if index and sample.group == samples[index - 1].group:

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+from rewards.base import describe_exception, failures
 from rewards.command_line import parse_options
 from rewards.golden import prove
 from rewards.library.geneval.reward import GenEval
-from rewards.score.geneval_evaluate import Failure, Job, Results, in_order, jobs, score
-from rewards.score.geneval_folder import read_layout
-from rewards.score.geneval_summary import summary
-from rl.types import UserError
+from rewards.score.geneval_layout import GenEvalLayout
+from rewards.score.geneval_rows import GenEvalRows, check_settings, summary, write_settings
+from rewards.score.program import score_missing
+from rewards.score.result_file import ResultFile
+from rl.types import Sample, Score, UserError
 
 _LISTED = 10  # failures named one by one
 
@@ -42,50 +41,58 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """Raises ``UserError``; the exit code."""
     if arguments.batch_size < 1:
         raise UserError(f"--batch-size is {arguments.batch_size}: it must be 1 or more")
-    layout = read_layout(arguments.folder)
-    settings = _settings(arguments)
-    results = _results(arguments, settings)
-    found, failed = jobs(layout)
-    todo = results.missing(found)
-    if todo:
-        reward = GenEval(**settings)
-        prove(reward)
-        results.open()
-        failed += _score_with_progress(todo, len(found), reward, results, arguments.batch_size)
-    rows = list(in_order(results.rows, layout))
+    layout = GenEvalLayout(arguments.folder)
+    failed = dict.fromkeys(layout.without_pictures, "no pictures in samples/")
+    options = _options(arguments)
+    # Rows elsewhere than beside their pictures say whose they are.
+    settings = options if arguments.out is None else options | {"folder": str(arguments.folder.resolve())}
+    out = arguments.out or arguments.folder / "results.jsonl"
+    if out.exists() and not arguments.resume:
+        raise UserError(f"{out} exists: add --resume to go on with it, or name another file with --out")
+    if out.exists():
+        check_settings(out, settings)
+    with ResultFile(out, GenEvalRows()) as results:
+        missing = results.missing(layout.pictures)
+        if missing:
+            reward = GenEval(**options)
+            prove(reward)
+            write_settings(out, settings)
+            failed |= score_missing(
+                layout,
+                missing,
+                results,
+                lambda samples: _scored(reward, samples),
+                title="pictures",
+                batch_size=arguments.batch_size,
+            )
+    rows = results.of(layout.pictures)
     if rows:
         print(summary(rows))
     _report(failed)
     return 3 if failed else 0
 
 
-def _results(arguments: argparse.Namespace, settings: dict[str, Any]) -> Results:
-    """Rows elsewhere than beside their pictures say whose they are."""
-    if arguments.out is None:
-        return Results(arguments.folder / "results.jsonl", settings, resume=arguments.resume)
-    return Results(arguments.out, settings | {"folder": str(arguments.folder.resolve())}, resume=arguments.resume)
+def _scored(reward: GenEval, samples: Sequence[Sample]) -> list[Score]:
+    """What raises is tried again one by one, so that it costs its own picture only."""
+    try:
+        return reward(samples)
+    except Exception as error:  # a detector may raise anything
+        if len(samples) > 1:
+            return [score for sample in samples for score in _scored(reward, [sample])]
+        return failures(1, str(error) if isinstance(error, UserError) else describe_exception(error))
 
 
-def _score_with_progress(
-    todo: Sequence[Job], total: int, reward: GenEval, results: Results, batch_size: int
-) -> list[Failure]:
-    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=total, completed=total - len(todo))
-        return score(todo, reward, results, batch_size=batch_size, on_batch=lambda count: progress.advance(task, count))
-
-
-def _report(failed: Sequence[Failure]) -> None:
+def _report(failed: Mapping[Path, str]) -> None:
     if not failed:
         return
     print(f"\n{len(failed)} without a verdict, left out of every figure (--resume tries again):", file=sys.stderr)
-    for failure in failed[:_LISTED]:
-        print(f"  {failure.file}: {failure.reason}", file=sys.stderr)
+    for file, reason in list(failed.items())[:_LISTED]:
+        print(f"  {file}: {reason}", file=sys.stderr)
     if len(failed) > _LISTED:
         print(f"  and {len(failed) - _LISTED} more", file=sys.stderr)
 
 
-def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options of the reward; they are what a resumed evaluation must share."""
     return {
         "detector": arguments.detector,

@@ -2,7 +2,7 @@
 
 Width and height are read from the header and checked before anything is decoded, so a small file cannot unpack to
 gigabytes. Only what carries over without loss is taken: 8 bits a channel, grey or RGB, and alpha only if it is opaque
-everywhere. Nothing is ever unpickled.
+everywhere. Nothing is ever unpickled. ``read_file`` is for one's own files, of any kind.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import struct
 import warnings
 import zlib
 from io import BytesIO
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -27,7 +28,7 @@ _NPY_HEADER = re.compile(
     rb"\{'descr': '([^']{1,20})', 'fortran_order': (True|False), 'shape': \(([\d, ]{0,80})\), \} *\n"
 )
 _NPY_HEADER_LIMIT = 1024
-# What Pillow raises on bytes that are not a sound PNG.
+# What Pillow raises on bytes that are no sound picture.
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, struct.error, zlib.error)
 
 
@@ -61,6 +62,20 @@ def decode(content: bytes, encoding: Encoding, max_pixels: int) -> NDArray[np.ui
     picture = _read_png(content) if encoding == "png" else _read_npy(content)
     picture.setflags(write=False)
     return picture
+
+
+def read_file(path: str | Path) -> NDArray[np.uint8]:
+    """Any picture that PIL reads, of your own: turned upright by its EXIF orientation, transparency dropped.
+
+    (H, W, 3) uint8 RGB. Raises ``PictureError``.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    except (*_BROKEN, Image.DecompressionBombError) as error:
+        raise PictureError(" ".join(str(error).split())) from error
 
 
 def _png_pixels(content: bytes) -> int:

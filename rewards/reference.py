@@ -6,10 +6,12 @@ import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, TypeGuard
+from typing import Final, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rewards.pictures import PictureError, read_file
 
 REFERENCE: Final = "reference"
 """Its key in the metadata."""
@@ -26,7 +28,7 @@ def is_picture(value: object) -> TypeGuard[NDArray[np.uint8]]:
     )
 
 
-def file_hash(metadata: Mapping[str, Any]) -> str | None:
+def file_hash(metadata: Mapping[str, object]) -> str | None:
     """Of the content of the file that is the reference; ``None`` without one, or if it can't be read."""
     path = metadata.get(REFERENCE)
     if not isinstance(path, (str, Path)):
@@ -55,17 +57,9 @@ def read_reference(reference: object) -> NDArray[np.uint8]:
         return reference
     if not isinstance(reference, (str, Path)):
         raise ValueError(f"reference is of type {type(reference).__name__}, it must be a path or a uint8 array")
-    return _read(str(reference))
-
-
-def _read(path: str) -> NDArray[np.uint8]:
-    from PIL import Image, ImageOps  # not for the trainer, which only asks for hashes
-
     try:
-        with Image.open(path) as picture:
-            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    except FileNotFoundError as error:
-        raise ValueError(f"there is no reference file {path!r}") from error
-    # PIL raises SyntaxError for some broken PNG files
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"the reference file {path!r} can't be read as a picture ({error})") from error
+        return read_file(reference)
+    except PictureError as error:
+        if not Path(reference).exists():
+            raise ValueError(f"there is no reference file {str(reference)!r}") from error
+        raise ValueError(f"the reference file {str(reference)!r} can't be read as a picture ({error})") from error

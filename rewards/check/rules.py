@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class _Trial:
 
 
 def findings(
-    use: str, options: Mapping[str, Any], *, prompts: Sequence[Prompt] | None = None, processes: bool
+    use: str, options: Mapping[str, object], *, prompts: Sequence[Prompt] | None = None, processes: bool
 ) -> Iterator[Finding]:
     """The rules in order; stops early if there are no answers to compare. Raises ``UserError`` if it can't be loaded.
 
@@ -177,7 +177,7 @@ def _speed(trial: _Trial) -> Finding:
     )
 
 
-def _process(trial: _Trial, use: str, options: Mapping[str, Any]) -> Finding:
+def _process(trial: _Trial, use: str, options: Mapping[str, object]) -> Finding:
     try:
         with RewardPool({"check": RewardSpec(use, options)}) as pool:
             scores = pool.score(trial.samples)["check"]

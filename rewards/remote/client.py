@@ -17,20 +17,20 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import get_args
 
-import httpx
-
 from rewards.base import failures
 from rewards.pictures import Encoding
 from rewards.remote import wire
-from rewards.remote.attachments import Attached, Attachments
 from rewards.remote.bearer import token_in
+from rewards.remote.http import MOST_RETRIES, RetryingClient, is_address
+from rewards.remote.metadata_pictures import MetadataPicture, MetadataPictures
 from rewards.remote.servers import Endpoints, NoAnswer, Server, sentence
 from rl.registry import did_you_mean
 from rl.types import Sample, Score, UserError
 
 _REQUESTS_PER_SERVER = 2  # one is scored while the next is decoded
 _ENVELOPE = 1024  # bytes of a body around its samples
-_AROUND = 128  # bytes around an attached picture
+_LARGEST_ANSWER = 64 * 2**20  # bytes
+_AROUND = 128  # bytes around a shared picture
 
 
 class Remote:
@@ -58,10 +58,10 @@ class Remote:
     ) -> None:
         """Raises ``UserError`` if no server answers, one refuses the token, or one does not have the reward."""
         _check(urls, timeout_s, retries, batch_size, encoding)
-        headers = {} if token_env is None else {"authorization": f"Bearer {token_in(token_env, '`token_env`')}"}
-        client = httpx.Client(headers=headers, timeout=timeout_s, trust_env=False)
+        token = None if token_env is None else token_in(token_env, "`token_env`")
+        client = RetryingClient(token=token, timeout_s=timeout_s, retries=retries, largest_answer=_LARGEST_ANSWER)
         self.reward, self.batch_size, self.encoding = reward, batch_size, encoding
-        self._connect(Endpoints([url.rstrip("/") for url in urls], client, retries))
+        self._connect(Endpoints([url.rstrip("/") for url in urls], client))
 
     def _connect(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
@@ -72,8 +72,8 @@ class Remote:
         """B scores in order; failures where no answer could be had."""
         scores: list[Score | None] = [None] * len(samples)
         rows: list[_Row] = []
-        attachments = Attachments(self.encoding)
-        encoded = self._threads.map(lambda at: self._encode(at, samples[at], attachments), range(len(samples)))
+        pictures = MetadataPictures(self.encoding)
+        encoded = self._threads.map(lambda at: self._encode(at, samples[at], pictures), range(len(samples)))
         for index, entry in enumerate(encoded):
             if isinstance(entry, Score):
                 scores[index] = entry
@@ -85,16 +85,16 @@ class Remote:
                 scores[row.index] = score
         return [score for score in scores if score is not None]
 
-    def _encode(self, index: int, sample: Sample, attachments: Attachments) -> _Row | Score:
+    def _encode(self, index: int, sample: Sample, pictures: MetadataPictures) -> _Row | Score:
         try:
-            attached = attachments.of(sample.prompt.metadata)
+            shared = pictures.of(sample.prompt.metadata)
         except ValueError as error:
             return Score(None, failure=f"prompt {sample.prompt.id!r}: {error}")
         try:
-            encoded = wire.encode_sample(sample, self.encoding, attached)
+            encoded = wire.encode_sample(sample, self.encoding, shared)
         except ValueError as error:
             return Score(None, failure=str(error))
-        return _Row(index, sample, encoded, tuple(attached.values()))
+        return _Row(index, sample, encoded, tuple(shared.values()))
 
     def _score(self, batch: Sequence[_Row]) -> list[Score]:
         try:
@@ -107,7 +107,7 @@ class Remote:
             return failures(len(batch), f"the answer of {response.url.copy_with(path='/')} {error}")
 
     def _body(self, batch: Sequence[_Row]) -> bytes:
-        return wire.join_request(self.reward, [row.encoded for row in batch], _attached(batch), self.encoding)
+        return wire.join_request(self.reward, [row.encoded for row in batch], _shared(batch), self.encoding)
 
 
 @dataclass(frozen=True)
@@ -115,15 +115,15 @@ class _Row:
     index: int
     sample: Sample
     encoded: bytes
-    attached: Sequence[Attached]
+    shared: Sequence[MetadataPicture]
 
 
-def _attached(rows: Sequence[_Row]) -> Collection[Attached]:
+def _shared(rows: Sequence[_Row]) -> Collection[MetadataPicture]:
     """What the rows carry together, each picture once."""
-    return {picture.name: picture for row in rows for picture in row.attached}.values()
+    return {picture.name: picture for row in rows for picture in row.shared}.values()
 
 
-def pack(rows: Sequence[_Row], batch_size: int, limits: wire.Limits) -> Iterator[list[_Row]]:
+def pack(rows: Sequence[_Row], batch_size: int, limits: wire.RequestLimits) -> Iterator[list[_Row]]:
     """``rows`` in requests of at most ``batch_size`` samples that keep to the servers' limits.
 
     A group is never divided: one that is larger on its own is a request of its own.
@@ -143,13 +143,13 @@ def pack(rows: Sequence[_Row], batch_size: int, limits: wire.Limits) -> Iterator
 def _size(rows: Sequence[_Row]) -> tuple[int, int, int]:
     """Samples, bytes, pixels."""
     height_width = [row.sample.picture.shape[:2] for row in rows]
-    attached = _attached(rows)
-    length = sum(len(row.encoded) + 2 for row in rows) + sum(len(one.data) + _AROUND for one in attached)
-    pixels = sum(height * width for height, width in height_width) + sum(one.pixels for one in attached)
+    shared = _shared(rows)
+    length = sum(len(row.encoded) + 2 for row in rows) + sum(len(one.data) + _AROUND for one in shared)
+    pixels = sum(height * width for height, width in height_width) + sum(one.pixels for one in shared)
     return len(rows), length, pixels
 
 
-def greet(endpoints: Endpoints, reward: str) -> wire.Limits:
+def greet(endpoints: Endpoints, reward: str) -> wire.RequestLimits:
     """The limits that hold at all servers that answer. Raises ``UserError`` if none does or one cannot be used."""
     problems, limits = [], []
     for server in endpoints.servers:
@@ -162,7 +162,7 @@ def greet(endpoints: Endpoints, reward: str) -> wire.Limits:
             f"no reward server answers ({'; '.join(problems)}); start one with `python -m rewards.serve --reward "
             f"{reward}`, or correct `urls`"
         )
-    return wire.Limits(
+    return wire.RequestLimits(
         max_bytes=min(limit.max_bytes for limit in limits),
         max_pixels=min(limit.max_pixels for limit in limits),
         max_batch=min(limit.max_batch for limit in limits),
@@ -189,13 +189,9 @@ def _check(urls: object, timeout_s: float, retries: int, batch_size: int, encodi
     if not isinstance(urls, list) or not urls:
         raise UserError(f"`urls` is {urls!r}; it must be a list of servers such as [http://127.0.0.1:8000]")
     for url in urls:
-        try:
-            parsed = httpx.URL(url)
-        except (httpx.InvalidURL, TypeError):
-            parsed = httpx.URL()
-        if parsed.scheme not in ("http", "https") or not parsed.host:
+        if not is_address(url):
             raise UserError(f"`urls`: {url!r} is not an address such as http://127.0.0.1:8000")
-    if type(retries) is not int or not 0 <= retries <= 3:
+    if type(retries) is not int or not 0 <= retries <= MOST_RETRIES:
         raise UserError(f"`retries` is {retries!r}; it must be 0, 1, 2 or 3")
     if type(batch_size) is not int or batch_size < 1:
         raise UserError(f"`batch_size` is {batch_size!r}; it must be a whole number from 1")

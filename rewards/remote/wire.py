@@ -2,7 +2,7 @@
 
 ``POST /score`` takes a ``ScoreRequest`` and answers a ``ScoreAnswer`` with the same ids in the same order. Both sides
 check what they receive with these models; a float is always finite. ``GET /rewards`` answers an ``Offer``. Pictures in
-the metadata are sent once beside the samples (``rewards.remote.attachments``).
+the metadata are sent once beside the samples (``rewards.remote.metadata_pictures``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import base64
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +31,11 @@ from pydantic_core import PydanticCustomError
 from rewards import pictures
 from rewards.pictures import Encoding, PictureError
 from rewards.reference import REFERENCE
-from rewards.remote.attachments import Attached
+from rewards.remote.metadata_pictures import MetadataPicture
 from rl.types import Prompt, Sample, Score
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: JsonValue) -> JsonValue:
     """``value`` itself, if no number in it is nan or inf."""
     if isinstance(value, float) and not math.isfinite(value):
         raise PydanticCustomError("not_finite", "holds a number that is not finite")
@@ -44,7 +44,7 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _few(value: Any, info: ValidationInfo) -> Any:
+def _few(value: object, info: ValidationInfo) -> object:
     """``value`` itself, if a request may have that many samples or pictures. Raises ``RequestError`` 413."""
     assert info.context is not None  # `parse_request` gives the limits
     most = info.context.max_batch
@@ -73,7 +73,7 @@ class _Message(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _known(cls, value: Any) -> Any:
+    def _known(cls, value: object) -> object:
         """One error for any number of unknown keys; pydantic keeps one for each."""
         unknown = next((key for key in value if key not in cls.model_fields), None) if isinstance(value, dict) else None
         if unknown is not None:
@@ -133,7 +133,7 @@ class ScoreAnswer(_Message):
     scores: list[ScoreOut] = Field(fail_fast=True)
 
 
-class Limits(_Message):
+class RequestLimits(_Message):
     """What one request may hold: bytes of its body, pixels of all its pictures together, samples."""
 
     max_bytes: int = 64 * 2**20
@@ -150,10 +150,10 @@ class Offer(_Message):
     """The rewards that a server has, by name, and its limits."""
 
     rewards: dict[str, Offered]
-    limits: Limits
+    limits: RequestLimits
 
 
-def parse_request(body: bytes | bytearray, limits: Limits) -> ScoreRequest:
+def parse_request(body: bytes | bytearray, limits: RequestLimits) -> ScoreRequest:
     """Raises ``RequestError``: 400 not JSON, 422 not the schema or an id twice, 413 more than is accepted."""
     values = 1 + sum(body.count(sign) for sign in (b",", b"[", b"{"))  # at least as many as there are
     if values > _MOST_VALUES:
@@ -188,8 +188,8 @@ def _check_pictures(prompt: PromptIn, pictures: Mapping[str, PictureIn]) -> None
             raise RequestError(422, f"{where}: {key[:80]!r} is in its `pictures` and in its `metadata`")
 
 
-def encode_sample(sample: Sample, encoding: Encoding, attached: Mapping[str, Attached]) -> bytes:
-    """One element of ``ScoreRequest.samples``; ``attached``: the metadata entries that the request carries beside it.
+def encode_sample(sample: Sample, encoding: Encoding, shared: Mapping[str, MetadataPicture]) -> bytes:
+    """One element of ``ScoreRequest.samples``; ``shared``: the metadata entries that the request carries beside it.
 
     Raises ``ValueError`` if the other metadata cannot be written as JSON.
     """
@@ -199,8 +199,8 @@ def encode_sample(sample: Sample, encoding: Encoding, attached: Mapping[str, Att
         "prompt": {
             "id": sample.prompt.id,
             "text": sample.prompt.text,
-            "metadata": {key: value for key, value in sample.prompt.metadata.items() if key not in attached},
-            "pictures": {key: picture.name for key, picture in attached.items()},
+            "metadata": {key: value for key, value in sample.prompt.metadata.items() if key not in shared},
+            "pictures": {key: picture.name for key, picture in shared.items()},
         },
         "picture": {
             "encoding": encoding,
@@ -213,9 +213,9 @@ def encode_sample(sample: Sample, encoding: Encoding, attached: Mapping[str, Att
         raise ValueError(f"prompt {sample.prompt.id!r} can't be sent as JSON: {error}") from error
 
 
-def join_request(reward: str, rows: Sequence[bytes], attached: Collection[Attached], encoding: Encoding) -> bytes:
-    """The body of a ``ScoreRequest`` from encoded samples and what is attached to any of them."""
-    pictures = {picture.name: {"encoding": encoding, "data": picture.data} for picture in attached}
+def join_request(reward: str, rows: Sequence[bytes], shared: Collection[MetadataPicture], encoding: Encoding) -> bytes:
+    """The body of a ``ScoreRequest`` from encoded samples and the pictures that their prompts share."""
+    pictures = {picture.name: {"encoding": encoding, "data": picture.data} for picture in shared}
     return b'{"reward": %s, "samples": [%s], "pictures": %s}' % (
         json.dumps(reward).encode(),
         b", ".join(rows),
@@ -258,10 +258,10 @@ def parse_offer(body: bytes) -> Offer:
         raise ValueError(f"is not that of a reward server: {_first(error)[1]}") from None
 
 
-def to_sample(sample: SampleIn, picture: NDArray[np.uint8], attached: Mapping[str, NDArray[np.uint8]]) -> Sample:
+def to_sample(sample: SampleIn, picture: NDArray[np.uint8], shared: Mapping[str, NDArray[np.uint8]]) -> Sample:
     """The live sample, with its decoded picture and those that its prompt names."""
     asked = sample.prompt
-    metadata = asked.metadata | {key: attached[name] for key, name in asked.pictures.items()}
+    metadata = asked.metadata | {key: shared[name] for key, name in asked.pictures.items()}
     return Sample(sample.id, sample.group, Prompt(asked.id, asked.text, metadata), picture)
 
 
@@ -285,7 +285,7 @@ def _first(error: ValidationError) -> tuple[str, str]:
     return first["type"], f"{path[:120]}: {first['msg'][:160]}" if path else first["msg"][:200]
 
 
-def json_safe(value: Any) -> Any:
+def json_safe(value: object) -> object:
     """Plain data as JSON can carry it: null for nan and inf, a question mark for half a surrogate pair."""
     if isinstance(value, Mapping):
         return {json_safe(str(key)): json_safe(item) for key, item in value.items()}

@@ -2,9 +2,11 @@
 
 Once everything is loaded, one line with the address is printed. The server listens on this machine only; any other
 ``--host`` needs ``--token-env``, the name of an environment variable with a token that every request must bring. It
-speaks plain HTTP: across networks that are not yours, put it behind a proxy with TLS. Ctrl-C or SIGTERM: requests
-under way get ``--grace`` seconds to finish, then the workers are stopped. Exit codes: 0 stopped, 2 a user's mistake,
-130 interrupted while loading.
+speaks plain HTTP: across networks that are not yours, put it behind a reverse proxy with TLS. Such a proxy also cuts
+off what this server waits for: connections that say nothing or send a request's head bit by bit, and clients that do
+not take their answer. They count towards ``--max-connections``, above which requests are answered 503. The size, the
+pixels and the time of bodies are limited here. Ctrl-C or SIGTERM: requests under way get ``--grace`` seconds to finish,
+then the workers are stopped. Exit codes: 0 stopped, 2 a user's mistake, 130 interrupted while loading.
 """
 
 from __future__ import annotations
@@ -24,9 +26,9 @@ import uvicorn
 from rewards.command_line import add_reward_arguments, positive_float, positive_int, reward_specs
 from rewards.needs import settle_needs
 from rewards.remote.bearer import token_in
-from rewards.remote.wire import Limits
+from rewards.remote.wire import RequestLimits
 from rewards.serve.app import create_app
-from rewards.serve.connection import connection_class
+from rewards.serve.metrics import ServerMetrics
 from rewards.serve.service import RewardService
 from rl.types import UserError
 
@@ -52,7 +54,8 @@ def serve(given: argparse.Namespace) -> None:
     """Serve until told to stop. Raises ``UserError`` for an address, token or reward that cannot be used."""
     specs = reward_specs(given.rewards, given.workers)
     token = read_token(given.host, given.token_env)
-    limits = Limits(max_bytes=given.max_bytes, max_pixels=given.max_pixels, max_batch=given.max_batch)
+    limits = RequestLimits(max_bytes=given.max_bytes, max_pixels=given.max_pixels, max_batch=given.max_batch)
+    metrics = ServerMetrics()
     with ExitStack() as stack:
         listener = stack.enter_context(_bind(given.host, given.port))
         workers = {name: settle_needs(name, spec)[0].workers for name, spec in specs.items()}
@@ -62,6 +65,7 @@ def serve(given: argparse.Namespace) -> None:
                     name,
                     spec,
                     limits,
+                    metrics,
                     queue=given.queue,
                     timeout_s=given.timeout,
                     beside=sum(workers.values()) - workers[name],
@@ -69,10 +73,11 @@ def serve(given: argparse.Namespace) -> None:
             )
             for name, spec in specs.items()
         }
-        app = create_app(services, limits=limits, token=token, read_timeout_s=given.read_timeout)
+        app = create_app(services, metrics, limits=limits, token=token, read_timeout_s=given.read_timeout)
         config = uvicorn.Config(
             app,
-            http=connection_class(given.read_timeout, given.max_connections),
+            http="h11",
+            limit_concurrency=given.max_connections + 1,  # uvicorn refuses from this one on
             loop="asyncio",
             ws="none",
             lifespan="off",
@@ -158,7 +163,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m rewards.serve", description=__doc__.partition("\n")[0])
     add_reward_arguments(parser)
-    add, limits = parser.add_argument, Limits()
+    add, limits = parser.add_argument, RequestLimits()
     add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1; any other needs --token-env)")
     add("--port", type=int, default=8000, help="0 takes a free one (default 8000)")
     add("--token-env", metavar="VARIABLE", help="environment variable with the token that requests must bring")
@@ -174,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--max-batch", type=positive_int, default=limits.max_batch, metavar="N", help="samples of a request")
     add("--max-connections", type=positive_int, default=64, metavar="N", help="open at once (default 64)")
-    add("--read-timeout", type=positive_float, default=30.0, metavar="S", help="for a request to arrive (default 30 s)")
+    add("--read-timeout", type=positive_float, default=30.0, metavar="S", help="for a body to arrive (default 30 s)")
     add("--grace", type=positive_int, default=5, metavar="S", help="for requests under way at the end (default 5 s)")
     return parser
 

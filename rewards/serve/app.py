@@ -2,26 +2,27 @@
 
 Whatever is sent, the answer is a sentence (``{"detail": ...}``) with a 4xx status, or scores in which one bad picture
 is one failed item. The event loop only receives and sends: checking, decoding and scoring happen in threads, and what
-all bodies together may hold is limited, so that a full house is a 503 and never memory without end.
+all bodies together may hold is limited: above that the answer is 503.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rewards.remote.wire import Limits, Offer, Offered, RequestError, ScoreAnswer, ScoreRequest, parse_request
-from rewards.serve import metrics
+from rewards.remote.wire import Offer, Offered, RequestError, RequestLimits, ScoreAnswer, ScoreRequest, parse_request
+from rewards.serve.metrics import ServerMetrics
 from rewards.serve.service import RewardService, stopping
 from rl.registry import did_you_mean
 
@@ -31,15 +32,19 @@ _SCHEMA = "#/components/schemas/{model}"
 
 
 def create_app(
-    services: Mapping[str, RewardService], *, limits: Limits, token: str | None, read_timeout_s: float
+    services: Mapping[str, RewardService],
+    metrics: ServerMetrics,
+    *,
+    limits: RequestLimits,
+    token: str | None,
+    read_timeout_s: float,
 ) -> FastAPI:
     """The application. ``token`` guards everything but ``/health`` and ``/docs``; a body must arrive within
     ``read_timeout_s``."""
     app = FastAPI(title="easel-rl rewards", description=__doc__)
-    requests = metrics.Requests()
     bodies = _Bodies(limits.max_bytes, read_timeout_s)
     guard = [Depends(_guard(token))]
-    app.add_middleware(_Counted, requests=requests)
+    app.add_middleware(_Answers, metrics=metrics)
     app.add_exception_handler(RequestError, _refusal)
 
     @app.post("/score", dependencies=guard, **_described())
@@ -64,10 +69,9 @@ def create_app(
         return Offer(rewards=offered, limits=limits)
 
     @app.get("/metrics", dependencies=guard)
-    def measured() -> PlainTextResponse:
+    def measured() -> Response:
         """Counts in Prometheus' text format."""
-        snapshots = {name: service.snapshot() for name, service in services.items()}
-        return PlainTextResponse(metrics.render(requests, snapshots), media_type=metrics.CONTENT_TYPE)
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -78,19 +82,30 @@ def create_app(
     return app
 
 
-class _Counted:
-    """ASGI middleware: counts the answers to ``/score`` by status, whoever gives them."""
+class _Answers:
+    """ASGI middleware: counts the answers to ``/score`` by status, whoever gives them, and ends the connection after
+    one that was given before the whole request was there: what still comes is neither kept nor waited for."""
 
-    def __init__(self, app: ASGIApp, requests: metrics.Requests) -> None:
-        self.app, self.requests = app, requests
+    def __init__(self, app: ASGIApp, metrics: ServerMetrics) -> None:
+        self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def counting(message: Message) -> None:
+        whole = False
+
+        async def receiving() -> Message:
+            nonlocal whole
+            message = await receive()
+            whole = whole or not message.get("more_body", False)
+            return message
+
+        async def sending(message: Message) -> None:
             if message["type"] == "http.response.start" and scope["path"] == "/score":
-                self.requests.by_status[message["status"]] += 1
+                self.metrics.requests.labels(str(message["status"])).inc()
+                if not whole:
+                    message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
             await send(message)
 
-        await self.app(scope, receive, counting)
+        await self.app(scope, receiving, sending)
 
 
 class _Bodies:
@@ -137,7 +152,7 @@ class _Bodies:
         return RequestError(413, f"the body is larger than the {self._max_bytes:,} bytes that are accepted")
 
 
-def _guard(token: str | None) -> Any:
+def _guard(token: str | None) -> Callable[[HTTPAuthorizationCredentials | None], Awaitable[None]]:
     async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
         if token is None:
             return
@@ -160,7 +175,7 @@ def _refusal(request: Request, error: Exception) -> Response:
 async def _unless_gone(request: Request, answer: asyncio.Future[bytes]) -> bytes:
     """The answer; given up, and not begun if it still waits, when the client closes its connection."""
     gone = asyncio.ensure_future(request.receive())
-    either: set[asyncio.Future[Any]] = {answer, gone}
+    either: set[asyncio.Future[bytes] | asyncio.Future[Message]] = {answer, gone}
     try:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():

@@ -1,78 +1,76 @@
-"""What a reward server counts, in Prometheus' text format (version 0.0.4)."""
+"""What a reward server counts, for Prometheus."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import psutil
+from prometheus_client import CollectorRegistry, Counter, Gauge, Summary, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-
-@dataclass
-class Tally:
-    """One reward's counts since the start; ``seconds`` and ``answers`` are the sum and count of latencies."""
-
-    pictures: int = 0
-    failures: int = 0
-    answers: int = 0
-    seconds: float = 0.0
-
-    def add(self, pictures: int, failures: int, seconds: float) -> None:
-        self.pictures += pictures
-        self.failures += failures
-        self.answers += 1
-        self.seconds += seconds
+disable_created_metrics()  # the times at which counting began: as many lines again
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """One reward at the moment of asking."""
+class ServerMetrics:
+    """The counts of one server; ``registry`` has them all."""
 
-    tally: Tally
-    queued: int
-    restarts: int
-    recycled: int
-    pids: tuple[int, ...]
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "easel_reward_requests", "Answers to POST /score by HTTP status.", ["status"], registry=registry
+        )
+        self.pictures = Counter("easel_reward_pictures", "Pictures judged.", ["reward"], registry=registry)
+        self.failures = Counter("easel_reward_failures", "Pictures that failed.", ["reward"], registry=registry)
+        self.seconds = Summary(
+            "easel_reward_seconds", "From the whole request to its answer.", ["reward"], registry=registry
+        )
+        self.queued = Gauge("easel_reward_queued", "Requests waiting or being scored.", ["reward"], registry=registry)
+        self.resident = Gauge(
+            "easel_reward_resident_bytes",
+            "Resident memory of the server and of each reward's workers.",
+            ["process"],
+            registry=registry,
+        )
+        self.resident.labels("server").set_function(lambda: rss_bytes(os.getpid()))
+        self._workers = _WorkerCounts()
+        registry.register(self._workers)
+
+    def add_reward(
+        self,
+        name: str,
+        *,
+        queued: Callable[[], int],
+        pids: Callable[[], Sequence[int]],
+        restarts: Callable[[], int],
+        recycled: Callable[[], int],
+    ) -> None:
+        """Show a reward, from 0 on; the functions are called whenever the metrics are asked for."""
+        for metric in (self.pictures, self.failures, self.seconds):
+            metric.labels(name)
+        self.queued.labels(name).set_function(queued)
+        self.resident.labels(f"worker {name}").set_function(lambda: sum(map(rss_bytes, pids())))
+        self._workers.restarts[name], self._workers.recycled[name] = restarts, recycled
 
 
-@dataclass
-class Requests:
-    """Answers to ``POST /score`` by HTTP status."""
+class _WorkerCounts(Collector):
+    """Counters that the pools keep."""
 
-    by_status: Counter[int] = field(default_factory=Counter)
+    def __init__(self) -> None:
+        self.restarts: dict[str, Callable[[], int]] = {}
+        self.recycled: dict[str, Callable[[], int]] = {}
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield _counter("easel_reward_restarts", "Workers lost and replaced.", self.restarts)
+        yield _counter("easel_reward_recycled", "Workers renewed in time.", self.recycled)
 
 
-def render(requests: Requests, rewards: Mapping[str, Snapshot]) -> str:
-    """All metrics as text."""
-    lines = _metric(
-        "requests_total",
-        "counter",
-        "Answers to POST /score by HTTP status.",
-        [({"status": str(status)}, count) for status, count in sorted(requests.by_status.items())],
-    )
-    per_reward: list[tuple[str, Literal["counter", "gauge"], str, dict[str, float]]] = [
-        ("pictures_total", "counter", "Pictures judged.", {n: s.tally.pictures for n, s in rewards.items()}),
-        ("failures_total", "counter", "Pictures that failed.", {n: s.tally.failures for n, s in rewards.items()}),
-        ("restarts_total", "counter", "Workers lost and replaced.", {n: s.restarts for n, s in rewards.items()}),
-        ("recycled_total", "counter", "Workers renewed in time.", {n: s.recycled for n, s in rewards.items()}),
-        ("queued", "gauge", "Requests waiting or being scored.", {n: s.queued for n, s in rewards.items()}),
-    ]
-    for name, kind, text, values in per_reward:
-        lines += _metric(name, kind, text, [({"reward": reward}, value) for reward, value in values.items()])
-    lines += _seconds(rewards)
-    resident = {"server": (os.getpid(),)} | {f"worker {name}": snapshot.pids for name, snapshot in rewards.items()}
-    lines += _metric(
-        "resident_bytes",
-        "gauge",
-        "Resident memory of the server and of each reward's workers.",
-        [({"process": process}, sum(map(rss_bytes, pids))) for process, pids in resident.items()],
-    )
-    return "\n".join(lines) + "\n"
+def _counter(name: str, text: str, counts: Mapping[str, Callable[[], int]]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=["reward"])
+    for reward, count in counts.items():
+        family.add_metric([reward], count())
+    return family
 
 
 def rss_bytes(pid: int) -> int:
@@ -81,26 +79,3 @@ def rss_bytes(pid: int) -> int:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.NoSuchProcess:
         return 0
-
-
-def _seconds(rewards: Mapping[str, Snapshot]) -> list[str]:
-    name = "easel_reward_seconds"
-    lines = [f"# HELP {name} From the whole request to its answer.", f"# TYPE {name} summary"]
-    for reward, snapshot in rewards.items():
-        labels = _labels({"reward": reward})
-        lines += [f"{name}_sum{labels} {snapshot.tally.seconds!r}", f"{name}_count{labels} {snapshot.tally.answers}"]
-    return lines
-
-
-def _metric(name: str, kind: str, text: str, values: Iterable[tuple[Mapping[str, str], float]]) -> list[str]:
-    full = f"easel_reward_{name}"
-    rows = [f"{full}{_labels(labels)} {value!r}" for labels, value in values]
-    return [f"# HELP {full} {text}", f"# TYPE {full} {kind}", *rows]
-
-
-def _labels(labels: Mapping[str, str]) -> str:
-    return "{" + ",".join(f'{key}="{_escaped(value)}"' for key, value in labels.items()) + "}"
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,30 +15,43 @@ from numpy.typing import NDArray
 from rewards.base import RewardSpec
 from rewards.pictures import Encoding, PictureError, checked_pixel_count, decode
 from rewards.pool.pool import RewardPool
-from rewards.remote.wire import Limits, PictureIn, RequestError, SampleIn, ScoreRequest, answer_json, to_sample
-from rewards.serve.metrics import Snapshot, Tally
+from rewards.remote.wire import PictureIn, RequestError, RequestLimits, SampleIn, ScoreRequest, answer_json, to_sample
+from rewards.serve.metrics import ServerMetrics
 from rl.types import Sample, Score
 
 _THREADS = 2  # while one request is being scored, the pictures of the next are being decoded
 
 
 class RewardService:
-    """``with RewardService("ocr", RewardSpec("ocr"), Limits(), queue=16, timeout_s=60) as service: ...``.
+    """``queue``: the most requests in work. ``timeout_s``: of a batch in a worker. To be closed, or used with ``with``.
 
     ``beside``: workers of other rewards on this machine. Raises ``UserError`` if the reward cannot be loaded.
     """
 
     def __init__(
-        self, name: str, spec: RewardSpec, limits: Limits, *, queue: int, timeout_s: float, beside: int = 0
+        self,
+        name: str,
+        spec: RewardSpec,
+        limits: RequestLimits,
+        metrics: ServerMetrics,
+        *,
+        queue: int,
+        timeout_s: float,
+        beside: int = 0,
     ) -> None:
-        self.name, self.spec = name, spec
+        self.name, self.spec, self._metrics = name, spec, metrics
         self._limits, self._queue = limits, queue
         self._pool = RewardPool({name: spec}, timeout_s=timeout_s, beside=beside)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"serve {name}")
         self._pending: set[Future[bytes]] = set()
         self._stopping = False
-        self._tally = Tally()
-        self._counting = threading.Lock()
+        metrics.add_reward(
+            name,
+            queued=lambda: self.queued,
+            pids=lambda: self._pool.pids[name],
+            restarts=lambda: self._pool.restarts[name],
+            recycled=lambda: self._pool.recycled[name],
+        )
 
     def submit(self, request: ScoreRequest) -> Future[bytes]:
         """Queue a request; the result is the answer's body or a ``RequestError``, or it is cancelled by ``close``.
@@ -57,15 +69,10 @@ class RewardService:
         future.add_done_callback(self._pending.discard)
         return future
 
-    def snapshot(self) -> Snapshot:
-        """The counts so far."""
-        return Snapshot(
-            self._tally,
-            queued=len(self._pending),
-            restarts=self._pool.restarts[self.name],
-            recycled=self._pool.recycled[self.name],
-            pids=tuple(self._pool.pids[self.name]),
-        )
+    @property
+    def queued(self) -> int:
+        """Requests that wait or are being scored."""
+        return len(self._pending)
 
     def close(self) -> None:
         """End what is being scored and reap the workers; can be called twice."""
@@ -87,9 +94,9 @@ class RewardService:
         samples = [sample for sample in found if isinstance(sample, Sample)]
         scored = iter(self._scored(samples) if samples else ())
         scores = [next(scored) if isinstance(entry, Sample) else entry for entry in found]
-        failed = sum(score.failed for score in scores)
-        with self._counting:
-            self._tally.add(len(scores), failed, time.monotonic() - began)
+        self._metrics.pictures.labels(self.name).inc(len(scores))
+        self._metrics.failures.labels(self.name).inc(sum(score.failed for score in scores))
+        self._metrics.seconds.labels(self.name).observe(time.monotonic() - began)
         return answer_json(self.name, [sample.id for sample in request.samples], scores)
 
     def _scored(self, samples: Sequence[Sample]) -> list[Score]:
@@ -115,9 +122,9 @@ class RewardService:
                 f"the pictures of the request have {pixels:,} pixels together, more than the {limit:,} that are "
                 f"accepted; send fewer at a time",
             )
-        attached = {name: _decoded(entry, limit) for name, entry in shared.items()}
+        decoded = {name: _decoded(entry, limit) for name, entry in shared.items()}
         return [
-            _sample(asked, _decoded(entry, limit), attached)
+            _sample(asked, _decoded(entry, limit), decoded)
             for asked, entry in zip(request.samples, opened, strict=True)
         ]
 
@@ -156,14 +163,14 @@ def _decoded(entry: _Opened | PictureError, max_pixels: int) -> NDArray[np.uint8
 def _sample(
     asked: SampleIn,
     picture: NDArray[np.uint8] | PictureError,
-    attached: Mapping[str, NDArray[np.uint8] | PictureError],
+    shared: Mapping[str, NDArray[np.uint8] | PictureError],
 ) -> Sample | Score:
     """The live sample, or the failure that its picture is, or one that its prompt names."""
     if isinstance(picture, PictureError):
         return Score(None, failure=str(picture))
     found = {}
     for key, name in asked.prompt.pictures.items():
-        other = attached[name]
+        other = shared[name]
         if isinstance(other, PictureError):
             return Score(None, failure=f"prompt {asked.prompt.id[:80]!r}: its {key[:80]!r}: {other}")
         found[name] = other

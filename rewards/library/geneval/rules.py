@@ -62,7 +62,7 @@ class Requirements:
 
 
 @dataclass(frozen=True)
-class Check:
+class RuleOutcome:
     """One rule applied: ``value`` is the satisfied fraction, ``reason`` says what is wrong (empty if ``holds``)."""
 
     kind: Literal["count", "color", "position", "exclude"]
@@ -78,7 +78,7 @@ class Verdict:
 
     strict: bool
     graded: float
-    checks: tuple[Check, ...]
+    checks: tuple[RuleOutcome, ...]
 
     @property
     def reason(self) -> str:
@@ -146,7 +146,7 @@ def _get(entry: Mapping[str, Any], key: str, kind: type[T], where: str) -> T:
 def judge(requirements: Requirements, detections: Sequence[Detection]) -> Verdict:
     """Apply all rules to one picture's detections. Raises ``ValueError`` if a colour is asked for and not given."""
     objects = accepted(detections, requirements.threshold)
-    checks: list[Check] = []
+    checks: list[RuleOutcome] = []
     groups: list[tuple[Sequence[Detection], bool]] = []  # per include clause: its objects, and whether it holds
     for clause in requirements.include:
         found = objects.get(clause.label, ())[: clause.count]
@@ -174,13 +174,13 @@ def accepted(detections: Sequence[Detection], threshold: float) -> dict[str, lis
     return dict(by_label)
 
 
-def _check_count(clause: Include, found: Sequence[Detection]) -> Check:
+def _check_count(clause: Include, found: Sequence[Detection]) -> RuleOutcome:
     enough = len(found) >= clause.count
     reason = "" if enough else f"expected {clause.label}>={clause.count}, found {len(found)}"
-    return Check("count", clause.label, enough, len(found) / clause.count, reason)
+    return RuleOutcome("count", clause.label, enough, len(found) / clause.count, reason)
 
 
-def _check_color(clause: Include, found: Sequence[Detection]) -> Check:
+def _check_color(clause: Include, found: Sequence[Detection]) -> RuleOutcome:
     colors = [detection.color for detection in found]
     if None in colors:
         raise ValueError(
@@ -190,12 +190,12 @@ def _check_color(clause: Include, found: Sequence[Detection]) -> Check:
     right = colors.count(clause.color)
     holds = right == clause.count
     reason = "" if holds else f"expected {clause.color} {clause.label}>={clause.count}, found {right} of {colors}"
-    return Check("color", clause.label, holds, right / clause.count, reason)
+    return RuleOutcome("color", clause.label, holds, right / clause.count, reason)
 
 
 def _check_position(
     clause: Include, found: Sequence[Detection], target: Include, anchors: Sequence[Detection], target_holds: bool
-) -> Check:
+) -> RuleOutcome:
     # The fraction counts pairs; with a target clause that fails (say, in its colour) strict cannot hold anyway.
     pairs = sum(clause.relation in relations(a.box, b.box) for a in found for b in anchors)
     needed = clause.count * target.count
@@ -205,13 +205,13 @@ def _check_position(
         reason = f"no target for {clause.label} to be {clause.relation}"
     elif not holds:
         reason = f"expected {clause.label} {clause.relation} {target.label}: true for {pairs} of {needed} pairs"
-    return Check("position", clause.label, holds, pairs / needed, reason)
+    return RuleOutcome("position", clause.label, holds, pairs / needed, reason)
 
 
-def _check_exclude(clause: Exclude, found: int) -> Check:
+def _check_exclude(clause: Exclude, found: int) -> RuleOutcome:
     excess = max(0, found - (clause.count - 1))
     reason = f"expected {clause.label}<{clause.count}, found {found}" if excess else ""
-    return Check("exclude", clause.label, not excess, max(0.0, 1 - excess / max(1, clause.count - 1)), reason)
+    return RuleOutcome("exclude", clause.label, not excess, max(0.0, 1 - excess / max(1, clause.count - 1)), reason)
 
 
 def relations(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> set[str]:

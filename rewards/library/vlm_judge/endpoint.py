@@ -1,7 +1,7 @@
 """An OpenAI-compatible chat endpoint over HTTP: paced, timed, retried only where a retry can help.
 
-httpx and not the openai client: that one also retries 409 and whatever the server's ``x-should-retry`` says, and its
-retries would pass by the pace kept here.
+Not the openai client: that one also retries 409 and whatever the server's ``x-should-retry`` says, and its retries
+would pass by the pace kept here.
 """
 
 from __future__ import annotations
@@ -11,17 +11,24 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any
 
 import httpx
+from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from rewards.remote.bearer import token_in
+from rewards.remote.http import (
+    AnswerTooLarge,
+    Outcome,
+    RetryingClient,
+    back_off_s,
+    in_words,
+    is_address,
+    passing,
+    retry_after_s,
+)
 from rl.registry import did_you_mean
 from rl.types import UserError
 
-_BACK_OFF_S = 0.5  # doubled with every retry
 _LONGEST_WAIT_S = 60.0  # a server that asks for more is not waited for
 _LARGEST_ANSWER = 4 << 20  # bytes
 
@@ -89,12 +96,18 @@ class Endpoint:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.url, self.model = _checked_url(url), model
-        self._timeout_s, self._retries, self._clock, self._sleep = timeout_s, retries, clock, sleep
+        self._timeout_s = timeout_s
         self._pace = Pace(max_requests_per_second, clock, sleep)
-        token = None if token_env is None else token_in(token_env, "vlm_judge.options.token_env")
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        limits = httpx.Limits(max_connections=None)  # as many as there are threads
-        self._client = httpx.Client(headers=headers, timeout=timeout_s, limits=limits)
+        self._client = RetryingClient(
+            token=None if token_env is None else token_in(token_env, "vlm_judge.options.token_env"),
+            timeout_s=timeout_s,
+            retries=retries,
+            largest_answer=_LARGEST_ANSWER,
+            deadline=True,
+            proxies=True,
+            clock=clock,
+            sleep=sleep,
+        )
 
     def check(self) -> None:
         """Raises ``UserError`` if the endpoint does not answer or does not serve the model."""
@@ -115,65 +128,50 @@ class Endpoint:
                 f"(it serves: {', '.join(known[:10]) or 'nothing'})"
             )
 
-    def complete(self, body: Mapping[str, Any]) -> Reply:
+    def complete(self, body: Mapping[str, JsonValue]) -> Reply:
         """The first choice of a chat completion. Raises ``EndpointFailed``."""
         return _reply(self._request("POST", "chat/completions", {"model": self.model, **body}))
 
-    def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        attempt = 0
-        while True:
-            self._pace.wait()
-            wait_s = _BACK_OFF_S * 2**attempt
-            try:
-                response = self._exchange(method, path, body)
-            except httpx.TransportError as error:
-                problem = f"{self.url} does not answer ({_words(error, self._timeout_s)})"
-            except httpx.RequestError as error:
-                raise EndpointFailed(f"{self.url}/{path} answered something broken ({error})") from error
-            else:
-                if response.status_code == 200:
-                    return _json(response, f"{self.url}/{path}")
-                if response.status_code in (401, 403):
-                    raise KeyRefused(_refused(response, f"{self.url}/{path}"))
-                problem = _problem(response, f"{self.url}/{path}")
-                if response.status_code not in (408, 429) and response.status_code < 500:
-                    raise EndpointFailed(problem)
-                wait_s = _retry_after(response.headers.get("Retry-After"), wait_s)
-            if attempt == self._retries:
-                raise EndpointFailed(f"{problem}, asked {attempt + 1} times" if attempt else problem)
-            if wait_s > _LONGEST_WAIT_S:
-                raise EndpointFailed(f"{problem}, and asks to wait {wait_s:.0f} s")
-            self._sleep(wait_s)
-            attempt += 1
+    def _request(self, method: str, path: str, body: Mapping[str, JsonValue] | None = None) -> JsonValue:
+        where = f"{self.url}/{path}"
 
-    def _exchange(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
-        """One request; the whole answer must be there in ``timeout_s``, however slowly it drips."""
-        deadline = self._clock() + self._timeout_s
-        with self._client.stream(method, f"{self.url}/{path}", json=body) as response:
-            content = bytearray()
-            for chunk in response.iter_bytes():
-                content += chunk
-                if self._clock() > deadline:
-                    raise httpx.ReadTimeout("the answer drips")
-                if len(content) > _LARGEST_ANSWER:
-                    raise EndpointFailed(f"{self.url}/{path} answered more than {_LARGEST_ANSWER >> 20} MiB")
-        return httpx.Response(response.status_code, headers=_plain_headers(response.headers), content=bytes(content))
+        def attempt() -> httpx.Response:
+            self._pace.wait()
+            return self._client.once(method, where, json=body)
+
+        def pause_s(number: int, outcome: Outcome) -> float:
+            wanted_s = retry_after_s(outcome)
+            if wanted_s is not None and wanted_s > _LONGEST_WAIT_S:
+                raise EndpointFailed(f"{self._problem(outcome, where)}, and asks to wait {wanted_s:.0f} s")
+            return back_off_s(number) if wanted_s is None else wanted_s
+
+        try:
+            outcome, attempts = self._client.retried(attempt, pause_s)
+        except AnswerTooLarge as error:
+            raise EndpointFailed(f"{where} {error}") from error
+        except httpx.RequestError as error:
+            raise EndpointFailed(f"{where} answered something broken ({error})") from error
+        if isinstance(outcome, httpx.Response):
+            if outcome.status_code == 200:
+                return _json(outcome, where)
+            if outcome.status_code in (401, 403):
+                raise KeyRefused(_refused(outcome, where))
+        asked = f", asked {attempts} times" if attempts > 1 and passing(outcome) else ""
+        raise EndpointFailed(self._problem(outcome, where) + asked)
+
+    def _problem(self, outcome: Outcome, where: str) -> str:
+        if isinstance(outcome, httpx.TimeoutException):
+            return f"{self.url} does not answer (nothing complete within {self._timeout_s:g} s)"
+        if isinstance(outcome, httpx.TransportError):
+            return f"{self.url} does not answer ({in_words(outcome)})"
+        said = " ".join(outcome.text.split())[:200]
+        return f"{where} answered HTTP {outcome.status_code}{': ' if said else ''}{said}"
 
 
 def _checked_url(url: str) -> str:
-    try:
-        parsed = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError):
-        parsed = httpx.URL("")
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+    if not is_address(url):
         raise UserError(f"vlm_judge.options.url is {url!r}: it must look like http://localhost:8000/v1")
     return str(url).rstrip("/")
-
-
-def _words(error: httpx.TransportError, timeout_s: float) -> str:
-    if isinstance(error, httpx.TimeoutException):
-        return f"nothing complete within {timeout_s:g} s"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _refused(response: httpx.Response, where: str) -> str:
@@ -183,45 +181,49 @@ def _refused(response: httpx.Response, where: str) -> str:
     )
 
 
-def _problem(response: httpx.Response, where: str) -> str:
-    said = " ".join(response.text.split())[:200]
-    return f"{where} answered HTTP {response.status_code}{': ' if said else ''}{said}"
+class _Likely(BaseModel):
+    token: str
+    logprob: float
 
 
-def _plain_headers(headers: httpx.Headers) -> httpx.Headers:
-    """Without what describes the transfer: the content is whole and decoded by now."""
-    return httpx.Headers([(k, v) for k, v in headers.items() if k not in ("content-encoding", "content-length")])
+class _Place(BaseModel):
+    token: str
+    top_logprobs: list[_Likely]
 
 
-def _retry_after(value: str | None, otherwise_s: float) -> float:
-    """Seconds to wait: a number, or until an HTTP date."""
-    if value is None:
-        return otherwise_s
-    if value.strip().isdecimal():
-        return float(value)
+class _Logprobs(BaseModel):
+    content: list[_Place] | None = None
+
+
+class _Message(BaseModel):
+    content: str | None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    logprobs: _Logprobs | None = None
+
+
+class _Completion(BaseModel):
+    """What is read of a chat completion."""
+
+    choices: list[_Choice] = Field(min_length=1)
+
+
+def _json(response: httpx.Response, where: str) -> JsonValue:
     try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return otherwise_s
-
-
-def _json(response: httpx.Response, where: str) -> Any:
-    try:
-        return response.json()
+        answer: JsonValue = response.json()
     except ValueError as error:
         raise EndpointFailed(f"{where} answered HTTP 200 with something that is not JSON ({error})") from error
+    return answer
 
 
-def _reply(answer: Any) -> Reply:
+def _reply(answer: JsonValue) -> Reply:
     try:
-        choice = answer["choices"][0]
-        content = choice["message"]["content"] or ""
-        rows = (choice.get("logprobs") or {}).get("content") or ()
-        tokens = tuple(
-            Token(str(row["token"]), tuple((str(top["token"]), float(top["logprob"])) for top in row["top_logprobs"]))
-            for row in rows
-        )
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        choice = _Completion.model_validate(answer).choices[0]
+    except ValidationError as error:
         said = json.dumps(answer)[:200]
         raise EndpointFailed(f"the endpoint answered something that is no chat completion: {said}") from error
-    return Reply(str(content), tokens)
+    places = choice.logprobs.content or () if choice.logprobs else ()
+    tokens = (Token(one.token, tuple((top.token, top.logprob) for top in one.top_logprobs)) for one in places)
+    return Reply(choice.message.content or "", tuple(tokens))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Annotated, Any, Protocol
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from rewards.library.vlm_judge.endpoint import EndpointFailed, Reply
@@ -26,11 +26,11 @@ class Malformed(Exception):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """A judged picture: the value in [0, 1], what it came from, and 1 or 0 if the question has a pass and a fail."""
 
     value: float
-    details: Mapping[str, Any]
+    details: Mapping[str, object]
     passed: float | None = None
 
 
@@ -38,13 +38,13 @@ class Question(Protocol):
     """One way to ask."""
 
     reminder: str  # said with the second asking
-    request: Mapping[str, Any]  # fields of the chat completion beside the messages
+    request: Mapping[str, JsonValue]  # fields of the chat completion beside the messages
 
     def ask(self, prompt: Prompt) -> str | None:
         """The words for this prompt; None if its metadata lacks a key that they need."""
         ...
 
-    def read(self, reply: Reply) -> Verdict:
+    def read(self, reply: Reply) -> Judgement:
         """Raises ``Malformed``, or ``EndpointFailed`` if asking again is of no use."""
         ...
 
@@ -70,13 +70,13 @@ class Template:
 
     def fill(self, prompt: Prompt) -> str | None:
         """The text for a prompt; None if its metadata lacks a key."""
-        values: dict[str, Any] = {**prompt.metadata, "prompt": prompt.text}
+        values: dict[str, object] = {**prompt.metadata, "prompt": prompt.text}
         if any(values.get(name) is None for name in self._names):
             return None
         return self._text.format_map({name: _shown(values[name]) for name in self._names})
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
@@ -88,23 +88,23 @@ class YesNo:
     def __init__(self, question: str | None, *, logprobs: bool) -> None:
         self._template = Template(YES_NO if question is None else question, "question")
         self._logprobs = logprobs
-        self.request: Mapping[str, Any] = {"max_tokens": 8}
+        self.request: Mapping[str, JsonValue] = {"max_tokens": 8}
         if logprobs:
             self.request = {"max_tokens": 4, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
 
     def ask(self, prompt: Prompt) -> str | None:
         return self._template.fill(prompt)
 
-    def read(self, reply: Reply) -> Verdict:
+    def read(self, reply: Reply) -> Judgement:
         if self._logprobs:
             return self._by_probability(reply)
         word = re.match(r"\W*(yes|no)\b", reply.text, re.IGNORECASE)
         if word is None:
             raise Malformed(f"{_quoted(reply.text)} is neither yes nor no")
         value = float(word[1].lower() == "yes")
-        return Verdict(value, {"answer": reply.text}, passed=value)
+        return Judgement(value, {"answer": reply.text}, passed=value)
 
-    def _by_probability(self, reply: Reply) -> Verdict:
+    def _by_probability(self, reply: Reply) -> Judgement:
         token = next((token for token in reply.tokens if token.text.strip()), None)
         if token is None or not token.top:
             raise EndpointFailed(
@@ -116,7 +116,7 @@ class YesNo:
             raise Malformed(f"{_quoted(reply.text)}: neither yes nor no is among the {len(token.top)} likeliest tokens")
         value = p_yes / (p_yes + p_no)
         details = {"answer": reply.text, "p_yes": p_yes, "p_no": p_no}
-        return Verdict(value, details, passed=float(value >= 0.5))
+        return Judgement(value, details, passed=float(value >= 0.5))
 
 
 _WORDS = ("yes", "no")
@@ -142,8 +142,8 @@ class Rubric:
         keys = ", ".join(json.dumps(name, ensure_ascii=False) for name in self._criteria)
         self.reminder = f"Answer with nothing but a JSON object with the keys {keys}."
         self._grades = _schema(list(self._criteria), low, high)
-        schema = {"name": "grades", "strict": True, "schema": self._grades.json_schema()}
-        self.request: Mapping[str, Any] = {
+        schema: dict[str, JsonValue] = {"name": "grades", "strict": True, "schema": self._grades.json_schema()}
+        self.request: Mapping[str, JsonValue] = {
             "max_tokens": 64 + 32 * len(self._criteria),
             "response_format": {"type": "json_schema", "json_schema": schema},
         }
@@ -156,7 +156,7 @@ class Rubric:
         rule = f"Grade it by each criterion with a whole number from {self._low} (not at all) to {self._high} (fully):"
         return "\n".join([opening, rule, *(f"- {name}: {line}" for name, line in lines.items()), self.reminder])
 
-    def read(self, reply: Reply) -> Verdict:
+    def read(self, reply: Reply) -> Judgement:
         fenced = re.fullmatch(r"\s*```(?:json)?\s*(.*?)\s*```\s*", reply.text, re.DOTALL)  # out of habit
         try:
             grades = self._grades.validate_json(fenced[1] if fenced else reply.text)
@@ -164,7 +164,7 @@ class Rubric:
             problems = "; ".join(f"{'.'.join(map(str, p['loc']))} {p['msg']}".strip() for p in error.errors())
             raise Malformed(f"{_quoted(reply.text)} ({problems})") from error
         span = (self._high - self._low) * len(grades)
-        return Verdict(sum(grade - self._low for grade in grades.values()) / span, {"grades": dict(grades)})
+        return Judgement(sum(grade - self._low for grade in grades.values()) / span, {"grades": dict(grades)})
 
 
 def _scale(scale: object) -> tuple[int, int]:

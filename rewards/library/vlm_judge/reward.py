@@ -30,16 +30,18 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import JsonValue
 
 from rewards.cache import TextCache, read_score, write_score
 from rewards.golden import Golden
 from rewards.library.vlm_judge.endpoint import Endpoint, EndpointFailed
-from rewards.library.vlm_judge.question import Malformed, Question, Rubric, Verdict, YesNo
+from rewards.library.vlm_judge.question import Judgement, Malformed, Question, Rubric, YesNo
+from rewards.remote.http import MOST_RETRIES
 from rl.types import Prompt, Sample, Score, UserError
 
 _CACHE_FORMAT = 2  # raised when the same answer would be scored otherwise
@@ -81,7 +83,7 @@ class VlmJudge:
         _check_numbers(timeout_s, retries, max_requests_per_second, concurrency, max_side)
         self._question = _question(mode, question, criteria, scale, logprobs)
         self._knows_red = mode == "yes_no" and question is None
-        self._fields = {**self._question.request, "temperature": 0, "seed": seed}
+        self._fields: dict[str, JsonValue] = {**self._question.request, "temperature": 0, "seed": seed}
         self._max_side = max_side
         self._endpoint = Endpoint(
             url,
@@ -129,29 +131,29 @@ class VlmJudge:
         if known is not None and (kept := read_score(known)) is not None:
             return replace(kept, details={**kept.details, "cached": True})
         try:
-            verdict = self._judge(text, sample.picture)
+            judgement = self._judge(text, sample.picture)
         except EndpointFailed as error:
             return Score(None, failure=str(error))
         except Malformed as error:
             return Score(None, failure=f"no usable answer, asked twice: {error}")
-        score = Score(verdict.value, details=verdict.details, passed=verdict.passed)
+        score = Score(judgement.value, details=judgement.details, passed=judgement.passed)
         if self._cache is not None:
             self._cache.put({key: write_score(score)})
         return replace(score, details={**score.details, "cached": False})
 
-    def _judge(self, text: str, picture: NDArray[np.uint8]) -> Verdict:
-        picture_part = {"type": "image_url", "image_url": {"url": data_url(picture, self._max_side)}}
-        messages: list[dict[str, Any]] = [{"role": "user", "content": [picture_part, {"type": "text", "text": text}]}]
+    def _judge(self, text: str, picture: NDArray[np.uint8]) -> Judgement:
+        picture_part: JsonValue = {"type": "image_url", "image_url": {"url": data_url(picture, self._max_side)}}
+        messages: list[JsonValue] = [{"role": "user", "content": [picture_part, {"type": "text", "text": text}]}]
         reply = self._endpoint.complete({"messages": messages, **self._fields})
         try:
-            verdict, asked = self._question.read(reply), 1
+            judgement, asked = self._question.read(reply), 1
         except Malformed as error:
             # At temperature 0 the same question has the same answer, so the second one says what was wrong.
             complaint = f"That answer does not fit: {error}. {self._question.reminder}"
             messages += [{"role": "assistant", "content": reply.text}, {"role": "user", "content": complaint}]
             reply = self._endpoint.complete({"messages": messages, **self._fields})
-            verdict, asked = self._question.read(reply), 2
-        return Verdict(verdict.value, {**verdict.details, "asked": asked}, verdict.passed)
+            judgement, asked = self._question.read(reply), 2
+        return Judgement(judgement.value, {**judgement.details, "asked": asked}, judgement.passed)
 
     def _key(self, text: str, picture: NDArray[np.uint8]) -> str:
         asked = [
@@ -193,7 +195,7 @@ def _check_numbers(
     timeout_s: object, retries: object, max_requests_per_second: object, concurrency: object, max_side: object
 ) -> None:
     """Raises ``UserError`` about the first that is no number or out of range."""
-    if type(retries) is not int or not 0 <= retries <= 3:
+    if type(retries) is not int or not 0 <= retries <= MOST_RETRIES:
         raise UserError(f"vlm_judge.options.retries is {retries!r}: it must be 0, 1, 2 or 3")
     for option, whole in {"concurrency": concurrency, "max_side": max_side}.items():
         if type(whole) is not int or whole < 1:

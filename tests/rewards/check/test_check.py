@@ -140,7 +140,7 @@ def test_geneval_applies_to_the_trial_prompts() -> None:
 def test_geneval_is_tried_with_classes_that_its_detector_knows(
     classes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.rewards.test_geneval.Fixed.classes", classes, raising=False)
+    monkeypatch.setattr("tests.rewards.library.geneval.test_reward.Fixed.classes", classes, raising=False)
     result = found("geneval", detector="tests.rewards.library.geneval.test_reward:Fixed")
     assert result["answers"].level == "ok"
     assert result["applies"].sentence == f"applies to {4 * min(4, len(classes))} of {4 * min(4, len(classes))} samples"

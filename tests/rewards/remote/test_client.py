@@ -16,8 +16,9 @@ from PIL import Image
 from rewards.base import RewardSpec
 from rewards.library.similarity import Similarity
 from rewards.pool.pool import RewardPool
-from rewards.remote.attachments import Attachments
 from rewards.remote.client import Remote, greet
+from rewards.remote.http import RetryingClient
+from rewards.remote.metadata_pictures import MetadataPictures
 from rewards.remote.servers import Endpoints, NoAnswer
 from rewards.remote.wire import encode_sample
 from rl.types import Prompt, Sample, Score, UserError
@@ -50,8 +51,16 @@ class Wire:
         return self.handler(request)
 
     def endpoints(self, *urls: str, retries: int = 3) -> Endpoints:
-        client = httpx.Client(transport=httpx.MockTransport(self))
-        return Endpoints(urls, client, retries, sleep=self.sleep, clock=lambda: self.now)
+        client = RetryingClient(
+            token=None,
+            timeout_s=5.0,
+            retries=retries,
+            largest_answer=2**20,
+            transport=httpx.MockTransport(self),
+            sleep=self.sleep,
+            clock=lambda: self.now,
+        )
+        return Endpoints(urls, client)
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -80,6 +89,11 @@ def echo(request: httpx.Request, change: Change = lambda rows: rows) -> httpx.Re
         for row in json.loads(request.content)["samples"]
     ]
     return httpx.Response(200, json={"reward": "bright", "scores": change(rows)})
+
+
+def raw(content: bytes, headers: dict[str, str]) -> httpx.Response:
+    """An answer as it comes over the wire, not decoded yet."""
+    return httpx.Response(200, headers=headers, stream=httpx.ByteStream(content))
 
 
 def failing(status: int, **headers: str) -> Handler:
@@ -114,6 +128,17 @@ def test_transport_errors_are_tried_again(error: type[httpx.TransportError]) -> 
     assert scores == [Score(None, failure=f"http://a:1: {error.__name__}: gone (4 attempts)")] * 4
     once = remote(wire, A, retries=0)(samples())
     assert once == [Score(None, failure=f"http://a:1: {error.__name__}: gone")] * 4
+
+
+def test_an_answer_that_is_too_large_or_broken_is_a_failure_at_once() -> None:
+    large = Wire(lambda r: offer() if r.url.path != "/score" else httpx.Response(200, content=b" " * (2**20 + 1)))
+    assert (
+        remote(large, A)(samples()) == [Score(None, failure="http://a:1: AnswerTooLarge: answered more than 1 MiB")] * 4
+    )
+    assert large.asked == ["a/score"]
+    broken = {"content": b"no gzip", "headers": {"content-encoding": "gzip"}}
+    scores = remote(Wire(lambda r: offer() if r.url.path != "/score" else raw(**broken)), A)(samples())
+    assert all(score.failure and score.failure.startswith("http://a:1: DecodingError: ") for score in scores)
 
 
 def test_what_works_the_second_time_is_scored() -> None:
@@ -242,7 +267,7 @@ def test_pictures_in_the_metadata_are_sent_once_and_references_by_path_too(tmp_p
     assert prompts[3]["pictures"]["reference"] == prompts[0]["pictures"]["reference"] != prompts[3]["pictures"]["mask"]
 
 
-def test_attached_pictures_count_towards_the_limits() -> None:
+def test_shared_pictures_count_towards_the_limits() -> None:
     sent: list[int] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -253,13 +278,13 @@ def test_attached_pictures_count_towards_the_limits() -> None:
 
     shared = {"reference": np.zeros((16, 16, 3), np.uint8)}
     given = [replace(sample, prompt=replace(sample.prompt, metadata=shared)) for sample in many(6)]
-    (attached,) = Attachments("npy").of(shared).values()
-    one = len(encode_sample(given[0], "npy", {"reference": attached})) + 2
+    (shared,) = MetadataPictures("npy").of(shared).values()
+    one = len(encode_sample(given[0], "npy", {"reference": shared})) + 2
     for limits, expected in (
         ({"max_pixels": 4 * 64 + 256}, [4, 2]),
         ({"max_pixels": 4 * 64 + 255}, [2, 2, 2]),
-        ({"max_bytes": 1024 + 4 * one + len(attached.data) + 128}, [4, 2]),
-        ({"max_bytes": 1024 + 4 * one + len(attached.data)}, [2, 2, 2]),
+        ({"max_bytes": 1024 + 4 * one + len(shared.data) + 128}, [4, 2]),
+        ({"max_bytes": 1024 + 4 * one + len(shared.data)}, [2, 2, 2]),
     ):
         sent.clear()
         remote(Wire(handler), A)(given)

@@ -16,8 +16,9 @@ from PIL import Image
 
 from rewards.geneval import main
 from rewards.library.geneval.contract import Detection
-from rewards.score.geneval_folder import read_layout, read_picture
-from rewards.score.geneval_summary import summary
+from rewards.score.geneval_layout import GenEvalLayout
+from rewards.score.geneval_rows import GenEvalRows, summary
+from rewards.score.result_file import ResultFile
 
 WITHOUT_MODELS = ["--detector", f"{__name__}:Bright", "--colors", "none"]
 
@@ -249,6 +250,22 @@ def test_results_of_two_settings_are_never_mixed(folder: Path, capsys: pytest.Ca
     assert "results.jsonl, line 2, is not JSON: remove it" in capsys.readouterr().err
 
 
+def test_a_results_file_of_something_else_or_of_a_running_evaluation_is_left_alone(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = folder / "results.jsonl"
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS]) == 0
+    whole = out.read_text()
+    with ResultFile(out, GenEvalRows()):
+        assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--resume"]) == 2
+    assert f"--out {out} is being written by another run; wait for it, or name another" in capsys.readouterr().err
+    assert out.read_text() == whole
+    out.write_text("my notes")
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--resume"]) == 2
+    assert f"{out}: its last line is no row of scores; choose another --out, or remove" in capsys.readouterr().err
+    assert out.read_text() == "my notes"
+
+
 def test_mistakes_in_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def complaint() -> str:
         assert main(["evaluate", str(tmp_path / "images"), *WITHOUT_MODELS]) == 2
@@ -280,8 +297,9 @@ def test_pictures_are_read_upright_and_without_alpha(tmp_path: Path) -> None:
     image = Image.fromarray(np.zeros((2, 6, 4), np.uint8))
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn
-    image.save(tmp_path / "0000.png", exif=exif)
-    assert read_picture(tmp_path / "0000.png").shape == (6, 2, 3)
+    file = write(tmp_path, 0, prompt("colors", 1), []) / "0000.png"
+    image.save(file, exif=exif)
+    assert GenEvalLayout(tmp_path).read(file).shape == (6, 2, 3)
 
 
 def test_folders_and_pictures_come_in_numeric_order(tmp_path: Path) -> None:
@@ -289,9 +307,9 @@ def test_folders_and_pictures_come_in_numeric_order(tmp_path: Path) -> None:
         samples = write(tmp_path, index, prompt("colors", 1), [1])
         Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(samples / "10.png")
         Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(samples / "9.png")
-    layout = read_layout(tmp_path)
-    assert [one.path.name for one in layout] == ["00002", "99999", "100000"]
-    assert [file.name for file in layout[0].pictures] == ["0000.png", "9.png", "10.png"]
+    names = [picture.name for picture in GenEvalLayout(tmp_path).pictures]
+    assert [name.partition("/")[0] for name in names] == ["00002"] * 3 + ["99999"] * 3 + ["100000"] * 3
+    assert names[:3] == ["00002/samples/0000.png", "00002/samples/9.png", "00002/samples/10.png"]
 
 
 def test_the_command_with_a_real_detector(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rewards.base import RewardSpec
 from rewards.score.__main__ import main
-from rewards.score.file import ScoreFile
-from rewards.score.folder import find_pictures, in_batches
+from rewards.score.layout import PromptIdLayout
+from rewards.score.program import in_batches
+from rewards.score.result_file import ResultFile
+from rewards.score.score_rows import ScoreRows
 from rl.data.prompts import jsonl
 from rl.types import UserError
 
@@ -168,11 +169,12 @@ def test_a_file_without_a_newline_is_not_emptied(at: Path, capsys: pytest.Captur
 
 
 def test_two_runs_never_write_one_file(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = RewardSpec(BRIGHT)
     for retry_failed in (False, True):
         score(at, "--max-failed-fraction", "1")  # the second one writes the file anew
         capsys.readouterr()
-        with ScoreFile(at / "s.jsonl", spec, retry_failed=retry_failed):
+        with ResultFile(at / "s.jsonl", ScoreRows(BRIGHT, {})) as results:
+            if retry_failed:
+                results.remove({"3-0.png"})
             command = [sys.executable, "-m", "rewards.score", "--reward", BRIGHT, "--prompts", str(at / "p.jsonl")]
             done = subprocess.run(
                 [*command, str(at / "pictures"), "--out", str(at / "s.jsonl")],
@@ -190,7 +192,7 @@ def test_a_full_disk_is_said_and_the_rows_are_kept(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("rewards.score.file.os.fsync", full)
+    monkeypatch.setattr("rewards.score.result_file.os.fsync", full)
     assert score(at, "--batch-size", "3") == 2
     assert (
         error(capsys)
@@ -247,7 +249,7 @@ def test_wrong_folders_and_rewards_are_said(at: Path, capsys: pytest.CaptureFixt
         f"{pictures} holds no .png files; they must be called <prompt id>.png or <prompt id>-<n>.png"
     )
     with pytest.raises(UserError, match="there is no folder nowhere"):
-        find_pictures(Path("nowhere"), {})
+        PromptIdLayout(Path("nowhere"), {})
 
 
 def test_a_bad_prompt_file_is_named_with_its_line(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -257,6 +259,7 @@ def test_a_bad_prompt_file_is_named_with_its_line(at: Path, capsys: pytest.Captu
 
 
 def test_batches_keep_a_prompts_pictures_together(at: Path) -> None:
-    found = find_pictures(at / "pictures", {prompt.id: prompt for prompt in jsonl(path=str(at / "p.jsonl"))})
-    sizes = {size: [len(batch) for batch in in_batches(found, size)] for size in (1, 2, 4, 5)}
+    prompts = {prompt.id: prompt for prompt in jsonl(path=str(at / "p.jsonl"))}
+    found = PromptIdLayout(at / "pictures", prompts).pictures
+    sizes = {size: [len(batch) for batch in in_batches(found, size, whole_groups=True)] for size in (1, 2, 4, 5)}
     assert sizes == {1: [3, 1, 1], 2: [3, 2], 4: [4, 1], 5: [5]}

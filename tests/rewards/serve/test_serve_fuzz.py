@@ -18,12 +18,11 @@ from typing import Any
 
 import httpx
 import numpy as np
-import psutil
 import pytest
 from PIL import Image
 
 from rewards.pictures import PictureError, decode
-from rewards.remote.wire import Limits, RequestError, parse_request
+from rewards.remote.wire import RequestError, RequestLimits, parse_request
 from rewards.serve.metrics import rss_bytes
 from tests.rewards.pool.test_pool import samples
 from tests.rewards.serve.live_server import BRIGHT, LiveServer, body, head, read_answer, serving
@@ -280,7 +279,7 @@ def test_many_wrong_things_in_one_body_cost_little_memory() -> None:
     for content, detail in cases:
         before = rss_bytes(os.getpid())
         with pytest.raises(RequestError, match=re.escape(detail)):
-            parse_request(content, Limits())
+            parse_request(content, RequestLimits())
         assert rss_bytes(os.getpid()) - before < GROWTH_LIMIT
 
 
@@ -393,16 +392,13 @@ def send_for(seconds: float, connection: socket.socket, chunk: bytes) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("start", ["head", "body"])
-def test_a_byte_now_and_then_is_cut_off(server: LiveServer, start: str) -> None:
-    slow = head(1000, BEARER) if start == "head" else b" " * 1000
+def test_a_body_of_a_byte_now_and_then_is_cut_off(server: LiveServer) -> None:
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-        if start == "body":
-            connection.sendall(head(1000, BEARER))
+        connection.sendall(head(1000, BEARER))
         connection.settimeout(0.2)
         answer = b""
-        for byte in slow:
+        for byte in b" " * 1000:
             connection.sendall(bytes([byte]))
             try:
                 answer += connection.recv(65536)
@@ -411,20 +407,29 @@ def test_a_byte_now_and_then_is_cut_off(server: LiveServer, start: str) -> None:
             if answer.endswith(b"}"):
                 break
     assert answer.startswith(b"HTTP/1.1 408 Request Timeout")
-    what = "the request's head" if start == "head" else "the body"
-    assert f"{what} was not complete within 1 s".encode() in answer
+    assert b"the body was not complete within 1 s" in answer
 
 
-def test_silent_connections_are_few_and_short(server: LiveServer) -> None:
-    silent = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(40)]
-    answers = [read_answer(connection) for connection in silent]
-    for connection in silent:
-        connection.close()
-    kinds = [answer.split(b"\r\n")[0].split(b" ", 1)[1] for answer in answers]
-    assert kinds.count(b"408 Request Timeout") <= MAX_CONNECTIONS
-    assert kinds.count(b"503 Service Unavailable") >= 40 - MAX_CONNECTIONS
-    assert b"too many connections are open; try again later" in answers[-1]
-    assert not [c for c in psutil.Process(server.process.pid).net_connections() if c.status == "ESTABLISHED"]
+def test_above_the_most_connections_requests_are_refused(server: LiveServer) -> None:
+    with ExitStack() as stack:
+        for _ in range(MAX_CONNECTIONS):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+        time.sleep(0.2)  # until they are accepted
+        assert ask(server, body("bright", samples())).status_code == 503
+    deadline = time.monotonic() + 10
+    while ask(server, body("bright", samples())).status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("line", [BEARER, "authorization: Bearer wrong", "content-type: text/plain"])
+def test_a_connection_ends_after_an_answer_before_the_end_of_the_request(server: LiveServer, line: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(head(10**12, line))
+        answer = read_answer(connection)
+        assert answer.split(b" ", 2)[1] in (b"413", b"401", b"415")
+        assert b"\r\nconnection: close\r\n" in answer
+        assert connection.recv(1) == b""
 
 
 def test_unfinished_bodies_together_have_a_limit(server: LiveServer) -> None:

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from rewards.base import RewardSpec
-from rewards.remote.wire import Limits, parse_request
+from rewards.remote.wire import RequestLimits, parse_request
+from rewards.serve.metrics import ServerMetrics
 from rewards.serve.service import RewardService
 from tests.rewards.pool.test_pool import samples
 from tests.rewards.serve.live_server import BRIGHT, SLEEP, body, head, metric, post, read_answer, serving, wait_for
@@ -40,8 +41,9 @@ def test_a_request_whose_client_has_gone_is_not_begun() -> None:
 
 def test_a_request_given_up_while_it_waits_is_not_kept_in_memory() -> None:
     content = body("sleep", samples())
-    with RewardService("sleep", RewardSpec(SLEEP, {"seconds": 1.0}), Limits(), queue=8, timeout_s=60) as service:
-        requests = [parse_request(content, Limits()) for _ in range(4)]
+    spec = RewardSpec(SLEEP, {"seconds": 1.0})
+    with RewardService("sleep", spec, RequestLimits(), ServerMetrics(), queue=8, timeout_s=60) as service:
+        requests = [parse_request(content, RequestLimits()) for _ in range(4)]
         futures = [service.submit(request) for request in requests]
         waiting = weakref.ref(requests.pop())
         del requests
@@ -50,7 +52,7 @@ def test_a_request_given_up_while_it_waits_is_not_kept_in_memory() -> None:
         assert futures[3].cancel()
         gc.collect()
         assert waiting() is None
-        assert service.snapshot().queued == 3
+        assert service.queued == 3
         assert b'"failure": null' in futures[2].result()
 
 

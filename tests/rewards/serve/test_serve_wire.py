@@ -5,40 +5,58 @@ import re
 
 import numpy as np
 import pytest
+from prometheus_client.exposition import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from rewards.pictures import decode
 from rewards.remote import wire
-from rewards.serve import metrics
+from rewards.serve.metrics import ServerMetrics
 from rl.types import Sample, Score
 from tests.rewards.pool.test_pool import samples
 
 
-def test_the_metrics_are_prometheus_text() -> None:
-    tally = metrics.Tally()
-    tally.add(pictures=8, failures=1, seconds=0.25)
-    tally.add(pictures=4, failures=0, seconds=0.5)
-    requests = metrics.Requests()
-    requests.by_status[413] += 2
-    now = metrics.Snapshot(tally, queued=3, restarts=1, recycled=5, pids=(os.getpid(),))
-    text = metrics.render(requests, {'a"b': now})
-    lines = text.split("\n")
-    for line in (
-        'easel_reward_requests_total{status="413"} 2',
-        'easel_reward_pictures_total{reward="a\\"b"} 12',
-        'easel_reward_failures_total{reward="a\\"b"} 1',
-        'easel_reward_queued{reward="a\\"b"} 3',
-        'easel_reward_restarts_total{reward="a\\"b"} 1',
-        'easel_reward_recycled_total{reward="a\\"b"} 5',
-        'easel_reward_seconds_sum{reward="a\\"b"} 0.75',
-        'easel_reward_seconds_count{reward="a\\"b"} 2',
-    ):
-        assert line in lines
-    parser = pytest.importorskip("prometheus_client.parser", reason="checks the text with Prometheus' own parser")
-    families = {family.name: family for family in parser.text_string_to_metric_families(text)}
-    assert families["easel_reward_seconds"].type == "summary"
-    assert {sample.labels["process"] for sample in families["easel_reward_resident_bytes"].samples} == {
-        "server",
-        'worker a"b',
+def test_the_metrics_are_prometheus_text_and_read_at_the_moment_of_asking() -> None:
+    metrics, queued = ServerMetrics(), [3]
+    metrics.add_reward(
+        'a"b', queued=lambda: queued[0], pids=lambda: (os.getpid(),), restarts=lambda: 1, recycled=lambda: 5
+    )
+    metrics.add_reward("idle", queued=lambda: 0, pids=lambda: (), restarts=lambda: 0, recycled=lambda: 0)
+    metrics.requests.labels("413").inc(2)
+    metrics.pictures.labels('a"b').inc(12)
+    metrics.failures.labels('a"b').inc(1)
+    for seconds in (0.25, 0.5):
+        metrics.seconds.labels('a"b').observe(seconds)
+    queued[0] = 4
+    families = {one.name: one for one in text_string_to_metric_families(generate_latest(metrics.registry).decode())}
+    assert {name: family.type for name, family in families.items()} == {
+        "easel_reward_requests": "counter",
+        "easel_reward_pictures": "counter",
+        "easel_reward_failures": "counter",
+        "easel_reward_restarts": "counter",
+        "easel_reward_recycled": "counter",
+        "easel_reward_queued": "gauge",
+        "easel_reward_seconds": "summary",
+        "easel_reward_resident_bytes": "gauge",
+    }
+    found = {
+        (sample.name.removeprefix("easel_reward_"), *sample.labels.values()): sample.value
+        for family in families.values()
+        for sample in family.samples
+    }
+    resident = {key: found.pop(key) for key in list(found) if key[0] == "resident_bytes"}
+    assert set(resident) == {("resident_bytes", process) for process in ("server", 'worker a"b', "worker idle")}
+    assert resident["resident_bytes", "server"] > 2**20 and resident["resident_bytes", "worker idle"] == 0
+    assert found == {
+        ("requests_total", "413"): 2,
+        ("pictures_total", 'a"b'): 12,
+        ("failures_total", 'a"b'): 1,
+        ("restarts_total", 'a"b'): 1,
+        ("recycled_total", 'a"b'): 5,
+        ("queued", 'a"b'): 4,
+        ("seconds_sum", 'a"b'): 0.75,
+        ("seconds_count", 'a"b'): 2,
+        **{(f"{name}_total", "idle"): 0 for name in ("pictures", "failures", "restarts", "recycled")},
+        **{(name, "idle"): 0 for name in ("queued", "seconds_sum", "seconds_count")},
     }
 
 
@@ -69,7 +87,7 @@ def test_a_sample_survives_the_way_there_bit_by_bit() -> None:
     sample = Sample("s", "g", samples()[0].prompt, picture)
     for encoding in ("png", "npy"):
         body = wire.join_request("r", [wire.encode_sample(sample, encoding, {})], (), encoding)
-        (row,) = wire.parse_request(body, wire.Limits()).samples
+        (row,) = wire.parse_request(body, wire.RequestLimits()).samples
         back = wire.to_sample(row, decode(row.picture.content(), encoding, max_pixels=35), {})
         assert (back.id, back.group, back.prompt) == ("s", "g", sample.prompt)
         assert (back.picture == picture).all()

@@ -106,6 +106,14 @@ def test_what_a_retry_cannot_mend_is_asked_once(status: int) -> None:
         assert len(server.asked) == 1
 
 
+def test_a_refusal_after_a_retry_is_told_as_it_is() -> None:
+    with sequence(Answer(b"busy", 429), Answer(b"no", 400)) as server:
+        with pytest.raises(EndpointFailed) as caught:
+            connect(server.url).complete({})
+        assert str(caught.value) == f"{server.url}/chat/completions answered HTTP 400: no"
+        assert len(server.asked) == 2
+
+
 @pytest.mark.parametrize("how", ["hang", "drip"])
 def test_an_answer_that_does_not_come_or_drips_is_given_up(how: str) -> None:
     slow = Answer(chat("Yes").body, how=how)

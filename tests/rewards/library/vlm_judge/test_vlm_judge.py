@@ -25,7 +25,7 @@ CRITERIA = {"objects": "all objects of the request are there", "colours": "they 
 
 @pytest.fixture(autouse=True)
 def _no_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rewards.library.vlm_judge.endpoint._BACK_OFF_S", 0.0)
+    monkeypatch.setattr("rewards.remote.http._BACK_OFF_S", 0.0)
 
 
 def sample(level: int = 128, name: str = "p0", text: str = "two red circles", **metadata: object) -> Sample:

@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from rewards.reference import REFERENCE, is_picture, read_reference
 
 
 @dataclass(frozen=True)
-class Attached:
+class MetadataPicture:
     """One picture: its name in the request (a hash of its bytes), its bytes as base64, width times height."""
 
     name: str
@@ -30,26 +29,26 @@ class Attached:
     pixels: int
 
 
-class Attachments:
+class MetadataPictures:
     """The pictures of one call, each read and encoded once. Several threads may ask."""
 
     def __init__(self, encoding: Encoding) -> None:
         self._encoding = encoding
-        self._made: dict[object, Attached] = {}
+        self._made: dict[object, MetadataPicture] = {}
         self._making = Lock()
 
-    def of(self, metadata: Mapping[str, Any]) -> dict[str, Attached]:
+    def of(self, metadata: Mapping[str, object]) -> dict[str, MetadataPicture]:
         """The entries that are pictures, by key: (H, W, 3) uint8 arrays, and the reference, if there is one.
 
         Raises ``ValueError`` saying why a reference can't be read.
         """
         return {
-            key: self._attached(value)
+            key: self._picture(value)
             for key, value in metadata.items()
             if is_picture(value) or (key == REFERENCE and value is not None)
         }
 
-    def _attached(self, value: object) -> Attached:
+    def _picture(self, value: object) -> MetadataPicture:
         key = id(value) if isinstance(value, np.ndarray) else str(value)
         with self._making:
             if key not in self._made:
@@ -57,8 +56,8 @@ class Attachments:
             return self._made[key]
 
 
-def _encoded(picture: NDArray[np.uint8], encoding: Encoding) -> Attached:
+def _encoded(picture: NDArray[np.uint8], encoding: Encoding) -> MetadataPicture:
     content = pictures.encode(picture, encoding)
     height, width = picture.shape[:2]
     data = base64.b64encode(content).decode("ascii")
-    return Attached(hashlib.sha256(content).hexdigest(), data, height * width)
+    return MetadataPicture(hashlib.sha256(content).hexdigest(), data, height * width)
