@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rewards.base import RewardSpec
+from rl.config.schema import RewardComponent
 from rl.config.yaml12 import parse_value
 from rl.types import UserError
 
@@ -41,16 +41,16 @@ def add_reward_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=positive_int, default=1, metavar="N", help="processes per reward (default 1)")
 
 
-def reward_specs(given: Sequence[NamedReward], workers: int) -> dict[str, RewardSpec]:
-    """Specs by name. Raises ``UserError`` if two rewards have the same name."""
-    specs: dict[str, RewardSpec] = {}
+def named_components(given: Sequence[NamedReward], workers: int) -> dict[str, RewardComponent]:
+    """Components by name. Raises ``UserError`` if two rewards have the same name."""
+    components: dict[str, RewardComponent] = {}
     for reward in given:
-        if reward.name in specs:
+        if reward.name in components:
             raise UserError(
                 f"--reward: two rewards are called {reward.name!r}; name one otherwise: --reward other={reward.use}"
             )
-        specs[reward.name] = RewardSpec(reward.use, reward.options, workers=workers)
-    return specs
+        components[reward.name] = RewardComponent(use=reward.use, options=reward.options, workers=workers)
+    return components
 
 
 def positive_int(text: str) -> int:

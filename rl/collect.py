@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rewards.base import Role
 from rewards.combine import FailureBudget, combine, failure_counts
 from rewards.golden import check_varied
 from rl.algorithm.advantages import zero_std_fraction
-from rl.config.schema import Config
+from rl.config.schema import Config, Role
 from rl.parts import Run
 from rl.streaming import ScoringPainter
 from rl.tracking.guards import picture_metrics, render_fidelity, token_metrics

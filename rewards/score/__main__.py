@@ -17,10 +17,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rewards.command_line import add_reward_arguments, positive_float, positive_int, reward_specs
+from rewards.command_line import add_reward_arguments, named_components, positive_float, positive_int
 from rewards.pool.pool import RewardPool
 from rewards.score.file import ScoreFile
 from rewards.score.folder import PictureFile, find_pictures, in_batches
+from rl.config.schema import RewardPoolConfig
 from rl.data.prompts import jsonl
 from rl.types import Sample, Score, UserError
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def score_folder(given: argparse.Namespace) -> int:
     """The command. Raises ``UserError`` on wrong arguments or files and on a reward that cannot be loaded."""
-    specs = reward_specs(given.rewards, given.workers)
+    specs = named_components(given.rewards, given.workers)
     if len(specs) != 1:
         raise UserError(f"--reward is given {len(specs)} times; score with one reward at a time, each with its --out")
     name, spec = next(iter(specs.items()))
@@ -49,7 +50,7 @@ def score_folder(given: argparse.Namespace) -> int:
     with ScoreFile(given.out, spec, retry_failed=given.retry_failed) as file:
         missing = file.missing(pictures)
         if missing:
-            with RewardPool({name: spec}, timeout_s=given.timeout) as pool:
+            with RewardPool({name: spec}, RewardPoolConfig(timeout_s=given.timeout)) as pool:
                 _score(pool, name, in_batches(missing, given.batch_size), file, len(pictures))
     rows = [file.rows[picture.path.name] for picture in pictures]
     unpainted = len(prompts) - len({picture.prompt.id for picture in pictures})

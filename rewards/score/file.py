@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
-from rewards.base import RewardSpec
 from rewards.remote.wire import json_safe
 from rewards.score.folder import PictureFile
+from rl.config.schema import RewardComponent
 from rl.types import Score, UserError
 
 _KEYS = {"file", "prompt", "reward", "options", "version", "content", "value", "passed", "failure", "details"}
@@ -26,7 +26,7 @@ _START = b'{"file": "'
 class ScoreFile:
     """The rows of ``path`` by picture file; ``append`` adds to both. One process at a time: the file is locked."""
 
-    def __init__(self, path: Path, spec: RewardSpec, *, retry_failed: bool = False) -> None:
+    def __init__(self, path: Path, spec: RewardComponent, *, retry_failed: bool = False) -> None:
         """Reads what is there; a last line that was not finished is cut off, with ``retry_failed`` so are failures.
 
         Raises ``UserError`` if the file holds something else, or the scores of another reward or other options, or

@@ -13,28 +13,28 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rewards.base import RewardSpec
 from rewards.pictures import Encoding, PictureError, checked_pixel_count, decode
 from rewards.pool.pool import RewardPool
 from rewards.remote.wire import Limits, PictureIn, RequestError, SampleIn, ScoreRequest, answer_json, to_sample
 from rewards.serve.metrics import Snapshot, Tally
+from rl.config.schema import RewardComponent, RewardPoolConfig
 from rl.types import Sample, Score
 
 _THREADS = 2  # while one request is being scored, the pictures of the next are being decoded
 
 
 class RewardService:
-    """``with RewardService("ocr", RewardSpec("ocr"), Limits(), queue=16, timeout_s=60) as service: ...``.
+    """``with RewardService("ocr", RewardComponent(use="ocr"), Limits(), queue=16, timeout_s=60) as service: ...``.
 
     ``beside``: workers of other rewards on this machine. Raises ``UserError`` if the reward cannot be loaded.
     """
 
     def __init__(
-        self, name: str, spec: RewardSpec, limits: Limits, *, queue: int, timeout_s: float, beside: int = 0
+        self, name: str, spec: RewardComponent, limits: Limits, *, queue: int, timeout_s: float, beside: int = 0
     ) -> None:
         self.name, self.spec = name, spec
         self._limits, self._queue = limits, queue
-        self._pool = RewardPool({name: spec}, timeout_s=timeout_s, beside=beside)
+        self._pool = RewardPool({name: spec}, RewardPoolConfig(timeout_s=timeout_s), other_processes=beside)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"serve {name}")
         self._pending: set[Future[bytes]] = set()
         self._stopping = False

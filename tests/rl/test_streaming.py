@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rewards.base import RewardSpec
 from rewards.pool.pool import RewardPool
+from rl.config.schema import RewardComponent
 from rl.streaming import ScoringPainter
 from rl.types import Prompt, Rollout, Sample
 from rollout.render import render
@@ -52,7 +52,7 @@ def a_rollout(prompts: int, group_size: int) -> Rollout:
 @pytest.mark.parametrize("renders", [1, 2])
 def test_groups_are_scored_while_the_next_pictures_are_painted(renders: int, tmp_path: Path) -> None:
     log, rollout = tmp_path / "calls", a_rollout(prompts=4, group_size=3)
-    spec = RewardSpec(f"{PLUGINS}:calls", {"log": str(log)})
+    spec = RewardComponent(use=f"{PLUGINS}:calls", options={"log": str(log)})
     with RewardPool({"c": spec}) as pool:
         painter = SeedPainter()
         scoring = ScoringPainter(painter, pool, rollout, renders, "step7")

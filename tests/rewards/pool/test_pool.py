@@ -11,8 +11,8 @@ import numpy as np
 import psutil
 import pytest
 
-from rewards.base import RewardSpec
 from rewards.pool.pool import RewardPool
+from rl.config.schema import RewardComponent, RewardPoolConfig
 from rl.types import Prompt, Sample, UserError
 
 PLUGINS = "tests.rewards.plugins"
@@ -30,12 +30,12 @@ def samples(count: int = 4, group: int = 2) -> list[Sample]:
     ]
 
 
-def spec(attr: str, **options: object) -> RewardSpec:
-    return RewardSpec(f"{PLUGINS}:{attr}", options)
+def spec(attr: str, **options: object) -> RewardComponent:
+    return RewardComponent(use=f"{PLUGINS}:{attr}", options=options)
 
 
 def failures_of(how: str, **limits: float) -> tuple[list[str | None], list[float | None]]:
-    with RewardPool({"bad": spec("Misbehave", how=how)}, **limits) as pool:  # type: ignore[arg-type]
+    with RewardPool({"bad": spec("Misbehave", how=how)}, RewardPoolConfig(**limits)) as pool:  # type: ignore[arg-type]
         scores = pool.score(samples())["bad"]
     return [score.failure for score in scores], [score.value for score in scores]
 
@@ -73,7 +73,9 @@ def test_an_exception_fails_the_batch_and_keeps_the_worker() -> None:
 
 
 def test_a_hanging_reward_is_killed_and_replaced() -> None:
-    with RewardPool({"bad": spec("Misbehave", how="hang"), "ok": spec("bright")}, timeout_s=0.5, retries=1) as pool:
+    with RewardPool(
+        {"bad": spec("Misbehave", how="hang"), "ok": spec("bright")}, RewardPoolConfig(timeout_s=0.5, retries=1)
+    ) as pool:
         first = pool.pids["bad"]
         by_reward = pool.score(samples())
         assert pool.restarts == {"bad": 2, "ok": 0}
@@ -86,7 +88,7 @@ def test_a_hanging_reward_is_killed_and_replaced() -> None:
 
 def test_a_batch_that_hangs_once_is_scored_by_the_next_worker(tmp_path: Path) -> None:
     once = spec("Misbehave", how="hang", once=str(tmp_path / "hung"))
-    with RewardPool({"bad": once}, timeout_s=1.0) as pool:
+    with RewardPool({"bad": once}, RewardPoolConfig(timeout_s=1.0)) as pool:
         scores = pool.score(samples())["bad"]
         assert pool.restarts == {"bad": 1}
     assert [score.value for score in scores] == [1.0] * 4
@@ -110,11 +112,14 @@ def test_wrong_length_and_wrong_type_fail_the_batch() -> None:
 
 
 def test_a_slow_start_is_awaited_up_to_its_own_time_out() -> None:
-    slow = RewardSpec(f"{PLUGINS}:Misbehave", {"how": "nan", "start_s": 1.0})
-    with RewardPool({"slow": slow}, timeout_s=0.5) as pool:
+    slow = RewardComponent(use=f"{PLUGINS}:Misbehave", options={"how": "nan", "start_s": 1.0})
+    with RewardPool({"slow": slow}, RewardPoolConfig(timeout_s=0.5)) as pool:
         assert pool.score(samples())["slow"][0].value == 0.5
     with pytest.raises(UserError) as caught:
-        RewardPool({"slow": RewardSpec(slow.use, {"how": "nan", "start_s": 60.0})}, start_timeout_s=1.0)
+        RewardPool(
+            {"slow": RewardComponent(use=slow.use, options={"how": "nan", "start_s": 60.0})},
+            RewardPoolConfig(start_timeout_s=1.0),
+        )
     assert str(caught.value) == (
         f"rewards.slow: the worker process of '{PLUGINS}:Misbehave' did not start within 1 s; "
         "try it alone in a Python shell, or raise reward_pool.start_timeout_s"
@@ -124,8 +129,8 @@ def test_a_slow_start_is_awaited_up_to_its_own_time_out() -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (RewardSpec("nowhere:f"), "rewards.x.use: there is no module 'nowhere' for 'nowhere:f'"),
-        (RewardSpec("geneva"), ", did you mean 'geneval'?"),
+        (RewardComponent(use="nowhere:f"), "rewards.x.use: there is no module 'nowhere' for 'nowhere:f'"),
+        (RewardComponent(use="geneva"), ", did you mean 'geneval'?"),
         (spec("brigth"), "rewards.x.use: module 'tests.rewards.plugins' has no 'brigth', did you mean 'bright'?"),
         (
             spec("bright", scal=1),
@@ -141,7 +146,7 @@ def test_a_slow_start_is_awaited_up_to_its_own_time_out() -> None:
         (spec("NotCallable"), "rewards.x.use: objects of class 'NotCallable' cannot be called; give it a `__call__("),
     ],
 )
-def test_a_reward_that_cannot_be_loaded_is_the_users_to_repair(bad: RewardSpec, message: str) -> None:
+def test_a_reward_that_cannot_be_loaded_is_the_users_to_repair(bad: RewardComponent, message: str) -> None:
     with pytest.raises(UserError) as caught:
         RewardPool({"x": bad})
     assert message in str(caught.value)
@@ -159,15 +164,15 @@ def test_all_rewards_that_cannot_be_loaded_are_named_at_once() -> None:
 
 
 def test_workers_are_recycled_by_count() -> None:
-    with RewardPool({"pid": spec("pid")}, recycle_after=6) as pool:
+    with RewardPool({"pid": spec("pid")}, RewardPoolConfig(recycle_after=6)) as pool:
         seen = [pool.score(samples())["pid"][0].value for _ in range(4)]
         assert seen[0] == seen[1] != seen[2] == seen[3]
         assert (pool.restarts, pool.recycled) == ({"pid": 0}, {"pid": 2})
 
 
 def test_several_workers_share_a_batch_between_groups(tmp_path: Path) -> None:
-    meet = RewardSpec(f"{PLUGINS}:meet", {"folder": str(tmp_path), "workers": 2}, workers=2)
-    with RewardPool({"b": RewardSpec(f"{PLUGINS}:bright", workers=2), "m": meet}) as pool:
+    meet = RewardComponent(use=f"{PLUGINS}:meet", options={"folder": str(tmp_path), "workers": 2}, workers=2)
+    with RewardPool({"b": RewardComponent(use=f"{PLUGINS}:bright", workers=2), "m": meet}) as pool:
         by_reward = pool.score(samples())
     assert [score.value for score in by_reward["b"]] == pytest.approx([0.0, 0.2, 0.4, 0.6])
     assert len({score.value for score in by_reward["m"]}) == 2
@@ -202,8 +207,8 @@ def test_close_leaves_no_process_even_while_a_reward_hangs() -> None:
 
 CTRL_C = """
 import os, signal, threading
-from rewards.pool import RewardPool
-from tests.rewards.test_pool import samples, spec
+from rewards.pool.pool import RewardPool
+from tests.rewards.pool.test_pool import samples, spec
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell starts with it ignored
 with RewardPool({"slow": spec("sleep", seconds=2.0), "ok": spec("pid")}) as pool:
     print(*[pid for pids in pool.pids.values() for pid in pids], flush=True)
@@ -226,8 +231,8 @@ def test_ctrl_c_reaches_the_parent_only_and_the_pool_can_go_on() -> None:
 
 ORPHAN = """
 import time
-from rewards.pool import RewardPool
-from tests.rewards.test_pool import samples, spec
+from rewards.pool.pool import RewardPool
+from tests.rewards.pool.test_pool import samples, spec
 pool = RewardPool({"bad": spec("Misbehave", how="hang")})
 print(pool.pids["bad"][0], flush=True)
 pool.score(samples())
@@ -253,11 +258,11 @@ def test_prompts_are_routed_by_tag_and_by_metadata() -> None:
         for i, m in enumerate(asked)
     ]
     specs = {
-        "all": RewardSpec(f"{PLUGINS}:bright"),
-        "tagged": RewardSpec(f"{PLUGINS}:bright", tags=("ocr",)),
-        "worded": RewardSpec(f"{PLUGINS}:bright", metadata=("text",)),
-        "both": RewardSpec(f"{PLUGINS}:bright", tags=("ocr",), metadata=("text",)),
-        "none": RewardSpec(f"{PLUGINS}:Misbehave", {"how": "throw"}, tags=("position",)),
+        "all": RewardComponent(use=f"{PLUGINS}:bright"),
+        "tagged": RewardComponent(use=f"{PLUGINS}:bright", tags=("ocr",)),
+        "worded": RewardComponent(use=f"{PLUGINS}:bright", metadata=("text",)),
+        "both": RewardComponent(use=f"{PLUGINS}:bright", tags=("ocr",), metadata=("text",)),
+        "none": RewardComponent(use=f"{PLUGINS}:Misbehave", options={"how": "throw"}, tags=("position",)),
     }
     with RewardPool(specs) as pool:
         found = pool.score(batch)

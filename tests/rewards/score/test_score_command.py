@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rewards.base import RewardSpec
 from rewards.score.__main__ import main
 from rewards.score.file import ScoreFile
 from rewards.score.folder import find_pictures, in_batches
+from rl.config.schema import RewardComponent
 from rl.data.prompts import jsonl
 from rl.types import UserError
 
@@ -168,7 +168,7 @@ def test_a_file_without_a_newline_is_not_emptied(at: Path, capsys: pytest.Captur
 
 
 def test_two_runs_never_write_one_file(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = RewardSpec(BRIGHT)
+    spec = RewardComponent(use=BRIGHT)
     for retry_failed in (False, True):
         score(at, "--max-failed-fraction", "1")  # the second one writes the file anew
         capsys.readouterr()

@@ -14,9 +14,9 @@ import httpx
 import psutil
 import pytest
 
-from rewards.base import RewardSpec
 from rewards.remote.wire import Limits, parse_request
 from rewards.serve.service import RewardService
+from rl.config.schema import RewardComponent
 from tests.rewards.pool.test_pool import samples
 from tests.rewards.serve.live_server import BRIGHT, SLEEP, body, head, metric, post, read_answer, serving, wait_for
 
@@ -40,7 +40,9 @@ def test_a_request_whose_client_has_gone_is_not_begun() -> None:
 
 def test_a_request_given_up_while_it_waits_is_not_kept_in_memory() -> None:
     content = body("sleep", samples())
-    with RewardService("sleep", RewardSpec(SLEEP, {"seconds": 1.0}), Limits(), queue=8, timeout_s=60) as service:
+    with RewardService(
+        "sleep", RewardComponent(use=SLEEP, options={"seconds": 1.0}), Limits(), queue=8, timeout_s=60
+    ) as service:
         requests = [parse_request(content, Limits()) for _ in range(4)]
         futures = [service.submit(request) for request in requests]
         waiting = weakref.ref(requests.pop())
