@@ -13,7 +13,6 @@ import numbers
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from rl.types import Sample, Score
 
@@ -110,9 +109,3 @@ def _a(value: object) -> str:
 def _short(value: object, limit: int = 40) -> str:
     text = " ".join(repr(value).split())
     return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-class Reward(Protocol):
-    """A plain function or a callable object: B samples in, B values (or ``None``, or ``Score``) out, in order."""
-
-    def __call__(self, samples: Sequence[Sample]) -> Sequence[float | Score | None]: ...

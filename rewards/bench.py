@@ -130,6 +130,8 @@ def parse_reward(text: str) -> tuple[str, RewardComponent]:
         options = json.loads(written or "{}")
     except ValueError as error:
         raise UserError(f"--reward {text!r}: what follows '=' is not JSON ({error})") from error
+    if not use:
+        raise UserError(f'--reward {text!r}: no reward is named; write for example ocr={{"detect": false}}')
     if not isinstance(options, dict):
         raise UserError(f"--reward {text!r}: what follows '=' must be a JSON object of options")
     return use, RewardComponent(use=use, options=options)

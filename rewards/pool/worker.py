@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
-from typing import TypeVar, TypeVarTuple
+from typing import TypeVar
 
 from rewards.base import describe_exception, failures, normalise
 from rewards.batches import batches_by_group
@@ -31,7 +31,6 @@ from rewards.pool.version import reward_version
 from rl.types import Sample, Score, UserError
 
 T = TypeVar("T")
-Given = TypeVarTuple("Given")
 
 
 class LoadedReward:
@@ -89,7 +88,7 @@ def _serve(connection: Connection) -> None:
         _or_stop(connection.send, replace(reply, kept=not mapped.close()))
 
 
-def _or_stop(talk: Callable[[*Given], T], *given: *Given) -> T:
+def _or_stop(talk: Callable[..., T], *given: object) -> T:
     """``talk(*given)``; the parent closes the connection: the normal way to stop."""
     try:
         return talk(*given)

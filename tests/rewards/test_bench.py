@@ -41,6 +41,7 @@ def test_two_workers_are_faster_than_one() -> None:
     ("text", "message"),
     [
         ("ocr={", "--reward 'ocr={': what follows '=' is not JSON ("),
+        ("={}", "--reward '={}': no reward is named; write for example ocr={\"detect\": false}"),
         ("ocr=3", "--reward 'ocr=3': what follows '=' must be a JSON object of options"),
         ("geneva", "rewards.geneva.use: there is no 'geneva' among the rewards, did you mean 'geneval'?"),
         (
