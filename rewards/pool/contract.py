@@ -46,7 +46,7 @@ class Worker(ABC):
         if self.version:
             return
         left = max(0.1, start_timeout_s - (time.monotonic() - self._started))
-        reply = self._loaded(left, f"did not start within {start_timeout_s:g} s")
+        reply = self._reply(None, left, f"did not start within {start_timeout_s:g} s")
         if isinstance(reply, Refused):
             self.kill()
             raise UserError(reply.explain(self._start))
@@ -60,7 +60,7 @@ class Worker(ABC):
         Raises ``WorkerLost`` if no valid answer comes in time; the worker is killed by then.
         """
         self._requests += 1
-        reply = self._answer(call, timeout_s, f"timed out after {timeout_s:g} s")
+        reply = self._reply(call, timeout_s, f"timed out after {timeout_s:g} s")
         try:
             checked = checked_reply(reply, self._requests, [sample.id for sample in call.samples])
         except ValueError as error:
@@ -84,12 +84,11 @@ class Worker(ABC):
         """Ends it and lets go of what it holds."""
 
     @abstractmethod
-    def _loaded(self, timeout_s: float, late: str) -> object:
-        """The answer to ``Start``. Raises ``WorkerLost``, with the reason ``late`` if it does not come in time."""
+    def _reply(self, call: Call | None, timeout_s: float, late: str) -> object:
+        """Sends the call and awaits its reply; of ``None`` the reply to ``Start``.
 
-    @abstractmethod
-    def _answer(self, call: Call, timeout_s: float, late: str) -> object:
-        """The answer to request ``_requests``, as ``_loaded``."""
+        Raises ``WorkerLost``, with the reason ``late`` if it does not come in time.
+        """
 
     def _lost(self, reason: str) -> WorkerLost:
         self.kill()

@@ -61,13 +61,7 @@ class WorkerProcess(Worker):
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def _loaded(self, timeout_s: float, late: str) -> object:
-        return self._exchange(None, timeout_s, late)
-
-    def _answer(self, call: Call, timeout_s: float, late: str) -> object:
-        return self._exchange(call, timeout_s, late)
-
-    def _exchange(self, call: Call | None, timeout_s: float, late: str) -> object:
+    def _reply(self, call: Call | None, timeout_s: float, late: str) -> object:
         # The deadline kills the process, which ends a blocked send as well as a blocked or half-done receive.
         expired = threading.Event()
 

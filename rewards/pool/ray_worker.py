@@ -56,13 +56,11 @@ class RayWorker(Worker):
     def alive(self) -> bool:
         return not self._killed
 
-    def _loaded(self, timeout_s: float, late: str) -> object:
-        return self._get(self._loading, timeout_s, f"{late} (has the cluster the CPUs and GPUs that it asks for?)")
-
-    def _answer(self, call: Call, timeout_s: float, late: str) -> object:
-        return self._get(self._actor.answer.remote(self._requests, call.samples), timeout_s, late)
-
-    def _get(self, promise: object, timeout_s: float, late: str) -> object:
+    def _reply(self, call: Call | None, timeout_s: float, late: str) -> object:
+        if call is None:
+            promise, late = self._loading, f"{late} (has the cluster the CPUs and GPUs that it asks for?)"
+        else:
+            promise = self._actor.answer.remote(self._requests, call.samples)
         try:
             return ray.get(promise, timeout=timeout_s)
         except GetTimeoutError as error:

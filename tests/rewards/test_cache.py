@@ -138,16 +138,17 @@ def test_the_folder_stays_below_its_limit(tmp_path: Path) -> None:
 
 def test_the_pool_asks_a_reward_only_for_what_it_has_not_seen(tmp_path: Path) -> None:
     log, folder = tmp_path / "calls", str(tmp_path / "cache")
-    spec = RewardComponent(use=f"{PLUGINS}:calls", options={"log": str(log)})
+    reward = RewardComponent(use=f"{PLUGINS}:calls", options={"log": str(log)})
     other = RewardComponent(use=f"{PLUGINS}:Versioned")
-    with RewardPool({"c": spec, "n": other}, RewardPoolConfig(cache=folder)) as pool:
+    with RewardPool({"c": reward, "n": other}, RewardPoolConfig(cache=folder)) as pool:
         first = pool.score(samples(4))
         assert pool.score(samples(4)) == first
         assert values(pool.score(samples(6, first=2))["c"]) == levels(8)[2:]
-    with RewardPool({"c": spec, "n": other}, RewardPoolConfig(cache=folder)) as pool:
+    with RewardPool({"c": reward, "n": other}, RewardPoolConfig(cache=folder)) as pool:
         assert pool.score(samples(8)) == {"c": [Score(value) for value in levels(8)], "n": [Score(None)] * 8}
     with RewardPool(
-        {"c": RewardComponent(use=spec.use, options={**spec.options, "seconds": 0.01})}, RewardPoolConfig(cache=folder)
+        {"c": RewardComponent(use=reward.use, options={**reward.options, "seconds": 0.01})},
+        RewardPoolConfig(cache=folder),
     ) as pool:
         assert values(pool.score(samples(2))["c"]) == levels(2)
     assert log_of(log) == [["s0", "s1", "s2", "s3"], ["s4", "s5", "s6", "s7"], ["s0", "s1"]]
@@ -168,11 +169,11 @@ def test_the_version_follows_the_code_that_options_name(tmp_path: Path, monkeypa
     monkeypatch.syspath_prepend(tmp_path)
     file = tmp_path / "named_here.py"
     file.write_text("def score(prompts, **given):\n    return [0.5 for _ in prompts]\n")
-    spec, folder = RewardComponent(use="trl", options={"function": "named_here:score"}), str(tmp_path / "cache")
-    with RewardPool({"v": spec}, RewardPoolConfig(cache=folder)) as pool:
+    reward, folder = RewardComponent(use="trl", options={"function": "named_here:score"}), str(tmp_path / "cache")
+    with RewardPool({"v": reward}, RewardPoolConfig(cache=folder)) as pool:
         assert values(pool.score(samples(2))["v"]) == [0.5, 0.5]
     file.write_text("def score(prompts, **given):\n    return [0.75 for _ in prompts]\n")
-    with RewardPool({"v": spec}, RewardPoolConfig(cache=folder)) as pool:
+    with RewardPool({"v": reward}, RewardPoolConfig(cache=folder)) as pool:
         assert values(pool.score(samples(2))["v"]) == [0.75, 0.75]
     assert list(_named({"a": ["x", {"b": "m.n:f"}], "c": 1, "d": "http://h:80", "e": ("p:q",)})) == ["m.n:f", "p:q"]
 
@@ -191,9 +192,9 @@ def test_the_version_is_declared_or_follows_the_source(tmp_path: Path, monkeypat
     assert reward_version(f"{PLUGINS}:Versioned", {}) == "declared 1"
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "versioned_here.py").write_text("def reward(samples):\n    return [0.5 for _ in samples]\n")
-    spec, folder = RewardComponent(use="versioned_here:reward"), str(tmp_path / "cache")
-    with RewardPool({"v": spec}, RewardPoolConfig(cache=folder)) as pool:
+    reward, folder = RewardComponent(use="versioned_here:reward"), str(tmp_path / "cache")
+    with RewardPool({"v": reward}, RewardPoolConfig(cache=folder)) as pool:
         assert values(pool.score(samples(2))["v"]) == [0.5, 0.5]
     (tmp_path / "versioned_here.py").write_text("def reward(samples):\n    return [0.75 for _ in samples]\n")
-    with RewardPool({"v": spec}, RewardPoolConfig(cache=folder)) as pool:
+    with RewardPool({"v": reward}, RewardPoolConfig(cache=folder)) as pool:
         assert values(pool.score(samples(2))["v"]) == [0.75, 0.75]

@@ -52,8 +52,8 @@ def a_rollout(prompts: int, group_size: int) -> Rollout:
 @pytest.mark.parametrize("renders", [1, 2])
 def test_groups_are_scored_while_the_next_pictures_are_painted(renders: int, tmp_path: Path) -> None:
     log, rollout = tmp_path / "calls", a_rollout(prompts=4, group_size=3)
-    spec = RewardComponent(use=f"{PLUGINS}:calls", options={"log": str(log)})
-    with RewardPool({"c": spec}) as pool:
+    reward = RewardComponent(use=f"{PLUGINS}:calls", options={"log": str(log)})
+    with RewardPool({"c": reward}) as pool:
         painter = SeedPainter()
         scoring = ScoringPainter(painter, pool, rollout, renders, "step7")
         hidden_BSD, most = torch.zeros(12, 3, 2), 5 * renders

@@ -109,10 +109,13 @@ def test_the_doctors_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_in_the_pool_as_in_this_process() -> None:
     batch = [replace(s, prompt=replace(s.prompt, metadata={"reference": pictures(1)[0]})) for s in samples(4)]
-    specs = {"quality": RewardComponent(use="quality", role="monitor"), "similarity": RewardComponent(use="similarity")}
-    with RewardPool(specs) as pool:
+    rewards = {
+        "quality": RewardComponent(use="quality", role="monitor"),
+        "similarity": RewardComponent(use="similarity"),
+    }
+    with RewardPool(rewards) as pool:
         found = pool.score(batch)
-    for name in specs:
+    for name in rewards:
         here = load_reward(name, name, {})(batch)
         assert [s.value for s in found[name]] == [s.value for s in here]  # type: ignore[attr-defined]
         assert len({s.value for s in found[name]}) == 4

@@ -30,23 +30,23 @@ def samples(count: int = 4, group: int = 2) -> list[Sample]:
     ]
 
 
-def spec(attr: str, **options: object) -> RewardComponent:
+def reward(attr: str, **options: object) -> RewardComponent:
     return RewardComponent(use=f"{PLUGINS}:{attr}", options=options)
 
 
-def failures_of(how: str, **limits: float) -> tuple[list[str | None], list[float | None]]:
-    with RewardPool({"bad": spec("Misbehave", how=how)}, RewardPoolConfig(**limits)) as pool:  # type: ignore[arg-type]
+def failures_of(how: str, **options: float) -> tuple[list[str | None], list[float | None]]:
+    with RewardPool({"bad": reward("Misbehave", how=how)}, RewardPoolConfig(**options)) as pool:  # type: ignore[arg-type]
         scores = pool.score(samples())["bad"]
     return [score.failure for score in scores], [score.value for score in scores]
 
 
 def test_functions_and_classes_answer_in_order() -> None:
-    specs = {
-        "bright": spec("bright", scale=0.5),
-        "scaled": spec("Scaled", factor=3.0),
-        "tag": spec("only_tag", tag="ocr"),
+    rewards = {
+        "bright": reward("bright", scale=0.5),
+        "scaled": reward("Scaled", factor=3.0),
+        "tag": reward("only_tag", tag="ocr"),
     }
-    with RewardPool(specs) as pool:
+    with RewardPool(rewards) as pool:
         by_reward = pool.score(samples())
         assert pool.score([]) == {"bright": [], "scaled": [], "tag": []}
     assert [score.value for score in by_reward["bright"]] == pytest.approx([0.0, 0.1, 0.2, 0.3])
@@ -56,14 +56,14 @@ def test_functions_and_classes_answer_in_order() -> None:
 
 
 def test_rewards_work_at_the_same_time() -> None:
-    with RewardPool({name: spec("sleep", seconds=1.5) for name in "abc"}) as pool:
+    with RewardPool({name: reward("sleep", seconds=1.5) for name in "abc"}) as pool:
         began = time.monotonic()
         pool.score(samples())
         assert time.monotonic() - began < 4.0  # one after the other it would be 4.5 s
 
 
 def test_an_exception_fails_the_batch_and_keeps_the_worker() -> None:
-    with RewardPool({"bad": spec("Misbehave", how="throw")}) as pool:
+    with RewardPool({"bad": reward("Misbehave", how="throw")}) as pool:
         before = pool.pids
         scores = pool.score(samples())["bad"]
         assert pool.pids == before
@@ -74,7 +74,7 @@ def test_an_exception_fails_the_batch_and_keeps_the_worker() -> None:
 
 def test_a_hanging_reward_is_killed_and_replaced() -> None:
     with RewardPool(
-        {"bad": spec("Misbehave", how="hang"), "ok": spec("bright")}, RewardPoolConfig(timeout_s=0.5, retries=1)
+        {"bad": reward("Misbehave", how="hang"), "ok": reward("bright")}, RewardPoolConfig(timeout_s=0.5, retries=1)
     ) as pool:
         first = pool.pids["bad"]
         by_reward = pool.score(samples())
@@ -87,7 +87,7 @@ def test_a_hanging_reward_is_killed_and_replaced() -> None:
 
 
 def test_a_batch_that_hangs_once_is_scored_by_the_next_worker(tmp_path: Path) -> None:
-    once = spec("Misbehave", how="hang", once=str(tmp_path / "hung"))
+    once = reward("Misbehave", how="hang", once=str(tmp_path / "hung"))
     with RewardPool({"bad": once}, RewardPoolConfig(timeout_s=1.0)) as pool:
         scores = pool.score(samples())["bad"]
         assert pool.restarts == {"bad": 1}
@@ -131,19 +131,25 @@ def test_a_slow_start_is_awaited_up_to_its_own_time_out() -> None:
     [
         (RewardComponent(use="nowhere:f"), "rewards.x.use: there is no module 'nowhere' for 'nowhere:f'"),
         (RewardComponent(use="geneva"), ", did you mean 'geneval'?"),
-        (spec("brigth"), "rewards.x.use: module 'tests.rewards.plugins' has no 'brigth', did you mean 'bright'?"),
+        (reward("brigth"), "rewards.x.use: module 'tests.rewards.plugins' has no 'brigth', did you mean 'bright'?"),
         (
-            spec("bright", scal=1),
+            reward("bright", scal=1),
             "rewards.x.options.scal: 'tests.rewards.plugins:bright' takes no such option, did you mean 'scale'? (it",
         ),
-        (spec("pid", scale=1), "takes no such option (it takes none at all)"),
+        (reward("pid", scale=1), "takes no such option (it takes none at all)"),
         (
-            spec("only_tag"),
+            reward("only_tag"),
             "rewards.x.options: 'tests.rewards.plugins:only_tag' needs the option `tag`; add `tag: ...`",
         ),
-        (spec("Scaled", factor=-1), "with options {'factor': -1} raised ValueError: factor must not be negative (plug"),
-        (spec("NUMBER"), "rewards.x.use: 'tests.rewards.plugins:NUMBER' is a int; name a function or a class instead"),
-        (spec("NotCallable"), "rewards.x.use: objects of class 'NotCallable' cannot be called; give it a `__call__("),
+        (
+            reward("Scaled", factor=-1),
+            "with options {'factor': -1} raised ValueError: factor must not be negative (plug",
+        ),
+        (
+            reward("NUMBER"),
+            "rewards.x.use: 'tests.rewards.plugins:NUMBER' is a int; name a function or a class instead",
+        ),
+        (reward("NotCallable"), "rewards.x.use: objects of class 'NotCallable' cannot be called; give it a `__call__("),
     ],
 )
 def test_a_reward_that_cannot_be_loaded_is_the_users_to_repair(bad: RewardComponent, message: str) -> None:
@@ -156,7 +162,7 @@ def test_a_reward_that_cannot_be_loaded_is_the_users_to_repair(bad: RewardCompon
 
 def test_all_rewards_that_cannot_be_loaded_are_named_at_once() -> None:
     with pytest.raises(UserError) as caught:
-        RewardPool({"x": spec("bright", scal=1), "y": spec("only_tag"), "z": spec("bright")})
+        RewardPool({"x": reward("bright", scal=1), "y": reward("only_tag"), "z": reward("bright")})
     assert [line.split(":")[0] for line in str(caught.value).split("\n")] == [
         "rewards.x.options.scal",
         "rewards.y.options",
@@ -164,7 +170,7 @@ def test_all_rewards_that_cannot_be_loaded_are_named_at_once() -> None:
 
 
 def test_workers_are_recycled_by_count() -> None:
-    with RewardPool({"pid": spec("pid")}, RewardPoolConfig(recycle_after=6)) as pool:
+    with RewardPool({"pid": reward("pid")}, RewardPoolConfig(recycle_after=6)) as pool:
         seen = [pool.score(samples())["pid"][0].value for _ in range(4)]
         assert seen[0] == seen[1] != seen[2] == seen[3]
         assert (pool.restarts, pool.recycled) == ({"pid": 0}, {"pid": 2})
@@ -179,19 +185,19 @@ def test_several_workers_share_a_batch_between_groups(tmp_path: Path) -> None:
 
 
 def test_a_reward_cannot_edit_the_picture() -> None:
-    with RewardPool({"edit": spec("edit")}) as pool:
+    with RewardPool({"edit": reward("edit")}) as pool:
         assert "read-only" in str(pool.score(samples())["edit"][0].failure)
 
 
 def test_a_worker_killed_between_batches_is_replaced() -> None:
-    with RewardPool({"b": spec("bright")}) as pool:
+    with RewardPool({"b": reward("bright")}) as pool:
         psutil.Process(pool.pids["b"][0]).kill()
         time.sleep(0.2)
         assert [score.failed for score in pool.score(samples())["b"]] == [False] * 4
 
 
 def test_close_leaves_no_process_even_while_a_reward_hangs() -> None:
-    pool = RewardPool({"bad": spec("Misbehave", how="hang"), "ok": spec("bright")})
+    pool = RewardPool({"bad": reward("Misbehave", how="hang"), "ok": reward("bright")})
     processes = [psutil.Process(pid) for pids in pool.pids.values() for pid in pids]
     scoring = threading.Thread(target=pool.score, args=(samples(),))
     scoring.start()
@@ -208,9 +214,9 @@ def test_close_leaves_no_process_even_while_a_reward_hangs() -> None:
 CTRL_C = """
 import os, signal, threading
 from rewards.pool.pool import RewardPool
-from tests.rewards.pool.test_pool import samples, spec
+from tests.rewards.pool.test_pool import samples, reward
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell starts with it ignored
-with RewardPool({"slow": spec("sleep", seconds=2.0), "ok": spec("pid")}) as pool:
+with RewardPool({"slow": reward("sleep", seconds=2.0), "ok": reward("pid")}) as pool:
     print(*[pid for pids in pool.pids.values() for pid in pids], flush=True)
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     try:
@@ -232,8 +238,8 @@ def test_ctrl_c_reaches_the_parent_only_and_the_pool_can_go_on() -> None:
 ORPHAN = """
 import time
 from rewards.pool.pool import RewardPool
-from tests.rewards.pool.test_pool import samples, spec
-pool = RewardPool({"bad": spec("Misbehave", how="hang")})
+from tests.rewards.pool.test_pool import samples, reward
+pool = RewardPool({"bad": reward("Misbehave", how="hang")})
 print(pool.pids["bad"][0], flush=True)
 pool.score(samples())
 """
@@ -257,14 +263,14 @@ def test_prompts_are_routed_by_tag_and_by_metadata() -> None:
         Sample(f"s{i}", f"g{i}", Prompt(f"p{i}", "x", m), np.full((2, 2, 3), 255, np.uint8))
         for i, m in enumerate(asked)
     ]
-    specs = {
+    rewards = {
         "all": RewardComponent(use=f"{PLUGINS}:bright"),
         "tagged": RewardComponent(use=f"{PLUGINS}:bright", tags=("ocr",)),
         "worded": RewardComponent(use=f"{PLUGINS}:bright", metadata=("text",)),
         "both": RewardComponent(use=f"{PLUGINS}:bright", tags=("ocr",), metadata=("text",)),
         "none": RewardComponent(use=f"{PLUGINS}:Misbehave", options={"how": "throw"}, tags=("position",)),
     }
-    with RewardPool(specs) as pool:
+    with RewardPool(rewards) as pool:
         found = pool.score(batch)
     values = {name: [score.value for score in scores] for name, scores in found.items()}
     assert values == {

@@ -59,8 +59,8 @@ def test_samples_go_across_groups_into_calls_of_the_batch_size(tmp_path: Path) -
 
 
 def test_an_idle_worker_takes_what_a_slow_one_has_not_begun() -> None:
-    spec = RewardComponent(use=f"{PLUGINS}:first_is_slow", options={"seconds": 2.0}, workers=2, batch_size=1)
-    with RewardPool({"c": spec}) as pool:
+    reward = RewardComponent(use=f"{PLUGINS}:first_is_slow", options={"seconds": 2.0}, workers=2, batch_size=1)
+    with RewardPool({"c": reward}) as pool:
         found = pool.score([*samples(1, slow=True), *samples(7, first=1)])["c"]
     assert values(found) == levels(8)
     assert [score.details["pid"] for score in found].count(found[0].details["pid"]) == 1
@@ -81,8 +81,8 @@ def test_a_thread_safe_reward_is_called_from_several_threads_and_a_part_fails_al
 
 def test_submissions_come_back_in_order_while_others_are_still_made(tmp_path: Path) -> None:
     log = tmp_path / "calls"
-    spec = RewardComponent(use=f"{PLUGINS}:calls", options={"log": str(log), "seconds": 0.3})
-    with RewardPool({"c": spec, "d": RewardComponent(use=f"{PLUGINS}:Versioned")}) as pool:
+    reward = RewardComponent(use=f"{PLUGINS}:calls", options={"log": str(log), "seconds": 0.3})
+    with RewardPool({"c": reward, "d": RewardComponent(use=f"{PLUGINS}:Versioned")}) as pool:
         first = pool.submit(samples(4))
         deadline = time.monotonic() + 20
         while not first.done:  # nobody waits for it: it is scored while "pictures are painted"
@@ -115,10 +115,10 @@ def test_threads_may_score_at_the_same_time() -> None:
 
 
 def test_cancelling_one_submission_leaves_the_others(tmp_path: Path) -> None:
-    spec = RewardComponent(
+    reward = RewardComponent(
         use=f"{PLUGINS}:calls", options={"log": str(tmp_path / "calls"), "seconds": 1.0}, batch_size=2
     )
-    with RewardPool({"c": spec}) as pool:
+    with RewardPool({"c": reward}) as pool:
         first, second = pool.submit(samples(4)), pool.submit(samples(2, first=4))
         time.sleep(0.4)
         first.cancel()
@@ -204,12 +204,12 @@ def test_memory_is_used_again_unless_a_reward_holds_on_to_it() -> None:
     assert one.fd != two.fd
     free.give_back(one)
     assert free.take() is one
-    specs = {
+    rewards = {
         "k": RewardComponent(use=f"{PLUGINS}:keeps"),
         "c": RewardComponent(use=f"{PLUGINS}:first_is_slow", options={"seconds": 0.0}),
     }
     for name, again in (("k", False), ("c", True)):
-        with RewardPool({name: specs[name]}) as pool:
+        with RewardPool({name: rewards[name]}) as pool:
             first = pool.submit(samples(4))
             first.result()
             second = pool.submit(samples(4))

@@ -27,13 +27,13 @@ def faulty(samples: list[Sample], *faults: str) -> list[Sample]:
     ]
 
 
-def spec(tmp_path: Path, **needs: int) -> RewardComponent:
+def reward(tmp_path: Path, **needs: int) -> RewardComponent:
     return RewardComponent(use=f"{PLUGINS}:Faulty", options={"counts": str(tmp_path)}, batch_size=2, **needs)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("fault", ["crash", "killed", "leave", "hang"])
 def test_a_lost_worker_loses_no_sample(fault: str, tmp_path: Path) -> None:
-    with RewardPool({"f": spec(tmp_path)}, RewardPoolConfig(timeout_s=2.0)) as pool:
+    with RewardPool({"f": reward(tmp_path)}, RewardPoolConfig(timeout_s=2.0)) as pool:
         before = pool.pids["f"]
         assert values(pool.score(faulty(samples(6), fault))["f"]) == levels(6)
         assert pool.restarts == {"f": 1}
@@ -43,7 +43,7 @@ def test_a_lost_worker_loses_no_sample(fault: str, tmp_path: Path) -> None:
 
 
 def test_a_batch_that_loses_two_workers_fails_alone(tmp_path: Path) -> None:
-    with RewardPool({"f": spec(tmp_path, workers=2)}, RewardPoolConfig(timeout_s=2.0)) as pool:
+    with RewardPool({"f": reward(tmp_path, workers=2)}, RewardPoolConfig(timeout_s=2.0)) as pool:
         found = pool.score(faulty(samples(6), "crash", "leave"))["f"]
         assert pool.restarts == {"f": 2}
         assert values(pool.score(faulty(samples(4, first=6)))["f"]) == [i / 255 for i in range(6, 10)]
@@ -63,7 +63,7 @@ def test_a_batch_that_loses_two_workers_fails_alone(tmp_path: Path) -> None:
 def test_a_wrong_answer_fails_its_batch_and_is_not_asked_for_again(
     fault: str, reasons: list[str | None], tmp_path: Path
 ) -> None:
-    with RewardPool({"f": spec(tmp_path)}) as pool:
+    with RewardPool({"f": reward(tmp_path)}) as pool:
         found = pool.score(faulty(samples(4), fault, "crash"))["f"]
         assert pool.restarts == {"f": 0}
     for score, reason in zip(found, [*reasons, None, None], strict=True):
@@ -162,7 +162,7 @@ def no_room(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
 def test_a_worker_without_room_in_the_machine_is_a_loss_like_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with RewardPool({"f": spec(tmp_path)}, RewardPoolConfig(timeout_s=2.0)) as pool:
+    with RewardPool({"f": reward(tmp_path)}, RewardPoolConfig(timeout_s=2.0)) as pool:
         no_room(monkeypatch, 1)  # for the worker after the crash; the next one finds some
         found = pool.score(faulty(samples(4), "crash"))["f"]
         assert values(found) == [None, None, *levels(4)[2:]]
@@ -175,13 +175,13 @@ def test_a_worker_without_room_in_the_machine_is_a_loss_like_any_other(
 def test_no_room_for_the_first_worker_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_room(monkeypatch, 100)
     with pytest.raises(UserError, match=r"rewards\.f: the worker process .* could not be started: \[Errno 24\]"):
-        RewardPool({"f": spec(tmp_path)})
+        RewardPool({"f": reward(tmp_path)})
 
 
 def test_a_fault_of_ours_in_a_slot_is_raised_to_whoever_waits_or_comes_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with RewardPool({"f": spec(tmp_path)}) as pool:
+    with RewardPool({"f": reward(tmp_path)}) as pool:
         monkeypatch.setattr(threading, "excepthook", lambda _: None)
         monkeypatch.setattr("rewards.pool.queue.WorkerSlot._attempt", lambda *_: 1 / 0)
         for _ in range(2):

@@ -34,8 +34,8 @@ def test_needs_are_read_from_the_source_without_importing_it(tmp_path: Path, mon
 
 
 def test_the_configuration_overrides_the_declaration() -> None:
-    spec = RewardComponent(use=f"{PLUGINS}:Declared", batch_size=5, gpus=1)
-    needs, declared = settle_needs("d", spec)
+    reward = RewardComponent(use=f"{PLUGINS}:Declared", batch_size=5, gpus=1)
+    needs, declared = settle_needs("d", reward)
     assert needs == Needs(workers=2, batch_size=5, cpus=2, gpus=1)
     assert declared == Needs(workers=2, batch_size=3, cpus=2)
 
@@ -128,7 +128,7 @@ def test_gpus_are_counted_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "message"),
+    ("reward", "message"),
     [
         (
             RewardComponent(use=f"{PLUGINS}:calls", gpus=1.5),
@@ -170,11 +170,11 @@ def test_gpus_are_counted_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_needs_that_cannot_be_met_are_the_users_to_repair(
-    spec: RewardComponent, message: str, monkeypatch: pytest.MonkeyPatch
+    reward: RewardComponent, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(UserError) as caught:
-        RewardPool({"x": spec})
+        RewardPool({"x": reward})
     assert str(caught.value) == message
 
 
@@ -246,11 +246,11 @@ def test_a_reward_may_have_an_environment_of_its_own(tmp_path: Path, monkeypatch
         """)
     )
     monkeypatch.chdir(tmp_path)
-    spec = RewardComponent(use="needs_conflicting:reward")
+    reward = RewardComponent(use="needs_conflicting:reward")
     with pytest.raises(UserError, match="needs the module 'conflicting', which is not installed"):
-        RewardPool({"own": spec})
+        RewardPool({"own": reward})
     with RewardPool(
-        {"own": RewardComponent(use=spec.use, python=str(python)), "ours": RewardComponent(use=f"{PLUGINS}:keeps")}
+        {"own": RewardComponent(use=reward.use, python=str(python)), "ours": RewardComponent(use=f"{PLUGINS}:keeps")}
     ) as pool:
         found = pool.score(samples(3))
     assert values(found["own"]) == [0.25, 1.25, 2.25]

@@ -28,11 +28,11 @@ def test_actors_answer_die_and_hang_like_processes(tmp_path: Path) -> None:
     (tmp_path / "counts").mkdir()
     plan = [*faulty(samples(2), "crash"), *faulty(samples(2, first=2), "hang"), *faulty(samples(2, first=4), "throw")]
     plan += [*faulty(samples(2, first=6), "leave", "leave"), *faulty(samples(2, first=8))]
-    specs = {
+    rewards = {
         "f": RewardComponent(use=f"{PLUGINS}:Faulty", options={"counts": str(tmp_path / "counts")}, batch_size=2),
         "d": RewardComponent(use=f"{PLUGINS}:Declared", workers=1, cpus=1),
     }
-    with RewardPool(specs, RewardPoolConfig(backend="ray", timeout_s=5.0, cache=str(tmp_path / "cache"))) as pool:
+    with RewardPool(rewards, RewardPoolConfig(backend="ray", timeout_s=5.0, cache=str(tmp_path / "cache"))) as pool:
         before = pool.pids
         found = pool.score(plan)
         assert pool.restarts == {"f": 4, "d": 0}

@@ -73,8 +73,8 @@ def soak(faults: int, folder: Path, seed: int = 0) -> Counter[str]:
         for number, met in enumerate(plan)
         for i in range(BATCH)
     ]
-    spec = RewardComponent(use=f"{PLUGINS}:Faulty", options={"counts": str(folder)}, workers=3, batch_size=BATCH)
-    with RewardPool({"f": spec}, RewardPoolConfig(timeout_s=TIMEOUT_S, recycle_growth_mb=100)) as pool:
+    reward = RewardComponent(use=f"{PLUGINS}:Faulty", options={"counts": str(folder)}, workers=3, batch_size=BATCH)
+    with RewardPool({"f": reward}, RewardPoolConfig(timeout_s=TIMEOUT_S, recycle_growth_mb=100)) as pool:
         found = pool.score(samples)["f"]
         restarts = pool.restarts["f"]
     assert len(found) == len(samples)

@@ -168,11 +168,11 @@ def test_a_file_without_a_newline_is_not_emptied(at: Path, capsys: pytest.Captur
 
 
 def test_two_runs_never_write_one_file(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = RewardComponent(use=BRIGHT)
+    reward = RewardComponent(use=BRIGHT)
     for retry_failed in (False, True):
         score(at, "--max-failed-fraction", "1")  # the second one writes the file anew
         capsys.readouterr()
-        with ScoreFile(at / "s.jsonl", spec, retry_failed=retry_failed):
+        with ScoreFile(at / "s.jsonl", reward, retry_failed=retry_failed):
             command = [sys.executable, "-m", "rewards.score", "--reward", BRIGHT, "--prompts", str(at / "p.jsonl")]
             done = subprocess.run(
                 [*command, str(at / "pictures"), "--out", str(at / "s.jsonl")],

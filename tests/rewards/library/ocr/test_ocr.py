@@ -143,11 +143,11 @@ def check(scores: Sequence[object]) -> None:
 
 def test_paddle_reads_small_words_in_the_pool_and_the_parent_stays_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "paddle", raising=False)  # another test may have imported it in this process
-    specs = {
+    rewards = {
         "ocr": RewardComponent(use="ocr"),
         "line": RewardComponent(use="ocr", options={"detect": False, "rec_width": 200}),
     }
-    with RewardPool(specs) as pool:
+    with RewardPool(rewards) as pool:
         by_reward = pool.score(asked())
     check(by_reward["ocr"])
     check(by_reward["line"])
@@ -155,7 +155,7 @@ def test_paddle_reads_small_words_in_the_pool_and_the_parent_stays_clean(monkeyp
 
 
 def test_importing_the_reward_imports_no_paddle() -> None:
-    code = "import sys, rewards.ocr; sys.exit(any(name.startswith('paddle') for name in sys.modules))"
+    code = "import sys, rewards.library.ocr.reward; sys.exit(any(name.startswith('paddle') for name in sys.modules))"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
