@@ -12,45 +12,9 @@ import math
 import numbers
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from rl.types import Prompt, Sample, Score
-
-if TYPE_CHECKING:
-    pass
-
-Role = Literal["train", "monitor"]
-
-
-@dataclass(frozen=True)
-class RewardSpec:
-    """One entry of the ``rewards`` section. ``RewardSpec("ocr", {"grading": "strict"}, weight=0.5)``.
-
-    A reward with role ``monitor`` is scored and logged but never trained on. What is not ``None`` among ``workers``
-    (processes), ``batch_size`` (samples per call), ``cpus``, ``gpus`` (per worker) and ``python`` (an interpreter of
-    its own) overrides what the reward declares (``rewards.needs``). ``tags`` and ``metadata`` route prompts: to others
-    the reward is not applicable. ``probe``: score its own reference pictures first (``rewards.golden``).
-    """
-
-    use: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    weight: float = 1.0
-    role: Role = "train"
-    workers: int | None = None
-    batch_size: int | None = None
-    cpus: int | None = None
-    gpus: float | None = None
-    python: str | None = None
-    tags: Sequence[str] | None = None
-    metadata: Sequence[str] = ()
-    probe: bool = True
-
-    def applies(self, prompt: Prompt) -> bool:
-        """Whether the prompt's tag is among ``tags`` (if given) and it has all keys of ``metadata``."""
-        tagged = self.tags is None or prompt.metadata.get("tag") in self.tags
-        return tagged and all(prompt.metadata.get(key) is not None for key in self.metadata)
+from rl.types import Sample, Score
 
 
 def failures(count: int, reason: str) -> list[Score]:
@@ -76,7 +40,7 @@ def normalise(raw: object, samples: Sequence[Sample]) -> list[Score]:
     return [_one(value) for value in rows]
 
 
-def _rows(raw: object) -> list[Any] | None:
+def _rows(raw: object) -> list[object] | None:
     if isinstance(raw, (str, bytes, Mapping)):
         return None
     if isinstance(raw, Sequence):
@@ -112,7 +76,7 @@ def _checked(score: Score) -> Score:
     return _finite(number, details, passed)
 
 
-def _finite(number: float, details: Mapping[str, Any], passed: float | None = None) -> Score:
+def _finite(number: float, details: Mapping[str, object], passed: float | None = None) -> Score:
     if not math.isfinite(number):
         return Score(None, failure=f"returned {number}", details=details)
     return Score(number, details=details, passed=passed)
@@ -145,9 +109,3 @@ def _a(value: object) -> str:
 def _short(value: object, limit: int = 40) -> str:
     text = " ".join(repr(value).split())
     return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-class Reward(Protocol):
-    """A plain function or a callable object: B samples in, B values (or ``None``, or ``Score``) out, in order."""
-
-    def __call__(self, samples: Sequence[Sample]) -> Sequence[float | Score | None]: ...

@@ -1,9 +1,10 @@
-"""Samples -> calls of a reward: at most so many at a time, groups kept together where they fit."""
+"""Indices in batches of at most so many: of samples whose groups stay together, or of whatever has the same key."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
+from itertools import groupby
 from typing import Protocol
 
 
@@ -14,37 +15,32 @@ class Grouped(Protocol):
     def group(self) -> str: ...
 
 
-def cut(samples: Sequence[Grouped], most: int, *, whole_groups: bool = False) -> list[list[int]]:
-    """Indices into ``samples``, in order, in runs of at most ``most``; consecutive samples of one group share a run.
+def batches_by_group(samples: Sequence[Grouped], size: int, *, whole_groups: bool = False) -> list[list[int]]:
+    """Indices into ``samples``, in order, in batches of at most ``size``; neighbours of one group share a batch.
 
-    A group larger than ``most`` is divided, unless ``whole_groups``: then it is a run of its own, however large.
-    Four groups of two, ``most=4`` -> ``[[0, 1, 2, 3], [4, 5, 6, 7]]``; ``most=3`` -> four runs of two.
+    A group larger than ``size`` is divided, unless ``whole_groups``: then it is a batch of its own, however large.
+    Four groups of two, ``size=4`` -> ``[[0, 1, 2, 3], [4, 5, 6, 7]]``; ``size=3`` -> four batches of two.
     """
-    runs: list[list[int]] = []
+    batches: list[list[int]] = []
     for group in _groups(samples):
-        step = len(group) if whole_groups else most
-        for piece in (group[start : start + step] for start in range(0, len(group), step)):
-            if runs and len(runs[-1]) + len(piece) <= most:
-                runs[-1].extend(piece)
+        step = len(group) if whole_groups else size
+        for part in (group[start : start + step] for start in range(0, len(group), step)):
+            if batches and len(batches[-1]) + len(part) <= size:
+                batches[-1].extend(part)
             else:
-                runs.append(piece)
-    return runs
+                batches.append(part)
+    return batches
 
 
 def _groups(samples: Sequence[Grouped]) -> list[list[int]]:
-    groups: list[list[int]] = []
-    for index, sample in enumerate(samples):
-        if index and sample.group == samples[index - 1].group:
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-    return groups
+    runs = groupby(range(len(samples)), key=lambda index: samples[index].group)
+    return [list(indices) for _, indices in runs]
 
 
-def alike(keys: Sequence[Hashable], size: int) -> Iterator[list[int]]:
+def batches_by_key(keys: Sequence[Hashable], size: int) -> Iterator[list[int]]:
     """Indices in batches of at most ``size`` with equal keys. A picture's result then never depends on its company.
 
-    ``alike(["a", "b", "a", "a"], 2)`` -> ``[0, 2]``, ``[3]``, ``[1]``.
+    ``batches_by_key(["a", "b", "a", "a"], 2)`` -> ``[0, 2]``, ``[3]``, ``[1]``.
     """
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):

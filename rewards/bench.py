@@ -23,11 +23,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rewards.base import RewardSpec, normalise
-from rewards.batches import cut
+from rewards.base import normalise
+from rewards.batches import batches_by_group
 from rewards.load import load_reward
 from rewards.needs import settle_needs
 from rewards.pool.pool import RewardPool
+from rl.config.schema import RewardComponent, RewardPoolConfig
 from rl.types import Prompt, Sample, Score, UserError
 
 GROUP = 8
@@ -84,29 +85,30 @@ def _picture(index: int, size: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def rate(name: str, spec: RewardSpec, asked: Sequence[Sample], repeats: int) -> Rate:
+def rate(name: str, reward: RewardComponent, asked: Sequence[Sample], repeats: int) -> Rate:
     """Raises ``UserError`` if the reward fails on the pictures: the speed of failing is of no interest."""
     in_pool = {}
     for workers in (1, 2):
-        with RewardPool({name: replace(spec, workers=workers)}, timeout_s=600) as pool:
+        shared = reward.model_copy(update={"workers": workers})
+        with RewardPool({name: shared}, RewardPoolConfig(timeout_s=600)) as pool:
             in_pool[workers] = len(asked) / _fastest(lambda: pool.score(asked)[name], name, repeats)
-    return Rate(name, len(asked) / _fastest(_plain_loop(name, spec, asked), name, repeats), in_pool)
+    return Rate(name, len(asked) / _fastest(_plain_loop(name, reward, asked), name, repeats), in_pool)
 
 
 def overhead(size: int, count: int, cost_ms: float, repeats: int) -> Overhead:
     """The pool against the plain loop, one right after the other."""
-    asked, spec = samples(count, size), RewardSpec(SLEEPER, {"ms": cost_ms})
-    plain_s = _fastest(_plain_loop("sleeper", spec, asked), "sleeper", repeats)
-    with RewardPool({"sleeper": spec}) as pool:
+    asked, reward = samples(count, size), RewardComponent(use=SLEEPER, options={"ms": cost_ms})
+    plain_s = _fastest(_plain_loop("sleeper", reward, asked), "sleeper", repeats)
+    with RewardPool({"sleeper": reward}) as pool:
         pool_s = _fastest(lambda: pool.score(asked)["sleeper"], "sleeper", repeats)
     return Overhead(size, count, cost_ms, plain_s, pool_s)
 
 
-def _plain_loop(name: str, spec: RewardSpec, asked: Sequence[Sample]) -> Callable[[], list[Score]]:
-    needs, _ = settle_needs(name, spec)
-    reward = load_reward(name, spec.use, spec.options, probe=spec.probe)
-    batches = [[asked[index] for index in run] for run in cut(asked, needs.batch_size)]
-    return lambda: [score for batch in batches for score in normalise(reward(batch), batch)]
+def _plain_loop(name: str, reward: RewardComponent, asked: Sequence[Sample]) -> Callable[[], list[Score]]:
+    needs, _ = settle_needs(name, reward)
+    call = load_reward(name, reward.use, reward.options, probe=reward.probe)
+    batches = [[asked[index] for index in batch] for batch in batches_by_group(asked, needs.batch_size)]
+    return lambda: [score for batch in batches for score in normalise(call(batch), batch)]
 
 
 def _fastest(call: Callable[[], list[Score]], name: str, repeats: int) -> float:
@@ -121,16 +123,18 @@ def _fastest(call: Callable[[], list[Score]], name: str, repeats: int) -> float:
     return min(seconds[1:])
 
 
-def parse_reward(text: str) -> tuple[str, RewardSpec]:
+def parse_reward(text: str) -> tuple[str, RewardComponent]:
     """``ocr`` or ``ocr={"detect": false}``."""
     use, _, written = text.partition("=")
     try:
         options = json.loads(written or "{}")
     except ValueError as error:
         raise UserError(f"--reward {text!r}: what follows '=' is not JSON ({error})") from error
+    if not use:
+        raise UserError(f'--reward {text!r}: no reward is named; write for example ocr={{"detect": false}}')
     if not isinstance(options, dict):
         raise UserError(f"--reward {text!r}: what follows '=' must be a JSON object of options")
-    return use, RewardSpec(use, options)
+    return use, RewardComponent(use=use, options=options)
 
 
 def show(rates: Sequence[Rate], overheads: Sequence[Overhead]) -> None:
@@ -163,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         wanted = [(text, *parse_reward(text)) for text in given.reward or ("geneval", "ocr")]
         asked = samples(given.pictures, given.size)
-        rates = [replace(rate(name, spec, asked, given.repeats), reward=text) for text, name, spec in wanted]
+        rates = [replace(rate(name, reward, asked, given.repeats), reward=text) for text, name, reward in wanted]
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -19,8 +19,8 @@ import diskcache
 import numpy as np
 from diskcache.core import MODE_PICKLE
 
-from rewards.base import RewardSpec
 from rewards.reference import file_hash
+from rl.config.schema import RewardComponent
 from rl.types import Sample, Score, UserError
 
 _FORMAT = 1
@@ -33,13 +33,13 @@ class ScoreCache:
         """See ``TextCache``. Raises ``UserError`` if the folder cannot be used."""
         self._texts = TextCache(folder, limit_mb, where="reward_pool.cache")
 
-    def keys(self, spec: RewardSpec, version: str, contents: Sequence[str | None]) -> list[str | None]:
+    def keys(self, reward: RewardComponent, version: str, contents: Sequence[str | None]) -> list[str | None]:
         """One key per sample, from its ``content_hash``; ``None`` where something has no stable text."""
         try:
-            reward = _text([_FORMAT, spec.use, dict(spec.options), version])
+            asked = _text([_FORMAT, reward.use, reward.options, version])
         except TypeError:
             return [None] * len(contents)
-        return [content and hashlib.sha256(f"{content}\n{reward}".encode()).hexdigest() for content in contents]
+        return [content and hashlib.sha256(f"{content}\n{asked}".encode()).hexdigest() for content in contents]
 
     def get(self, key: str | None) -> Score | None:
         """The score, or ``None`` if it is not there or damaged."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rewards.base import Role
+from rl.config.schema import Role
 from rl.types import Score, Scores, UserError
 
 Floats = NDArray[np.float64]

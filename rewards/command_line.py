@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from rewards.base import RewardSpec
+from rl.config.schema import RewardComponent
 from rl.config.yaml12 import parse_value
 from rl.types import UserError
 
@@ -18,7 +17,7 @@ class NamedReward:
 
     name: str
     use: str
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, object] = field(default_factory=dict)
 
 
 def add_reward_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,16 +40,16 @@ def add_reward_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=positive_int, default=1, metavar="N", help="processes per reward (default 1)")
 
 
-def reward_specs(given: Sequence[NamedReward], workers: int) -> dict[str, RewardSpec]:
-    """Specs by name. Raises ``UserError`` if two rewards have the same name."""
-    specs: dict[str, RewardSpec] = {}
+def named_components(given: Sequence[NamedReward], workers: int) -> dict[str, RewardComponent]:
+    """Components by name. Raises ``UserError`` if two rewards have the same name."""
+    components: dict[str, RewardComponent] = {}
     for reward in given:
-        if reward.name in specs:
+        if reward.name in components:
             raise UserError(
                 f"--reward: two rewards are called {reward.name!r}; name one otherwise: --reward other={reward.use}"
             )
-        specs[reward.name] = RewardSpec(reward.use, reward.options, workers=workers)
-    return specs
+        components[reward.name] = RewardComponent(use=reward.use, options=reward.options, workers=workers)
+    return components
 
 
 def positive_int(text: str) -> int:
@@ -73,11 +72,12 @@ def positive_float(text: str) -> float:
 
 class _Reward(argparse.Action):
     def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, option: str | None = None
     ) -> None:
-        name, equals, use = values.partition("=")
+        text = str(values)
+        name, equals, use = text.partition("=")
         if not equals:
-            name, use = values.rpartition(":")[2], values
+            name, use = text.rpartition(":")[2], text
         if not name or not use:
             parser.error(f"--reward {values}: must read USE or NAME=USE, for example ocr or words=ocr")
         namespace.rewards = [*(namespace.rewards or []), NamedReward(name, use)]
@@ -85,12 +85,12 @@ class _Reward(argparse.Action):
 
 class _Option(argparse.Action):
     def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, option: str | None = None
     ) -> None:
         if not namespace.rewards:
             parser.error(f"--option {values}: must come after the --reward that it belongs to")
         try:
-            key, value = parse_option(values)
+            key, value = parse_option(str(values))
         except UserError as error:
             parser.error(str(error))
         options = namespace.rewards[-1].options
@@ -99,9 +99,9 @@ class _Option(argparse.Action):
         options[key] = value
 
 
-def parse_options(given: Sequence[str], flag: str = "--option") -> dict[str, Any]:
+def parse_options(given: Sequence[str], flag: str = "--option") -> dict[str, object]:
     """``["grading=strict", "side=128"]`` -> ``{"grading": "strict", "side": 128}``; raises ``UserError``."""
-    options: dict[str, Any] = {}
+    options: dict[str, object] = {}
     for text in given:
         key, value = parse_option(text, flag)
         if key in options:
@@ -110,7 +110,7 @@ def parse_options(given: Sequence[str], flag: str = "--option") -> dict[str, Any
     return options
 
 
-def parse_option(text: str, flag: str = "--option") -> tuple[str, Any]:
+def parse_option(text: str, flag: str = "--option") -> tuple[str, object]:
     """``"side=128"`` -> ``("side", 128)``; raises ``UserError``."""
     key, equals, value = text.partition("=")
     if not equals or not key.isidentifier():

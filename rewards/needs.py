@@ -12,16 +12,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from rewards.pool.memory import KEEP
 from rl.registry import did_you_mean, locate, source_file
 from rl.types import UserError
 
 if TYPE_CHECKING:
-    from rewards.base import RewardSpec
+    from rl.config.schema import RewardComponent
 
 OVERRIDES = ("workers", "batch_size", "cpus", "gpus", "python")
+# Read by glibc when a process starts: every array comes from the heap, and the heap stays (``rewards.pool.memory``).
+KEEP_MEMORY: Final = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -73,7 +74,7 @@ class Needs:
 
         ``threads``: where ``cpus`` says nothing; ``None`` leaves it to the environment.
         """
-        kept = {name: value for name, value in KEEP.items() if name not in os.environ}
+        kept = {name: value for name, value in KEEP_MEMORY.items() if name not in os.environ}
         if self.cpus is not None:
             threads = 1 if self.thread_safe else self.cpus
         elif any(name in os.environ for name in _THREAD_VARIABLES):
@@ -92,14 +93,14 @@ def fair_threads(busy: int) -> int:
     return max(1, len(os.sched_getaffinity(0)) // max(1, busy))
 
 
-def settle_needs(name: str, spec: RewardSpec, gpus: int = 0) -> tuple[Needs, Needs]:
+def settle_needs(name: str, reward: RewardComponent, gpus: int = 0) -> tuple[Needs, Needs]:
     """(what counts, what the source declares): the entries of ``rewards.<name>`` override the declaration.
 
     ``gpus``: how many there are; a declared wish above that is dropped.
     Raises ``UserError`` for wrong declarations and overrides and for an interpreter that is not there.
     """
-    declared = declared_needs(spec.use)
-    given = {key: value for key in OVERRIDES if (value := getattr(spec, key)) is not None}
+    declared = declared_needs(reward.use)
+    given = {key: value for key in OVERRIDES if (value := getattr(reward, key)) is not None}
     if declared.gpus > gpus:
         given.setdefault("gpus", 0)
     try:

@@ -15,7 +15,6 @@ from torch import nn
 
 from policy.base import Policy
 from policy.trainable import LanguageModel
-from rewards.base import RewardSpec
 from rewards.pool.pool import RewardPool
 from rl.algorithm.objective import PolicyObjective
 from rl.algorithm.terms import AnchorTerm, KLTerm, LossTerm
@@ -75,36 +74,8 @@ def live_parts(config: Config, folder: Path, resume_step: int | None) -> Iterato
 
 
 def start_rewards(config: Config) -> RewardPool:
-    specs = {
-        name: RewardSpec(
-            reward.use,
-            reward.options,
-            reward.weight,
-            reward.role,
-            workers=reward.workers,
-            batch_size=reward.batch_size,
-            cpus=reward.cpus,
-            gpus=reward.gpus,
-            python=reward.python,
-            tags=reward.tags,
-            metadata=reward.metadata,
-            probe=reward.probe,
-        )
-        for name, reward in config.rewards.items()
-    }
-    options = config.reward_pool
-    return RewardPool(
-        specs,
-        timeout_s=options.timeout_s,
-        retries=options.retries,
-        recycle_after=options.recycle_after,
-        recycle_growth_mb=options.recycle_growth_mb,
-        start_timeout_s=options.start_timeout_s,
-        backend=options.backend,
-        cache=options.cache,
-        cache_mb=options.cache_mb,
-        beside=1,  # this process, which samples, paints and updates
-    )
+    """Beside one busy process, this one, which samples, paints and updates."""
+    return RewardPool(config.rewards, config.reward_pool, other_processes=1)
 
 
 def start_sampler(config: Config, policy: Policy, prompts: list[Prompt]) -> Sampler:
@@ -136,7 +107,7 @@ def start_collecting(
         rewards=rewards,
         combination=component("combinations", config.combine),
         image_tokenizer=policy.image_tokenizer,
-        watch=RewardWatch(config.rewards, config.reward_pool.max_failed_fraction, rewards.unproven),
+        watch=RewardWatch(config.rewards, config.reward_pool.max_failed_fraction, rewards.unprobed),
         rollout=config.rollout,
         render=config.render,
         components=config.rewards,

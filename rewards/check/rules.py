@@ -11,10 +11,11 @@ from typing import Literal
 
 import numpy as np
 
-from rewards.base import RewardSpec, describe_exception, normalise
+from rewards.base import describe_exception, normalise
 from rewards.check.samples import resized, trial_samples
 from rewards.load import load_and_prove
 from rewards.pool.pool import RewardPool
+from rl.config.schema import RewardComponent
 from rl.types import Prompt, Sample, Score, UserError
 
 Level = Literal["ok", "warning", "error"]
@@ -179,7 +180,7 @@ def _speed(trial: _Trial) -> Finding:
 
 def _process(trial: _Trial, use: str, options: Mapping[str, object]) -> Finding:
     try:
-        with RewardPool({"check": RewardSpec(use, options)}) as pool:
+        with RewardPool({"check": RewardComponent(use=use, options=dict(options))}) as pool:
             scores = pool.score(trial.samples)["check"]
     except UserError as error:
         return Finding("error", "process", f"cannot be loaded in a worker process: {error}")

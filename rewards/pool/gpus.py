@@ -18,7 +18,7 @@ def visible_gpus() -> list[str]:
 
 
 class Devices:
-    """Deals GPUs in turn: each worker gets the least loaded ones, the first of equals."""
+    """The GPUs of this machine: each worker gets the least loaded ones, the first of equals."""
 
     def __init__(self, gpus: list[str]) -> None:
         self._load = dict.fromkeys(gpus, 0.0)

@@ -9,16 +9,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from pathlib import Path
 
-from rewards.pool.contract import WorkerLost, import_paths
-from rewards.pool.messages import Answer, Job, Ready, Refused, Start, mistake, refusal
-from rewards.pool.submission import Ticket
-from rl.types import Score, UserError
+from rewards.pool.contract import Worker, WorkerLost, import_paths
+from rewards.pool.messages import Start, WorkerRequest
+from rewards.pool.submission import Call
 
 _STOP_PATIENCE_S = 2.0
 _IN_ITS_OWN_ENVIRONMENT = """
@@ -29,23 +27,18 @@ main(int(sys.argv[1]), int(sys.argv[2]))
 """
 
 
-class WorkerProcess:
-    """A live worker process, see ``rewards.pool.contract.Worker``. Starting only spawns it."""
+class WorkerProcess(Worker):
+    """A worker process of this machine. Starting only spawns it."""
 
     def __init__(self, start: Start, cuda_devices: str) -> None:
         """``cuda_devices``: what it may see as ``CUDA_VISIBLE_DEVICES``. Raises ``WorkerLost``, see there."""
-        self.scored = 0
-        self.grown = False
-        self.version = ""
-        self.probed = False
-        self._start = start
-        self._jobs = 0
+        super().__init__(start)
         self._killed = False
         try:
             self._spawn(cuda_devices)
         except OSError as error:  # too many processes or open files, no memory
             raise WorkerLost(f"could not be started: {error}") from error
-        self._started = time.monotonic()
+        self.pid = self._process.pid
         with suppress(BrokenPipeError):  # it died at once: the handshake says so
             self._connection.send(start)
 
@@ -65,43 +58,10 @@ class WorkerProcess:
         self._connection = Connection(ours.detach())
 
     @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def wait_ready(self, start_timeout_s: float) -> None:
-        """Await the handshake, counted from the spawn.
-
-        Raises ``UserError`` if the reward cannot be loaded, ``WorkerLost`` if the process died or is too slow.
-        """
-        if self.version:
-            return
-        left = max(0.1, start_timeout_s - (time.monotonic() - self._started))
-        reply = self._exchange(None, left, f"did not start within {start_timeout_s:g} s")
-        if isinstance(reply, Refused):
-            self.kill()
-            raise UserError(refusal(self._start, reply))
-        if not isinstance(reply, Ready):
-            raise self._lost(f"answered the handshake with {type(reply).__name__}")
-        self.version, self.probed = reply.version, reply.probed
-
-    def score(self, ticket: Ticket, timeout_s: float) -> list[Score]:
-        """Scores of the ticket's samples in order. Raises ``WorkerLost`` if no valid answer comes in time."""
-        self._jobs += 1
-        answer = self._exchange(ticket, timeout_s, f"timed out after {timeout_s:g} s")
-        wrong = mistake(answer, self._jobs, ticket)
-        if wrong is not None or not isinstance(answer, Answer):
-            raise self._lost(wrong)
-        self.scored += len(answer.scores)
-        self.grown = answer.grown
-        if answer.kept:
-            ticket.submission.kept = True
-        return list(answer.scores)
-
-    def _exchange(self, ticket: Ticket | None, timeout_s: float, late: str) -> object:
+    def _reply(self, call: Call | None, timeout_s: float, late: str) -> object:
         # The deadline kills the process, which ends a blocked send as well as a blocked or half-done receive.
         expired = threading.Event()
 
@@ -112,23 +72,20 @@ class WorkerProcess:
         deadline = threading.Timer(timeout_s, expire)
         deadline.start()
         try:
-            if ticket is not None:
-                self._send(ticket)
+            if call is not None:
+                self._send(call)
             return self._connection.recv()
         except (EOFError, OSError) as error:
-            raise self._lost(late if expired.is_set() else None) from error
+            raise self._lost(late if expired.is_set() else f"worker died{self._exit_words()}") from error
         finally:
             deadline.cancel()
 
-    def _send(self, ticket: Ticket) -> None:
-        self._connection.send(Job(self._jobs, ticket.items))
-        send_handle(self._connection, ticket.submission.shelf.fd, self.pid)
+    def _send(self, call: Call) -> None:
+        self._connection.send(WorkerRequest(self._requests, call.shared_samples))
+        send_handle(self._connection, call.submission.memory.fd, self.pid)
 
-    def _lost(self, reason: str | None) -> WorkerLost:
-        if reason is None:
-            reason = f"worker died{self._exit_words()}"
-        self.kill()
-        return WorkerLost(reason + self._last_words())
+    def _lost(self, reason: str) -> WorkerLost:
+        return super()._lost(reason + self._last_words())
 
     def _exit_words(self) -> str:
         try:

@@ -1,8 +1,8 @@
 """The memory of a worker: kept from call to call, and watched for growth.
 
 Left alone, glibc gives large arrays back to the system after each use, and the next call pays for the same pages again:
-a third of the time of SSIM or Mask2Former on a CPU. ``KEEP`` ends that. What is merely kept is no leak, so ``Growth``
-gives it back before it judges.
+a third of the time of SSIM or Mask2Former on a CPU. ``rewards.needs.KEEP_MEMORY`` ends that. What is merely kept is no
+leak, so ``Growth`` gives it back before it judges.
 """
 
 from __future__ import annotations
@@ -10,10 +10,6 @@ from __future__ import annotations
 import ctypes
 import os
 from contextlib import suppress
-from typing import Final
-
-# Read by glibc when a process starts: every array comes from the heap, and the heap stays.
-KEEP: Final = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 
 
 class Growth:

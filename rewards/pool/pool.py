@@ -1,6 +1,6 @@
 """Every reward in its own worker processes, scored concurrently; a worker that hangs or crashes is replaced.
 
-Samples are cut into batches of at most ``batch_size`` (``rewards.needs``) across groups, and any idle worker of the
+Samples go into batches of at most ``batch_size`` (``rewards.needs``) across groups, and any idle worker of the
 reward takes the next one. A batch that a worker does not answer in ``timeout_s``, or dies on, is given once more
 (``retries``) to another worker; after that its samples are failures with the reason, never zeros. Workers are
 replaced between batches after ``recycle_after`` samples or once they have grown by ``recycle_growth_mb``, because
@@ -12,80 +12,71 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
-from rewards.base import RewardSpec
-from rewards.batches import cut
+from rewards.batches import batches_by_group
 from rewards.cache import ScoreCache, content_hash
 from rewards.needs import Needs, fair_threads, settle_needs
 from rewards.pool.contract import Worker
 from rewards.pool.gpus import Devices, visible_gpus
 from rewards.pool.local_worker import WorkerProcess
 from rewards.pool.messages import Start
-from rewards.pool.queue import Limits, Line, Seat
-from rewards.pool.shared_memory import Shelves
-from rewards.pool.submission import Submission, Ticket
+from rewards.pool.queue import RewardQueue, WorkerSlot
+from rewards.pool.shared_memory import FreeList
+from rewards.pool.submission import Call, Submission
+from rl.config.schema import RewardComponent, RewardPoolConfig
 from rl.types import Sample, Score, UserError
-
-Backend = Literal["local", "ray"]
 
 
 class RewardPool:
-    """The live rewards of a run. ``with RewardPool({"ocr": RewardSpec("ocr")}) as pool: pool.score(samples)``."""
+    """The live rewards of a run. ``with RewardPool({"ocr": RewardComponent(use="ocr")}) as pool: pool.score(samples)``.
+
+    May be used from several threads.
+    """
 
     def __init__(
         self,
-        specs: Mapping[str, RewardSpec],
+        rewards: Mapping[str, RewardComponent],
+        options: RewardPoolConfig = RewardPoolConfig(),  # noqa: B008 - frozen
         *,
-        timeout_s: float = 60.0,
-        retries: int = 1,
-        recycle_after: int = 20_000,
-        recycle_growth_mb: float = 2048.0,
-        start_timeout_s: float = 300.0,
-        backend: Backend = "local",
-        cache: str | None = None,
-        cache_mb: int = 1024,
-        beside: int = 0,
+        other_processes: int = 0,
     ) -> None:
         """Start all workers at once and wait until each has loaded its reward.
 
-        ``backend``: processes of this machine, or Ray actors. ``cache``: a folder of scores by content, at most
-        ``cache_mb`` MiB (``rewards.cache``). ``beside``: other busy processes that the machine's cores are shared
-        with. May be used from several threads.
+        ``other_processes``: those that are busy at the same time and share the machine's cores with the workers.
         Raises ``UserError`` with one sentence per reward that cannot be loaded.
         """
-        self._specs = dict(specs)
+        self._rewards, self._options = dict(rewards), options
         self._closed = False
-        self._shelves = Shelves()
-        self._backend = backend
-        limits = Limits(timeout_s, retries, recycle_after, start_timeout_s)
-        gpus = visible_gpus() if backend == "local" else []
-        devices = Devices(gpus)
-        count = len(gpus) if backend == "local" else _connect_ray()
-        settled = {name: settle_needs(name, spec, count) for name, spec in specs.items()}
+        self._free_memory = FreeList()
+        gpus = visible_gpus() if options.backend == "local" else []
+        count = len(gpus) if options.backend == "local" else _connect_ray()
+        settled = {name: settle_needs(name, reward, count) for name, reward in rewards.items()}
         self._needs = {name: needs for name, (needs, _) in settled.items()}
-        workers = sum(needs.workers for needs in self._needs.values())
-        threads = fair_threads(workers + beside) if backend == "local" else None  # Ray's nodes are others
-        self._lines = {}
-        for name, spec in specs.items():
-            start = Start(name, spec.use, dict(spec.options), *settled[name], spec.probe, threads, recycle_growth_mb)
-            starters = [self._starter(start, devices) for _ in range(start.needs.workers)]
-            self._lines[name] = Line(name, spec.use, starters, limits)
-        self._cache = ScoreCache(cache, cache_mb) if cache is not None else None
-        self._open()
+        busy = sum(needs.workers for needs in self._needs.values()) + other_processes
+        threads = fair_threads(busy) if options.backend == "local" else None  # Ray's nodes are others
+        devices = Devices(gpus)
+        self._queues = {}
+        for name, reward in rewards.items():
+            growth_mb = options.recycle_growth_mb
+            start = Start(name, reward.use, reward.options, *settled[name], reward.probe, threads, growth_mb)
+            start_worker = [self._worker_starter(start, devices) for _ in range(start.needs.workers)]
+            self._queues[name] = RewardQueue(name, reward.use, start_worker, options)
+        self._cache = ScoreCache(options.cache, options.cache_mb) if options.cache is not None else None
+        self._start_workers()
 
-    def _starter(self, start: Start, devices: Devices) -> Callable[[], Worker]:
-        if self._backend == "ray":
+    def _worker_starter(self, start: Start, devices: Devices) -> Callable[[], Worker]:
+        if self._options.backend == "ray":
             from rewards.pool.ray_worker import RayWorker
 
             return partial(RayWorker, start)
         return partial(WorkerProcess, start, devices.assign(start.name, start.needs.gpus))
 
-    def _open(self) -> None:
+    def _start_workers(self) -> None:
         try:
-            for seat in self._seats():
-                seat.open()
-            problems = [seat.wait_open() for seat in self._seats()]
+            for slot in self._slots():
+                slot.start()
+            problems = [slot.wait_started() for slot in self._slots()]
         except BaseException:
             self.close()
             raise
@@ -107,75 +98,75 @@ class RewardPool:
         """
         if self._closed:
             raise RuntimeError("the reward pool is closed")
-        submission = Submission(samples, self._lines, self._shelves, self._cancel)
+        submission = Submission(samples, self._queues, self._free_memory, self._cancel)
         try:
             contents = [content_hash(sample) for sample in samples] if self._cache is not None else []
-            tickets = [ticket for name in self._lines for ticket in self._tickets(name, submission, contents)]
-            self._hand_out(submission, tickets)
+            calls = [call for name in self._queues for call in self._calls(name, submission, contents)]
+            self._put(submission, calls)
         except BaseException:
             submission.cancel()
             raise
         return submission
 
-    def _tickets(self, name: str, submission: Submission, contents: Sequence[str | None]) -> list[Ticket]:
-        needs, version, spec = self._needs[name], self._lines[name].version, self._specs[name]
-        indices = [index for index, sample in enumerate(submission.samples) if spec.applies(sample.prompt)]
+    def _calls(self, name: str, submission: Submission, contents: Sequence[str | None]) -> list[Call]:
+        """What is left to ask: samples that the reward does not apply to, or whose scores are kept, are filled in."""
+        needs, version, reward = self._needs[name], self._queues[name].version, self._rewards[name]
+        indices = [index for index, sample in enumerate(submission.samples) if reward.applies(sample.prompt)]
         others = sorted(set(range(len(submission.samples))) - set(indices))
         submission.fill(name, others, [Score(None)] * len(others))
         if self._cache is None or version is None or needs.whole_groups:
-            return [Ticket(submission, name, run) for run in _runs(submission.samples, indices, needs)]
-        keys = self._cache.keys(spec, version, contents)
+            return [Call(submission, name, batch) for batch in _batches(submission.samples, indices, needs)]
+        keys = self._cache.keys(reward, version, contents)
         known = {index: score for index in indices if (score := self._cache.get(keys[index])) is not None}
         submission.fill(name, list(known), list(known.values()))
         indices = [index for index in indices if index not in known]
         return [
-            Ticket(submission, name, run, store=partial(self._cache.put, [keys[index] for index in run], version))
-            for run in _runs(submission.samples, indices, needs)
+            Call(submission, name, batch, store=partial(self._cache.put, [keys[index] for index in batch], version))
+            for batch in _batches(submission.samples, indices, needs)
         ]
 
-    def _hand_out(self, submission: Submission, tickets: Sequence[Ticket]) -> None:
+    def _put(self, submission: Submission, calls: Sequence[Call]) -> None:
         """Each picture is copied to shared memory once for all rewards; a worker starts when its batch is there."""
-        waiting = sorted(tickets, key=lambda ticket: ticket.indices[-1])
-        for ticket in waiting:
-            if self._backend == "local":
-                for index in ticket.indices:
-                    submission.shelve(index)
-            self._lines[ticket.reward].put(ticket)
+        for call in sorted(calls, key=lambda call: call.indices[-1]):
+            if self._options.backend == "local":
+                for index in call.indices:
+                    submission.share(index)
+            self._queues[call.reward].put(call)
 
     def _cancel(self, submission: Submission) -> None:
-        for line in self._lines.values():
-            line.cancel(submission)
+        for queue in self._queues.values():
+            queue.cancel(submission)
 
     @property
     def restarts(self) -> dict[str, int]:
         """How many workers were replaced so far after a time-out or a crash, per reward."""
-        return {name: sum(seat.restarts for seat in line.seats) for name, line in self._lines.items()}
+        return {name: sum(slot.restarts for slot in queue.slots) for name, queue in self._queues.items()}
 
     @property
     def recycled(self) -> dict[str, int]:
         """How many workers were replaced so far because of their age or growth, per reward."""
-        return {name: sum(seat.recycled for seat in line.seats) for name, line in self._lines.items()}
+        return {name: sum(slot.recycled for slot in queue.slots) for name, queue in self._queues.items()}
 
     @property
     def versions(self) -> dict[str, str | None]:
         """Of the code of each reward (``rewards.pool.version``); ``None`` while its workers differ or none is ready."""
-        return {name: line.version for name, line in self._lines.items()}
+        return {name: queue.version for name, queue in self._queues.items()}
 
     @property
-    def unproven(self) -> set[str]:
+    def unprobed(self) -> set[str]:
         """The rewards that should be probed and have no reference pictures of their own."""
         return {
             name
-            for name, line in self._lines.items()
-            if self._specs[name].probe and not all(seat.probed for seat in line.seats)
+            for name, queue in self._queues.items()
+            if self._rewards[name].probe and not all(slot.probed for slot in queue.slots)
         }
 
     @property
     def pids(self) -> dict[str, list[int]]:
         """The process ids of the live workers, per reward."""
         return {
-            name: [worker.pid for seat in line.seats if (worker := seat.worker) is not None]
-            for name, line in self._lines.items()
+            name: [worker.pid for slot in queue.slots if (worker := slot.worker) is not None]
+            for name, queue in self._queues.items()
         }
 
     @property
@@ -186,10 +177,10 @@ class RewardPool:
     def close(self) -> None:
         """Stop and reap every worker; calls in progress become failures. Can be called twice."""
         self._closed = True
-        for line in self._lines.values():
-            line.close()
-        for seat in self._seats():
-            seat.join()
+        for queue in self._queues.values():
+            queue.close()
+        for slot in self._slots():
+            slot.join()
         if self._cache is not None:
             self._cache.close()
 
@@ -201,8 +192,8 @@ class RewardPool:
     ) -> None:
         self.close()
 
-    def _seats(self) -> list[Seat]:
-        return [seat for line in self._lines.values() for seat in line.seats]
+    def _slots(self) -> list[WorkerSlot]:
+        return [slot for queue in self._queues.values() for slot in queue.slots]
 
 
 def _connect_ray() -> int:
@@ -211,8 +202,8 @@ def _connect_ray() -> int:
     return connect()
 
 
-def _runs(samples: Sequence[Sample], indices: Sequence[int], needs: Needs) -> list[list[int]]:
-    """``indices`` in calls of at most the reward's batch size, and small enough that every worker gets something."""
-    most = max(1, min(needs.batch_size, -(-len(indices) // needs.workers)))
-    runs = cut([samples[index] for index in indices], most, whole_groups=needs.whole_groups)
-    return [[indices[place] for place in run] for run in runs]
+def _batches(samples: Sequence[Sample], indices: Sequence[int], needs: Needs) -> list[list[int]]:
+    """``indices`` in batches of at most the reward's size, and small enough that every worker gets something."""
+    size = max(1, min(needs.batch_size, -(-len(indices) // needs.workers)))
+    batches = batches_by_group([samples[index] for index in indices], size, whole_groups=needs.whole_groups)
+    return [[indices[place] for place in batch] for batch in batches]

@@ -7,20 +7,16 @@ connected to, else starts one on this machine. The modules of a reward must be i
 from __future__ import annotations
 
 import os
-import time
 from contextlib import suppress
-from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
-from rewards.pool.contract import WorkerLost, import_paths
-from rewards.pool.messages import Answer, Ready, Refused, Start, mistake, refusal
-from rewards.pool.submission import Ticket
+from rewards.pool.contract import Worker, WorkerLost, import_paths
+from rewards.pool.messages import Ready, Refused, Start, WorkerReply
+from rewards.pool.submission import Call
 from rewards.pool.worker import LoadedReward
-from rl.types import Sample, Score, UserError
-
-_ROOM = " (has the cluster the CPUs and GPUs that it asks for?)"
+from rl.types import Sample, UserError
 
 
 def connect() -> int:
@@ -31,7 +27,7 @@ def connect() -> int:
 
 
 class _Actor:
-    """The far side."""
+    """What runs in the actor's process."""
 
     def load(self, start: Start) -> Ready | Refused:
         try:
@@ -40,69 +36,42 @@ class _Actor:
             return Refused(str(error))
         return self.reward.ready
 
-    def answer(self, number: int, samples: list[Sample]) -> Answer:
+    def answer(self, number: int, samples: list[Sample]) -> WorkerReply:
         return self.reward.answer(number, samples)  # pictures out of Ray's object store are read-only
 
 
-class RayWorker:
-    """A live actor, see ``rewards.pool.contract.Worker``. Starting only asks for it."""
+class RayWorker(Worker):
+    """A live actor. Starting only asks for it."""
 
     def __init__(self, start: Start) -> None:
-        self.scored = 0
-        self.grown = False
-        self.version = ""
-        self.probed = False
-        self.pid = 0
-        self.alive = True
-        self._start = start
-        self._jobs = 0
+        super().__init__(start)
+        self._killed = False
         try:
             self._actor = ray.remote(_Actor).options(**_resources(start)).remote()
             self._loading = self._actor.load.remote(start)
         except RayError as error:
             raise WorkerLost(f"could not be started: {' '.join(str(error).split())[:200]}") from error
-        self._started = time.monotonic()
 
-    def wait_ready(self, start_timeout_s: float) -> None:
-        """Await the loaded reward, counted from the start.
+    @property
+    def alive(self) -> bool:
+        return not self._killed
 
-        Raises ``UserError`` if it cannot be loaded, ``WorkerLost`` if the actor died or found no room in time.
-        """
-        if self.version:
-            return
-        left = max(0.1, start_timeout_s - (time.monotonic() - self._started))
-        reply = self._await(self._loading, left, f"did not start within {start_timeout_s:g} s{_ROOM}")
-        if isinstance(reply, Refused):
-            self.kill()
-            raise UserError(refusal(self._start, reply))
-        self.pid, self.version, self.probed = reply.pid, reply.version, reply.probed
-
-    def score(self, ticket: Ticket, timeout_s: float) -> list[Score]:
-        """Scores of the ticket's samples in order. Raises ``WorkerLost`` if no valid answer comes in time."""
-        self._jobs += 1
-        asked = self._actor.answer.remote(self._jobs, ticket.samples)
-        answer: Answer = self._await(asked, timeout_s, f"timed out after {timeout_s:g} s")
-        if (wrong := mistake(answer, self._jobs, ticket)) is not None:
-            self.kill()
-            raise WorkerLost(wrong)
-        self.scored += len(answer.scores)
-        self.grown = answer.grown
-        return list(answer.scores)
-
-    def _await(self, promise: Any, timeout_s: float, late: str) -> Any:
+    def _reply(self, call: Call | None, timeout_s: float, late: str) -> object:
+        if call is None:
+            promise, late = self._loading, f"{late} (has the cluster the CPUs and GPUs that it asks for?)"
+        else:
+            promise = self._actor.answer.remote(self._requests, call.samples)
         try:
             return ray.get(promise, timeout=timeout_s)
         except GetTimeoutError as error:
-            self.kill()
-            raise WorkerLost(late) from error
+            raise self._lost(late) from error
         except RayError as error:
-            self.kill()
             reason = str(error).strip().split("\n")[0]
-            raise WorkerLost(f"worker died ({type(error).__name__}: {reason})") from error
+            raise self._lost(f"worker died ({type(error).__name__}: {reason})") from error
 
     def kill(self) -> None:
         """End the actor now; what it is asked in the meantime is lost with it."""
-        self.alive = False
+        self._killed = True
         with suppress(RayError):  # the cluster itself is gone
             ray.kill(self._actor)
 
@@ -111,10 +80,10 @@ class RayWorker:
         self.kill()
 
 
-def _resources(start: Start) -> dict[str, Any]:
+def _resources(start: Start) -> dict[str, object]:
     needs = start.needs
     environment = needs.environment(start.threads)
-    runtime: dict[str, Any] = {"env_vars": environment}
+    runtime: dict[str, object] = {"env_vars": environment}
     if needs.python is None:
         environment["PYTHONPATH"] = os.pathsep.join(import_paths())
     else:

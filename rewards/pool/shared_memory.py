@@ -20,13 +20,16 @@ from numpy.typing import NDArray
 
 from rl.types import Prompt, Sample
 
+AnyArray = NDArray[Any]
+"""Of numbers of any kind: pictures are uint8, what a prompt carries may be anything."""
+
 _ALIGNMENT = 64  # bytes
-_KEPT = 2  # used shelves, each as large as the largest submission it carried
+_MOST_FREE = 2  # memories, each as large as the largest submission it carried
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an array lies on its shelf."""
+class SharedArray:
+    """Where an array lies in its shared memory, and what it is."""
 
     offset: int
     shape: tuple[int, ...]
@@ -37,17 +40,17 @@ class Place:
         return self.offset + int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
 
 
-class Shelf:
-    """The arrays of one submission, in the parent."""
+class SharedMemory:
+    """The arrays of one submission, in the parent, which writes them."""
 
     def __init__(self) -> None:
         self.fd = os.memfd_create("easel-pictures")
         self._end = 0
 
-    def put(self, array: NDArray[Any]) -> Place:
-        """Copies an array onto the shelf."""
+    def put(self, array: AnyArray) -> SharedArray:
+        """Copies an array behind the others."""
         self._end = -(-self._end // _ALIGNMENT) * _ALIGNMENT
-        place = Place(self._end, array.shape, array.dtype.str)
+        put = SharedArray(self._end, array.shape, array.dtype.str)
         rest = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
         if not array.size:
             rest = memoryview(b"\0")  # there must be something to map
@@ -55,7 +58,7 @@ class Shelf:
             written = os.pwrite(self.fd, rest, self._end)
             self._end += written
             rest = rest[written:]
-        return place
+        return put
 
     def clear(self) -> None:
         """The next array goes to the beginning; the memory stays."""
@@ -71,42 +74,42 @@ class Shelf:
         self.close()
 
 
-class Shelves:
-    """Used shelves wait here for the next submission: copying into fresh memory costs two to three times as much."""
+class FreeList:
+    """Used memory that waits for the next submission: copying into fresh memory costs two to three times as much."""
 
     def __init__(self) -> None:
-        self._free: deque[Shelf] = deque(maxlen=_KEPT)
+        self._free: deque[SharedMemory] = deque(maxlen=_MOST_FREE)
 
-    def take(self) -> Shelf:
+    def take(self) -> SharedMemory:
         with suppress(IndexError):
             return self._free.pop()
-        return Shelf()
+        return SharedMemory()
 
-    def give_back(self, shelf: Shelf) -> None:
+    def give_back(self, memory: SharedMemory) -> None:
         """Only if no process looks at its arrays any more."""
-        shelf.clear()
-        self._free.append(shelf)
+        memory.clear()
+        self._free.append(memory)
 
 
-class View:
-    """In the worker: what lies at ``places``, read-only over the shared memory."""
+class MappedMemory:
+    """The arrays of one call in a worker: only their part of the memory is mapped."""
 
-    def __init__(self, fd: int, places: Sequence[Place]) -> None:
-        first = min(place.offset for place in places) // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-        length = max(place.end for place in places) - first
+    def __init__(self, fd: int, arrays: Sequence[SharedArray]) -> None:
+        first = min(array.offset for array in arrays) // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+        length = max(array.end for array in arrays) - first
         self._first = first
-        self._arrays: dict[Place, NDArray[Any]] = {}
+        self._arrays: dict[SharedArray, AnyArray] = {}
         flags = mmap.MAP_SHARED | mmap.MAP_POPULATE  # all pages at once: one by one they cost twice as much
         self._memory = mmap.mmap(fd, length, flags=flags, prot=mmap.PROT_READ, offset=first)
 
-    def array(self, place: Place) -> NDArray[Any]:
+    def array(self, shared: SharedArray) -> AnyArray:
         """The same object for the same place: samples that share a reference share it here too."""
-        if place not in self._arrays:
+        if shared not in self._arrays:
             # ``frombuffer`` and not ``ndarray(buffer=...)``: only its arrays keep the mapping from being closed
-            count = int(np.prod(place.shape))
-            flat: NDArray[Any] = np.frombuffer(self._memory, place.dtype, count, place.offset - self._first)
-            self._arrays[place] = flat.reshape(place.shape)
-        return self._arrays[place]
+            count = int(np.prod(shared.shape))
+            flat: AnyArray = np.frombuffer(self._memory, shared.dtype, count, shared.offset - self._first)
+            self._arrays[shared] = flat.reshape(shared.shape)
+        return self._arrays[shared]
 
     def close(self) -> bool:
         """False if somebody still holds an array: the memory then stays with them."""
@@ -119,45 +122,45 @@ class View:
 
 
 @dataclass(frozen=True)
-class Item:
-    """A sample of which ``place`` holds the picture; arrays in the prompt's metadata are ``Place``s as well."""
+class SharedSample:
+    """A sample whose picture lies in shared memory, as do the arrays in its prompt's metadata."""
 
     id: str
     group: str
     prompt: Prompt
-    place: Place
+    picture: SharedArray
 
 
-def shelve(sample: Sample, shelf: Shelf, known: dict[int, Place]) -> Item:
-    """``known``: arrays of metadata that are on the shelf already, by ``id``; a group shares its reference."""
+def to_shared(sample: Sample, memory: SharedMemory, written: dict[int, SharedArray]) -> SharedSample:
+    """``written``: arrays of metadata that are in the memory already, by ``id``; a group shares its reference."""
     arrays = {key: value for key, value in sample.prompt.metadata.items() if _is_plain(value)}
     for array in arrays.values():
-        if id(array) not in known:
-            known[id(array)] = shelf.put(array)
-    prompt = sample.prompt
-    if arrays:
-        places = {key: known[id(array)] for key, array in arrays.items()}
-        prompt = replace(prompt, metadata={**prompt.metadata, **places})
-    return Item(sample.id, sample.group, prompt, shelf.put(sample.picture))
+        if id(array) not in written:
+            written[id(array)] = memory.put(array)
+    prompt = _with_metadata(sample.prompt, {key: written[id(array)] for key, array in arrays.items()})
+    return SharedSample(sample.id, sample.group, prompt, memory.put(sample.picture))
 
 
-def take_down(items: Sequence[Item], fd: int) -> tuple[list[Sample], View]:
-    """The samples, their arrays read-only over the memory behind ``fd``, and the view to close after use."""
-    view = View(fd, [place for item in items for place in _places(item)])
-    return [Sample(item.id, item.group, _prompt(item, view), view.array(item.place)) for item in items], view
+def from_shared(samples: Sequence[SharedSample], fd: int) -> tuple[list[Sample], MappedMemory]:
+    """The samples, their arrays read-only over the memory behind ``fd``, and the mapping to close after use."""
+    mapped = MappedMemory(fd, [array for sample in samples for array in _arrays(sample)])
+    return [_from_shared(sample, mapped) for sample in samples], mapped
+
+
+def _from_shared(sample: SharedSample, mapped: MappedMemory) -> Sample:
+    metadata = sample.prompt.metadata
+    arrays = {key: mapped.array(value) for key, value in metadata.items() if isinstance(value, SharedArray)}
+    return Sample(sample.id, sample.group, _with_metadata(sample.prompt, arrays), mapped.array(sample.picture))
 
 
 def _is_plain(value: object) -> bool:
     return type(value) is np.ndarray and value.dtype.kind in "biufc"
 
 
-def _places(item: Item) -> Iterator[Place]:
-    yield item.place
-    yield from (value for value in item.prompt.metadata.values() if isinstance(value, Place))
+def _arrays(sample: SharedSample) -> Iterator[SharedArray]:
+    yield sample.picture
+    yield from (value for value in sample.prompt.metadata.values() if isinstance(value, SharedArray))
 
 
-def _prompt(item: Item, view: View) -> Prompt:
-    arrays: dict[str, Any] = {
-        key: view.array(value) for key, value in item.prompt.metadata.items() if isinstance(value, Place)
-    }
-    return replace(item.prompt, metadata={**item.prompt.metadata, **arrays}) if arrays else item.prompt
+def _with_metadata(prompt: Prompt, arrays: dict[str, SharedArray] | dict[str, AnyArray]) -> Prompt:
+    return replace(prompt, metadata={**prompt.metadata, **arrays}) if arrays else prompt

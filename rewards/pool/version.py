@@ -6,14 +6,13 @@ import hashlib
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from rl.registry import is_module_attr, locate, resolve, top_package
 
 _OURS = {"rl", "rewards", "policy", "rollout"}
 
 
-def reward_version(use: str, options: Mapping[str, Any]) -> str:
+def reward_version(use: str, options: Mapping[str, object]) -> str:
     """The reward's attribute ``version`` if it has one, else a hash of the source of its package, of those that its
     options name as ``module:attr`` (a detector, a function for TRL), and of ours.
 

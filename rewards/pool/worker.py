@@ -1,7 +1,7 @@
 """The worker process of one reward: ``python -m rewards.pool.worker FD PARENT_PID``, started by the pool only.
 
-It talks over the inherited socket ``FD``: first ``Start`` -> ``Ready`` or ``Refused``; then ``Job`` and the
-descriptor of its pictures -> ``Answer``, until the socket closes. A fresh interpreter rather than a fork or
+It talks over the inherited socket ``FD``: first ``Start`` -> ``Ready`` or ``Refused``; then ``WorkerRequest`` and the
+descriptor of its pictures -> ``WorkerReply``, until the socket closes. A fresh interpreter rather than a fork or
 ``multiprocessing``'s spawn: nothing of the parent (CUDA contexts, threads, its main module) is inherited, and heavy
 libraries are imported here only. ``LoadedReward`` is the part that a Ray actor uses as well.
 """
@@ -18,17 +18,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
-from typing import Any
+from typing import TypeVar
 
 from rewards.base import describe_exception, failures, normalise
-from rewards.batches import cut
+from rewards.batches import batches_by_group
 from rewards.load import load, load_and_prove
 from rewards.needs import check_declared
 from rewards.pool.memory import Growth
-from rewards.pool.messages import Answer, Job, Ready, Refused, Start
-from rewards.pool.shared_memory import take_down
+from rewards.pool.messages import Ready, Refused, Start, WorkerReply, WorkerRequest
+from rewards.pool.shared_memory import from_shared
 from rewards.pool.version import reward_version
 from rl.types import Sample, Score, UserError
+
+T = TypeVar("T")
 
 
 class LoadedReward:
@@ -43,15 +45,16 @@ class LoadedReward:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="reward") if threads > 1 else None
         self.ready = Ready(os.getpid(), reward_version(start.use, start.options), probed)
 
-    def answer(self, number: int, samples: Sequence[Sample]) -> Answer:
+    def answer(self, number: int, samples: Sequence[Sample]) -> WorkerReply:
         """Scores for ``samples``; whatever the reward raises is the reason of failed scores."""
         if self._threads is None:
             scores = self._call(samples)
         else:
-            parts = cut(samples, -(-len(samples) // self._needs.call_threads), whole_groups=self._needs.whole_groups)
+            most = -(-len(samples) // self._needs.call_threads)
+            parts = batches_by_group(samples, most, whole_groups=self._needs.whole_groups)
             calls = [[samples[index] for index in part] for part in parts]
             scores = [score for found in self._threads.map(self._call, calls) for score in found]
-        return Answer(number, tuple(sample.id for sample in samples), scores, self._growth.exceeded())
+        return WorkerReply(number, tuple(sample.id for sample in samples), scores, self._growth.exceeded())
 
     def _call(self, samples: Sequence[Sample]) -> list[Score]:
         try:
@@ -76,17 +79,17 @@ def _serve(connection: Connection) -> None:
         return
     _or_stop(connection.send, reward.ready)
     while True:
-        job: Job = _or_stop(connection.recv)
+        request: WorkerRequest = _or_stop(connection.recv)
         fd = _or_stop(recv_handle, connection)
-        samples, view = take_down(job.items, fd)
+        samples, mapped = from_shared(request.samples, fd)
         os.close(fd)
-        answer = reward.answer(job.number, samples)
+        reply = reward.answer(request.number, samples)
         del samples
-        _or_stop(connection.send, replace(answer, kept=not view.close()))
+        _or_stop(connection.send, replace(reply, kept=not mapped.close()))
 
 
-def _or_stop(talk: Callable[..., Any], *given: object) -> Any:
-    """The parent closes the connection: the normal way to stop."""
+def _or_stop(talk: Callable[..., T], *given: object) -> T:
+    """``talk(*given)``; the parent closes the connection: the normal way to stop."""
     try:
         return talk(*given)
     except (EOFError, BrokenPipeError, ConnectionResetError):

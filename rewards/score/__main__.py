@@ -12,12 +12,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rewards.command_line import add_reward_arguments, positive_float, positive_int, reward_specs
+from rewards.command_line import add_reward_arguments, named_components, positive_float, positive_int
 from rewards.pool.pool import RewardPool
 from rewards.score.layout import PromptIdLayout
 from rewards.score.program import score_missing
 from rewards.score.result_file import ResultFile
 from rewards.score.score_rows import ScoreRows, failed_fraction, summary
+from rl.config.schema import RewardPoolConfig
 from rl.data.prompts import jsonl
 from rl.types import UserError
 
@@ -37,18 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def score_folder(given: argparse.Namespace) -> int:
     """The command. Raises ``UserError`` on wrong arguments or files and on a reward that cannot be loaded."""
-    specs = reward_specs(given.rewards, given.workers)
-    if len(specs) != 1:
-        raise UserError(f"--reward is given {len(specs)} times; score with one reward at a time, each with its --out")
-    name, spec = next(iter(specs.items()))
+    rewards = named_components(given.rewards, given.workers)
+    if len(rewards) != 1:
+        raise UserError(f"--reward is given {len(rewards)} times; score with one reward at a time, each with its --out")
+    name, reward = next(iter(rewards.items()))
     prompts = {prompt.id: prompt for prompt in jsonl(path=given.prompts)}
     layout = PromptIdLayout(given.folder, prompts)
-    with ResultFile(given.out, ScoreRows(spec.use, spec.options)) as results:
+    with ResultFile(given.out, ScoreRows(reward.use, reward.options)) as results:
         if given.retry_failed:
             results.remove({file for file, row in results.rows.items() if row["failure"] is not None})
         missing = results.missing(layout.pictures)
         if missing:
-            with RewardPool({name: spec}, timeout_s=given.timeout) as pool:
+            with RewardPool({name: reward}, RewardPoolConfig(timeout_s=given.timeout)) as pool:
                 score_missing(
                     layout,
                     missing,

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rewards.batches import cut
+from rewards.batches import batches_by_group
 from rewards.score.layout import Layout, PictureFile, load
 from rewards.score.result_file import ResultFile
 from rl.types import Sample, Score
@@ -45,7 +45,7 @@ def score_missing(
 
 def in_batches(pictures: Sequence[PictureFile], size: int, *, whole_groups: bool) -> list[list[PictureFile]]:
     """At most ``size`` each, unless a prompt that has more must stay whole."""
-    return [[pictures[index] for index in run] for run in cut(pictures, size, whole_groups=whole_groups)]
+    return [[pictures[index] for index in run] for run in batches_by_group(pictures, size, whole_groups=whole_groups)]
 
 
 def _loaded_ahead(

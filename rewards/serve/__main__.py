@@ -23,7 +23,7 @@ from types import FrameType
 
 import uvicorn
 
-from rewards.command_line import add_reward_arguments, positive_float, positive_int, reward_specs
+from rewards.command_line import add_reward_arguments, named_components, positive_float, positive_int
 from rewards.needs import settle_needs
 from rewards.remote.bearer import token_in
 from rewards.remote.wire import RequestLimits
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(given: argparse.Namespace) -> None:
     """Serve until told to stop. Raises ``UserError`` for an address, token or reward that cannot be used."""
-    specs = reward_specs(given.rewards, given.workers)
+    specs = named_components(given.rewards, given.workers)
     token = read_token(given.host, given.token_env)
     limits = RequestLimits(max_bytes=given.max_bytes, max_pixels=given.max_pixels, max_batch=given.max_batch)
     metrics = ServerMetrics()
@@ -68,7 +68,7 @@ def serve(given: argparse.Namespace) -> None:
                     metrics,
                     queue=given.queue,
                     timeout_s=given.timeout,
-                    beside=sum(workers.values()) - workers[name],
+                    other_workers=sum(workers.values()) - workers[name],
                 )
             )
             for name, spec in specs.items()

@@ -63,7 +63,7 @@ def create_app(
     def rewards() -> Offer:
         """The rewards served here, by name, and the limits of a request."""
         offered = {
-            name: Offered(use=service.spec.use, options=dict(service.spec.options))
+            name: Offered(use=service.reward.use, options=dict(service.reward.options))
             for name, service in services.items()
         }
         return Offer(rewards=offered, limits=limits)

@@ -12,11 +12,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rewards.base import RewardSpec
 from rewards.pictures import Encoding, PictureError, checked_pixel_count, decode
 from rewards.pool.pool import RewardPool
 from rewards.remote.wire import PictureIn, RequestError, RequestLimits, SampleIn, ScoreRequest, answer_json, to_sample
 from rewards.serve.metrics import ServerMetrics
+from rl.config.schema import RewardComponent, RewardPoolConfig
 from rl.types import Sample, Score
 
 _THREADS = 2  # while one request is being scored, the pictures of the next are being decoded
@@ -25,23 +25,23 @@ _THREADS = 2  # while one request is being scored, the pictures of the next are 
 class RewardService:
     """``queue``: the most requests in work. ``timeout_s``: of a batch in a worker. To be closed, or used with ``with``.
 
-    ``beside``: workers of other rewards on this machine. Raises ``UserError`` if the reward cannot be loaded.
+    ``other_workers``: workers of other rewards on this machine. Raises ``UserError`` if the reward cannot be loaded.
     """
 
     def __init__(
         self,
         name: str,
-        spec: RewardSpec,
+        reward: RewardComponent,
         limits: RequestLimits,
         metrics: ServerMetrics,
         *,
         queue: int,
         timeout_s: float,
-        beside: int = 0,
+        other_workers: int = 0,
     ) -> None:
-        self.name, self.spec, self._metrics = name, spec, metrics
+        self.name, self.reward, self._metrics = name, reward, metrics
         self._limits, self._queue = limits, queue
-        self._pool = RewardPool({name: spec}, timeout_s=timeout_s, beside=beside)
+        self._pool = RewardPool({name: reward}, RewardPoolConfig(timeout_s=timeout_s), other_processes=other_workers)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"serve {name}")
         self._pending: set[Future[bytes]] = set()
         self._stopping = False

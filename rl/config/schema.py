@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from rl.types import Prompt
+
 _WORDS = {"on": True, "yes": True, "off": False, "no": False}
 
 
@@ -31,6 +33,7 @@ def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
 
 Bool = Annotated[bool, BeforeValidator(_bool_words)]
 Dtype = Literal["float32", "bfloat16"]
+Role = Literal["train", "monitor"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -58,7 +61,7 @@ class RewardComponent(Component):
 
     weight: float = 1.0
     """Factor in the sum of the training rewards; negative makes a penalty."""
-    role: Literal["train", "monitor"] = "train"
+    role: Role = "train"
     """``monitor``: scored and logged, never trained on."""
     scale: Annotated[tuple[float, float], BeforeValidator(_as_tuple), AfterValidator(_rising)] | None = None
     """``[low, high]``: values are mapped by (value - low) / (high - low) before they are combined."""
@@ -78,6 +81,11 @@ class RewardComponent(Component):
     """Share of a GPU per worker (0: sees none, 0.5: two share one); ``null``: what the reward declares, or 0."""
     python: str | None = None
     """Interpreter of the reward's own virtual environment; ``null``: what it declares, or that of the run."""
+
+    def applies(self, prompt: Prompt) -> bool:
+        """Whether the prompt's tag is among ``tags`` (if given) and it has all keys of ``metadata``."""
+        tagged = self.tags is None or prompt.metadata.get("tag") in self.tags
+        return tagged and all(prompt.metadata.get(key) is not None for key in self.metadata)
 
 
 class PolicyConfig(Section):

@@ -7,8 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from rewards.base import Role, describe_exception, normalise
+from rewards.base import describe_exception, normalise
 from rewards.combine import FailureBudget, TooManyFailures, combine, failure_counts, gdpo, product, sum_
+from rl.config.schema import Role
 from rl.types import Prompt, Sample, Score, UserError
 
 SAMPLES = [Sample(f"s{i}", "g", Prompt("p", "x"), np.zeros((2, 2, 3), np.uint8)) for i in range(3)]

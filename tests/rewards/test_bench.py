@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rewards import bench
-from rewards.base import RewardSpec
+from rl.config.schema import RewardComponent
 from rl.types import UserError
 
 
@@ -31,7 +31,9 @@ def test_it_measures_and_writes_what_it_shows(tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.slow  # quick, but true on a free machine only
 def test_two_workers_are_faster_than_one() -> None:
-    found = bench.rate("sleeper", RewardSpec(bench.SLEEPER, {"ms": 20}), asked=bench.samples(32, 64), repeats=1)
+    found = bench.rate(
+        "sleeper", RewardComponent(use=bench.SLEEPER, options={"ms": 20}), asked=bench.samples(32, 64), repeats=1
+    )
     assert found.pool[2] > 1.3 * found.pool[1]  # 2 on a free machine
 
 
@@ -39,6 +41,7 @@ def test_two_workers_are_faster_than_one() -> None:
     ("text", "message"),
     [
         ("ocr={", "--reward 'ocr={': what follows '=' is not JSON ("),
+        ("={}", "--reward '={}': no reward is named; write for example ocr={\"detect\": false}"),
         ("ocr=3", "--reward 'ocr=3': what follows '=' must be a JSON object of options"),
         ("geneva", "rewards.geneva.use: there is no 'geneva' among the rewards, did you mean 'geneval'?"),
         (
@@ -54,6 +57,6 @@ def test_mistakes_are_said_in_a_sentence(text: str, message: str, capsys: pytest
 
 
 def test_options_are_read_as_json() -> None:
-    assert bench.parse_reward('ocr={"detect": false}') == ("ocr", RewardSpec("ocr", {"detect": False}))
+    assert bench.parse_reward('ocr={"detect": false}') == ("ocr", RewardComponent(use="ocr", options={"detect": False}))
     with pytest.raises(UserError):
         bench.parse_reward("ocr=[1]")

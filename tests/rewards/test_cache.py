@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rewards.base import RewardSpec
 from rewards.cache import ScoreCache, content_hash
 from rewards.pool.pool import RewardPool
 from rewards.pool.version import _named, reward_version
+from rl.config.schema import RewardComponent, RewardPoolConfig
 from rl.types import Prompt, Sample, Score, UserError
 from tests.rewards.pool.test_pool_batches import PLUGINS, levels, log_of, samples, values
 
@@ -28,7 +28,7 @@ def sample(level: int = 3, text: str = "a red circle", **metadata: Any) -> Sampl
 
 
 def key(cache: ScoreCache, of: Sample, options: Mapping[str, Any] | None = None, version: str = "1") -> str:
-    (found,) = cache.keys(RewardSpec("ocr", options or {}), version, [content_hash(of)])
+    (found,) = cache.keys(RewardComponent(use="ocr", options=options or {}), version, [content_hash(of)])
     assert found is not None
     return found
 
@@ -67,14 +67,14 @@ def test_everything_that_a_score_may_depend_on_is_in_the_key(tmp_path: Path) -> 
         key(cache, sample(reference=reference + 1)),
         key(cache, sample(), {"grading": "lenient"}),
         key(cache, sample(), version="2"),
-        cache.keys(RewardSpec("geneval"), "1", [content_hash(sample())])[0],
+        cache.keys(RewardComponent(use="geneval"), "1", [content_hash(sample())])[0],
     ]
     assert len(set(keys)) == len(keys)
     other = Sample("s9", "g9", Prompt("p9", "a red circle"), sample().picture)
     assert key(cache, other) == keys[0]  # ids do not matter
     assert key(cache, sample(a=1, b=2)) == key(cache, sample(b=2, a=1))
     assert content_hash(sample(thing=object())) is None
-    assert cache.keys(RewardSpec("ocr", {"thing": object()}), "1", ["x"]) == [None]
+    assert cache.keys(RewardComponent(use="ocr", options={"thing": object()}), "1", ["x"]) == [None]
 
 
 @pytest.mark.parametrize("entry", ["{", "[1]", '["0.5", {}, null]', "[0.5, null, null]", "7", b"\x00", 0.5, ("a",)])
@@ -138,22 +138,27 @@ def test_the_folder_stays_below_its_limit(tmp_path: Path) -> None:
 
 def test_the_pool_asks_a_reward_only_for_what_it_has_not_seen(tmp_path: Path) -> None:
     log, folder = tmp_path / "calls", str(tmp_path / "cache")
-    spec = RewardSpec(f"{PLUGINS}:calls", {"log": str(log)})
-    other = RewardSpec(f"{PLUGINS}:Versioned")
-    with RewardPool({"c": spec, "n": other}, cache=folder) as pool:
+    reward = RewardComponent(use=f"{PLUGINS}:calls", options={"log": str(log)})
+    other = RewardComponent(use=f"{PLUGINS}:Versioned")
+    with RewardPool({"c": reward, "n": other}, RewardPoolConfig(cache=folder)) as pool:
         first = pool.score(samples(4))
         assert pool.score(samples(4)) == first
         assert values(pool.score(samples(6, first=2))["c"]) == levels(8)[2:]
-    with RewardPool({"c": spec, "n": other}, cache=folder) as pool:
+    with RewardPool({"c": reward, "n": other}, RewardPoolConfig(cache=folder)) as pool:
         assert pool.score(samples(8)) == {"c": [Score(value) for value in levels(8)], "n": [Score(None)] * 8}
-    with RewardPool({"c": RewardSpec(spec.use, {**spec.options, "seconds": 0.01})}, cache=folder) as pool:
+    with RewardPool(
+        {"c": RewardComponent(use=reward.use, options={**reward.options, "seconds": 0.01})},
+        RewardPoolConfig(cache=folder),
+    ) as pool:
         assert values(pool.score(samples(2))["c"]) == levels(2)
     assert log_of(log) == [["s0", "s1", "s2", "s3"], ["s4", "s5", "s6", "s7"], ["s0", "s1"]]
 
 
 def test_failures_and_whole_groups_are_scored_anew(tmp_path: Path) -> None:
-    failing = RewardSpec("tests.rewards.plugins:Misbehave", {"how": "throw", "once": None})
-    with RewardPool({"f": failing, "w": RewardSpec(f"{PLUGINS}:WholeGroups")}, cache=str(tmp_path)) as pool:
+    failing = RewardComponent(use="tests.rewards.plugins:Misbehave", options={"how": "throw", "once": None})
+    with RewardPool(
+        {"f": failing, "w": RewardComponent(use=f"{PLUGINS}:WholeGroups")}, RewardPoolConfig(cache=str(tmp_path))
+    ) as pool:
         for group in (2, 3):
             found = pool.score(samples(6, group=group))
             assert all(score.failed for score in found["f"])
@@ -164,11 +169,11 @@ def test_the_version_follows_the_code_that_options_name(tmp_path: Path, monkeypa
     monkeypatch.syspath_prepend(tmp_path)
     file = tmp_path / "named_here.py"
     file.write_text("def score(prompts, **given):\n    return [0.5 for _ in prompts]\n")
-    spec, folder = RewardSpec("trl", {"function": "named_here:score"}), str(tmp_path / "cache")
-    with RewardPool({"v": spec}, cache=folder) as pool:
+    reward, folder = RewardComponent(use="trl", options={"function": "named_here:score"}), str(tmp_path / "cache")
+    with RewardPool({"v": reward}, RewardPoolConfig(cache=folder)) as pool:
         assert values(pool.score(samples(2))["v"]) == [0.5, 0.5]
     file.write_text("def score(prompts, **given):\n    return [0.75 for _ in prompts]\n")
-    with RewardPool({"v": spec}, cache=folder) as pool:
+    with RewardPool({"v": reward}, RewardPoolConfig(cache=folder)) as pool:
         assert values(pool.score(samples(2))["v"]) == [0.75, 0.75]
     assert list(_named({"a": ["x", {"b": "m.n:f"}], "c": 1, "d": "http://h:80", "e": ("p:q",)})) == ["m.n:f", "p:q"]
 
@@ -187,9 +192,9 @@ def test_the_version_is_declared_or_follows_the_source(tmp_path: Path, monkeypat
     assert reward_version(f"{PLUGINS}:Versioned", {}) == "declared 1"
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "versioned_here.py").write_text("def reward(samples):\n    return [0.5 for _ in samples]\n")
-    spec, folder = RewardSpec("versioned_here:reward"), str(tmp_path / "cache")
-    with RewardPool({"v": spec}, cache=folder) as pool:
+    reward, folder = RewardComponent(use="versioned_here:reward"), str(tmp_path / "cache")
+    with RewardPool({"v": reward}, RewardPoolConfig(cache=folder)) as pool:
         assert values(pool.score(samples(2))["v"]) == [0.5, 0.5]
     (tmp_path / "versioned_here.py").write_text("def reward(samples):\n    return [0.75 for _ in samples]\n")
-    with RewardPool({"v": spec}, cache=folder) as pool:
+    with RewardPool({"v": reward}, RewardPoolConfig(cache=folder)) as pool:
         assert values(pool.score(samples(2))["v"]) == [0.75, 0.75]

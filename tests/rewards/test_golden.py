@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rewards.base import RewardSpec
 from rewards.golden import Golden, check_varied, probe
 from rewards.library.trl import TrlReward
 from rewards.load import load_reward
 from rewards.pool.pool import RewardPool
+from rl.config.schema import RewardComponent
 from rl.types import Prompt, Sample, Score, UserError
 
 
@@ -80,7 +79,7 @@ def raises(samples: Sequence[Sample]) -> list[float]:
         (lambda s: [None] * len(s), GOLDEN, "on its reference picture 'gray-255' it answers 'not applicable'"),
         (lambda s: [float("nan")] * 2, GOLDEN, "on its reference picture 'gray-255' it fails: returned nan"),
         (lambda s: [1.0], GOLDEN, "on its reference picture 'gray-255' it fails: returned 1 values for 2 samples"),
-        (raises, GOLDEN, "it raised RuntimeError: wrong weights (test_probe.py:"),
+        (raises, GOLDEN, "it raised RuntimeError: wrong weights (test_golden.py:"),
     ],
 )
 def test_a_dead_reward_is_named(reward: Any, golden: list[Golden], reason: str) -> None:
@@ -108,21 +107,23 @@ class Asked:
 
 
 def test_reference_pictures_are_asked_for_once_and_may_be_generated(tmp_path: Path) -> None:
-    with RewardPool({"r": RewardSpec(f"{__name__}:Asked", {"log": str(tmp_path / "log")})}) as pool:
-        assert pool.unproven == set()
+    with RewardPool({"r": RewardComponent(use=f"{__name__}:Asked", options={"log": str(tmp_path / "log")})}) as pool:
+        assert pool.unprobed == set()
     assert (tmp_path / "log").read_text() == "x"
 
 
 def test_golden_itself_may_raise(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
-        RewardPool({"r": RewardSpec(f"{__name__}:Asked", {"log": str(tmp_path / "log"), "wrong": True})})
-    assert str(caught.value).startswith("rewards.r: its golden() raised EOFError: no such picture (test_probe.py:")
+        RewardPool(
+            {"r": RewardComponent(use=f"{__name__}:Asked", options={"log": str(tmp_path / "log"), "wrong": True})}
+        )
+    assert str(caught.value).startswith("rewards.r: its golden() raised EOFError: no such picture (test_golden.py:")
     assert str(caught.value).endswith("; repair it, or set `probe: false` on it")
 
 
 def test_the_pool_refuses_a_dead_reward() -> None:
     with pytest.raises(UserError) as caught:
-        RewardPool({"ink": RewardSpec(f"{__name__}:Holder", {"gain": 0.5})})
+        RewardPool({"ink": RewardComponent(use=f"{__name__}:Holder", options={"gain": 0.5})})
     assert str(caught.value) == (
         "rewards.ink: the golden probe found it dead or wrong: on its reference picture 'gray-255' it scores 0.5, "
         "a working one at least 0.9; check its weights and versions, or set `probe: false` on it"
@@ -147,11 +148,15 @@ def test_the_first_scores_of_a_reward_without_reference_pictures_must_differ() -
 
 
 def test_the_pool_knows_which_rewards_nobody_has_proven_alive() -> None:
-    plain = RewardSpec("tests.rl.run_case:constant")
-    specs = {"ink": RewardSpec("tests.rl.run_case:ink"), "plain": plain, "off": replace(plain, probe=False)}
-    specs["empty"] = RewardSpec(f"{__name__}:without_any")
+    plain = RewardComponent(use="tests.rl.run_case:constant")
+    specs = {
+        "ink": RewardComponent(use="tests.rl.run_case:ink"),
+        "plain": plain,
+        "off": RewardComponent(use=plain.use, probe=False),
+    }
+    specs["empty"] = RewardComponent(use=f"{__name__}:without_any")
     with RewardPool(specs) as pool:
-        assert pool.unproven == {"plain", "empty"}
+        assert pool.unprobed == {"plain", "empty"}
 
 
 def trl_style(prompts: list[str], completions: list[Image.Image], text: list[str | None], **columns: Any) -> list[Any]:
@@ -171,7 +176,9 @@ def test_a_trl_function_works_as_it_is() -> None:
     reward = TrlReward(f"{__name__}:trl_style", {"bonus": 1})
     assert reward(samples) == [4 + 16 + 3, 7 + 8 + 0]
     assert TrlReward(f"{__name__}:trl_later", {"bonus": 2.0})(samples) == [2.0, 2.0]
-    with RewardPool({"r": RewardSpec("trl", {"function": f"{__name__}:trl_later", "options": {"bonus": 3}})}) as pool:
+    with RewardPool(
+        {"r": RewardComponent(use="trl", options={"function": f"{__name__}:trl_later", "options": {"bonus": 3}})}
+    ) as pool:
         assert pool.score(samples)["r"] == [Score(3.0), Score(3.0)]
 
 

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rewards.base import RewardSpec
 from rewards.pool.pool import RewardPool
 from rewards.pool.submission import gather
 from rl.collect import Noise, RewardWatch, mean_score, paint
@@ -53,7 +52,7 @@ def a_rollout(prompts: int, group_size: int) -> Rollout:
 @pytest.mark.parametrize("renders", [1, 2])
 def test_groups_are_scored_while_the_next_pictures_are_painted(renders: int, tmp_path: Path) -> None:
     log, rollout = tmp_path / "calls", a_rollout(prompts=4, group_size=3)
-    spec = RewardSpec(f"{PLUGINS}:calls", {"log": str(log)})
+    spec = RewardComponent(use=f"{PLUGINS}:calls", options={"log": str(log)})
     with RewardPool({"c": spec}) as pool:
         painter = SeedPainter()
         forward = Forward(torch.zeros(12, 3, 2), torch.zeros(12, 2), torch.zeros(12, 2))

@@ -21,7 +21,7 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from rewards.batches import alike
+from rewards.batches import batches_by_key
 from rewards.library.ocr.lines import Box, Line, in_reading_order
 from rl.types import UserError
 
@@ -121,7 +121,7 @@ class Reader:
         """Per crop its text and confidence. Only crops of one input width go together, or one would be padded."""
         found = [("", 0.0)] * len(crops)
         widths = [0 if self._fixed_width else max(_REC_WIDTH, one.shape[1]) for one in crops]
-        for batch in alike(widths, self._batch_size):
+        for batch in batches_by_key(widths, self._batch_size):
             results = self._model.predict([crops[place] for place in batch], batch_size=len(batch))
             for place, result in zip(batch, results, strict=True):
                 found[place] = str(result["rec_text"]).strip(), float(result["rec_score"])

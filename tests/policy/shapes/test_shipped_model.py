@@ -12,10 +12,10 @@ import torch
 from policy.ar import image_forward
 from policy.base import Policy
 from policy.shapes import WEIGHTS
-from rewards.base import RewardSpec
 from rewards.library.geneval.detectors.shapes import ShapesDetector
 from rewards.library.geneval.rules import judge, parse
 from rewards.pool.pool import RewardPool
+from rl.config.schema import RewardComponent
 from rl.data.shapes import world
 from rl.data.shapes.prompts import prompts
 from rl.registry import resolve
@@ -82,7 +82,7 @@ def test_words_can_be_read(shapes: Policy) -> None:
     asked = prompts("heldout", 40, tags=("ocr",))
     pictures = _paint(shapes, asked, _true_tokens(shapes, asked))
     samples = [Sample(str(i), p.id, p, picture) for i, (p, picture) in enumerate(zip(asked, pictures, strict=True))]
-    with RewardPool({"ocr": RewardSpec("ocr", {"detect": False})}) as pool:
+    with RewardPool({"ocr": RewardComponent(use="ocr", options={"detect": False})}) as pool:
         scores = pool.score(samples)["ocr"]
     assert not [score.failure for score in scores if score.failed]
     assert np.mean([score.details["exact"] for score in scores]) >= 0.5

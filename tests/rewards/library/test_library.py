@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from rewards.base import RewardSpec
 from rewards.library.models.downloads import NEEDED, absent, download_command
 from rewards.load import load_reward
 from rewards.pool.pool import RewardPool
+from rl.config.schema import RewardComponent
 from rl.doctor.checks import check_download
 from rl.registry import BUILT_IN, resolve
 from rl.types import UserError
@@ -109,10 +109,13 @@ def test_the_doctors_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_in_the_pool_as_in_this_process() -> None:
     batch = [replace(s, prompt=replace(s.prompt, metadata={"reference": pictures(1)[0]})) for s in samples(4)]
-    specs = {"quality": RewardSpec("quality", role="monitor"), "similarity": RewardSpec("similarity")}
-    with RewardPool(specs) as pool:
+    rewards = {
+        "quality": RewardComponent(use="quality", role="monitor"),
+        "similarity": RewardComponent(use="similarity"),
+    }
+    with RewardPool(rewards) as pool:
         found = pool.score(batch)
-    for name in specs:
+    for name in rewards:
         here = load_reward(name, name, {})(batch)
         assert [s.value for s in found[name]] == [s.value for s in here]  # type: ignore[attr-defined]
         assert len({s.value for s in found[name]}) == 4
@@ -122,7 +125,7 @@ def test_in_the_pool_as_in_this_process() -> None:
 def test_a_model_in_the_pool_as_in_this_process(tmp_path: Path) -> None:
     options = {"checkpoint": str(hf_clip(tmp_path)), "device": "cpu"}
     batch = samples(4)
-    with RewardPool({"clip_score": RewardSpec("clip_score", options, probe=False)}) as pool:
+    with RewardPool({"clip_score": RewardComponent(use="clip_score", options=options, probe=False)}) as pool:
         found = pool.score(batch)
     here = load_reward("clip_score", "clip_score", options, probe=False)(batch)
     assert [s.value for s in found["clip_score"]] == pytest.approx([s.value for s in here], abs=1e-5)  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from rewards import bench
-from rewards.base import RewardSpec
+from rl.config.schema import RewardComponent
 from rl.types import Prompt, Sample
 from tests.rewards.library.geneval import geneval_checkpoints
 from tests.rewards.library.test_image_reward import REAL, layout
@@ -158,8 +158,8 @@ def asked(count: int) -> list[Sample]:
 def test_pictures_per_second(name: str, tmp_path: Path) -> None:
     count, use, make = CASES[name]
     torch.manual_seed(0)
-    spec = RewardSpec(use, make(tmp_path), batch_size=8, probe=False)  # random weights know no cat
+    reward = RewardComponent(use=use, options=make(tmp_path), batch_size=8, probe=False)  # random weights know no cat
     quick = count >= 16
-    found = bench.rate(use, spec, asked(count), repeats=3 if quick else 1)
+    found = bench.rate(use, reward, asked(count), repeats=3 if quick else 1)
     print(f"\n| {name} | {found.alone:.2f} | {found.pool[1]:.2f} | {found.pool[2]:.2f} |")
     assert found.pool[1] > (0.85 if quick else 0.6) * found.alone  # the slow ones are few pictures, measured once

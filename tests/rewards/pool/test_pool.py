@@ -11,8 +11,8 @@ import numpy as np
 import psutil
 import pytest
 
-from rewards.base import RewardSpec
 from rewards.pool.pool import RewardPool
+from rl.config.schema import RewardComponent, RewardPoolConfig
 from rl.types import Prompt, Sample, UserError
 
 PLUGINS = "tests.rewards.plugins"
@@ -30,23 +30,23 @@ def samples(count: int = 4, group: int = 2) -> list[Sample]:
     ]
 
 
-def spec(attr: str, **options: object) -> RewardSpec:
-    return RewardSpec(f"{PLUGINS}:{attr}", options)
+def reward(attr: str, **options: object) -> RewardComponent:
+    return RewardComponent(use=f"{PLUGINS}:{attr}", options=options)
 
 
-def failures_of(how: str, **limits: float) -> tuple[list[str | None], list[float | None]]:
-    with RewardPool({"bad": spec("Misbehave", how=how)}, **limits) as pool:  # type: ignore[arg-type]
+def failures_of(how: str, **options: float) -> tuple[list[str | None], list[float | None]]:
+    with RewardPool({"bad": reward("Misbehave", how=how)}, RewardPoolConfig(**options)) as pool:  # type: ignore[arg-type]
         scores = pool.score(samples())["bad"]
     return [score.failure for score in scores], [score.value for score in scores]
 
 
 def test_functions_and_classes_answer_in_order() -> None:
-    specs = {
-        "bright": spec("bright", scale=0.5),
-        "scaled": spec("Scaled", factor=3.0),
-        "tag": spec("only_tag", tag="ocr"),
+    rewards = {
+        "bright": reward("bright", scale=0.5),
+        "scaled": reward("Scaled", factor=3.0),
+        "tag": reward("only_tag", tag="ocr"),
     }
-    with RewardPool(specs) as pool:
+    with RewardPool(rewards) as pool:
         by_reward = pool.score(samples())
         assert pool.score([]) == {"bright": [], "scaled": [], "tag": []}
     assert [score.value for score in by_reward["bright"]] == pytest.approx([0.0, 0.1, 0.2, 0.3])
@@ -56,14 +56,14 @@ def test_functions_and_classes_answer_in_order() -> None:
 
 
 def test_rewards_work_at_the_same_time() -> None:
-    with RewardPool({name: spec("sleep", seconds=1.5) for name in "abc"}) as pool:
+    with RewardPool({name: reward("sleep", seconds=1.5) for name in "abc"}) as pool:
         began = time.monotonic()
         pool.score(samples())
         assert time.monotonic() - began < 4.0  # one after the other it would be 4.5 s
 
 
 def test_an_exception_fails_the_batch_and_keeps_the_worker() -> None:
-    with RewardPool({"bad": spec("Misbehave", how="throw")}) as pool:
+    with RewardPool({"bad": reward("Misbehave", how="throw")}) as pool:
         before = pool.pids
         scores = pool.score(samples())["bad"]
         assert pool.pids == before
@@ -73,7 +73,9 @@ def test_an_exception_fails_the_batch_and_keeps_the_worker() -> None:
 
 
 def test_a_hanging_reward_is_killed_and_replaced() -> None:
-    with RewardPool({"bad": spec("Misbehave", how="hang"), "ok": spec("bright")}, timeout_s=0.5, retries=1) as pool:
+    with RewardPool(
+        {"bad": reward("Misbehave", how="hang"), "ok": reward("bright")}, RewardPoolConfig(timeout_s=0.5, retries=1)
+    ) as pool:
         first = pool.pids["bad"]
         by_reward = pool.score(samples())
         assert pool.restarts == {"bad": 2, "ok": 0}
@@ -85,8 +87,8 @@ def test_a_hanging_reward_is_killed_and_replaced() -> None:
 
 
 def test_a_batch_that_hangs_once_is_scored_by_the_next_worker(tmp_path: Path) -> None:
-    once = spec("Misbehave", how="hang", once=str(tmp_path / "hung"))
-    with RewardPool({"bad": once}, timeout_s=1.0) as pool:
+    once = reward("Misbehave", how="hang", once=str(tmp_path / "hung"))
+    with RewardPool({"bad": once}, RewardPoolConfig(timeout_s=1.0)) as pool:
         scores = pool.score(samples())["bad"]
         assert pool.restarts == {"bad": 1}
     assert [score.value for score in scores] == [1.0] * 4
@@ -110,11 +112,14 @@ def test_wrong_length_and_wrong_type_fail_the_batch() -> None:
 
 
 def test_a_slow_start_is_awaited_up_to_its_own_time_out() -> None:
-    slow = RewardSpec(f"{PLUGINS}:Misbehave", {"how": "nan", "start_s": 1.0})
-    with RewardPool({"slow": slow}, timeout_s=0.5) as pool:
+    slow = RewardComponent(use=f"{PLUGINS}:Misbehave", options={"how": "nan", "start_s": 1.0})
+    with RewardPool({"slow": slow}, RewardPoolConfig(timeout_s=0.5)) as pool:
         assert pool.score(samples())["slow"][0].value == 0.5
     with pytest.raises(UserError) as caught:
-        RewardPool({"slow": RewardSpec(slow.use, {"how": "nan", "start_s": 60.0})}, start_timeout_s=1.0)
+        RewardPool(
+            {"slow": RewardComponent(use=slow.use, options={"how": "nan", "start_s": 60.0})},
+            RewardPoolConfig(start_timeout_s=1.0),
+        )
     assert str(caught.value) == (
         f"rewards.slow: the worker process of '{PLUGINS}:Misbehave' did not start within 1 s; "
         "try it alone in a Python shell, or raise reward_pool.start_timeout_s"
@@ -124,24 +129,30 @@ def test_a_slow_start_is_awaited_up_to_its_own_time_out() -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (RewardSpec("nowhere:f"), "rewards.x.use: there is no module 'nowhere' for 'nowhere:f'"),
-        (RewardSpec("geneva"), ", did you mean 'geneval'?"),
-        (spec("brigth"), "rewards.x.use: module 'tests.rewards.plugins' has no 'brigth', did you mean 'bright'?"),
+        (RewardComponent(use="nowhere:f"), "rewards.x.use: there is no module 'nowhere' for 'nowhere:f'"),
+        (RewardComponent(use="geneva"), ", did you mean 'geneval'?"),
+        (reward("brigth"), "rewards.x.use: module 'tests.rewards.plugins' has no 'brigth', did you mean 'bright'?"),
         (
-            spec("bright", scal=1),
+            reward("bright", scal=1),
             "rewards.x.options.scal: 'tests.rewards.plugins:bright' takes no such option, did you mean 'scale'? (it",
         ),
-        (spec("pid", scale=1), "takes no such option (it takes none at all)"),
+        (reward("pid", scale=1), "takes no such option (it takes none at all)"),
         (
-            spec("only_tag"),
+            reward("only_tag"),
             "rewards.x.options: 'tests.rewards.plugins:only_tag' needs the option `tag`; add `tag: ...`",
         ),
-        (spec("Scaled", factor=-1), "with options {'factor': -1} raised ValueError: factor must not be negative (plug"),
-        (spec("NUMBER"), "rewards.x.use: 'tests.rewards.plugins:NUMBER' is a int; name a function or a class instead"),
-        (spec("NotCallable"), "rewards.x.use: objects of class 'NotCallable' cannot be called; give it a `__call__("),
+        (
+            reward("Scaled", factor=-1),
+            "with options {'factor': -1} raised ValueError: factor must not be negative (plug",
+        ),
+        (
+            reward("NUMBER"),
+            "rewards.x.use: 'tests.rewards.plugins:NUMBER' is a int; name a function or a class instead",
+        ),
+        (reward("NotCallable"), "rewards.x.use: objects of class 'NotCallable' cannot be called; give it a `__call__("),
     ],
 )
-def test_a_reward_that_cannot_be_loaded_is_the_users_to_repair(bad: RewardSpec, message: str) -> None:
+def test_a_reward_that_cannot_be_loaded_is_the_users_to_repair(bad: RewardComponent, message: str) -> None:
     with pytest.raises(UserError) as caught:
         RewardPool({"x": bad})
     assert message in str(caught.value)
@@ -151,7 +162,7 @@ def test_a_reward_that_cannot_be_loaded_is_the_users_to_repair(bad: RewardSpec, 
 
 def test_all_rewards_that_cannot_be_loaded_are_named_at_once() -> None:
     with pytest.raises(UserError) as caught:
-        RewardPool({"x": spec("bright", scal=1), "y": spec("only_tag"), "z": spec("bright")})
+        RewardPool({"x": reward("bright", scal=1), "y": reward("only_tag"), "z": reward("bright")})
     assert [line.split(":")[0] for line in str(caught.value).split("\n")] == [
         "rewards.x.options.scal",
         "rewards.y.options",
@@ -159,34 +170,34 @@ def test_all_rewards_that_cannot_be_loaded_are_named_at_once() -> None:
 
 
 def test_workers_are_recycled_by_count() -> None:
-    with RewardPool({"pid": spec("pid")}, recycle_after=6) as pool:
+    with RewardPool({"pid": reward("pid")}, RewardPoolConfig(recycle_after=6)) as pool:
         seen = [pool.score(samples())["pid"][0].value for _ in range(4)]
         assert seen[0] == seen[1] != seen[2] == seen[3]
         assert (pool.restarts, pool.recycled) == ({"pid": 0}, {"pid": 2})
 
 
 def test_several_workers_share_a_batch_between_groups(tmp_path: Path) -> None:
-    meet = RewardSpec(f"{PLUGINS}:meet", {"folder": str(tmp_path), "workers": 2}, workers=2)
-    with RewardPool({"b": RewardSpec(f"{PLUGINS}:bright", workers=2), "m": meet}) as pool:
+    meet = RewardComponent(use=f"{PLUGINS}:meet", options={"folder": str(tmp_path), "workers": 2}, workers=2)
+    with RewardPool({"b": RewardComponent(use=f"{PLUGINS}:bright", workers=2), "m": meet}) as pool:
         by_reward = pool.score(samples())
     assert [score.value for score in by_reward["b"]] == pytest.approx([0.0, 0.2, 0.4, 0.6])
     assert len({score.value for score in by_reward["m"]}) == 2
 
 
 def test_a_reward_cannot_edit_the_picture() -> None:
-    with RewardPool({"edit": spec("edit")}) as pool:
+    with RewardPool({"edit": reward("edit")}) as pool:
         assert "read-only" in str(pool.score(samples())["edit"][0].failure)
 
 
 def test_a_worker_killed_between_batches_is_replaced() -> None:
-    with RewardPool({"b": spec("bright")}) as pool:
+    with RewardPool({"b": reward("bright")}) as pool:
         psutil.Process(pool.pids["b"][0]).kill()
         time.sleep(0.2)
         assert [score.failed for score in pool.score(samples())["b"]] == [False] * 4
 
 
 def test_close_leaves_no_process_even_while_a_reward_hangs() -> None:
-    pool = RewardPool({"bad": spec("Misbehave", how="hang"), "ok": spec("bright")})
+    pool = RewardPool({"bad": reward("Misbehave", how="hang"), "ok": reward("bright")})
     processes = [psutil.Process(pid) for pids in pool.pids.values() for pid in pids]
     scoring = threading.Thread(target=pool.score, args=(samples(),))
     scoring.start()
@@ -202,10 +213,10 @@ def test_close_leaves_no_process_even_while_a_reward_hangs() -> None:
 
 CTRL_C = """
 import os, signal, threading
-from rewards.pool import RewardPool
-from tests.rewards.test_pool import samples, spec
+from rewards.pool.pool import RewardPool
+from tests.rewards.pool.test_pool import samples, reward
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell starts with it ignored
-with RewardPool({"slow": spec("sleep", seconds=2.0), "ok": spec("pid")}) as pool:
+with RewardPool({"slow": reward("sleep", seconds=2.0), "ok": reward("pid")}) as pool:
     print(*[pid for pids in pool.pids.values() for pid in pids], flush=True)
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     try:
@@ -226,9 +237,9 @@ def test_ctrl_c_reaches_the_parent_only_and_the_pool_can_go_on() -> None:
 
 ORPHAN = """
 import time
-from rewards.pool import RewardPool
-from tests.rewards.test_pool import samples, spec
-pool = RewardPool({"bad": spec("Misbehave", how="hang")})
+from rewards.pool.pool import RewardPool
+from tests.rewards.pool.test_pool import samples, reward
+pool = RewardPool({"bad": reward("Misbehave", how="hang")})
 print(pool.pids["bad"][0], flush=True)
 pool.score(samples())
 """
@@ -252,14 +263,14 @@ def test_prompts_are_routed_by_tag_and_by_metadata() -> None:
         Sample(f"s{i}", f"g{i}", Prompt(f"p{i}", "x", m), np.full((2, 2, 3), 255, np.uint8))
         for i, m in enumerate(asked)
     ]
-    specs = {
-        "all": RewardSpec(f"{PLUGINS}:bright"),
-        "tagged": RewardSpec(f"{PLUGINS}:bright", tags=("ocr",)),
-        "worded": RewardSpec(f"{PLUGINS}:bright", metadata=("text",)),
-        "both": RewardSpec(f"{PLUGINS}:bright", tags=("ocr",), metadata=("text",)),
-        "none": RewardSpec(f"{PLUGINS}:Misbehave", {"how": "throw"}, tags=("position",)),
+    rewards = {
+        "all": RewardComponent(use=f"{PLUGINS}:bright"),
+        "tagged": RewardComponent(use=f"{PLUGINS}:bright", tags=("ocr",)),
+        "worded": RewardComponent(use=f"{PLUGINS}:bright", metadata=("text",)),
+        "both": RewardComponent(use=f"{PLUGINS}:bright", tags=("ocr",), metadata=("text",)),
+        "none": RewardComponent(use=f"{PLUGINS}:Misbehave", options={"how": "throw"}, tags=("position",)),
     }
-    with RewardPool(specs) as pool:
+    with RewardPool(rewards) as pool:
         found = pool.score(batch)
     values = {name: [score.value for score in scores] for name, scores in found.items()}
     assert values == {

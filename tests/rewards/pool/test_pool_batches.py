@@ -1,4 +1,4 @@
-"""How samples are cut and dealt, what arrives in the worker, and scoring while pictures are still painted."""
+"""How samples go into batches and to workers, what arrives there, and scoring while others are painted."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rewards.base import RewardSpec
-from rewards.batches import cut
+from rewards.batches import batches_by_group
 from rewards.library.similarity import Similarity
 from rewards.pool.pool import RewardPool
-from rewards.pool.shared_memory import Place, Shelf, Shelves, View, shelve, take_down
+from rewards.pool.shared_memory import FreeList, MappedMemory, SharedArray, SharedMemory, from_shared, to_shared
 from rewards.pool.submission import Submission, gather
+from rl.config.schema import RewardComponent
 from rl.types import Prompt, Sample, Score
 
 PLUGINS = "tests.rewards.pool_plugins"
@@ -43,36 +43,36 @@ def levels(count: int) -> list[float]:
 
 
 def test_groups_stay_together_where_they_fit() -> None:
-    assert cut(samples(8), 4) == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    assert cut(samples(8), 3) == [[0, 1], [2, 3], [4, 5], [6, 7]]
-    assert cut(samples(6, group=3), 2) == [[0, 1], [2], [3, 4], [5]]
-    assert cut(samples(6, group=3), 2, whole_groups=True) == [[0, 1, 2], [3, 4, 5]]
-    assert cut(samples(3), 100) == [[0, 1, 2]]
-    assert cut([], 4) == []
+    assert batches_by_group(samples(8), 4) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert batches_by_group(samples(8), 3) == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert batches_by_group(samples(6, group=3), 2) == [[0, 1], [2], [3, 4], [5]]
+    assert batches_by_group(samples(6, group=3), 2, whole_groups=True) == [[0, 1, 2], [3, 4, 5]]
+    assert batches_by_group(samples(3), 100) == [[0, 1, 2]]
+    assert batches_by_group([], 4) == []
 
 
-def test_a_batch_is_cut_across_groups_into_calls_of_the_batch_size(tmp_path: Path) -> None:
+def test_samples_go_across_groups_into_calls_of_the_batch_size(tmp_path: Path) -> None:
     log = tmp_path / "calls"
-    with RewardPool({"c": RewardSpec(f"{PLUGINS}:calls", {"log": str(log)}, batch_size=4)}) as pool:
+    with RewardPool({"c": RewardComponent(use=f"{PLUGINS}:calls", options={"log": str(log)}, batch_size=4)}) as pool:
         assert values(pool.score(samples(10))["c"]) == levels(10)
     assert log_of(log) == [["s0", "s1", "s2", "s3"], ["s4", "s5", "s6", "s7"], ["s8", "s9"]]
 
 
 def test_an_idle_worker_takes_what_a_slow_one_has_not_begun() -> None:
-    spec = RewardSpec(f"{PLUGINS}:first_is_slow", {"seconds": 2.0}, workers=2, batch_size=1)
-    with RewardPool({"c": spec}) as pool:
+    reward = RewardComponent(use=f"{PLUGINS}:first_is_slow", options={"seconds": 2.0}, workers=2, batch_size=1)
+    with RewardPool({"c": reward}) as pool:
         found = pool.score([*samples(1, slow=True), *samples(7, first=1)])["c"]
     assert values(found) == levels(8)
     assert [score.details["pid"] for score in found].count(found[0].details["pid"]) == 1
 
 
 def test_a_reward_that_needs_whole_groups_gets_them() -> None:
-    with RewardPool({"w": RewardSpec(f"{PLUGINS}:WholeGroups")}) as pool:
+    with RewardPool({"w": RewardComponent(use=f"{PLUGINS}:WholeGroups")}) as pool:
         assert values(pool.score(samples(6, group=3))["w"]) == [3.0] * 6
 
 
 def test_a_thread_safe_reward_is_called_from_several_threads_and_a_part_fails_alone() -> None:
-    with RewardPool({"t": RewardSpec(f"{PLUGINS}:Threaded")}) as pool:
+    with RewardPool({"t": RewardComponent(use=f"{PLUGINS}:Threaded")}) as pool:
         found = pool.score([*samples(4), *samples(2, first=4, bad=True)])["t"]
     assert values(found) == [*levels(4), None, None]
     assert [score.details for score in found[:4]] == [{"calls": 2, "omp": "1"}] * 4
@@ -81,8 +81,8 @@ def test_a_thread_safe_reward_is_called_from_several_threads_and_a_part_fails_al
 
 def test_submissions_come_back_in_order_while_others_are_still_made(tmp_path: Path) -> None:
     log = tmp_path / "calls"
-    spec = RewardSpec(f"{PLUGINS}:calls", {"log": str(log), "seconds": 0.3})
-    with RewardPool({"c": spec, "d": RewardSpec(f"{PLUGINS}:Versioned")}) as pool:
+    reward = RewardComponent(use=f"{PLUGINS}:calls", options={"log": str(log), "seconds": 0.3})
+    with RewardPool({"c": reward, "d": RewardComponent(use=f"{PLUGINS}:Versioned")}) as pool:
         first = pool.submit(samples(4))
         deadline = time.monotonic() + 20
         while not first.done:  # nobody waits for it: it is scored while "pictures are painted"
@@ -98,7 +98,9 @@ def test_submissions_come_back_in_order_while_others_are_still_made(tmp_path: Pa
 
 
 def test_threads_may_score_at_the_same_time() -> None:
-    with RewardPool({"c": RewardSpec(f"{PLUGINS}:first_is_slow", {"seconds": 0.0}, workers=2, batch_size=3)}) as pool:
+    with RewardPool(
+        {"c": RewardComponent(use=f"{PLUGINS}:first_is_slow", options={"seconds": 0.0}, workers=2, batch_size=3)}
+    ) as pool:
         found: dict[int, list[float | None]] = {}
 
         def one(start: int) -> None:
@@ -113,8 +115,10 @@ def test_threads_may_score_at_the_same_time() -> None:
 
 
 def test_cancelling_one_submission_leaves_the_others(tmp_path: Path) -> None:
-    spec = RewardSpec(f"{PLUGINS}:calls", {"log": str(tmp_path / "calls"), "seconds": 1.0}, batch_size=2)
-    with RewardPool({"c": spec}) as pool:
+    reward = RewardComponent(
+        use=f"{PLUGINS}:calls", options={"log": str(tmp_path / "calls"), "seconds": 1.0}, batch_size=2
+    )
+    with RewardPool({"c": reward}) as pool:
         first, second = pool.submit(samples(4)), pool.submit(samples(2, first=4))
         time.sleep(0.4)
         first.cancel()
@@ -126,15 +130,15 @@ def test_cancelling_one_submission_leaves_the_others(tmp_path: Path) -> None:
 
 
 def test_no_sample_is_scored_twice() -> None:
-    submission = Submission(samples(2), ["c"], Shelves(), abandon=lambda _: None)
+    submission = Submission(samples(2), ["c"], FreeList(), abandon=lambda _: None)
     submission.fill("c", [1], [Score(1.0)])
     with pytest.raises(RuntimeError, match="reward 'c' scored sample 's1' twice"):
         submission.fill("c", [0, 1], [Score(0.5), Score(0.5)])
 
 
 def test_a_fault_of_the_pool_itself_is_raised_and_not_waited_for() -> None:
-    submission = Submission(samples(2), ["c"], Shelves(), abandon=lambda _: None)
-    submission.break_off(OSError("too many open files"))
+    submission = Submission(samples(2), ["c"], FreeList(), abandon=lambda _: None)
+    submission.set_exception(OSError("too many open files"))
     with pytest.raises(RuntimeError, match="the reward pool broke: too many open files"):
         submission.result()
 
@@ -143,24 +147,24 @@ def test_pictures_of_any_shape_cross_shared_memory_unchanged_and_read_only() -> 
     rng = np.random.default_rng(0)
     large = rng.integers(0, 256, (3, 70, 50, 3), dtype=np.uint8)
     pictures = [large[0], large[1, ::2, :, ::-1], rng.random((5, 4), np.float32), np.zeros((0, 4, 3), np.uint8)]
-    shelf = Shelf()
-    places = [shelf.put(picture) for picture in pictures]
-    parts = (places, places[2:3], places[3:])
-    views = [View(shelf.fd, part) for part in parts]
-    taken = [view.array(place) for view, part in zip(views, parts, strict=True) for place in part]
-    shelf.close()
-    shelf.close()
+    memory = SharedMemory()
+    arrays = [memory.put(picture) for picture in pictures]
+    parts = (arrays, arrays[2:3], arrays[3:])
+    mapped = [MappedMemory(memory.fd, part) for part in parts]
+    taken = [one.array(array) for one, part in zip(mapped, parts, strict=True) for array in part]
+    memory.close()
+    memory.close()
     for picture, back in zip([*pictures, *pictures[2:]], taken, strict=True):
         assert (back.dtype, back.shape) == (picture.dtype, picture.shape)
         assert np.array_equal(picture, back)
         assert not back.flags.writeable
-    assert [view.close() for view in views] == [False] * 3  # ``taken`` holds them
+    assert [one.close() for one in mapped] == [False] * 3  # ``taken`` holds them
     del picture, back
     taken.clear()
-    assert [view.close() for view in views] == [True] * 3
+    assert [one.close() for one in mapped] == [True] * 3
 
 
-def test_arrays_in_the_metadata_lie_on_the_shelf_once_and_come_back_as_they_were() -> None:
+def test_arrays_in_the_metadata_are_shared_once_and_come_back_as_they_were() -> None:
     reference = np.random.default_rng(0).random((6, 4), np.float64)
     words = np.array(["a", "b"])  # no plain numbers: pickled as before
     shared = Prompt(
@@ -168,11 +172,11 @@ def test_arrays_in_the_metadata_lie_on_the_shelf_once_and_come_back_as_they_were
     )
     given = [Sample(f"s{i}", "g", shared, np.full((2, 2, 3), i, np.uint8)) for i in range(2)]
     plain = Sample("s2", "h", Prompt("q", "x", {"n": 1}), given[0].picture)
-    shelf, known = Shelf(), dict[int, Place]()
-    items = [shelve(sample, shelf, known) for sample in (*given, plain)]
-    assert list(known) == [id(reference)] and len(pickle.dumps(items)) < 2000
-    assert items[2].prompt is plain.prompt
-    taken, view = take_down(pickle.loads(pickle.dumps(items)), shelf.fd)
+    memory, written = SharedMemory(), dict[int, SharedArray]()
+    shared_samples = [to_shared(sample, memory, written) for sample in (*given, plain)]
+    assert list(written) == [id(reference)] and len(pickle.dumps(shared_samples)) < 2000
+    assert shared_samples[2].prompt is plain.prompt
+    taken, mapped = from_shared(pickle.loads(pickle.dumps(shared_samples)), memory.fd)
     first, second = taken[0].prompt.metadata, taken[1].prompt.metadata
     assert np.array_equal(first["reference"], reference) and first["reference"].dtype == np.float64
     assert first["reference"] is first["same"] is second["reference"] and not first["reference"].flags.writeable
@@ -181,7 +185,7 @@ def test_arrays_in_the_metadata_lie_on_the_shelf_once_and_come_back_as_they_were
     assert (taken[2].prompt, shared.metadata["reference"]) == (plain.prompt, reference)
     del first, second
     taken.clear()
-    assert view.close()
+    assert mapped.close()
 
 
 def test_rewards_get_arrays_in_the_metadata_through_the_pool() -> None:
@@ -189,28 +193,31 @@ def test_rewards_get_arrays_in_the_metadata_through_the_pool() -> None:
     references = [rng.integers(0, 256, (8, 8, 3), np.uint8) for _ in range(3)]
     given = [replace(s, prompt=replace(s.prompt, metadata={"reference": references[i // 2]}))
              for i, s in enumerate(samples(6))]  # fmt: skip
-    with RewardPool({"s": RewardSpec("similarity", batch_size=3)}) as pool:
+    with RewardPool({"s": RewardComponent(use="similarity", batch_size=3)}) as pool:
         found = [pool.score(given)["s"] for _ in range(2)]
     assert found[0] == found[1] == Similarity()(given)
 
 
 def test_memory_is_used_again_unless_a_reward_holds_on_to_it() -> None:
-    shelves = Shelves()
-    one, two = shelves.take(), shelves.take()
+    free = FreeList()
+    one, two = free.take(), free.take()
     assert one.fd != two.fd
-    shelves.give_back(one)
-    assert shelves.take() is one
-    specs = {"k": RewardSpec(f"{PLUGINS}:keeps"), "c": RewardSpec(f"{PLUGINS}:first_is_slow", {"seconds": 0.0})}
+    free.give_back(one)
+    assert free.take() is one
+    rewards = {
+        "k": RewardComponent(use=f"{PLUGINS}:keeps"),
+        "c": RewardComponent(use=f"{PLUGINS}:first_is_slow", options={"seconds": 0.0}),
+    }
     for name, again in (("k", False), ("c", True)):
-        with RewardPool({name: specs[name]}) as pool:
+        with RewardPool({name: rewards[name]}) as pool:
             first = pool.submit(samples(4))
             first.result()
             second = pool.submit(samples(4))
             second.result()
-            assert (second.shelf is first.shelf) == again
+            assert (second.memory is first.memory) == again
 
 
 def test_a_reward_may_keep_pictures_of_earlier_calls() -> None:
-    with RewardPool({"k": RewardSpec(f"{PLUGINS}:keeps")}) as pool:
+    with RewardPool({"k": RewardComponent(use=f"{PLUGINS}:keeps")}) as pool:
         assert values(pool.score(samples(4, first=10))["k"]) == [10.0, 11.0, 12.0, 13.0]
         assert values(pool.score(samples(4, first=90))["k"]) == [10.0, 11.0, 12.0, 13.0]

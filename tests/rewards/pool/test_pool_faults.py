@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rewards.base import RewardSpec
 from rewards.pool import memory
 from rewards.pool.memory import Growth
-from rewards.pool.messages import Answer, mistake
+from rewards.pool.messages import WorkerReply, checked_reply
 from rewards.pool.pool import RewardPool
-from rewards.pool.shared_memory import Shelves
-from rewards.pool.submission import Submission, Ticket
+from rl.config.schema import RewardComponent, RewardPoolConfig
 from rl.types import Prompt, Sample, Score, UserError
 from tests.rewards.pool.test_pool_batches import PLUGINS, levels, samples, values
 
@@ -28,13 +27,13 @@ def faulty(samples: list[Sample], *faults: str) -> list[Sample]:
     ]
 
 
-def spec(tmp_path: Path, **needs: int) -> RewardSpec:
-    return RewardSpec(f"{PLUGINS}:Faulty", {"counts": str(tmp_path)}, batch_size=2, **needs)  # type: ignore[arg-type]
+def reward(tmp_path: Path, **needs: int) -> RewardComponent:
+    return RewardComponent(use=f"{PLUGINS}:Faulty", options={"counts": str(tmp_path)}, batch_size=2, **needs)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("fault", ["crash", "killed", "leave", "hang"])
 def test_a_lost_worker_loses_no_sample(fault: str, tmp_path: Path) -> None:
-    with RewardPool({"f": spec(tmp_path)}, timeout_s=2.0) as pool:
+    with RewardPool({"f": reward(tmp_path)}, RewardPoolConfig(timeout_s=2.0)) as pool:
         before = pool.pids["f"]
         assert values(pool.score(faulty(samples(6), fault))["f"]) == levels(6)
         assert pool.restarts == {"f": 1}
@@ -44,7 +43,7 @@ def test_a_lost_worker_loses_no_sample(fault: str, tmp_path: Path) -> None:
 
 
 def test_a_batch_that_loses_two_workers_fails_alone(tmp_path: Path) -> None:
-    with RewardPool({"f": spec(tmp_path, workers=2)}, timeout_s=2.0) as pool:
+    with RewardPool({"f": reward(tmp_path, workers=2)}, RewardPoolConfig(timeout_s=2.0)) as pool:
         found = pool.score(faulty(samples(6), "crash", "leave"))["f"]
         assert pool.restarts == {"f": 2}
         assert values(pool.score(faulty(samples(4, first=6)))["f"]) == [i / 255 for i in range(6, 10)]
@@ -64,7 +63,7 @@ def test_a_batch_that_loses_two_workers_fails_alone(tmp_path: Path) -> None:
 def test_a_wrong_answer_fails_its_batch_and_is_not_asked_for_again(
     fault: str, reasons: list[str | None], tmp_path: Path
 ) -> None:
-    with RewardPool({"f": spec(tmp_path)}) as pool:
+    with RewardPool({"f": reward(tmp_path)}) as pool:
         found = pool.score(faulty(samples(4), fault, "crash"))["f"]
         assert pool.restarts == {"f": 0}
     for score, reason in zip(found, [*reasons, None, None], strict=True):
@@ -73,8 +72,8 @@ def test_a_wrong_answer_fails_its_batch_and_is_not_asked_for_again(
 
 
 def test_a_leaking_worker_is_replaced_before_it_is_large() -> None:
-    leaks = RewardSpec(f"{PLUGINS}:Leaks", {"mb": 60}, batch_size=2)
-    with RewardPool({"l": leaks}, recycle_growth_mb=100) as pool:
+    leaks = RewardComponent(use=f"{PLUGINS}:Leaks", options={"mb": 60}, batch_size=2)
+    with RewardPool({"l": leaks}, RewardPoolConfig(recycle_growth_mb=100)) as pool:
         found = pool.score(samples(16))["l"]
         assert (pool.restarts, pool.recycled) == ({"l": 0}, {"l": 2})
     assert values(found) == levels(16)
@@ -82,15 +81,17 @@ def test_a_leaking_worker_is_replaced_before_it_is_large() -> None:
 
 
 def test_a_worker_with_a_large_model_is_kept() -> None:
-    large = RewardSpec(f"{PLUGINS}:Large", {"mb": 300}, batch_size=2)
-    with RewardPool({"l": large}, recycle_growth_mb=100) as pool:
+    large = RewardComponent(use=f"{PLUGINS}:Large", options={"mb": 300}, batch_size=2)
+    with RewardPool({"l": large}, RewardPoolConfig(recycle_growth_mb=100)) as pool:
         found = pool.score(samples(16))["l"]
         assert pool.recycled == {"l": 0}
     assert len({score.value for score in found}) == 1
 
 
 def test_memory_that_is_kept_for_the_next_call_is_no_leak_and_is_not_paid_for_again() -> None:
-    with RewardPool({"b": RewardSpec(f"{PLUGINS}:bulky", batch_size=2)}, recycle_growth_mb=100) as pool:
+    with RewardPool(
+        {"b": RewardComponent(use=f"{PLUGINS}:bulky", batch_size=2)}, RewardPoolConfig(recycle_growth_mb=100)
+    ) as pool:
         found = pool.score([*samples(2, mb=1), *samples(6, first=2, mb=400)])["b"]
         assert pool.recycled == {"b": 0}
     faults = [score.value for score in found[::2]]
@@ -114,8 +115,8 @@ def test_growth_is_judged_without_what_is_kept(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_slow_restart_is_awaited_and_the_batch_scored(tmp_path: Path) -> None:
-    slow = RewardSpec(f"{PLUGINS}:SlowRestart", {"marker": str(tmp_path / "started"), "seconds": 2.0})
-    with RewardPool({"s": slow}, timeout_s=1.5) as pool:  # loading does not count against the batch
+    slow = RewardComponent(use=f"{PLUGINS}:SlowRestart", options={"marker": str(tmp_path / "started"), "seconds": 2.0})
+    with RewardPool({"s": slow}, RewardPoolConfig(timeout_s=1.5)) as pool:  # loading does not count against the batch
         assert values(pool.score(samples(4))["s"]) == levels(4)
         assert pool.restarts == {"s": 1}
 
@@ -126,7 +127,7 @@ def test_a_reward_that_cannot_be_restarted_fails_with_the_reason(
     monkeypatch.chdir(tmp_path)
     module = tmp_path / "vanishing.py"
     module.write_text("import os\ndef reward(samples):\n    os._exit(1)\n")
-    with RewardPool({"v": RewardSpec("vanishing:reward", batch_size=2)}) as pool:
+    with RewardPool({"v": RewardComponent(use="vanishing:reward", batch_size=2)}) as pool:
         module.unlink()
         found = pool.score(samples(4))["v"]
     reasons = {str(score.failure) for score in found}
@@ -135,15 +136,14 @@ def test_a_reward_that_cannot_be_restarted_fails_with_the_reason(
 
 
 def test_an_answer_for_other_samples_is_refused() -> None:
-    submission = Submission(samples(3), ["r"], Shelves(), abandon=lambda _: None)
-    ticket = Ticket(submission, "r", [0, 2])
-    scores = [Score(1.0)] * 2
-    other = "answered for other samples than it was asked about"
-    assert mistake(Answer(7, ("s0", "s2"), scores, 1.0), 7, ticket) is None
-    assert mistake(Answer(6, ("s0", "s2"), scores, 1.0), 7, ticket) == other
-    assert mistake(Answer(7, ("s2", "s0"), scores, 1.0), 7, ticket) == other
-    assert mistake("good", 7, ticket) == other
-    assert mistake(Answer(7, ("s0", "s2"), scores[:1], 1.0), 7, ticket) == "answered 1 scores for 2 samples"
+    asked = ("s0", "s2")
+    good = WorkerReply(7, asked, [Score(1.0)] * 2, grown=False)
+    assert checked_reply(good, 7, asked) is good
+    for other in (replace(good, number=6), replace(good, ids=("s2", "s0")), "good"):
+        with pytest.raises(ValueError, match="^answered for other samples than it was asked about$"):
+            checked_reply(other, 7, asked)
+    with pytest.raises(ValueError, match="^answered 1 scores for 2 samples$"):
+        checked_reply(replace(good, scores=good.scores[:1]), 7, asked)
 
 
 def no_room(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
@@ -162,7 +162,7 @@ def no_room(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
 def test_a_worker_without_room_in_the_machine_is_a_loss_like_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with RewardPool({"f": spec(tmp_path)}, timeout_s=2.0) as pool:
+    with RewardPool({"f": reward(tmp_path)}, RewardPoolConfig(timeout_s=2.0)) as pool:
         no_room(monkeypatch, 1)  # for the worker after the crash; the next one finds some
         found = pool.score(faulty(samples(4), "crash"))["f"]
         assert values(found) == [None, None, *levels(4)[2:]]
@@ -175,15 +175,15 @@ def test_a_worker_without_room_in_the_machine_is_a_loss_like_any_other(
 def test_no_room_for_the_first_worker_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_room(monkeypatch, 100)
     with pytest.raises(UserError, match=r"rewards\.f: the worker process .* could not be started: \[Errno 24\]"):
-        RewardPool({"f": spec(tmp_path)})
+        RewardPool({"f": reward(tmp_path)})
 
 
-def test_a_fault_of_ours_in_a_seat_is_raised_to_whoever_waits_or_comes_later(
+def test_a_fault_of_ours_in_a_slot_is_raised_to_whoever_waits_or_comes_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with RewardPool({"f": spec(tmp_path)}) as pool:
+    with RewardPool({"f": reward(tmp_path)}) as pool:
         monkeypatch.setattr(threading, "excepthook", lambda _: None)
-        monkeypatch.setattr("rewards.pool.queue.Seat._attempt", lambda *_: 1 / 0)
+        monkeypatch.setattr("rewards.pool.queue.WorkerSlot._attempt", lambda *_: 1 / 0)
         for _ in range(2):
             with pytest.raises(RuntimeError, match="the reward pool broke: division by zero"):
                 pool.score(samples(4))

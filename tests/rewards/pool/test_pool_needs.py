@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import venv
-from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from rewards.base import RewardSpec
-from rewards.needs import _THREAD_VARIABLES, Needs, declared_needs, fair_threads, settle_needs
+from rewards.needs import _THREAD_VARIABLES, KEEP_MEMORY, Needs, declared_needs, fair_threads, settle_needs
 from rewards.pool.gpus import Devices, visible_gpus
-from rewards.pool.memory import KEEP
 from rewards.pool.pool import RewardPool
 from rl.build import start_rewards
 from rl.config.schema import Config, RewardComponent, RewardPoolConfig
@@ -34,30 +34,30 @@ def test_needs_are_read_from_the_source_without_importing_it(tmp_path: Path, mon
 
 
 def test_the_configuration_overrides_the_declaration() -> None:
-    spec = RewardSpec(f"{PLUGINS}:Declared", batch_size=5, gpus=1)
-    needs, declared = settle_needs("d", spec)
+    reward = RewardComponent(use=f"{PLUGINS}:Declared", batch_size=5, gpus=1)
+    needs, declared = settle_needs("d", reward)
     assert needs == Needs(workers=2, batch_size=5, cpus=2, gpus=1)
     assert declared == Needs(workers=2, batch_size=3, cpus=2)
 
 
 def test_a_declared_gpu_is_a_wish() -> None:
-    spec = RewardSpec(f"{PLUGINS}:declares")
-    assert settle_needs("d", spec, gpus=0)[0].gpus == 0
-    assert settle_needs("d", spec, gpus=1)[0].gpus == 0.5
-    assert settle_needs("d", replace(spec, gpus=1), gpus=0)[0].gpus == 1  # an order, which Devices refuses
+    wish, order = RewardComponent(use=f"{PLUGINS}:declares"), RewardComponent(use=f"{PLUGINS}:declares", gpus=1)
+    assert settle_needs("d", wish, gpus=0)[0].gpus == 0
+    assert settle_needs("d", wish, gpus=1)[0].gpus == 0.5
+    assert settle_needs("d", order, gpus=0)[0].gpus == 1  # which Devices refuses
 
 
 def test_a_worker_keeps_memory_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in KEEP:
+    for name in KEEP_MEMORY:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert Needs().environment(None) == KEEP
+    assert Needs().environment(None) == KEEP_MEMORY
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
     assert Needs().environment(None) == {"MALLOC_MMAP_MAX_": "0"}
 
 
 def test_the_threads_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*_THREAD_VARIABLES, *KEEP):
+    for name in (*_THREAD_VARIABLES, *KEEP_MEMORY):
         monkeypatch.setenv(name, "x")
     assert Needs().environment(4) == {}  # the user has said it
     assert Needs(cpus=2).environment(4) == dict.fromkeys(_THREAD_VARIABLES, "2")
@@ -73,10 +73,14 @@ def test_the_cores_are_shared_by_what_is_busy(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     assert [fair_threads(busy) for busy in (0, 1, 2, 3, 9)] == [8, 8, 4, 2, 1]
-    plain = RewardSpec(f"{PLUGINS}:threads")
-    specs = {"two": replace(plain, workers=2), "one": plain, "own": replace(plain, cpus=3)}
-    for beside, share in ((0, 2.0), (3, 1.0)):
-        with RewardPool(specs, beside=beside) as pool:
+    use = f"{PLUGINS}:threads"
+    rewards = {
+        "two": RewardComponent(use=use, workers=2),
+        "one": RewardComponent(use=use),
+        "own": RewardComponent(use=use, cpus=3),
+    }
+    for others, share in ((0, 2.0), (3, 1.0)):
+        with RewardPool(rewards, other_processes=others) as pool:
             found = pool.score(samples(2))
         assert {name: values(scores) for name, scores in found.items()} == {
             "two": [share] * 2,
@@ -87,8 +91,8 @@ def test_the_cores_are_shared_by_what_is_busy(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_worker_gets_what_was_declared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 5")
-    half = RewardSpec(f"{PLUGINS}:Declared", cpus=1, gpus=0.5)
-    with RewardPool({"d": RewardSpec(f"{PLUGINS}:Declared"), "half": half}) as pool:
+    half = RewardComponent(use=f"{PLUGINS}:Declared", cpus=1, gpus=0.5)
+    with RewardPool({"d": RewardComponent(use=f"{PLUGINS}:Declared"), "half": half}) as pool:
         assert {name: len(pids) for name, pids in pool.pids.items()} == {"d": 2, "half": 2}
         assert pool.needs["half"] == Needs(workers=2, batch_size=3, cpus=1, gpus=0.5)
         found = pool.score(samples(12))
@@ -124,62 +128,82 @@ def test_gpus_are_counted_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "message"),
+    ("reward", "message"),
     [
         (
-            RewardSpec(f"{PLUGINS}:calls", workers=0),
-            "rewards.x: `workers` is 0: it must be a whole number of at least 1",
+            RewardComponent(use=f"{PLUGINS}:calls", gpus=1.5),
+            "rewards.x: `gpus` is 1.5: it must be 0, a share up to 1, or a whole number of GPUs",
         ),
         (
-            RewardSpec(f"{PLUGINS}:calls", batch_size=-1),
-            "rewards.x: `batch_size` is -1: it must be a whole number of at least 1",
-        ),
-        (
-            RewardSpec(f"{PLUGINS}:calls", gpus=-0.5),
-            "rewards.x: `gpus` is -0.5: it must be 0, a share up to 1, or a whole number of GPUs",
-        ),
-        (
-            RewardSpec(f"{PLUGINS}:misspelt"),
+            RewardComponent(use=f"{PLUGINS}:misspelt"),
             f"'{PLUGINS}:misspelt': its `needs` has an unknown entry 'batchsize', did you mean 'batch_size'? (known: "
             "workers, batch_size, cpus, gpus, thread_safe, whole_groups, python)",
         ),
         (
-            RewardSpec(f"{PLUGINS}:impossible"),
+            RewardComponent(use=f"{PLUGINS}:impossible"),
             f"'{PLUGINS}:impossible': in its `needs` `gpus` is 1.5: it must be 0, a share up to 1, or a whole number "
             "of GPUs",
         ),
         (
-            RewardSpec(f"{PLUGINS}:computed"),
+            RewardComponent(use=f"{PLUGINS}:computed"),
             f"'{PLUGINS}:computed' declares the needs {{'cpus': 2}}, which could not be read from its source: write "
             "`needs` with literal values in the body of the class (beside a function: `computed.needs = {...}`)",
         ),
         (
-            RewardSpec(f"{PLUGINS}:calls", python="/nowhere/python"),
+            RewardComponent(use=f"{PLUGINS}:calls", python="/nowhere/python"),
             "rewards.x.python: there is no interpreter '/nowhere/python'; "
             "name the `bin/python` of the reward's virtual environment",
         ),
         (
-            RewardSpec(f"{PLUGINS}:calls", python="pyproject.toml"),
+            RewardComponent(use=f"{PLUGINS}:calls", python="pyproject.toml"),
             "rewards.x.python: 'pyproject.toml' may not be executed; `chmod +x` it or name another",
         ),
         (
-            RewardSpec(f"{PLUGINS}:calls", gpus=1),
+            RewardComponent(use=f"{PLUGINS}:calls", gpus=1),
             "rewards.x.gpus is 1, but this machine shows 0 GPUs; set rewards.x.gpus to 0 to run it on the CPU",
         ),
         (
-            RewardSpec(f"{PLUGINS}:NeedsCuda"),
+            RewardComponent(use=f"{PLUGINS}:NeedsCuda"),
             f"rewards.x: '{PLUGINS}:NeedsCuda' with options {{}} raised RuntimeError: Found no NVIDIA driver on your "
             "system (pool_plugins.py:89); this reward is given no GPU, set rewards.x.gpus to its share of one",
         ),
     ],
 )
 def test_needs_that_cannot_be_met_are_the_users_to_repair(
-    spec: RewardSpec, message: str, monkeypatch: pytest.MonkeyPatch
+    reward: RewardComponent, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(UserError) as caught:
-        RewardPool({"x": spec})
+        RewardPool({"x": reward})
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"workers": 0}, "workers\n  Input should be greater than or equal to 1"),
+        ({"batch_size": -1}, "batch_size\n  Input should be greater than or equal to 1"),
+        ({"cpus": 1.5}, "cpus\n  Input should be a valid integer"),
+        ({"gpus": -0.5}, "gpus\n  Input should be greater than or equal to 0"),
+    ],
+)
+def test_an_override_that_no_machine_can_meet_is_found_by_the_section(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        RewardComponent(use=f"{PLUGINS}:calls", **wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"workers": 0}, "`workers` is 0: it must be a whole number of at least 1"),
+        ({"batch_size": -1}, "`batch_size` is -1: it must be a whole number of at least 1"),
+        ({"cpus": True}, "`cpus` is True: it must be a whole number of at least 1"),
+        ({"gpus": -0.5}, "`gpus` is -0.5: it must be 0, a share up to 1, or a whole number of GPUs"),
+    ],
+)
+def test_a_declaration_that_no_machine_can_meet_is_a_sentence(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        Needs(**wrong)
 
 
 def test_the_configuration_reaches_the_pool(tmp_path: Path) -> None:
@@ -222,10 +246,12 @@ def test_a_reward_may_have_an_environment_of_its_own(tmp_path: Path, monkeypatch
         """)
     )
     monkeypatch.chdir(tmp_path)
-    spec = RewardSpec("needs_conflicting:reward")
+    reward = RewardComponent(use="needs_conflicting:reward")
     with pytest.raises(UserError, match="needs the module 'conflicting', which is not installed"):
-        RewardPool({"own": spec})
-    with RewardPool({"own": RewardSpec(spec.use, python=str(python)), "ours": RewardSpec(f"{PLUGINS}:keeps")}) as pool:
+        RewardPool({"own": reward})
+    with RewardPool(
+        {"own": RewardComponent(use=reward.use, python=str(python)), "ours": RewardComponent(use=f"{PLUGINS}:keeps")}
+    ) as pool:
         found = pool.score(samples(3))
     assert values(found["own"]) == [0.25, 1.25, 2.25]
     assert found["own"][0].details == {"prefix": str(tmp_path / "venv"), "torch": False}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rewards.base import RewardSpec
 from rewards.pool.pool import RewardPool
+from rl.config.schema import RewardComponent, RewardPoolConfig
 from rl.types import UserError
 from tests.rewards.pool.test_pool_batches import PLUGINS, levels, samples, values
 from tests.rewards.pool.test_pool_faults import faulty
@@ -28,11 +28,11 @@ def test_actors_answer_die_and_hang_like_processes(tmp_path: Path) -> None:
     (tmp_path / "counts").mkdir()
     plan = [*faulty(samples(2), "crash"), *faulty(samples(2, first=2), "hang"), *faulty(samples(2, first=4), "throw")]
     plan += [*faulty(samples(2, first=6), "leave", "leave"), *faulty(samples(2, first=8))]
-    specs = {
-        "f": RewardSpec(f"{PLUGINS}:Faulty", {"counts": str(tmp_path / "counts")}, batch_size=2),
-        "d": RewardSpec(f"{PLUGINS}:Declared", workers=1, cpus=1),
+    rewards = {
+        "f": RewardComponent(use=f"{PLUGINS}:Faulty", options={"counts": str(tmp_path / "counts")}, batch_size=2),
+        "d": RewardComponent(use=f"{PLUGINS}:Declared", workers=1, cpus=1),
     }
-    with RewardPool(specs, backend="ray", timeout_s=5.0, cache=str(tmp_path / "cache")) as pool:
+    with RewardPool(rewards, RewardPoolConfig(backend="ray", timeout_s=5.0, cache=str(tmp_path / "cache"))) as pool:
         before = pool.pids
         found = pool.score(plan)
         assert pool.restarts == {"f": 4, "d": 0}
@@ -48,8 +48,11 @@ def test_actors_answer_die_and_hang_like_processes(tmp_path: Path) -> None:
     assert given["pid"] == before["d"][0]
 
     with pytest.raises(UserError) as caught:
-        RewardPool({"x": RewardSpec(f"{PLUGINS}:nothing_there")}, backend="ray")
+        RewardPool({"x": RewardComponent(use=f"{PLUGINS}:nothing_there")}, RewardPoolConfig(backend="ray"))
     assert str(caught.value).startswith(f"rewards.x.use: module '{PLUGINS}' has no 'nothing_there'")
     with pytest.raises(UserError) as caught:
-        RewardPool({"x": RewardSpec(f"{PLUGINS}:Declared", cpus=64)}, backend="ray", start_timeout_s=3.0)
+        RewardPool(
+            {"x": RewardComponent(use=f"{PLUGINS}:Declared", cpus=64)},
+            RewardPoolConfig(backend="ray", start_timeout_s=3.0),
+        )
     assert "did not start within 3 s (has the cluster the CPUs and GPUs that it asks for?)" in str(caught.value)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rewards.base import RewardSpec
 from rewards.pool.pool import RewardPool
+from rl.config.schema import RewardComponent, RewardPoolConfig
 from rl.types import Prompt, Sample, Score
 from tests.rewards.pool.test_pool_batches import PLUGINS
 
@@ -73,8 +73,8 @@ def soak(faults: int, folder: Path, seed: int = 0) -> Counter[str]:
         for number, met in enumerate(plan)
         for i in range(BATCH)
     ]
-    spec = RewardSpec(f"{PLUGINS}:Faulty", {"counts": str(folder)}, workers=3, batch_size=BATCH)
-    with RewardPool({"f": spec}, timeout_s=TIMEOUT_S, recycle_growth_mb=100) as pool:
+    reward = RewardComponent(use=f"{PLUGINS}:Faulty", options={"counts": str(folder)}, workers=3, batch_size=BATCH)
+    with RewardPool({"f": reward}, RewardPoolConfig(timeout_s=TIMEOUT_S, recycle_growth_mb=100)) as pool:
         found = pool.score(samples)["f"]
         restarts = pool.restarts["f"]
     assert len(found) == len(samples)

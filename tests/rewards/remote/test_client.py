@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rewards.base import RewardSpec
 from rewards.library.similarity import Similarity
 from rewards.pool.pool import RewardPool
 from rewards.remote.client import Remote, greet
@@ -21,6 +20,7 @@ from rewards.remote.http import RetryingClient
 from rewards.remote.metadata_pictures import MetadataPictures
 from rewards.remote.servers import Endpoints, NoAnswer
 from rewards.remote.wire import encode_sample
+from rl.config.schema import RewardComponent
 from rl.types import Prompt, Sample, Score, UserError
 from tests.rewards.pool.test_pool import samples
 from tests.rewards.serve.live_server import BRIGHT, metric, serving
@@ -453,7 +453,7 @@ def test_through_the_pool_to_two_real_servers_one_of_which_dies_and_returns() ->
         with serving("--reward", BRIGHT) as dies:
             urls = [stays.url, dies.url]
             options = {"urls": urls, "reward": "bright", "batch_size": 2}
-            with RewardPool({"far": RewardSpec("remote", options)}) as pool:
+            with RewardPool({"far": RewardComponent(use="remote", options=options)}) as pool:
                 assert [score.value for score in pool.score(given)["far"]] == pytest.approx(expected)
                 asked = [metric(url, 'easel_reward_pictures_total{reward="bright"}') for url in urls]
                 assert sum(asked) == 8

@@ -14,10 +14,10 @@ import httpx
 import psutil
 import pytest
 
-from rewards.base import RewardSpec
 from rewards.remote.wire import RequestLimits, parse_request
 from rewards.serve.metrics import ServerMetrics
 from rewards.serve.service import RewardService
+from rl.config.schema import RewardComponent
 from tests.rewards.pool.test_pool import samples
 from tests.rewards.serve.live_server import BRIGHT, SLEEP, body, head, metric, post, read_answer, serving, wait_for
 
@@ -41,7 +41,7 @@ def test_a_request_whose_client_has_gone_is_not_begun() -> None:
 
 def test_a_request_given_up_while_it_waits_is_not_kept_in_memory() -> None:
     content = body("sleep", samples())
-    spec = RewardSpec(SLEEP, {"seconds": 1.0})
+    spec = RewardComponent(use=SLEEP, options={"seconds": 1.0})
     with RewardService("sleep", spec, RequestLimits(), ServerMetrics(), queue=8, timeout_s=60) as service:
         requests = [parse_request(content, RequestLimits()) for _ in range(4)]
         futures = [service.submit(request) for request in requests]

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import AutoImageProcessor, Mask2FormerForUniversalSegmentation
 
-from rewards.batches import alike
+from rewards.batches import batches_by_key
 from rewards.library.geneval.classes import geneval_name
 from rewards.library.geneval.contract import Detection
 from rewards.library.models.downloads import MASK2FORMER
@@ -63,7 +63,7 @@ class Mask2Former:
     def detect(self, pictures: Sequence[NDArray[np.uint8]]) -> list[list[Detection]]:
         """N (H, W, 3) pictures of any sizes in; per picture its objects, best first, with masks of its size."""
         found: list[list[Detection]] = [[] for _ in pictures]
-        for batch in alike([picture.shape for picture in pictures], self._batch_size):
+        for batch in batches_by_key([picture.shape for picture in pictures], self._batch_size):
             inputs = self._processor(images=[pictures[i] for i in batch], return_tensors="pt", **self._resize)
             pixels = inputs["pixel_values"].to(self._device)
             outputs = self._model(pixel_values=pixels)

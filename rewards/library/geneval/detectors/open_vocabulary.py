@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rewards.batches import alike
+from rewards.batches import batches_by_key
 from rewards.library.geneval.boxes import clipped, suppress
 from rewards.library.geneval.contract import Detection
 
@@ -18,7 +18,7 @@ def questions(
 ) -> Iterator[tuple[list[int], tuple[int, int], tuple[str, ...]]]:
     """(indices, (height, width), labels) of at most ``size`` pictures of one shape that are asked for the same."""
     keys = [(picture.shape, tuple(asked)) for picture, asked in zip(pictures, labels, strict=True)]
-    for batch in alike(keys, size):
+    for batch in batches_by_key(keys, size):
         (height, width, _), asked = keys[batch[0]]
         yield batch, (height, width), asked
 

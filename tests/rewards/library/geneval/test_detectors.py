@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rewards.batches import alike
+from rewards.batches import batches_by_key
 from rewards.library.geneval.boxes import clipped, overlap, suppress
 from rewards.library.geneval.classes import GENEVAL_CLASSES, geneval_name
 from rewards.library.geneval.contract import Detection
@@ -241,7 +241,7 @@ def test_class_names() -> None:
     assert all(geneval_name(name) == name for name in GENEVAL_CLASSES)
 
 
-def test_boxes_and_alike() -> None:
+def test_boxes_and_batches_by_key() -> None:
     assert clipped((-5, 2, 15, 8), 10, 10) == (0, 2, 10, 8)
     assert clipped((12, 2, 15, 8), 10, 10) is None
     assert overlap((0, 0, 4, 4), (2, 0, 6, 4)) == pytest.approx(8 / 24)
@@ -250,4 +250,4 @@ def test_boxes_and_alike() -> None:
     found = [Detection(label, score, tuple(map(float, box))) for label, score, box in boxes]  # type: ignore[arg-type]
     assert [d.score for d in suppress(found, 0.5)] == [0.9, 0.4, 0.3]  # IoU of the two: 12 / 20
     assert [d.score for d in suppress(found, 0.6)] == [0.9, 0.5, 0.4, 0.3]
-    assert list(alike(["a", "b", "a", "a"], 2)) == [[0, 2], [3], [1]]
+    assert list(batches_by_key(["a", "b", "a", "a"], 2)) == [[0, 2], [3], [1]]

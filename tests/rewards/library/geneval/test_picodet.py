@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rewards.base import RewardSpec
 from rewards.library.geneval.detectors.load import load_detector
 from rewards.library.geneval.detectors.picodet import PicoDet
 from rewards.load import load_reward
 from rewards.pool.pool import RewardPool
+from rl.config.schema import RewardComponent
 from rl.types import UserError
 
 WEIGHTS = Path(os.environ.get("EASEL_TEST_WEIGHTS", ""))
@@ -125,7 +125,7 @@ def test_files_that_are_no_model_end_the_worker_and_not_the_run(tmp_path: Path) 
     """Paddle falls over on such files (SIGSEGV), which is why a detector lives in a process of its own."""
     options = {"detector": "picodet", "detector_options": {"folder": str(folder(tmp_path))}}
     with pytest.raises(UserError, match="rewards.g: the worker process of 'geneval' worker died"):
-        RewardPool({"g": RewardSpec("geneval", options)})
+        RewardPool({"g": RewardComponent(use="geneval", options=options)})
 
 
 @needs_weights

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from rewards.base import RewardSpec
 from rewards.library.ocr.reader import Reading, crop, enlarge, ink_box, model_folder, model_name
 from rewards.library.ocr.reward import Ocr
 from rewards.load import load_reward
 from rewards.pool.pool import RewardPool
+from rl.config.schema import RewardComponent
 from rl.types import Prompt, Sample, UserError
 
 WORDS = "CAT DOG SUN MOON STAR FISH BIRD TREE BOOK LAMP DOOR KEY CUP HAT BOX CAR BUS MAP PEN RED".split()
@@ -143,11 +143,11 @@ def check(scores: Sequence[object]) -> None:
 
 def test_paddle_reads_small_words_in_the_pool_and_the_parent_stays_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "paddle", raising=False)  # another test may have imported it in this process
-    specs = {
-        "ocr": RewardSpec("ocr"),
-        "line": RewardSpec("ocr", {"detect": False, "rec_width": 200}),
+    rewards = {
+        "ocr": RewardComponent(use="ocr"),
+        "line": RewardComponent(use="ocr", options={"detect": False, "rec_width": 200}),
     }
-    with RewardPool(specs) as pool:
+    with RewardPool(rewards) as pool:
         by_reward = pool.score(asked())
     check(by_reward["ocr"])
     check(by_reward["line"])
@@ -155,7 +155,7 @@ def test_paddle_reads_small_words_in_the_pool_and_the_parent_stays_clean(monkeyp
 
 
 def test_importing_the_reward_imports_no_paddle() -> None:
-    code = "import sys, rewards.ocr; sys.exit(any(name.startswith('paddle') for name in sys.modules))"
+    code = "import sys, rewards.library.ocr.reward; sys.exit(any(name.startswith('paddle') for name in sys.modules))"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -171,7 +171,7 @@ def test_throughput(capsys: pytest.CaptureFixture[str]) -> None:
         "line, width 200, one by one": {"detect": False, "rec_width": 200, "batch_size": 1},
     }
     for name, options in settings.items():
-        with RewardPool({"ocr": RewardSpec("ocr", options)}) as pool:
+        with RewardPool({"ocr": RewardComponent(use="ocr", options=options)}) as pool:
             pool.score(pictures[:2])
             began = time.monotonic()
             scores = pool.score(pictures)["ocr"]

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from rewards.base import RewardSpec
 from rewards.pool.pool import RewardPool
+from rl.config.schema import RewardComponent
 from rl.types import Prompt, Sample, Score
 
 Color = tuple[int, int, int]
@@ -67,7 +67,7 @@ Read = Callable[[Sequence[Sample]], list[Score]]
 @contextmanager
 def reading(**options: object) -> Iterator[Read]:
     """The reward in a worker process: Paddle stays out of the one that runs the tests."""
-    with RewardPool({"ocr": RewardSpec("ocr", options)}) as pool:
+    with RewardPool({"ocr": RewardComponent(use="ocr", options=options)}) as pool:
         yield lambda samples: pool.score(samples)["ocr"]
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rewards.base import RewardSpec
 from rewards.library.vlm_judge.reward import VlmJudge
 from rewards.load import load_reward
 from rewards.pool.pool import RewardPool
+from rl.config.schema import RewardComponent
 from rl.registry import resolve
 from rl.types import Prompt, Sample, Score, UserError
 from tests.rewards.library.vlm_judge.vlm_server import MODEL, Answer, FakeEndpoint, chat, picture_of, text_of
@@ -466,10 +466,10 @@ def test_a_judge_that_cannot_judge_stops_the_run_at_its_start(
 def test_in_the_pool() -> None:
     options = {"model": MODEL, "question": "Is it bright?"}
     with FakeEndpoint(by_level) as server:
-        with RewardPool({"judge": RewardSpec("vlm_judge", {**options, "url": server.url})}) as pool:
+        with RewardPool({"judge": RewardComponent(use="vlm_judge", options={**options, "url": server.url})}) as pool:
             scores = pool.score([sample(64, "a"), sample(192, "b")])["judge"]
         with pytest.raises(UserError) as caught:
-            RewardPool({"judge": RewardSpec("vlm_judge", {"url": server.url, "model": "judge-7B"})})
+            RewardPool({"judge": RewardComponent(use="vlm_judge", options={"url": server.url, "model": "judge-7B"})})
     assert [(score.value, score.passed) for score in scores] == [(0.25, 0.0), (0.75, 1.0)]
     assert str(caught.value) == (
         f"rewards.judge: vlm_judge.options.model: {server.url} serves no 'judge-7B', did you mean 'judge-7b'? "
