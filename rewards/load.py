@@ -9,7 +9,8 @@ from typing import Any
 
 from rewards.base import describe_exception
 from rewards.golden import prove
-from rl.registry import did_you_mean, resolve
+from rl.config.declared import OptionNames
+from rl.registry import resolve
 from rl.types import Sample, UserError
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -87,14 +88,13 @@ def check_options(
     ``positional`` arguments (the samples) come before the options.
     """
     parameters = list(inspect.signature(target).parameters.values())
+    named = [p for p in parameters[positional:] if p.kind in _NAMED]
+    names = OptionNames(
+        takes=tuple(p.name for p in named), needs=tuple(p.name for p in named if p.default is inspect.Parameter.empty)
+    )
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
-    named = {p.name: p for p in parameters[positional:] if p.kind in _NAMED}
-    for option in options:
-        if option not in named and not takes_any:
-            known = f"it takes: {', '.join(named)}" if named else "it takes none at all"
-            raise UserError(
-                f"{options_at}.{option}: {use!r} takes no such option{did_you_mean(option, named)} ({known})"
-            )
-    for option, parameter in named.items():
-        if parameter.default is inspect.Parameter.empty and option not in options:
-            raise UserError(f"{options_at}: {use!r} needs the option `{option}`; add `{option}: ...`")
+    for option, near in names.unknown(options) if not takes_any else ():
+        known = f"it takes: {', '.join(names.takes)}" if names.takes else "it takes none at all"
+        raise UserError(f"{options_at}.{option}: {use!r} takes no such option{near} ({known})")
+    for option in names.missing(options):
+        raise UserError(f"{options_at}: {use!r} needs the option `{option}`; add `{option}: ...`")

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rl import registry
-from rl.config.declared import wrong_options
+from rl.config.declared import declarations, wrong_options
 from rl.config.messages import dotted, explain
 from rl.config.rules import check
 from rl.config.schema import Config, component_kind
@@ -198,7 +198,8 @@ def _registry_problems(tree: Entry) -> Iterator[Problem]:
         options = entry.value.get("options") or Entry({}, use.origin)
         given = options.value if options.is_mapping else {}
         try:
-            wrong = list(wrong_options(kind, use.value, registry.locate(kind, use.value), given))
+            wrong = list(wrong_options(kind, use.value, given))
+            declarations(kind, use.value)
         except UserError as error:
             yield Problem(use.origin, dotted(path), str(error))
             continue

@@ -38,6 +38,7 @@ class GenEval:
     """
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
+    metadata = ("include",)
 
     def __init__(
         self,

