@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rewards.pool.memory import KEEP
-from rl.config.declared import read_source
-from rl.registry import did_you_mean
+from rl.config.declared import check_entries, read_source
 from rl.types import UserError
 
 if TYPE_CHECKING:
@@ -126,11 +125,7 @@ def as_needs(declaration: object, use: str) -> Needs:
         return declaration
     if not isinstance(declaration, Mapping):
         raise UserError(f"{use!r}: its `needs` is a {type(declaration).__name__}; write a Needs or a mapping")
-    known = [field.name for field in fields(Needs)]
-    for key in declaration:
-        if key not in known:
-            near = did_you_mean(str(key), known)
-            raise UserError(f"{use!r}: its `needs` has an unknown entry {key!r}{near} (known: {', '.join(known)})")
+    check_entries(declaration, [field.name for field in fields(Needs)], use, "needs")
     try:
         return Needs(**declaration)
     except UserError as error:

@@ -10,7 +10,7 @@ the source (``**options``, a decorated or inherited constructor, compiled code) 
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,6 +171,14 @@ def declarations(kind: str, use: str) -> Declarations:
         centred=_flag(source, "centred"),
         on_policy=_flag(source, "on_policy") or False,
     )
+
+
+def check_entries(declaration: Mapping[object, object], known: Sequence[str], use: str, name: str) -> None:
+    """Raises UserError naming the first key of the mapping declared as ``name`` that is not known."""
+    for key in declaration:
+        if key not in known:
+            near = did_you_mean(str(key), known)
+            raise UserError(f"{use!r}: its `{name}` has an unknown entry {key!r}{near} (known: {', '.join(known)})")
 
 
 def wrong_options(kind: str, use: str, given: Collection[str]) -> Iterator[tuple[str, str]]:
