@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 from rewards.library.models.downloads import absent, download_command
 from rewards.requires import Requires, declared_requires
-from rl.doctor.checks import SETUP_CPU, Check, version
+from rl.doctor.checks import SETUP_CPU, Check, Status, version
 from rl.registry import BUILT_IN, names
 from rl.types import UserError
 
@@ -40,7 +40,7 @@ def check_component(kind: str, name: str) -> list[Check]:
 
 
 def check_required(part: str, name: str, wanted: Requires) -> Check:
-    fault = "limited" if wanted.optional else "missing"
+    fault: Status = "limited" if wanted.optional else "missing"
     installed = {package: version(package) for package in wanted.packages}
     if lacking := [package for package, found in installed.items() if found is None]:
         return Check(part, name, fault, f"not installed: {', '.join(lacking)}", install_command(lacking))

@@ -43,10 +43,10 @@ def run_part(name: str, timeout_s: float = TIMEOUT_S) -> Check:
         )
     if run.returncode == 0:
         return Check("deep", name, "ok", last_line(run.stdout))
-    fix = f"{SETUP_CPU}; if it stays: python -m rl.doctor.deep {name}"
-    expected = name in names("rewards") and any(check.status == "limited" for check in check_component("rewards", name))
     found = last_line(run.stderr) or f"exit code {run.returncode}"
-    return Check("deep", name, "limited" if expected else "missing", found, fix)
+    if name in names("rewards") and any(check.status == "limited" for check in check_component("rewards", name)):
+        return Check("deep", name, "limited", found)  # its weights, say; the line above this one tells what to type
+    return Check("deep", name, "missing", found, f"{SETUP_CPU}; if it stays: python -m rl.doctor.deep {name}")
 
 
 def last_line(text: str) -> str:
@@ -151,7 +151,8 @@ def reward(name: str) -> str:
 def all_parts() -> dict[str, Callable[[], str]]:
     """What can be run, by name: the engines, and the rewards that need no options."""
     engines = {part.__name__: part for part in (torch, policy, vllm, deepspeed, ray, open_clip)}
-    return {name: partial(reward, name) for name in names("rewards") if _needs_no_options(name)} | engines
+    rewards = [name for name in names("rewards") if name not in engines and _needs_no_options(name)]
+    return engines | {name: partial(reward, name) for name in rewards}
 
 
 def _needs_no_options(name: str) -> bool:

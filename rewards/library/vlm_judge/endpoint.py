@@ -115,11 +115,11 @@ class Endpoint:
                 f"(it serves: {', '.join(known[:10]) or 'nothing'})"
             )
 
-    def complete(self, body: Mapping[str, Any]) -> Reply:
+    def complete(self, body: Mapping[str, object]) -> Reply:
         """The first choice of a chat completion. Raises ``EndpointFailed``."""
         return _reply(self._request("POST", "chat/completions", {"model": self.model, **body}))
 
-    def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def _request(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Any:
         attempt = 0
         while True:
             self._pace.wait()
@@ -146,7 +146,7 @@ class Endpoint:
             self._sleep(wait_s)
             attempt += 1
 
-    def _exchange(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
+    def _exchange(self, method: str, path: str, body: Mapping[str, object] | None) -> httpx.Response:
         """One request; the whole answer must be there in ``timeout_s``, however slowly it drips."""
         deadline = self._clock() + self._timeout_s
         with self._client.stream(method, f"{self.url}/{path}", json=body) as response:

@@ -30,7 +30,7 @@ class Verdict:
     """A judged picture: the value in [0, 1], what it came from, and 1 or 0 if the question has a pass and a fail."""
 
     value: float
-    details: Mapping[str, Any]
+    details: Mapping[str, object]
     passed: float | None = None
 
 
@@ -38,7 +38,7 @@ class Question(Protocol):
     """One way to ask."""
 
     reminder: str  # said with the second asking
-    request: Mapping[str, Any]  # fields of the chat completion beside the messages
+    request: Mapping[str, object]  # fields of the chat completion beside the messages
 
     def ask(self, prompt: Prompt) -> str | None:
         """The words for this prompt; None if its metadata lacks a key that they need."""
@@ -70,13 +70,13 @@ class Template:
 
     def fill(self, prompt: Prompt) -> str | None:
         """The text for a prompt; None if its metadata lacks a key."""
-        values: dict[str, Any] = {**prompt.metadata, "prompt": prompt.text}
+        values: dict[str, object] = {**prompt.metadata, "prompt": prompt.text}
         if any(values.get(name) is None for name in self._names):
             return None
         return self._text.format_map({name: _shown(values[name]) for name in self._names})
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
@@ -88,7 +88,7 @@ class YesNo:
     def __init__(self, question: str | None, *, logprobs: bool) -> None:
         self._template = Template(YES_NO if question is None else question, "question")
         self._logprobs = logprobs
-        self.request: Mapping[str, Any] = {"max_tokens": 8}
+        self.request: Mapping[str, object] = {"max_tokens": 8}
         if logprobs:
             self.request = {"max_tokens": 4, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
 
@@ -143,7 +143,7 @@ class Rubric:
         self.reminder = f"Answer with nothing but a JSON object with the keys {keys}."
         self._grades = _schema(list(self._criteria), low, high)
         schema = {"name": "grades", "strict": True, "schema": self._grades.json_schema()}
-        self.request: Mapping[str, Any] = {
+        self.request: Mapping[str, object] = {
             "max_tokens": 64 + 32 * len(self._criteria),
             "response_format": {"type": "json_schema", "json_schema": schema},
         }

@@ -30,7 +30,7 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,7 +148,9 @@ class VlmJudge:
 
     def _judge(self, text: str, picture: NDArray[np.uint8]) -> Verdict:
         picture_part = {"type": "image_url", "image_url": {"url": data_url(picture, self._max_side)}}
-        messages: list[dict[str, Any]] = [{"role": "user", "content": [picture_part, {"type": "text", "text": text}]}]
+        messages: list[dict[str, object]] = [
+            {"role": "user", "content": [picture_part, {"type": "text", "text": text}]}
+        ]
         reply = self._endpoint.complete({"messages": messages, **self._fields})
         try:
             verdict, asked = self._question.read(reply), 1
