@@ -155,7 +155,7 @@ def test_paddle_reads_small_words_in_the_pool_and_the_parent_stays_clean(monkeyp
 
 
 def test_importing_the_reward_imports_no_paddle() -> None:
-    code = "import sys, rewards.ocr; sys.exit(any(name.startswith('paddle') for name in sys.modules))"
+    code = "import sys, rewards.library.ocr.reward; sys.exit(any(name.startswith('paddle') for name in sys.modules))"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
