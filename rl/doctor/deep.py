@@ -16,7 +16,7 @@ from functools import partial
 
 from rl.config.declared import read_source
 from rl.doctor.checks import SETUP_CPU, Check
-from rl.doctor.components import check_component
+from rl.doctor.components import lacks_weights
 from rl.registry import names
 from rl.types import UserError
 
@@ -44,8 +44,8 @@ def run_part(name: str, timeout_s: float = TIMEOUT_S) -> Check:
     if run.returncode == 0:
         return Check("deep", name, "ok", last_line(run.stdout))
     found = last_line(run.stderr) or f"exit code {run.returncode}"
-    if name in names("rewards") and any(check.status == "limited" for check in check_component("rewards", name)):
-        return Check("deep", name, "limited", found)  # its weights, say; the line above this one tells what to type
+    if name in names("rewards") and lacks_weights("rewards", name):
+        return Check("deep", name, "limited", found)  # which says what to type
     return Check("deep", name, "missing", found, f"{SETUP_CPU}; if it stays: python -m rl.doctor.deep {name}")
 
 

@@ -153,7 +153,9 @@ def test_no_reference_is_not_applicable_and_bad_ones_fail_alone(tmp_path: Path) 
 
 
 def test_pixel_imports_no_torch() -> None:
-    code = "import sys; from rewards.library.similarity import Similarity; Similarity(); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from rewards.library.similarity import Similarity; Similarity(); sys.exit('torch' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

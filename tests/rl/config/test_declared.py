@@ -22,11 +22,14 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own_hub").mkdir()
     (tmp_path / "own_hub" / "__init__.py").write_text("from .names import NEEDED as NAMES\nWORDS = ('text', 'lang')\n")
-    (tmp_path / "own_hub" / "names.py").write_text("NEEDED: tuple[str, ...] = ('mask',)\n")
+    (tmp_path / "own_hub" / "names.py").write_text(
+        "NEEDED: tuple[str, ...] = ('mask',)\nclass Base:\n    metadata = NEEDED\n"
+    )
     path = tmp_path / "own_parts.py"
     path.write_text(
         dedent("""
         raise RuntimeError("imported")
+        from own_hub.names import Base as Limit
         from own_hub import WORDS as KEYS
         from own_hub.names import NEEDED
         SIDE = 64
@@ -36,6 +39,12 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             needs = dict(cpus=2, note=Other(side=SIDE))
             typed: tuple[str, ...] = NEEDED
             made = tuple("ab")
+
+        class Child(Reads):
+            on_policy = True
+
+        class Limit(Limit):
+            pass
 
         def pairs(rewards_PG, valid_PG): ...
         pairs.least_group = 4
@@ -83,6 +92,12 @@ def test_what_is_read_is_what_python_sees() -> None:
                 assert getattr(read, field) == getattr(component, field, default), (kind, name, field)
                 seen |= {field} if getattr(read, field) != default else set()
     assert seen == {"least_group", "across_prompts", "centred", "on_policy", "not_negative"}
+
+
+@pytest.mark.usefixtures("module")
+def test_a_class_inherits_what_is_declared() -> None:
+    assert declarations("rewards", "own_parts:Child") == Declarations(metadata=("text", "lang"), on_policy=True)
+    assert declarations("rewards", "own_parts:Limit").metadata == ("mask",)  # its parent has the same name elsewhere
 
 
 @pytest.mark.usefixtures("module")
