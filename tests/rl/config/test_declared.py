@@ -21,7 +21,9 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own_hub").mkdir()
-    (tmp_path / "own_hub" / "__init__.py").write_text("from .names import NEEDED as NAMES\nWORDS = ('text', 'lang')\n")
+    (tmp_path / "own_hub" / "__init__.py").write_text(
+        "from .names import NEEDED as NAMES\nWORDS = ('text', 'lang')\nclass Packed:\n    metadata = NAMES\n"
+    )
     (tmp_path / "own_hub" / "names.py").write_text(
         "NEEDED: tuple[str, ...] = ('mask',)\nclass Base:\n    metadata = NEEDED\n"
     )
@@ -79,6 +81,7 @@ def test_values_are_literals_or_names_of_literals() -> None:
     with pytest.raises(UserError) as caught:
         source.value("made")
     assert str(caught.value) == ("'own_parts:Reads': its `made` can't be read from its source; write literal values")
+    assert declarations("rewards", "own_hub:Packed").metadata == ("mask",)
     assert declarations("rewards", "own_parts:bound").metadata == ("text",)  # no definition, so no options
     assert declarations("rewards", "nowhere:f") == declarations("rewards", "own_parts:gone") == Declarations()
 
