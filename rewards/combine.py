@@ -30,10 +30,16 @@ def mean(values_KB: Floats, applies_KB: NDArray[np.bool_], weights_K: Floats, gr
     return _weighted_sum(values_KB, applies_KB, weights_K) / _applied_weight(applies_KB, weights_K)
 
 
+mean.centred = False  # type: ignore[attr-defined]
+
+
 def sum_(values_KB: Floats, applies_KB: NDArray[np.bool_], weights_K: Floats, group_B: NDArray[np.int64]) -> Floats:
     """``mean`` times sum_k abs(w_k) over *all* train rewards: the plain weighted sum where all of them apply, and on
     the same scale where only some do."""
     return np.abs(weights_K).sum() * mean(values_KB, applies_KB, weights_K, group_B)
+
+
+sum_.centred = False  # type: ignore[attr-defined]
 
 
 def product(values_KB: Floats, applies_KB: NDArray[np.bool_], weights_K: Floats, group_B: NDArray[np.int64]) -> Floats:
@@ -45,6 +51,9 @@ def product(values_KB: Floats, applies_KB: NDArray[np.bool_], weights_K: Floats,
             "give the reward a `scale` that maps it to [0, 1], or use 'mean'"
         )
     return (np.where(applies_KB, values_KB, 1.0) ** weights_K[:, None]).prod(0)
+
+
+product.centred = False  # type: ignore[attr-defined]
 
 
 def gdpo(
@@ -65,6 +74,9 @@ def gdpo(
                 centred = values_B[members] - values_B[members].mean()
                 total_B[members] += weight * centred / (values_B[members].std(ddof=1) + eps)
     return total_B
+
+
+gdpo.centred = True  # type: ignore[attr-defined]  # inside each group
 
 
 def combine(

@@ -5,18 +5,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, update_wrapper
-from typing import Any
+from typing import Any, TypeVar
 
 from rewards.base import describe_exception
 from rewards.golden import prove
-from rl.registry import did_you_mean, resolve
+from rl.config.declared import OptionNames
+from rl.registry import resolve
 from rl.types import Sample, UserError
 
+T = TypeVar("T")
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 def load_reward(
-    name: str, use: str, options: Mapping[str, Any], *, probe: bool = True
+    name: str, use: str, options: Mapping[str, object], *, probe: bool = True
 ) -> Callable[[Sequence[Sample]], object]:
     """The reward ``rewards.<name>``: a class is built with its options, a function gets them with every call.
 
@@ -27,7 +29,7 @@ def load_reward(
 
 
 def load_and_prove(
-    name: str, use: str, options: Mapping[str, Any], *, probe: bool = True
+    name: str, use: str, options: Mapping[str, object], *, probe: bool = True
 ) -> tuple[Callable[[Sequence[Sample]], object], bool]:
     """``load_reward``, and whether its reference pictures showed it alive (``False``: it has none)."""
     where = f"rewards.{name}"
@@ -39,7 +41,9 @@ def load_and_prove(
         raise UserError(f"{where}: {error}") from error
 
 
-def _callable(where: str, target: Any, use: str, options: Mapping[str, Any]) -> Callable[[Sequence[Sample]], object]:
+def _callable(
+    where: str, target: object, use: str, options: Mapping[str, object]
+) -> Callable[[Sequence[Sample]], object]:
     if inspect.isclass(target):
         reward = build(target, options, where=where, options_at=f"{where}.options", use=use)
         if not callable(reward):
@@ -67,7 +71,7 @@ def load(kind: str, where: str, use: str) -> Any:
         ) from error
 
 
-def build(target: Callable[..., Any], options: Mapping[str, Any], *, where: str, options_at: str, use: str) -> Any:
+def build(target: Callable[..., T], options: Mapping[str, object], *, where: str, options_at: str, use: str) -> T:
     """``target(**options)``, named in the YAML at ``where`` with its options at ``options_at``;
     raises ``UserError`` if the options do not fit or the constructor raises."""
     check_options(target, options, positional=0, options_at=options_at, use=use)
@@ -80,21 +84,20 @@ def build(target: Callable[..., Any], options: Mapping[str, Any], *, where: str,
 
 
 def check_options(
-    target: Callable[..., Any], options: Mapping[str, Any], *, positional: int, options_at: str, use: str
+    target: Callable[..., object], options: Mapping[str, object], *, positional: int, options_at: str, use: str
 ) -> None:
     """Raises ``UserError`` naming the first option that ``target`` does not take or that is missing.
 
     ``positional`` arguments (the samples) come before the options.
     """
     parameters = list(inspect.signature(target).parameters.values())
+    named = [p for p in parameters[positional:] if p.kind in _NAMED]
+    names = OptionNames(
+        takes=tuple(p.name for p in named), needs=tuple(p.name for p in named if p.default is inspect.Parameter.empty)
+    )
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
-    named = {p.name: p for p in parameters[positional:] if p.kind in _NAMED}
-    for option in options:
-        if option not in named and not takes_any:
-            known = f"it takes: {', '.join(named)}" if named else "it takes none at all"
-            raise UserError(
-                f"{options_at}.{option}: {use!r} takes no such option{did_you_mean(option, named)} ({known})"
-            )
-    for option, parameter in named.items():
-        if parameter.default is inspect.Parameter.empty and option not in options:
-            raise UserError(f"{options_at}: {use!r} needs the option `{option}`; add `{option}: ...`")
+    for option, near in names.unknown(options) if not takes_any else ():
+        known = f"it takes: {', '.join(names.takes)}" if names.takes else "it takes none at all"
+        raise UserError(f"{options_at}.{option}: {use!r} takes no such option{near} ({known})")
+    for option in names.missing(options):
+        raise UserError(f"{options_at}: {use!r} needs the option `{option}`; add `{option}: ...`")

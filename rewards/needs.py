@@ -7,14 +7,13 @@ the reward's module is imported anywhere. The worker compares what it imports wi
 
 from __future__ import annotations
 
-import ast
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from rl.registry import did_you_mean, locate, source_file
+from rl.config.declared import check_entries, read_source
 from rl.types import UserError
 
 if TYPE_CHECKING:
@@ -127,11 +126,7 @@ def as_needs(declaration: object, use: str) -> Needs:
         return declaration
     if not isinstance(declaration, Mapping):
         raise UserError(f"{use!r}: its `needs` is a {type(declaration).__name__}; write a Needs or a mapping")
-    known = [field.name for field in fields(Needs)]
-    for key in declaration:
-        if key not in known:
-            near = did_you_mean(str(key), known)
-            raise UserError(f"{use!r}: its `needs` has an unknown entry {key!r}{near} (known: {', '.join(known)})")
+    check_entries(declaration, [field.name for field in fields(Needs)], use, "needs")
     try:
         return Needs(**declaration)
     except UserError as error:
@@ -152,41 +147,8 @@ def check_declared(target: object, read: Needs, use: str) -> None:
 def declared_needs(use: str) -> Needs:
     """The needs written in the source of the reward ``use``, without importing it; the defaults if none are."""
     try:
-        module, _, attribute = locate("rewards", use).partition(":")
-    except UserError:  # the worker looks again, perhaps in another environment, and says it with the YAML key
+        source = read_source("rewards", use)
+        declaration = source.value("needs") if source else None
+    except UserError:  # the worker imports it, perhaps in another environment, and says it with the YAML key
         return Needs()
-    path = source_file(module)
-    if path is None:
-        return Needs()
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    except SyntaxError:  # the worker, which imports it, says so
-        return Needs()
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == attribute:
-            for inner in node.body:
-                if (value := _assigned(inner, "needs")) is not None:
-                    return as_needs(_literal(value), use)
-        elif (value := _assigned(node, f"{attribute}.needs")) is not None:
-            return as_needs(_literal(value), use)
-    return Needs()
-
-
-def _assigned(node: ast.stmt, name: str) -> ast.expr | None:
-    """The right-hand side if ``node`` is ``name = ...``, with or without an annotation."""
-    if isinstance(node, ast.Assign) and len(node.targets) == 1 and ast.unparse(node.targets[0]) == name:
-        return node.value
-    if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == name:
-        return node.value
-    return None
-
-
-def _literal(value: ast.expr) -> dict[str, Any] | None:
-    """A written-out mapping or ``Needs(...)``; ``None`` for anything computed, which the worker then refuses."""
-    try:
-        if isinstance(value, ast.Call) and ast.unparse(value.func).split(".")[-1] == "Needs" and not value.args:
-            return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in value.keywords}
-        found = ast.literal_eval(value)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+    return as_needs(declaration, use)

@@ -19,6 +19,7 @@ CLIP: ``hf download openai/clip-vit-large-patch14`` (MIT).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -26,16 +27,20 @@ from torch import Tensor
 from rewards.golden import Golden
 from rewards.library.golden_pictures import two_photographs
 from rewards.library.models.clip import load_clip
-from rewards.library.models.downloads import AESTHETIC_HEAD, CLIP_L
+from rewards.library.models.downloads import CLIP_L
 from rewards.library.models.heads import linear_chain
 from rewards.library.models.weights import find_file, read_weights, runtime
+from rewards.requires import Requires
 from rl.types import Sample, Score, UserError
+
+AESTHETIC_HEAD: Final = "trl-lib/ddpo-aesthetic-predictor:aesthetic-model.pth"  # Apache-2.0, LAION's file by its mirror
 
 
 class Aesthetic:
     """Scores pictures by their looks. ``checkpoint``: the head. ``clip`` and ``model``: the CLIP under it."""
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
+    requires = Requires(weights=(CLIP_L, AESTHETIC_HEAD))
 
     def __init__(
         self,

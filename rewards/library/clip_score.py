@@ -22,6 +22,7 @@ from rewards.library.golden_pictures import likelier_cat
 from rewards.library.models.clip import load_clip
 from rewards.library.models.downloads import CLIP_B
 from rewards.library.models.weights import runtime
+from rewards.requires import Requires
 from rl.types import Sample, Score
 
 
@@ -29,6 +30,7 @@ class ClipScore:
     """Scores pictures by CLIPScore. ``prefix`` is put before each prompt, ``""`` for none."""
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
+    requires = Requires(weights=(CLIP_B,))
 
     def __init__(
         self,

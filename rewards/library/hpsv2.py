@@ -19,19 +19,23 @@ HPS_v2.1_compressed.pt``. ``HPS_v2_compressed.pt`` is version 2.0; scores of the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from rewards.golden import Golden
 from rewards.library.golden_pictures import likelier_cat
 from rewards.library.models.clip import load_clip
-from rewards.library.models.downloads import HPSV2
 from rewards.library.models.weights import runtime
+from rewards.requires import Requires
 from rl.types import Sample, Score
+
+HPSV2: Final = "xswu/HPSv2:HPS_v2.1_compressed.pt"  # Apache-2.0, 2 GB
 
 
 class HpsV2:
     """Scores pictures by HPSv2. ``model``: the open_clip architecture of the checkpoint."""
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
+    requires = (Requires(part="open_clip", packages=("open-clip-torch",), optional=True), Requires(weights=(HPSV2,)))
 
     def __init__(
         self,

@@ -16,18 +16,21 @@ the tokenizer of ``google-bert/bert-base-uncased`` (Apache-2.0): ``hf download g
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 
 from rewards.golden import Golden
 from rewards.library.golden_pictures import likelier_cat
 from rewards.library.models.blip import ImageRewardModel
-from rewards.library.models.downloads import BERT, IMAGE_REWARD
+from rewards.library.models.downloads import BERT
 from rewards.library.models.preprocess import Preprocess
 from rewards.library.models.pretrained import load_processor
 from rewards.library.models.weights import batches, find_file, read_weights, runtime
+from rewards.requires import Requires
 from rl.types import Sample, Score
 
+IMAGE_REWARD: Final = "THUDM/ImageReward:ImageReward.pt"  # Apache-2.0, 1.8 GB
 _MAX_TOKENS = 35  # as the authors trained it
 
 
@@ -35,6 +38,7 @@ class ImageReward:
     """Scores pictures by ImageReward. ``tokenizer``: hub name or folder of BERT's lower-case tokenizer."""
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
+    requires = Requires(weights=(IMAGE_REWARD,), tokenizers=(BERT,))
 
     def __init__(
         self,

@@ -19,19 +19,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from rewards.golden import Golden
 from rewards.library.golden_pictures import likelier_cat
 from rewards.library.models.clip import load_clip
-from rewards.library.models.downloads import CLIP_H, PICKSCORE
+from rewards.library.models.downloads import CLIP_H
 from rewards.library.models.weights import runtime
+from rewards.requires import Requires
 from rl.types import Sample, Score
+
+PICKSCORE: Final = "yuvalkirstain/PickScore_v1"  # MIT, 3.9 GB
 
 
 class PickScore:
     """Scores pictures by PickScore. ``processor``: hub name or folder of the tokenizer and the picture settings."""
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
+    requires = Requires(weights=(PICKSCORE,), tokenizers=(CLIP_H,))
 
     def __init__(
         self,

@@ -36,6 +36,7 @@ from skimage.measure import blur_effect
 
 from rewards.golden import Golden
 from rewards.library.golden_pictures import two_photographs
+from rewards.requires import Requires
 from rl.types import Sample, Score, UserError
 
 Measure = Literal[
@@ -49,6 +50,8 @@ _NOISE_MASK: Final = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]])
 
 class Quality:
     """Scores pictures by ``measure``. ``brisque_model``, ``brisque_range``: OpenCV's two files, for ``brisque``."""
+
+    requires = Requires(packages=("scikit-image", "scipy"))
 
     def __init__(
         self, measure: Measure = "combined", brisque_model: str | None = None, brisque_range: str | None = None

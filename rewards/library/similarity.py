@@ -33,7 +33,9 @@ from skimage.metrics import structural_similarity
 
 from rewards.golden import Golden
 from rewards.library.golden_pictures import itself_and_another
+from rewards.library.models.downloads import CLIP_L
 from rewards.reference import REFERENCE, read_reference
+from rewards.requires import Requires
 from rl.types import Sample, Score, UserError
 
 Measure = Literal["pixel", "ssim", "clip", "dino", "lpips"]
@@ -41,12 +43,20 @@ Picture = NDArray[np.uint8]
 # N pairs of pictures of one size each -> N similarities
 Compare = Callable[[Sequence[Picture], Sequence[Picture]], list[float]]
 SSIM_WINDOW: Final = 11  # pixels
+DINOV2: Final = "facebook/dinov2-base"  # Apache-2.0, 0.3 GB
+_CHECKPOINTS: Final = {"clip": CLIP_L, "dino": DINOV2, "lpips": ""}  # lpips brings its own
 
 
 class Similarity:
     """Scores pictures by likeness to a reference. ``checkpoint``, ``model``: of the measures ``clip`` and ``dino``."""
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
+    requires = (
+        Requires(packages=("scikit-image",)),
+        Requires(part="clip", weights=(CLIP_L,), optional=True),
+        Requires(part="dino", weights=(DINOV2,), optional=True),
+        Requires(part="lpips", packages=("lpips", "torchvision"), optional=True),
+    )
 
     def __init__(
         self,
@@ -62,6 +72,7 @@ class Similarity:
         elif measure in ("clip", "dino", "lpips"):
             from rewards.library.models.features import feature_comparison
 
+            checkpoint = checkpoint or _CHECKPOINTS[measure]
             self._compare = feature_comparison(measure, checkpoint, model, device, dtype, batch_size)
         else:
             raise UserError(

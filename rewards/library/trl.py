@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from PIL import Image
 
@@ -21,7 +20,7 @@ from rl.types import Sample, UserError
 class TrlReward:
     """``{use: trl, options: {function: my_rewards:aesthetic, options: {target: 5}}}``."""
 
-    def __init__(self, function: str, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, function: str, options: Mapping[str, object] | None = None) -> None:
         """Raises ``UserError`` if ``function`` (``module:attr``) cannot be found or is not callable."""
         self._function, self._options = resolve("rewards", function), dict(options or {})
         if inspect.isclass(self._function) or not callable(self._function):
@@ -39,6 +38,6 @@ class TrlReward:
         return asyncio.run(answer) if inspect.iscoroutine(answer) else answer
 
 
-def _columns(samples: Sequence[Sample]) -> dict[str, list[Any]]:
+def _columns(samples: Sequence[Sample]) -> dict[str, list[object]]:
     keys = dict.fromkeys(key for sample in samples for key in sample.prompt.metadata)
     return {key: [sample.prompt.metadata.get(key) for sample in samples] for key in keys}

@@ -24,6 +24,7 @@ from rewards.remote.bearer import token_in
 from rewards.remote.http import MOST_RETRIES, RetryingClient, is_address
 from rewards.remote.metadata_pictures import MetadataPicture, MetadataPictures
 from rewards.remote.servers import Endpoints, NoAnswer, Server, sentence
+from rewards.requires import Requires
 from rl.registry import did_you_mean
 from rl.types import Sample, Score, UserError
 
@@ -45,6 +46,7 @@ class Remote:
     """
 
     needs = {"whole_groups": True, "batch_size": 128}  # noqa: RUF012 - read from the source as it is written
+    requires = Requires(packages=("httpx",), note="needs a server: `python -m rewards.serve`")
 
     def __init__(
         self,

@@ -52,18 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(given: argparse.Namespace) -> None:
     """Serve until told to stop. Raises ``UserError`` for an address, token or reward that cannot be used."""
-    specs = named_components(given.rewards, given.workers)
+    rewards = named_components(given.rewards, given.workers)
     token = read_token(given.host, given.token_env)
     limits = RequestLimits(max_bytes=given.max_bytes, max_pixels=given.max_pixels, max_batch=given.max_batch)
     metrics = ServerMetrics()
     with ExitStack() as stack:
         listener = stack.enter_context(_bind(given.host, given.port))
-        workers = {name: settle_needs(name, spec)[0].workers for name, spec in specs.items()}
+        workers = {name: settle_needs(name, reward)[0].workers for name, reward in rewards.items()}
         services = {
             name: stack.enter_context(
                 RewardService(
                     name,
-                    spec,
+                    reward,
                     limits,
                     metrics,
                     queue=given.queue,
@@ -71,7 +71,7 @@ def serve(given: argparse.Namespace) -> None:
                     other_workers=sum(workers.values()) - workers[name],
                 )
             )
-            for name, spec in specs.items()
+            for name, reward in rewards.items()
         }
         app = create_app(services, metrics, limits=limits, token=token, read_timeout_s=given.read_timeout)
         config = uvicorn.Config(

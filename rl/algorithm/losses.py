@@ -65,6 +65,9 @@ def reinforce(logprobs_BT: Tensor, old_logprobs_BT: Tensor, advantages_B: Tensor
     return SurrogateLoss(loss_BT, ratio_BT, torch.zeros_like(ratio_BT, dtype=torch.bool))
 
 
+reinforce.on_policy = True  # type: ignore[attr-defined]
+
+
 def token_mean(mask_BT: Tensor) -> Tensor:
     """1 / (number of unmasked tokens): DAPO (arXiv 2503.14476), equation 8 (TRL's "bnpo" and "dapo")."""
     mask_BT = mask_BT.double()

@@ -1,72 +1,276 @@
-"""Which options a component takes, read from its source without importing it.
+"""What a component declares, read from its source without importing it: its options, and values beside it.
 
-A mistyped option is then found in a fraction of a second, before torch or an OCR engine is loaded. What can't be
-told from the source (``**options``, a decorated or inherited constructor, compiled code) is left to the call.
+A class declares in its body, ``metadata = ("text",)``; a function in its module, ``bright.metadata = ("text",)``.
+Values are literals, a class called with keywords (``needs = Needs(gpus=0.5)``, read as the mapping of its keywords), or
+names of literals in the same module or imported by ``from ... import``. So a mistyped option, or a prompt that no
+reward can score, is found in a fraction of a second, before torch or an OCR engine is loaded. What can't be told from
+the source (``**options``, a decorated or inherited constructor, compiled code) is left to the call.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from rl.registry import did_you_mean, source_file
+from rl.registry import did_you_mean, locate, source_file
 from rl.types import UserError
 
 
 @dataclass(frozen=True)
-class Signature:
-    """``takes``: option names; ``needs``: those without a default."""
+class OptionNames:
+    """``takes``: the options of a component; ``needs``: those without a default."""
 
     takes: tuple[str, ...]
     needs: tuple[str, ...]
 
+    def unknown(self, given: Collection[str]) -> list[tuple[str, str]]:
+        """(option, ``", did you mean 'size'?"`` or nothing) of what is given and not taken."""
+        return [(option, did_you_mean(option, self.takes)) for option in given if option not in self.takes]
 
-def wrong_options(kind: str, use: str, target: str, given: Collection[str]) -> Iterator[tuple[str, str]]:
-    """(option, message) for each option that the component at ``target`` ("module:attr") does not take or lacks."""
-    signature = read_signature(kind, target)
-    if signature is None:
-        return
-    takes = f"(it takes {', '.join(signature.takes)})" if signature.takes else "(it takes none)"
-    for option in given:
-        if option not in signature.takes:
-            yield option, f"{use!r} has no such option{did_you_mean(option, signature.takes)} {takes}"
-    for option in signature.needs:
-        if option not in given:
-            yield option, f"is missing; {use!r} needs it"
+    def missing(self, given: Collection[str]) -> list[str]:
+        """What is needed and not given."""
+        return [option for option in self.needs if option not in given]
 
 
-def read_signature(kind: str, target: str) -> Signature | None:
-    """The options of a function (without the data that it works on) or of a class; None if unknown.
+@dataclass(frozen=True)
+class Declarations:
+    """What a component may say about itself to the rest of a run. ``needs``, ``requires``: see ``rewards``."""
 
-    Raises UserError if the module is not valid Python.
+    metadata: tuple[str, ...] = ()
+    """Of a reward: the keys of a prompt's metadata without which it can't score it."""
+    not_negative: tuple[str, ...] = ()
+    """Options that must be numbers of 0 or more."""
+    least_group: int = 1
+    """Of an advantage: fewest samples of one prompt that it can compare."""
+    across_prompts: bool = False
+    """Of an advantage: it compares samples of different prompts."""
+    centred: bool | None = None
+    """Of a combination: whether its totals are centred inside each group; ``None``: nobody has said."""
+    on_policy: bool = False
+    """Of a loss: it has no ratio, so it is right for the first update after a rollout only."""
+
+
+@dataclass(frozen=True)
+class _Module:
+    name: str
+    path: Path
+    body: list[ast.stmt]
+
+    def assigned(self, name: str) -> ast.expr | None:
+        return next((value for node in self.body if (value := _right_side(node, name)) is not None), None)
+
+    def constant(self, name: str) -> ast.expr | None:
+        """The right-hand side of ``name = ...`` here, or in the module that it is imported from."""
+        if (here := self.assigned(name)) is not None:
+            return here
+        module, own_name = self.imported(name)
+        return module.assigned(own_name) if module else None
+
+    def defined(self, name: str) -> ast.FunctionDef | ast.ClassDef | None:
+        definitions = (node for node in self.body if isinstance(node, (ast.FunctionDef, ast.ClassDef)))
+        return next((node for node in definitions if node.name == name), None)
+
+    def imported(self, name: str) -> tuple[_Module | None, str]:
+        """Where ``from module import own_name as name`` gets it, and its name there."""
+        for node in self.body:
+            if isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    if (alias.asname or alias.name) == name:
+                        return _parse(self._absolute(node)), alias.name
+        return None, name
+
+    def _absolute(self, node: ast.ImportFrom) -> str:
+        if not node.level:
+            return node.module or ""
+        parents = self.name.split(".")
+        keep = len(parents) - node.level + (self.path.name == "__init__.py")
+        return ".".join([*parents[:keep], *([node.module] if node.module else [])])
+
+
+@dataclass(frozen=True)
+class Source:
+    """The source of one component; ``definition``: None if its name is bound otherwise (``f = partial(...)``)."""
+
+    kind: str
+    use: str
+    attribute: str
+    module: _Module
+    definition: ast.FunctionDef | ast.ClassDef | None
+
+    def options(self) -> OptionNames | None:
+        """The options of a function (without the data that it works on) or of a class; None if unknown."""
+        found = self.definition
+        if found is None or found.decorator_list or self.kind == "samplers":  # which get most from the run itself
+            return None
+        if isinstance(found, ast.FunctionDef):
+            required_are_options = self.kind in ("prompts", "rewards")
+            return _options(found.args, skip=int(self.kind == "rewards"), required_are_options=required_are_options)
+        for inner in found.body:
+            if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
+                return _options(inner.args, skip=1, required_are_options=True)
+        return None
+
+    def value(self, name: str) -> object:
+        """What is declared as ``name``, by the class or one that it inherits from; None if nothing is.
+
+        Raises UserError if it is no literal.
+        """
+        body = self.definition.body if isinstance(self.definition, ast.ClassDef) else []
+        inside = next((value for node in body if (value := _right_side(node, name)) is not None), None)
+        written = inside if inside is not None else self.module.assigned(f"{self.attribute}.{name}")
+        if written is None:
+            inherited = (parent.value(name) for parent in self._parents())
+            return next((value for value in inherited if value is not None), None)
+        try:
+            found: object = ast.literal_eval(_Literals(self.module).visit(written))
+        except ValueError as error:
+            raise UserError(
+                f"{self.use!r}: its `{name}` can't be read from its source; write literal values"
+            ) from error
+        return found
+
+    def _parents(self) -> Iterator[Source]:
+        """The classes that it inherits from, where their names are defined or imported in its module."""
+        for base in self.definition.bases if isinstance(self.definition, ast.ClassDef) else ():
+            if isinstance(base, ast.Name):
+                here, (module, own_name) = self.module.defined(base.id), self.module.imported(base.id)
+                if here is not None and here is not self.definition:
+                    yield Source(self.kind, self.use, base.id, self.module, here)
+                elif module is not None:
+                    yield Source(self.kind, self.use, own_name, module, module.defined(own_name))
+
+
+class _Literals(ast.NodeTransformer):
+    """Constants in place of their names, and a mapping in place of a call with keywords."""
+
+    def __init__(self, module: _Module) -> None:
+        self._module = module
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self._module.constant(node.id) or node
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        if node.args or any(keyword.arg is None for keyword in node.keywords):
+            return node
+        keys: list[ast.expr | None] = [ast.Constant(keyword.arg) for keyword in node.keywords]
+        return ast.Dict(keys, [self.visit(keyword.value) for keyword in node.keywords])
+
+
+def read_source(kind: str, use: str) -> Source | None:
+    """The source of the component ``use``; None if there is none to read (compiled code).
+
+    Raises UserError if the name is unknown or the module is not valid Python.
     """
-    module, _, attribute = target.partition(":")
+    module_name, _, attribute = locate(kind, use).partition(":")
+    module = _parse(module_name)
+    return Source(kind, use, attribute, module, module.defined(attribute)) if module else None
+
+
+def declarations(kind: str, use: str) -> Declarations:
+    """What the component ``use`` declares; the defaults if it can't be found, which whoever loads it says.
+
+    Raises UserError if a declaration is wrong or no literal, or the module is not valid Python.
+    """
+    try:
+        locate(kind, use)
+    except UserError:
+        return Declarations()
+    source = read_source(kind, use)
+    if source is None:
+        return Declarations()
+    return Declarations(
+        metadata=_names(source, "metadata", example="text"),
+        not_negative=_names(source, "not_negative", example="beta"),
+        least_group=_count(source, "least_group"),
+        across_prompts=_flag(source, "across_prompts") or False,
+        centred=_flag(source, "centred"),
+        on_policy=_flag(source, "on_policy") or False,
+    )
+
+
+def check_entries(declaration: Mapping[object, object], known: Sequence[str], use: str, name: str) -> None:
+    """Raises UserError naming the first key of the mapping declared as ``name`` that is not known."""
+    for key in declaration:
+        if key not in known:
+            near = did_you_mean(str(key), known)
+            raise UserError(f"{use!r}: its `{name}` has an unknown entry {key!r}{near} (known: {', '.join(known)})")
+
+
+def wrong_options(kind: str, use: str, given: Collection[str]) -> Iterator[tuple[str, str]]:
+    """(option, message) for each option that the component ``use`` does not take or lacks. Raises as `read_source`."""
+    source = read_source(kind, use)
+    options = source.options() if source else None
+    if options is None:
+        return
+    takes = f"(it takes {', '.join(options.takes)})" if options.takes else "(it takes none)"
+    for option, near in options.unknown(given):
+        yield option, f"{use!r} has no such option{near} {takes}"
+    for option in options.missing(given):
+        yield option, f"is missing; {use!r} needs it"
+
+
+def _names(source: Source, name: str, example: str) -> tuple[str, ...]:
+    value = source.value(name)
+    if value is None:
+        return ()
+    if not isinstance(value, (tuple, list)) or not all(isinstance(item, str) for item in value):
+        raise _wrong(source, name, value, f'a tuple of names, such as ("{example}",)')
+    return tuple(value)
+
+
+def _count(source: Source, name: str) -> int:
+    value = source.value(name)
+    if value is None:
+        return 1
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise _wrong(source, name, value, "a whole number of at least 1")
+    return value
+
+
+def _flag(source: Source, name: str) -> bool | None:
+    value = source.value(name)
+    if value is not None and not isinstance(value, bool):
+        raise _wrong(source, name, value, "True or False")
+    return value
+
+
+def _wrong(source: Source, name: str, value: object, wanted: str) -> UserError:
+    return UserError(f"{source.use!r}: its `{name}` is {value!r}: it must be {wanted}")
+
+
+def _parse(module: str) -> _Module | None:
     path = source_file(module)
-    if path is None or kind == "samplers":  # samplers get most of their arguments from the run itself
+    if path is None:
         return None
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        return _Module(module, path, ast.parse(path.read_text(encoding="utf-8"), str(path)).body)
     except SyntaxError as error:
         raise UserError(f"{path}:{error.lineno}: not valid Python ({error.msg})") from error
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name == attribute and not node.decorator_list:
-            return _options(node.args, skip=int(kind == "rewards"), required_are_options=kind in ("prompts", "rewards"))
-        if isinstance(node, ast.ClassDef) and node.name == attribute and not node.decorator_list:
-            for inner in node.body:
-                if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
-                    return _options(inner.args, skip=1, required_are_options=True)
-    return None
 
 
-def _options(args: ast.arguments, skip: int, required_are_options: bool) -> Signature | None:
+def _right_side(node: ast.stmt, name: str) -> ast.expr | None:
+    """Of ``name = ...`` or ``holder.name = ...``, with or without an annotation."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+        target = node.targets[0]
+    elif isinstance(node, ast.AnnAssign):
+        target = node.target
+    else:
+        return None
+    if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
+        return node.value if f"{target.value.id}.{target.attr}" == name else None
+    return node.value if isinstance(target, ast.Name) and target.id == name else None
+
+
+def _options(args: ast.arguments, skip: int, required_are_options: bool) -> OptionNames | None:
     if args.kwarg is not None:
         return None
     positional = [arg.arg for arg in args.args][max(skip - len(args.posonlyargs), 0) :]
     defaulted = positional[len(positional) - len(args.defaults) :] if args.defaults else []
     required = [name for name in positional if name not in defaulted] if required_are_options else []
     keywords = list(zip((arg.arg for arg in args.kwonlyargs), args.kw_defaults, strict=True))
-    return Signature(
+    return OptionNames(
         takes=(*required, *defaulted, *(name for name, _ in keywords)),
         needs=(*required, *(name for name, default in keywords if default is None)),
     )

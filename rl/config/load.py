@@ -13,12 +13,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from rl import registry
-from rl.config.declared import wrong_options
+from rl.config.declared import declarations, wrong_options
 from rl.config.messages import dotted, explain
 from rl.config.rules import check
 from rl.config.schema import Config, component_kind
@@ -182,7 +181,7 @@ def _validated(tree: Entry, reading: _Reading, default_folder: str) -> Config | 
     return config
 
 
-def _parsed(plain: Mapping[str, Any]) -> tuple[Config | None, list[tuple[tuple[str | int, ...], str, bool]]]:
+def _parsed(plain: Mapping[str | int, object]) -> tuple[Config | None, list[tuple[tuple[str | int, ...], str, bool]]]:
     try:
         return Config.model_validate(plain), []
     except ValidationError as errors:
@@ -198,7 +197,8 @@ def _registry_problems(tree: Entry) -> Iterator[Problem]:
         options = entry.value.get("options") or Entry({}, use.origin)
         given = options.value if options.is_mapping else {}
         try:
-            wrong = list(wrong_options(kind, use.value, registry.locate(kind, use.value), given))
+            wrong = list(wrong_options(kind, use.value, given))
+            declarations(kind, use.value)
         except UserError as error:
             yield Problem(use.origin, dotted(path), str(error))
             continue
@@ -240,20 +240,22 @@ def _origin(tree: Entry, loc: Sequence[str | int]) -> Origin:
     return entry.origin
 
 
-def _without(plain: Mapping[str, Any], locs: Sequence[Sequence[str | int]]) -> dict[str, Any]:
+def _without(plain: Mapping[str | int, object], locs: Sequence[Sequence[str | int]]) -> dict[str | int, object]:
     """A copy that lacks the values at ``locs`` (of a list or a missing key: what holds it)."""
     copy = {key: _without(value, []) if isinstance(value, dict) else value for key, value in plain.items()}
     for loc in locs:
-        holder: Any = copy
+        holder = copy
         for part in loc[:-1]:
-            if not isinstance(holder.get(part), dict):
+            inner = holder.get(part)
+            if not isinstance(inner, dict):
                 break
-            holder = holder[part]
-        holder.pop(next((part for part in reversed(loc) if part in holder), None), None)
+            holder = inner
+        for wrong in [part for part in reversed(loc) if part in holder][:1]:
+            del holder[wrong]
     return copy
 
 
-def _entry(plain: Any, origin: Origin) -> Entry:
+def _entry(plain: object, origin: Origin) -> Entry:
     if isinstance(plain, dict):
         return Entry({str(key): _entry(value, origin) for key, value in plain.items()}, origin)
     return Entry(plain, origin)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping, Sequence
-from typing import Any, Union, get_args, get_origin
+from typing import Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -83,13 +83,13 @@ def _sections() -> Mapping[str, type[BaseModel]]:
     }
 
 
-def _choices(loc: Sequence[str | int]) -> tuple[Any, ...]:
+def _choices(loc: Sequence[str | int]) -> tuple[object, ...]:
     return get_args(_type_at(loc))
 
 
-def _type_at(loc: Sequence[str | int]) -> Any:
+def _type_at(loc: Sequence[str | int]) -> object:
     """The annotation at a place of the schema, without ``| None``."""
-    kind: Any = Config
+    kind: object = Config
     for part in loc:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             kind = _bare(kind.model_fields[str(part)].annotation)
@@ -100,7 +100,7 @@ def _type_at(loc: Sequence[str | int]) -> Any:
     return kind
 
 
-def _bare(annotation: Any) -> Any:
+def _bare(annotation: object) -> object:
     if get_origin(annotation) in (Union, types.UnionType):
         return next(kind for kind in get_args(annotation) if kind is not type(None))
     return annotation

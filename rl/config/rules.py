@@ -1,11 +1,17 @@
-"""What one field alone can't tell: rules across the sections of a run."""
+"""What one field alone can't tell: rules across the sections of a run.
+
+No component is known here by its name: what a rule asks of one, it declares itself (``rl.config.declared``).
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from rl.config.schema import Config
+from rl.config.declared import Declarations, declarations
+from rl.config.schema import Config, components
+from rl.registry import names
+from rl.types import UserError
 
 _REWARD_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -13,6 +19,7 @@ _REWARD_NAME = re.compile(r"[A-Za-z0-9_-]+")
 def check(config: Config) -> Iterator[tuple[str, str]]:
     """(key, message) of every broken rule; nothing for a sound run."""
     yield from _rewards(config)
+    yield from _options(config)
     if config.train.steps > 0:
         yield from _sampling(config)
         yield from _training(config)
@@ -20,7 +27,8 @@ def check(config: Config) -> Iterator[tuple[str, str]]:
 
 def _rewards(config: Config) -> Iterator[tuple[str, str]]:
     if not config.rewards:
-        yield "rewards", "a run needs at least one reward, for example rewards.geneval=geneval"
+        example = names("rewards")[0]
+        yield "rewards", f"a run needs at least one reward, for example rewards.{example}={example}"
         return
     for name, reward in config.rewards.items():
         if not _REWARD_NAME.fullmatch(name):
@@ -29,6 +37,15 @@ def _rewards(config: Config) -> Iterator[tuple[str, str]]:
             yield f"rewards.{name}.weight", "weight 0 trains nothing; to log the reward only, write role: monitor"
     if config.train.steps > 0 and all(reward.role == "monitor" for reward in config.rewards.values()):
         yield "rewards", "every reward has role: monitor, so there is nothing to learn from; give one role: train"
+
+
+def _options(config: Config) -> Iterator[tuple[str, str]]:
+    for path, kind, component in components(config):
+        for option in _declared(kind, component.use).not_negative:
+            value = component.options.get(option)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if value is not None and not (number and value >= 0):
+                yield ".".join((*path, "options", option)), f"must be a number that is not negative, got {value!r}"
 
 
 def _sampling(config: Config) -> Iterator[tuple[str, str]]:
@@ -43,17 +60,20 @@ def _sampling(config: Config) -> Iterator[tuple[str, str]]:
         yield "rollout.top_p", f"must be 1 while training, got {rollout.top_p}: {why}"
     if rollout.top_k != 0:
         yield "rollout.top_k", f"must be 0 (off) while training, got {rollout.top_k}: {why}"
-    if config.rollout.group_size < 2 and config.advantage.use in ("grpo", "dr_grpo", "rloo"):
+    advantage = _declared("advantages", config.advantage.use)
+    if rollout.group_size < advantage.least_group:
         yield (
             "rollout.group_size",
-            f"advantage {config.advantage.use!r} compares the samples of a group, so it needs at least 2, "
-            f"got {rollout.group_size}",
+            f"advantage {config.advantage.use!r} compares the samples of a group, so it needs at least "
+            f"{advantage.least_group}, got {rollout.group_size}",
         )
-    if config.advantage.use == "batch_norm" and config.combine.use in ("mean", "sum", "product"):
+    if advantage.across_prompts and _declared("combinations", config.combine.use).centred is False:
+        centred = _first("combinations", lambda declared: declared.centred is True)
+        within = _first("advantages", lambda declared: not declared.across_prompts)
         yield (
             "advantage.use",
-            f"batch_norm compares a sample with other prompts' samples, so with combine: {config.combine.use} easy "
-            "prompts would be rewarded; write combine: gdpo, or advantage: grpo",
+            f"{config.advantage.use} compares a sample with other prompts' samples, so with combine: "
+            f"{config.combine.use} easy prompts would be rewarded; write combine: {centred}, or advantage: {within}",
         )
 
 
@@ -66,16 +86,27 @@ def _training(config: Config) -> Iterator[tuple[str, str]]:
             f"{train.updates_per_rollout} does not divide the {samples} samples of a step "
             f"(data.prompts_per_step {config.data.prompts_per_step} x rollout.group_size {config.rollout.group_size})",
         )
-    if config.loss.use == "reinforce" and train.updates_per_rollout > 1:
+    if train.updates_per_rollout > 1 and _declared("losses", config.loss.use).on_policy:
+        other = _first("losses", lambda declared: not declared.on_policy)
         yield (
             "train.updates_per_rollout",
-            f"loss 'reinforce' has no ratio, so it must be 1, got {train.updates_per_rollout}; or use loss: grpo",
+            f"loss {config.loss.use!r} has no ratio, so it must be 1, got {train.updates_per_rollout}; "
+            f"or use loss: {other}",
         )
     if train.schedule == "cosine" and train.warmup_steps >= train.steps:
         yield (
             "train.warmup_steps",
             f"{train.warmup_steps} steps of warm-up leave none of the {train.steps} steps for the cosine",
         )
-    beta = config.kl.options.get("beta") if config.kl else None
-    if beta is not None and (isinstance(beta, bool) or not isinstance(beta, (int, float)) or beta < 0):
-        yield "kl.options.beta", f"must be a number that is not negative, got {beta!r}"
+
+
+def _declared(kind: str, use: str) -> Declarations:
+    try:
+        return declarations(kind, use)
+    except UserError:  # a wrong declaration or broken source, which is a problem of its own already
+        return Declarations()
+
+
+def _first(kind: str, suits: Callable[[Declarations], bool]) -> str:
+    """The first component of a kind that could be named instead."""
+    return next(name for name in names(kind) if suits(_declared(kind, name)))

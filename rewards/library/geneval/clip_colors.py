@@ -23,6 +23,7 @@ from rewards.library.geneval.contract import Detection
 from rewards.library.models.clip import load_clip
 from rewards.library.models.downloads import CLIP_L
 from rewards.library.models.weights import runtime
+from rewards.requires import Requires
 
 _GROUND = (0x99, 0x99, 0x99)
 _TEMPLATES = ("a photo of a {color} {label}", "a photo of a {color}-colored {label}", "a photo of a {color} object")
@@ -33,6 +34,7 @@ class ClipColors:
     object out by its mask, and crop to its box (both as official)."""
 
     colors = COLORS
+    requires = Requires(weights=(CLIP_L,))
 
     def __init__(
         self,

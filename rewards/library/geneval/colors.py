@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown",
 _WHERE = "geneval.options"
 
 
-def load_colors(use: str | None, options: Mapping[str, Any] | None = None) -> ColorClassifier | None:
+def load_colors(use: str | None, options: Mapping[str, object] | None = None) -> ColorClassifier | None:
     """Build the colour classifier ``use``; ``None`` believes the detector. Raises ``UserError``."""
     at, options_at = f"{_WHERE}.colors", f"{_WHERE}.colors_options"
     if use is None:

@@ -18,6 +18,7 @@ from skimage.color import rgb2lab
 
 from rewards.library.geneval.colors import COLORS, pixel_box
 from rewards.library.geneval.contract import Detection
+from rewards.requires import Requires
 from rl.types import UserError
 
 _SHADES: dict[str, tuple[str, ...]] = {
@@ -58,6 +59,7 @@ _SHADES_LAB = _lab(np.array([[*bytes.fromhex(s)] for shades in _SHADES.values() 
 class PixelColors:
     """``mask: false`` ignores masks and looks at the ellipse inside the box."""
 
+    requires = Requires(packages=("scikit-image",))
     colors = COLORS
 
     def __init__(self, mask: bool = True) -> None:

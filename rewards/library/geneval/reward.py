@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,14 +38,15 @@ class GenEval:
     """
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
+    metadata = ("include",)
 
     def __init__(
         self,
         detector: str = "shapes",
         grading: Grading = "strict",
-        detector_options: Mapping[str, Any] | None = None,
+        detector_options: Mapping[str, object] | None = None,
         colors: str | None = None,
-        colors_options: Mapping[str, Any] | None = None,
+        colors_options: Mapping[str, object] | None = None,
         threshold: float = SCORE_THRESHOLD,
         counting_threshold: float = COUNTING_THRESHOLD,
     ) -> None:
@@ -120,7 +121,7 @@ class GenEval:
         )
 
 
-def _golden(number: int, picture: NDArray[np.uint8], metadata: Mapping[str, Any], passes: bool) -> Golden:
+def _golden(number: int, picture: NDArray[np.uint8], metadata: Mapping[str, object], passes: bool) -> Golden:
     sample = Sample(f"reference {number}", "golden", Prompt("golden", "", metadata), picture)
     return Golden(sample, at_least=1.0) if passes else Golden(sample, at_most=0.99)
 

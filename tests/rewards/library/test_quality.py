@@ -166,7 +166,7 @@ def test_an_unknown_measure() -> None:
 
 
 def test_it_imports_neither_torch_nor_opencv() -> None:
-    code = "import sys, rewards.quality; sys.exit(bool({'torch', 'cv2'} & set(sys.modules)))"
+    code = "import sys, rewards.library.quality; sys.exit(bool({'torch', 'cv2'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

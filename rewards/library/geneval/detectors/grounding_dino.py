@@ -11,6 +11,7 @@ Get it: ``hf download IDEA-Research/grounding-dino-tiny --local-dir FOLDER`` and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import torch
@@ -20,9 +21,11 @@ from transformers import AutoProcessor, GroundingDinoForObjectDetection
 
 from rewards.library.geneval.contract import Detection
 from rewards.library.geneval.detectors.open_vocabulary import detections, questions
-from rewards.library.models.downloads import GROUNDING_DINO
 from rewards.library.models.pretrained import load_model, load_processor
 from rewards.library.models.weights import runtime
+from rewards.requires import Requires
+
+GROUNDING_DINO: Final = "IDEA-Research/grounding-dino-tiny"  # Apache-2.0, 0.7 GB
 
 
 class GroundingDino:
@@ -31,6 +34,8 @@ class GroundingDino:
     ``checkpoint``: a folder or a hub name. ``min_score``: detections at or below it are not reported; keep it under
     the thresholds of the reward. ``device``: ``auto``, ``cpu``, ``cuda``.
     """
+
+    requires = Requires(weights=(GROUNDING_DINO,))
 
     def __init__(
         self,

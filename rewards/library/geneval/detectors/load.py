@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from rl.types import UserError
 _WHERE = "geneval.options"
 
 
-def load_detector(use: str, options: Mapping[str, Any] | None = None) -> Detector | OpenVocabularyDetector:
+def load_detector(use: str, options: Mapping[str, object] | None = None) -> Detector | OpenVocabularyDetector:
     """Build the detector ``use`` with its options; raises ``UserError`` naming what does not fit."""
     at, options_at = f"{_WHERE}.detector", f"{_WHERE}.detector_options"
     detector = build(load("detectors", at, use), options or {}, where=at, options_at=options_at, use=use)

@@ -13,6 +13,7 @@ Get it: ``hf download facebook/mask2former-swin-small-coco-instance --local-dir 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import torch
@@ -24,12 +25,13 @@ from transformers import AutoImageProcessor, Mask2FormerForUniversalSegmentation
 from rewards.batches import batches_by_key
 from rewards.library.geneval.classes import geneval_name
 from rewards.library.geneval.contract import Detection
-from rewards.library.models.downloads import MASK2FORMER
 from rewards.library.models.pretrained import load_model, load_processor
 from rewards.library.models.weights import runtime
+from rewards.requires import Requires
 
 _PER_PICTURE = 100  # best (query, class) pairs kept
 _LONG_SIDE = 1333 / 800  # of the shorter one, at most
+MASK2FORMER: Final = "facebook/mask2former-swin-small-coco-instance"  # licence "other", 0.3 GB
 
 
 class Mask2Former:
@@ -40,6 +42,8 @@ class Mask2Former:
     on the hub, which finds fewer small objects. ``min_score``: detections at or below it are not reported; keep it
     under the thresholds of the reward. ``device``: ``auto``, ``cpu``, ``cuda``.
     """
+
+    requires = Requires(weights=(MASK2FORMER,))
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ Get it: ``hf download google/owlv2-base-patch16-ensemble --local-dir FOLDER`` an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import torch
@@ -19,10 +20,12 @@ from transformers import AutoProcessor, Owlv2ForObjectDetection
 
 from rewards.library.geneval.contract import Detection
 from rewards.library.geneval.detectors.open_vocabulary import detections, questions
-from rewards.library.models.downloads import OWLV2
 from rewards.library.models.pretrained import load_model, load_processor
 from rewards.library.models.weights import runtime
+from rewards.requires import Requires
 from rl.types import UserError
+
+OWLV2: Final = "google/owlv2-base-patch16-ensemble"  # Apache-2.0, 0.6 GB
 
 
 class Owlv2:
@@ -32,6 +35,8 @@ class Owlv2:
     detections at or below it are not reported; keep it under the thresholds of the reward. ``device``: as everywhere,
     ``auto`` is the GPU if there is one.
     """
+
+    requires = Requires(weights=(OWLV2,))
 
     def __init__(
         self,

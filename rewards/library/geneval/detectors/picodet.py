@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from rewards.library.geneval.boxes import clipped
 from rewards.library.geneval.classes import geneval_name
 from rewards.library.geneval.contract import Detection
+from rewards.requires import Requires
 from rl.types import UserError
 
 _FILES = ("model.pdmodel", "model.pdiparams", "infer_cfg.yml")
@@ -30,6 +31,12 @@ _FILES = ("model.pdmodel", "model.pdiparams", "infer_cfg.yml")
 class PicoDet:
     """Closed-set detector on paddlepaddle. ``min_score``: detections at or below it are not reported; keep it under
     the thresholds of the reward. ``threads``: ``None`` is OMP_NUM_THREADS, or all cores."""
+
+    requires = Requires(
+        packages=("paddlepaddle", "opencv-contrib-python"),
+        optional=True,
+        note="the model folder is yours to name: geneval.options.detector_options.folder",
+    )
 
     def __init__(self, folder: str, min_score: float = 0.05, threads: int | None = None) -> None:
         for name in _FILES:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +61,7 @@ class ShapesDetector:
         """Raises: UserError if a picture is not 64 x 64."""
         return [self._detect_one(picture) for picture in pictures]
 
-    def golden(self) -> list[tuple[NDArray[np.uint8], dict[str, Any], bool]]:
+    def golden(self) -> list[tuple[NDArray[np.uint8], dict[str, object], bool]]:
         """(picture, GenEval metadata, whether it passes): a red circle, asked for and not asked for."""
         red, blue = (world.Content("colors", (color, "circle")) for color in ("red", "blue"))
         drawn = world.picture(world.draw_scene(red, np.random.default_rng(0)))

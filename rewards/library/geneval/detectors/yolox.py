@@ -22,6 +22,7 @@ from torch.nn.functional import interpolate
 from rewards.library.geneval.boxes import clipped, suppress
 from rewards.library.geneval.classes import GENEVAL_CLASSES
 from rewards.library.geneval.contract import Detection
+from rewards.requires import Requires
 from rl.types import UserError
 
 _STRIDES = (8, 16, 32)
@@ -38,6 +39,11 @@ class Yolox:
     """
 
     classes = frozenset(GENEVAL_CLASSES)
+    requires = Requires(
+        packages=("onnxruntime",),
+        optional=True,
+        note="the ONNX file is yours to name: geneval.options.detector_options.file",
+    )
 
     def __init__(
         self, file: str, min_score: float = 0.05, max_overlap: float = 0.45, threads: int | None = None

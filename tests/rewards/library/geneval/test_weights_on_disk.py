@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from rl.doctor.checks import check_download, check_yolox
+from rl.doctor.components import check_component
 
 
 def test_the_doctor_says_what_is_there_and_what_to_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    absent = check_download("geneval (mask2former)")
+    (absent,) = check_component("detectors", "mask2former")
     assert absent.status == "limited"  # not a fault: few runs need it
     assert absent.fix == "hf download facebook/mask2former-swin-small-coco-instance"
     repository = tmp_path / "models--facebook--mask2former-swin-small-coco-instance"
@@ -19,10 +19,11 @@ def test_the_doctor_says_what_is_there_and_what_to_download(tmp_path: Path, monk
     (repository / "refs" / "main").write_text("abc")
     (repository / "snapshots" / "abc").mkdir(parents=True)
     (repository / "snapshots" / "abc" / "config.json").write_text("{}")
-    assert check_download("geneval (mask2former)").status == "limited"
+    assert [check.status for check in check_component("detectors", "mask2former")] == ["limited"]
     (repository / "snapshots" / "abc" / "model.safetensors").write_bytes(b"")
-    assert check_download("geneval (mask2former)").status == "ok"
+    assert [check.status for check in check_component("detectors", "mask2former")] == ["ok"]
 
 
 def test_the_doctor_says_that_yolox_wants_a_file() -> None:
-    assert check_yolox().status == "ok" and "detector_options.file" in check_yolox().found
+    (check,) = check_component("detectors", "yolox")
+    assert check.status == "ok" and "detector_options.file" in check.found
