@@ -20,7 +20,7 @@ from rl import registry
 from rl.config.declared import declarations, wrong_options
 from rl.config.messages import dotted, explain
 from rl.config.rules import check
-from rl.config.schema import Config, component_kind
+from rl.config.schema import Config, component_kind, holds_components
 from rl.config.yaml12 import Entry, Origin, Problem, parse, parse_value, to_yaml
 from rl.types import UserError
 
@@ -141,7 +141,7 @@ class _Reading:
         kind = component_kind(path) if path else None
         if kind and isinstance(new.value, str):
             new = Entry({"use": new}, new.origin)
-        if path == ("rewards",) and new.value is None:
+        if holds_components(path) and new.value is None:
             return Entry({}, new.origin)
         if not new.is_mapping:
             return new
@@ -149,16 +149,17 @@ class _Reading:
         if kind and "use" in new.value and "use" in merged and merged["use"].value != new.value["use"].value:
             merged.pop("options", None)
         for key, entry in new.value.items():
-            if path == ("rewards",) and entry.value is None:
-                self._remove_reward(merged, key, entry.origin)
+            if holds_components(path) and entry.value is None:
+                self._remove(merged, (*path, key), entry.origin)
             else:
                 merged[key] = self._merge(merged.get(key), entry, (*path, key))
         return Entry(merged, new.origin)
 
-    def _remove_reward(self, rewards: dict[str, Entry], name: str, origin: Origin) -> None:
-        if rewards.pop(name, None) is None and not self.broken:
-            near = registry.did_you_mean(name, rewards)
-            self.problems.append(Problem(origin, f"rewards.{name}", f"there is no such reward to remove{near}"))
+    def _remove(self, components: dict[str, Entry], path: tuple[str, ...], origin: Origin) -> None:
+        if components.pop(path[-1], None) is None and not self.broken:
+            near = registry.did_you_mean(path[-1], components)
+            what = path[0].removesuffix("s")
+            self.problems.append(Problem(origin, dotted(path), f"there is no such {what} to remove{near}"))
 
 
 def _validated(tree: Entry, reading: _Reading, default_folder: str) -> Config | None:

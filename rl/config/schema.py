@@ -355,6 +355,11 @@ def component_kind(path: tuple[str, ...]) -> str | None:
     return COMPONENT_KINDS.get(path) or (COMPONENT_KINDS.get((path[0], "*")) if len(path) == 2 else None)
 
 
+def holds_components(path: tuple[str, ...]) -> bool:
+    """Whether a mapping of name -> component sits there, as under ``("rewards",)``."""
+    return (*path, "*") in COMPONENT_KINDS
+
+
 def components(config: Config) -> Iterator[tuple[tuple[str, ...], str, Component]]:
     """(path, registry kind, component) of every component of a run."""
     for path, kind in COMPONENT_KINDS.items():

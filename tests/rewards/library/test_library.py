@@ -109,8 +109,7 @@ def test_what_is_downloaded_is_seen(tmp_path: Path) -> None:
     """In a hub cache of its own: empty, then with one of the two files, then with both."""
     code = (
         "from rewards.library.models.downloads import absent; from rewards.requires import declared_requires;"
-        "from rl.config.schema import RewardComponent
-from rl.doctor.components import check_component;"
+        "from rl.doctor.components import check_component;"
         "(one,) = declared_requires('rewards', 'aesthetic'); (check,) = check_component('rewards', 'aesthetic');"
         "print(absent(one.weights)); print(check.status)"
     )
