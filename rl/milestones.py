@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +108,7 @@ def save_if_due(run: Run, done: int) -> None:
 def save(run: Run, done: int) -> Path:
     """Raises: UserError if the disk is full; earlier checkpoints stay."""
     parts = {_folder_of(name): part.save for name, part in run.learner.parts.items()}
-    state = {"version": run.learner.parts["ar"].version, "rng": checkpoint.rng_state()}
+    state: checkpoint.RunState = {"version": run.learner.parts["ar"].version, "rng": checkpoint.rng_state()}
     return checkpoint.save(run.folder, done, parts, state, run.config.checkpoint.keep)
 
 
@@ -117,8 +116,7 @@ def restore(run: Run, saved: checkpoint.Checkpoint) -> None:
     """Trainers and random-number generators as they were when ``saved`` was written."""
     for name, part in run.learner.parts.items():
         part.load(saved.folder / _folder_of(name))
-    state: Mapping[str, Any] = saved.state
-    checkpoint.restore_rng(state["rng"])
+    checkpoint.restore_rng(saved.state["rng"])
 
 
 def _folder_of(part: str) -> str:

@@ -27,7 +27,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from types import ModuleType
+from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ from rl.types import Sample, Score, UserError
 Measure = Literal[
     "combined", "sharpness", "laplacian", "noise", "contrast", "saturation", "colorfulness", "brightness", "brisque"
 ]
-MEASURES: Final = Measure.__args__  # type: ignore[attr-defined]
+MEASURES: Final = get_args(Measure)
 MIN_SIDE: Final = 4  # pixels; below it nothing is left of the filters
 _LUMA: Final = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, on gamma-coded values
 _NOISE_MASK: Final = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]])
@@ -153,7 +154,7 @@ def load_brisque(model: str | None, ranges: str | None) -> Callable[[NDArray[np.
     return score
 
 
-def _opencv() -> Any:
+def _opencv() -> ModuleType:
     try:
         import cv2
     except ImportError as error:

@@ -7,7 +7,8 @@ What one field alone can't tell (``top_p`` while training, an empty ``rewards``)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from operator import attrgetter
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -52,7 +53,7 @@ class Component(Section):
 
     use: Annotated[str, Field(min_length=1)]
     """A built-in name, the name of an installed plug-in, or ``module:attr``."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, object] = Field(default_factory=dict)
     """Keyword arguments of the component. Changing ``use`` drops the inherited ones."""
 
 
@@ -121,7 +122,7 @@ class RolloutConfig(Section):
     """Nucleus sampling; must be 1 (off) while training."""
     top_k: Count = 0
     """Sample among the k likeliest tokens; must be 0 (off) while training."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, object] = Field(default_factory=dict)
     """Keyword arguments of the engine."""
 
 
@@ -367,8 +368,6 @@ def components(config: Config) -> Iterator[tuple[tuple[str, ...], str, Component
             for name, component in getattr(config, path[0]).items():
                 yield (path[0], name), kind, component
             continue
-        value: Any = config
-        for key in path:
-            value = getattr(value, key)
-        if value is not None:
-            yield path, kind, value
+        chosen: Component | None = attrgetter(".".join(path))(config)
+        if chosen is not None:
+            yield path, kind, chosen

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -30,20 +30,42 @@ MANIFEST = "manifest.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+class RngState(TypedDict):
+    """Of Python's, NumPy's and torch's global generators, as JSON."""
+
+    python: tuple[int, list[int], float | None]
+    numpy: tuple[str, list[int], int, int, float]
+    torch: list[str]
+
+
+class RunState(TypedDict):
+    """What a run needs of itself to go on, beside its parts."""
+
+    version: int
+    rng: RngState
+
+
+class _Manifest(TypedDict):
+    format: int
+    step: int
+    state: RunState
+    files: dict[str, tuple[int, int]]
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A complete, verified checkpoint. ``folder / part`` is what that part wrote; ``state`` as it was given."""
 
     folder: Path
     step: int
-    state: Mapping[str, Any]
+    state: RunState
 
 
 def save(
     run_folder: Path,
     step: int,
     parts: Mapping[str, Callable[[Path], None]],
-    state: Mapping[str, Any],
+    state: RunState,
     keep: int,
     *,
     rank: int = 0,
@@ -88,11 +110,11 @@ def latest(run_folder: Path) -> Checkpoint | None:
     """
     problems = []
     for folder in _complete(run_folder):
-        manifest, problem = _verify(folder)
-        if problem is None:
-            return Checkpoint(folder, manifest["step"], manifest["state"])
-        problems.append(problem)
-        log.warning("%s; trying the checkpoint before it.", problem)
+        found = _verify(folder)
+        if not isinstance(found, str):
+            return Checkpoint(folder, found["step"], found["state"])
+        problems.append(found)
+        log.warning("%s; trying the checkpoint before it.", found)
     if problems:
         raise UserError(f"{problems[0]}, and no earlier checkpoint is intact; start again in a new run.folder.")
     return None
@@ -111,19 +133,18 @@ def clean(run_folder: Path) -> None:
         shutil.rmtree(unfinished)
 
 
-def rng_state() -> dict[str, Any]:
-    """The states of Python's, NumPy's and torch's global generators, as JSON."""
+def rng_state() -> RngState:
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     torch_states = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
     return {
-        "python": [version, list(internal), gauss],
-        "numpy": [name, np.asarray(keys).tolist(), position, has_gauss, cached],
+        "python": (version, list(internal), gauss),
+        "numpy": (str(name), np.asarray(keys).tolist(), int(position), int(has_gauss), float(cached)),
         "torch": [base64.b64encode(value.numpy().tobytes()).decode() for value in torch_states],
     }
 
 
-def restore_rng(state: Mapping[str, Any]) -> None:
+def restore_rng(state: RngState) -> None:
     """Sets the global generators to a ``rng_state()``."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
@@ -153,12 +174,12 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST)
 
 
-def _write_manifest(folder: Path, step: int, state: Mapping[str, Any]) -> None:
+def _write_manifest(folder: Path, step: int, state: RunState) -> None:
     files = {}
     for path in _files(folder):
         _sync(path)
         files[path.relative_to(folder).as_posix()] = [path.stat().st_size, _crc32(path)]
-    manifest = {"format": 1, "step": step, "state": dict(state), "files": files}
+    manifest = {"format": 1, "step": step, "state": state, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest))
     _sync(folder / MANIFEST)
     for inner in (path for path in folder.rglob("*") if path.is_dir()):
@@ -183,20 +204,20 @@ def _prune(run_folder: Path, keep: int) -> None:
         shutil.rmtree(doomed)
 
 
-def _verify(folder: Path) -> tuple[dict[str, Any], str | None]:
-    """The manifest, and what is wrong with the checkpoint if anything is."""
+def _verify(folder: Path) -> _Manifest | str:
+    """The manifest, or what is wrong with the checkpoint."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest: _Manifest = json.loads((folder / MANIFEST).read_text())
         files = manifest["files"]
     except (ValueError, KeyError, OSError):
-        return {}, f"{folder}: {MANIFEST} is damaged"
+        return f"{folder}: {MANIFEST} is damaged"
     for name, (size, crc) in files.items():
         path = folder / name
         if not path.is_file():
-            return {}, f"{folder}: {name} is missing"
+            return f"{folder}: {name} is missing"
         if path.stat().st_size != size or _crc32(path) != crc:
-            return {}, f"{folder}: {name} is damaged"
-    return manifest, None
+            return f"{folder}: {name} is damaged"
+    return manifest
 
 
 def _crc32(path: Path) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from rollout.samplers.contract import EngineError
 Encode = Callable[[Prompt], Condition]
 
 
-def check_ids(ids: Sequence[Any], layout: TokenLayout, *, max_prompt_tokens: int, where: str) -> tuple[int, ...]:
+def check_ids(ids: Sequence[object], layout: TokenLayout, *, max_prompt_tokens: int, where: str) -> tuple[int, ...]:
     """Plain ints of one prompt. Raises: UserError if empty, too long, not integers, or outside the vocabulary."""
     if len(ids) == 0:
         raise UserError(f"{where}: the prompt has no tokens; give it some text.")
@@ -27,6 +26,7 @@ def check_ids(ids: Sequence[Any], layout: TokenLayout, *, max_prompt_tokens: int
             f"{where}: the prompt has {len(ids)} tokens but the engine was started for {max_prompt_tokens}; "
             "shorten it or raise rollout.options.max_prompt_tokens."
         )
+    checked = []
     for position, token in enumerate(ids):
         if isinstance(token, bool) or not isinstance(token, (int, np.integer)):
             raise UserError(f"{where}: token {position} is {token!r}, not an integer; give token ids.")
@@ -35,7 +35,8 @@ def check_ids(ids: Sequence[Any], layout: TokenLayout, *, max_prompt_tokens: int
                 f"{where}: token {position} has id {token}, outside the vocabulary of {layout.vocab_size}; "
                 "use the tokenizer of this policy folder."
             )
-    return tuple(int(token) for token in ids)
+        checked.append(int(token))
+    return tuple(checked)
 
 
 def check_image_tokens(tokens_BT: NDArray[np.int64], layout: TokenLayout, rows: int) -> NDArray[np.int64]:
@@ -56,7 +57,7 @@ def check_image_tokens(tokens_BT: NDArray[np.int64], layout: TokenLayout, rows: 
     return tokens_BT.astype(np.int64)
 
 
-def check_sampling(samples: int, seeds: Sequence[Any], temperature: float, top_p: float, top_k: int) -> None:
+def check_sampling(samples: int, seeds: Sequence[object], temperature: float, top_p: float, top_k: int) -> None:
     """Raises: UserError on a wrong number of seeds, or a sampling option outside its range."""
     if samples == 0:
         raise UserError("rollout: there is nothing to sample; give at least one prompt and group_size >= 1.")

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -39,6 +39,10 @@ from rollout.weights import check_weights
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput, SamplingParams
+
+    from rollout.samplers.vllm_model import ImageQwen3ForCausalLM
+
+T = TypeVar("T")
 
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives in this process
@@ -71,7 +75,7 @@ class VllmSampler:
         max_num_seqs: int = 256,
         kv_cache_mb: int | None = None,
         enforce_eager: bool | None = None,
-        engine_options: dict[str, Any] | None = None,
+        engine_options: dict[str, object] | None = None,
     ) -> None:
         ar_folder = Path(folder) / "ar"
         self.layout, self.encode = layout, encode
@@ -81,7 +85,7 @@ class VllmSampler:
         self._shapes = parameter_shapes(ar_folder)
         length = self.max_prompt_tokens + layout.tokens_per_image + 1
         on_cpu = not torch.cuda.is_available()
-        options: dict[str, Any] = {
+        options: dict[str, object] = {
             "model": str(ar_folder),
             "skip_tokenizer_init": True,
             "dtype": dtype,
@@ -229,8 +233,9 @@ class VllmSampler:
             raise not_finite(self._version, bad_positions)
         return outputs
 
-    def _on_model(self, function: Callable[[Any], Any]) -> Any:
-        return self._engine.apply_model(function)[0]
+    def _on_model(self, function: Callable[[ImageQwen3ForCausalLM], T]) -> T:
+        found: list[T] = self._engine.apply_model(function)
+        return found[0]
 
     def _check_parameters(self) -> None:
         """The engine's own parameters are exactly those an update brings. Raises: UserError naming one."""
@@ -239,7 +244,7 @@ class VllmSampler:
             raise UserError(f"vLLM and transformers disagree about parameter '{name}'; use a plain Qwen3 checkpoint.")
 
 
-def _start(options: dict[str, Any], layout: TokenLayout, on_cpu: bool) -> LLM:
+def _start(options: dict[str, object], layout: TokenLayout, on_cpu: bool) -> LLM:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     with _undisturbed(), warnings.catch_warnings():

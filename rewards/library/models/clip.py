@@ -18,7 +18,7 @@ import pickle
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -140,7 +140,7 @@ def transformers_preprocess(checkpoint: str, image_size: int) -> Preprocess | No
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:
-        settings: Mapping[str, Any] = ImageProcessingMixin.get_image_processor_dict(checkpoint)[0]
+        settings = ImageProcessingMixin.get_image_processor_dict(checkpoint)[0]
     except OSError:
         return None
     resize = settings.get("size", image_size)
@@ -158,8 +158,8 @@ def transformers_preprocess(checkpoint: str, image_size: int) -> Preprocess | No
     )
 
 
-def _side(size: Any) -> int:
-    return int(size.get("shortest_edge") or size["height"]) if isinstance(size, Mapping) else int(size)
+def _side(size: int | Mapping[str, int]) -> int:
+    return size.get("shortest_edge") or size["height"] if isinstance(size, Mapping) else size
 
 
 # --- open_clip --------------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def _load_open_clip(checkpoint: str, runtime: Runtime, *, model: str | None, opt
     )
 
 
-def _open_clip(at: str) -> Any:
+def _open_clip(at: str) -> ModuleType:
     from rewards.library.models.open_clip_compat import import_open_clip
 
     try:
@@ -206,7 +206,7 @@ def _open_clip(at: str) -> Any:
 
 
 def _open_clip_source(
-    open_clip: Any, checkpoint: str, runtime: Runtime, *, model: str | None, option: str
+    open_clip: ModuleType, checkpoint: str, runtime: Runtime, *, model: str | None, option: str
 ) -> tuple[str, str | None]:
     """open_clip's pair (architecture or place, weights)."""
     if model is None:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from rewards.library.models.downloads import download_command
 from rl.types import UserError
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 _BROKEN = (pickle.UnpicklingError, struct.error, RuntimeError, EOFError, OSError, ValueError, KeyError, SafetensorError)
 _HUB_NAME: Final = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?(:.+)?")
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -36,7 +37,7 @@ class Runtime:
     dtype: torch.dtype
     batch_size: int
 
-    def place(self, module: nn.Module) -> nn.Module:
+    def place(self, module: ModuleT) -> ModuleT:
         """The module on the device, in the number type, for inference only."""
         return module.to(device=self.device, dtype=self.dtype).eval().requires_grad_(False)
 
