@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rl.config.declared import declares
 from rl.config.schema import Role
 from rl.types import Score, Scores, UserError
 
@@ -25,23 +26,20 @@ class TooManyFailures(UserError):
     """More scores failed in one step than the configuration allows."""
 
 
+@declares(centred=False)
 def mean(values_KB: Floats, applies_KB: NDArray[np.bool_], weights_K: Floats, group_B: NDArray[np.int64]) -> Floats:
     """sum_k w_k r_k / sum_k abs(w_k) over the rewards that apply to the sample: weights are renormalised."""
     return _weighted_sum(values_KB, applies_KB, weights_K) / _applied_weight(applies_KB, weights_K)
 
 
-mean.centred = False  # type: ignore[attr-defined]
-
-
+@declares(centred=False)
 def sum_(values_KB: Floats, applies_KB: NDArray[np.bool_], weights_K: Floats, group_B: NDArray[np.int64]) -> Floats:
     """``mean`` times sum_k abs(w_k) over *all* train rewards: the plain weighted sum where all of them apply, and on
     the same scale where only some do."""
     return np.abs(weights_K).sum() * mean(values_KB, applies_KB, weights_K, group_B)
 
 
-sum_.centred = False  # type: ignore[attr-defined]
-
-
+@declares(centred=False)
 def product(values_KB: Floats, applies_KB: NDArray[np.bool_], weights_K: Floats, group_B: NDArray[np.int64]) -> Floats:
     """prod_k r_k^w_k: one bad reward spoils the sample, so none can be bought with another. A reward of 0 or 1 is a
     gate. Raises: UserError for a value below 0 or a weight not above 0."""
@@ -53,9 +51,7 @@ def product(values_KB: Floats, applies_KB: NDArray[np.bool_], weights_K: Floats,
     return (np.where(applies_KB, values_KB, 1.0) ** weights_K[:, None]).prod(0)
 
 
-product.centred = False  # type: ignore[attr-defined]
-
-
+@declares(centred=True)
 def gdpo(
     values_KB: Floats,
     applies_KB: NDArray[np.bool_],
@@ -74,9 +70,6 @@ def gdpo(
                 centred = values_B[members] - values_B[members].mean()
                 total_B[members] += weight * centred / (values_B[members].std(ddof=1) + eps)
     return total_B
-
-
-gdpo.centred = True  # type: ignore[attr-defined]  # inside each group
 
 
 def combine(

@@ -1,7 +1,7 @@
 """What a reward needs of the machine, declared beside it and read from its source, before any process is started.
 
-A class carries ``needs = Needs(cpus=2, batch_size=8)`` or ``needs = {"cpus": 2}`` in its body, a function gets
-``bright.needs = {...}`` in its module. The values must be literals: interpreter, threads and GPUs are chosen before
+A class carries ``needs = Needs(cpus=2, batch_size=8)`` or ``needs = {"cpus": 2}`` in its body, a function
+``@declares(needs={...})`` above it. The values must be literals: interpreter, threads and GPUs are chosen before
 the reward's module is imported anywhere. The worker compares what it imports with what was read here.
 """
 

@@ -1,7 +1,7 @@
 """What a component must find on a machine, declared beside it and read from its source by ``python -m rl.doctor``.
 
 A class carries ``requires = Requires(packages=("scipy",), weights=("owner/name:file.pt",))`` in its body, or a tuple of
-them; a function gets ``bright.requires = {"packages": ("scikit-image",)}`` in its module.
+them; a function ``@declares(requires={"packages": ("scikit-image",)})`` above it.
 """
 
 from __future__ import annotations
