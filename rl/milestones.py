@@ -41,12 +41,7 @@ def replay_guards(run: Run, done: int) -> None:
 
 def evaluate_if_due(run: Run, done: int) -> dict[str, float]:
     """``eval/...`` metrics after ``done`` steps, or nothing when it is not time."""
-    options, last = run.config.eval, run.config.train.steps
-    if not run.eval_prompts:
-        return {}
-    at_start, at_end = done == 0 and options.at_start, done == last and options.at_end
-    between = 0 < done < last and options.every > 0 and done % options.every == 0
-    if not (at_start or at_end or between):
+    if not run.eval_prompts or not run.config.eval.due(done, run.config.train.steps):
         return {}
     return run_evaluation(run, done).flat()
 
@@ -100,8 +95,7 @@ def show_if_due(run: Run, experience: Experience) -> None:
 
 def save_if_due(run: Run, done: int) -> None:
     """A checkpoint every ``checkpoint.every`` steps, at the end, and when the run was interrupted."""
-    every = run.config.checkpoint.every
-    if done == run.config.train.steps or run.interrupt.asked or (every > 0 and done % every == 0):
+    if run.interrupt.asked or run.config.checkpoint.due(done, run.config.train.steps):
         save(run, done)
 
 

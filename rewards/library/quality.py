@@ -35,7 +35,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import blur_effect
 
-from rewards.golden import Golden
 from rewards.library.golden_pictures import two_photographs
 from rewards.requires import Requires
 from rl.types import Sample, Score, UserError
@@ -53,6 +52,7 @@ class Quality:
     """Scores pictures by ``measure``. ``brisque_model``, ``brisque_range``: OpenCV's two files, for ``brisque``."""
 
     requires = Requires(packages=("scikit-image", "scipy"))
+    golden = staticmethod(two_photographs)
 
     def __init__(
         self, measure: Measure = "combined", brisque_model: str | None = None, brisque_range: str | None = None
@@ -61,10 +61,6 @@ class Quality:
             raise UserError(f"quality.options.measure is {measure!r}: it must be one of {', '.join(MEASURES)}")
         self.measure = measure
         self._brisque = load_brisque(brisque_model, brisque_range) if measure == "brisque" else None
-
-    def golden(self) -> list[Golden]:
-        """Two photographs that may not score alike."""
-        return two_photographs()
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
         """B scores; a picture under 4 pixels a side fails."""

@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from rewards.golden import Golden
 from rewards.library.golden_pictures import itself_and_another
 from rewards.library.models.downloads import CLIP_L
 from rewards.reference import REFERENCE, read_reference
@@ -57,6 +56,7 @@ class Similarity:
         Requires(part="dino", weights=(DINOV2,), optional=True),
         Requires(part="lpips", packages=("lpips", "torchvision"), optional=True),
     )
+    golden = staticmethod(itself_and_another)
 
     def __init__(
         self,
@@ -79,10 +79,6 @@ class Similarity:
                 f"similarity.options.measure is {measure!r}: it must be 'pixel', 'ssim', 'clip', 'dino' or 'lpips'"
             )
         self.measure = measure
-
-    def golden(self) -> list[Golden]:
-        """A photograph compared with itself and with another."""
-        return itself_and_another()
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
         """B scores."""

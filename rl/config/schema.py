@@ -213,6 +213,11 @@ class EvalConfig(Section):
     grid: Count = 16
     """Pictures in the saved before/after grid."""
 
+    def due(self, done: int, steps: int) -> bool:
+        """Whether to evaluate after ``done`` of ``steps`` steps."""
+        at_start, at_end = done == 0 and self.at_start, done == steps and self.at_end
+        return at_start or at_end or (0 < done < steps and self.every > 0 and done % self.every == 0)
+
 
 class CheckpointConfig(Section):
     """Saving for resume."""
@@ -221,6 +226,10 @@ class CheckpointConfig(Section):
     """Steps between checkpoints; 0 only at the end."""
     keep: AtLeastOne = 2
     """Newest checkpoints kept."""
+
+    def due(self, done: int, steps: int) -> bool:
+        """Whether to save after ``done`` of ``steps`` steps."""
+        return done == steps or (self.every > 0 and done % self.every == 0)
 
 
 class SyncConfig(Section):

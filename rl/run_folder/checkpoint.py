@@ -67,39 +67,29 @@ def save(
     parts: Mapping[str, Callable[[Path], None]],
     state: RunState,
     keep: int,
-    *,
-    rank: int = 0,
-    barrier: Callable[[], None] = lambda: None,
 ) -> Path:
     """Writes one checkpoint and then drops all but the newest ``keep``. Returns its folder.
 
-    Each part is called with an existing empty folder of its name; ``state`` is JSON (policy version, tracking cursor,
-    random-number states). With several ranks all call this with the same arguments and a ``barrier``; rank 0 keeps
-    the books.
+    Each part is called with an existing empty folder of its name; ``state`` is JSON.
     Raises: UserError if the folder cannot be written, for instance because the disk is full; the earlier checkpoints
     are then untouched and the unfinished one is removed.
     """
     folder = _folder(run_folder, step)
     unfinished = folder.with_name(f".tmp-{folder.name}")
     try:
-        if rank == 0:
-            clean(run_folder)
-            unfinished.mkdir(parents=True)
-        barrier()
+        clean(run_folder)
+        unfinished.mkdir(parents=True)
         for name, write in parts.items():
             (unfinished / name).mkdir(exist_ok=True)
             write(unfinished / name)
-        barrier()
-        if rank == 0:
-            _write_manifest(unfinished, step, state)
-            _publish(unfinished, folder)
-            _prune(run_folder, keep)
+        _write_manifest(unfinished, step, state)
+        _publish(unfinished, folder)
+        _prune(run_folder, keep)
     except (OSError, RuntimeError) as error:
         if not _is_write_error(error):
             raise
         shutil.rmtree(unfinished, ignore_errors=True)
         raise UserError(_write_failure(run_folder, step, error)) from error
-    barrier()
     return folder
 
 

@@ -90,7 +90,7 @@ def out_of_reach(checkpoint: str, *, at: str, option: str) -> UserError:
     )
 
 
-def read_weights(path: Path, *, at: str, option: str = "checkpoint") -> dict[str, Tensor]:
+def read_weights(path: Path, *, at: str) -> dict[str, Tensor]:
     """The state dict in a .safetensors, .pth, .pt or .bin file (there under ``state_dict`` or at the top)."""
     try:
         if path.suffix == ".safetensors":
@@ -98,16 +98,16 @@ def read_weights(path: Path, *, at: str, option: str = "checkpoint") -> dict[str
         state = torch.load(path, map_location="cpu", weights_only=True)
     except _BROKEN as error:
         raise UserError(
-            f"{at}.{option}: {path} can't be read as weights ({_first_line(error)}); "
+            f"{at}.checkpoint: {path} can't be read as weights ({_first_line(error)}); "
             f"name a state dict saved as .safetensors, .pth or .pt"
         ) from error
     state = state["state_dict"] if isinstance(state, Mapping) and "state_dict" in state else state
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{at}.{option}: {path} holds no state dict (names with tensors)")
+        raise UserError(f"{at}.checkpoint: {path} holds no state dict (names with tensors)")
     return dict(state)
 
 
-def fill(module: nn.Module, state: Mapping[str, Tensor], *, at: str, option: str = "checkpoint") -> None:
+def fill(module: nn.Module, state: Mapping[str, Tensor], *, at: str) -> None:
     """Copy ``state`` into ``module``; raises ``UserError`` unless names and shapes are exactly those of the module."""
     expected = module.state_dict()
     missing = sorted(expected.keys() - state.keys())
@@ -116,7 +116,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], *, at: str, option: str
     for what, names in (("lacks", missing), ("has the unknown", unexpected), ("has another shape of", reshaped)):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise UserError(f"{at}.{option}: the checkpoint {what} {names[0]}{more}: it is another model's")
+            raise UserError(f"{at}.checkpoint: the checkpoint {what} {names[0]}{more}: it is another model's")
     module.load_state_dict(dict(state))
 
 
