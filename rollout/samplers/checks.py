@@ -1,8 +1,8 @@
-"""What both sampling engines share: seeds, input checks, and the shape of a rollout."""
+"""What a sampling engine is asked, checked before it is touched."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,8 @@ from numpy.typing import NDArray
 
 from policy.ar_size import ArSize
 from policy.layout import TokenLayout
-from policy.prompt import Condition
-from rl.types import Prompt, Rollout, UserError
+from rl.types import UserError
 from rollout.samplers.contract import EngineError
-
-Encode = Callable[[Prompt], Condition]
 
 
 def check_ids(ids: Sequence[object], layout: TokenLayout, *, max_prompt_tokens: int, where: str) -> tuple[int, ...]:
@@ -72,44 +69,6 @@ def check_sampling(samples: int, seeds: Sequence[object], temperature: float, to
         raise UserError(f"rollout.top_p is {top_p}; it must lie in (0, 1], 1 keeps every token.")
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 0:
         raise UserError(f"rollout.top_k is {top_k}; it must be 0 (keep every token) or a positive integer.")
-
-
-def encode_prompts(
-    prompts: Sequence[Prompt], encode: Encode, layout: TokenLayout, max_prompt_tokens: int
-) -> tuple[tuple[int, ...], ...]:
-    """P ragged rows of checked ids. Raises: UserError naming the prompt."""
-    return tuple(
-        check_ids(_text_ids(encode(prompt), where), layout, max_prompt_tokens=max_prompt_tokens, where=where)
-        for prompt in prompts
-        for where in [f"prompt '{prompt.id}'"]
-    )
-
-
-def _text_ids(condition: Condition, where: str) -> tuple[int, ...]:
-    if condition.features is not None or condition.latents is not None:
-        raise UserError(f"{where}: this engine reads prompts of text alone, and this one holds pictures.")
-    return condition.ids
-
-
-def make_rollout(
-    prompts: Sequence[Prompt],
-    prompt_ids: tuple[tuple[int, ...], ...],
-    seeds: Sequence[int],
-    tokens_BT: NDArray[np.int64],
-    logprobs_BT: NDArray[np.float32],
-    temperature: float,
-    version: int,
-) -> Rollout:
-    return Rollout(
-        prompts=tuple(prompts),
-        group_size=len(seeds) // len(prompts),
-        prompt_ids=prompt_ids,
-        tokens_BT=tokens_BT,
-        logprobs_BT=logprobs_BT,
-        seeds=tuple(int(seed) for seed in seeds),
-        temperature=temperature,
-        version=version,
-    )
 
 
 def prompt_limit(ar_folder: Path, layout: TokenLayout, wanted: int) -> int:
