@@ -11,7 +11,8 @@ the source (``**options``, a decorated or inherited constructor, compiled code) 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import TypeVar
 from rl.registry import did_you_mean, locate, source_file
 from rl.types import UserError
 
+T = TypeVar("T")
 FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
 
 
@@ -223,12 +225,17 @@ def declarations(kind: str, use: str) -> Declarations:
     )
 
 
-def check_entries(declaration: Mapping[object, object], known: Sequence[str], use: str, name: str) -> None:
-    """Raises UserError naming the first key of the mapping declared as ``name`` that is not known."""
+def build_declared(make: Callable[..., T], declaration: Mapping[str, object], use: str, name: str) -> T:
+    """The dataclass ``make`` of the mapping declared as ``name``. Raises UserError naming a wrong key or value."""
+    known = list(inspect.signature(make).parameters)
     for key in declaration:
         if key not in known:
             near = did_you_mean(str(key), known)
             raise UserError(f"{use!r}: its `{name}` has an unknown entry {key!r}{near} (known: {', '.join(known)})")
+    try:
+        return make(**declaration)
+    except UserError as error:
+        raise UserError(f"{use!r}: in its `{name}` {error}") from error
 
 
 def wrong_options(kind: str, use: str, given: Collection[str]) -> Iterator[tuple[str, str]]:
