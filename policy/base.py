@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -72,23 +72,18 @@ class Policy:
         self.decoder.vae.save_pretrained(folder / "vae")
         self.decoder.scheduler.save_pretrained(folder / "scheduler")
         self.tokenizer.save_pretrained(folder / "tokenizer")
-        self._save_connector(folder / "connector")
-        self._save_image_tokenizer(folder / "image_tokenizer")
-        content: dict[str, object] = {"layout": self.layout.to_dict(), "prompt_template": self.prompt_template}
-        if self.prompt_encoder != "template":
-            content["prompt_encoder"] = self.prompt_encoder
-        write_json(folder / CONFIG_FILE, content)
-
-    def _save_connector(self, part: Path) -> None:
+        part, first, last = folder / "connector", self.decoder.connector[0], self.decoder.connector[2]
         part.mkdir(exist_ok=True)
-        first, last = self.decoder.connector[0], self.decoder.connector[2]
         write_json(part / "config.json", {"hidden_size": first.in_features, "caption_channels": last.out_features})
         save_file(self.decoder.connector.state_dict(), part / "model.safetensors")
-
-    def _save_image_tokenizer(self, part: Path) -> None:
+        part = folder / "image_tokenizer"
         part.mkdir(exist_ok=True)
         write_json(part / "config.json", self.image_tokenizer.config())
         self.image_tokenizer.save(part / "model.safetensors")
+        content: dict[str, object] = {"layout": asdict(self.layout), "prompt_template": self.prompt_template}
+        if self.prompt_encoder != "template":
+            content["prompt_encoder"] = self.prompt_encoder
+        write_json(folder / CONFIG_FILE, content)
 
 
 def load_decoder(folder: Path, dtype: torch.dtype, device: str) -> Decoder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from policy.json_file import JsonObject
 from rl.types import Span, UserError
@@ -49,9 +49,6 @@ class TokenLayout:
             if self.image_start_id <= token < self.image_end_id:
                 found.append(f"{name} {token} lies among the image tokens")
         return found
-
-    def to_dict(self) -> dict[str, object]:
-        return {**asdict(self), "grid": list(self.grid)}
 
     @classmethod
     def from_dict(cls, values: JsonObject, where: str) -> TokenLayout:

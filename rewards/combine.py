@@ -29,7 +29,8 @@ class TooManyFailures(UserError):
 @declares(centred=False)
 def mean(values_KB: Floats, applies_KB: NDArray[np.bool_], weights_K: Floats, group_B: NDArray[np.int64]) -> Floats:
     """sum_k w_k r_k / sum_k abs(w_k) over the rewards that apply to the sample: weights are renormalised."""
-    return _weighted_sum(values_KB, applies_KB, weights_K) / _applied_weight(applies_KB, weights_K)
+    applied_B = np.abs(weights_K) @ applies_KB  # 0 where no reward applies, which the caller masks
+    return weights_K @ np.where(applies_KB, values_KB, 0.0) / np.where(applied_B == 0, 1.0, applied_B)
 
 
 @declares(centred=False)
@@ -106,16 +107,6 @@ def combine(
 def _scaled(scores: Sequence[Score], scale: tuple[float, float] | None) -> list[float]:
     low, high = scale or (0.0, 1.0)
     return [0.0 if score.value is None else (score.value - low) / (high - low) for score in scores]
-
-
-def _weighted_sum(values_KB: Floats, applies_KB: NDArray[np.bool_], weights_K: Floats) -> Floats:
-    return weights_K @ np.where(applies_KB, values_KB, 0.0)
-
-
-def _applied_weight(applies_KB: NDArray[np.bool_], weights_K: Floats) -> Floats:
-    """sum of abs(w) over what applies; 1 where nothing does, which is masked by the caller."""
-    weight_B = np.abs(weights_K) @ applies_KB
-    return np.where(weight_B == 0, 1.0, weight_B)
 
 
 def check_weights(weights: Mapping[str, float], roles: Mapping[str, Role]) -> dict[str, float]:

@@ -49,7 +49,11 @@ class RewardPool:
         self._closed = False
         self._free_memory = FreeList()
         gpus = visible_gpus() if options.backend == "local" else []
-        count = len(gpus) if options.backend == "local" else _connect_ray()
+        count = len(gpus)
+        if options.backend == "ray":
+            from rewards.pool.ray_worker import connect
+
+            count = connect()
         settled = {name: settle_needs(name, reward, count) for name, reward in rewards.items()}
         self._needs = {name: needs for name, (needs, _) in settled.items()}
         busy = sum(needs.workers for needs in self._needs.values()) + other_processes
@@ -191,12 +195,6 @@ class RewardPool:
 
     def _slots(self) -> list[WorkerSlot]:
         return [slot for queue in self._queues.values() for slot in queue.slots]
-
-
-def _connect_ray() -> int:
-    from rewards.pool.ray_worker import connect
-
-    return connect()
 
 
 def _batches(samples: Sequence[Sample], indices: Sequence[int], needs: Needs) -> list[list[int]]:

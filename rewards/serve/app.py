@@ -75,7 +75,9 @@ def create_app(
             body.clear()  # what was parsed is enough to hold while it waits
             service = services.get(asked.reward)
             if service is None:
-                raise RequestError(404, _unknown(asked.reward, services))
+                near = did_you_mean(asked.reward, services)
+                here = f"(there is: {', '.join(services)})"
+                raise RequestError(404, f"there is no reward {asked.reward[:80]!r} here{near} {here}")
             answer = asyncio.wrap_future(service.submit(asked))
             return Response(await _unless_gone(request, answer), media_type="application/json")
 
@@ -206,11 +208,6 @@ async def _unless_gone(request: Request, answer: asyncio.Future[bytes]) -> bytes
     finally:
         gone.cancel()
         answer.cancel()
-
-
-def _unknown(reward: str, services: Mapping[str, RewardService]) -> str:
-    near = did_you_mean(reward, services)
-    return f"there is no reward {reward[:80]!r} here{near} (there is: {', '.join(services)})"
 
 
 def _add_schema(app: FastAPI) -> None:

@@ -152,12 +152,8 @@ def _folder(run_folder: Path, step: int) -> Path:
 
 def _complete(run_folder: Path) -> list[Path]:
     """Checkpoint folders, newest first."""
-    folders = (run_folder / "checkpoints").glob("step-*")
-    return sorted((path for path in folders if (path / MANIFEST).is_file()), key=_step_of, reverse=True)
-
-
-def _step_of(folder: Path) -> int:
-    return int(folder.name.removeprefix("step-"))
+    folders = [path for path in (run_folder / "checkpoints").glob("step-*") if (path / MANIFEST).is_file()]
+    return sorted(folders, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 from rich.console import Console as RichConsole
@@ -115,7 +116,7 @@ class PlainConsole(Console):
 
     def __init__(self, total_steps: int, first_step: int = 0, write: Callable[[str], None] | None = None) -> None:
         self._total, self._clock = total_steps, Clock(total_steps, first_step)
-        self._write = write or _print_line
+        self._write = write or partial(print, flush=True)
 
     def step(
         self, step: int, metrics: Mapping[str, float], seconds: Mapping[str, float], alarms: Sequence[Alarm]
@@ -141,11 +142,6 @@ class PlainConsole(Console):
 
     def message(self, text: str) -> None:
         self._write(text)
-
-
-def _print_line(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 class LiveConsole(Console):

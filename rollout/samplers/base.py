@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from policy.layout import TokenLayout
 from policy.prompt import Condition
 from rl.types import Prompt, Rollout, Sequences, UserError
-from rollout.samplers.checks import check_ids, check_image_tokens, check_sampling, prompt_limit
+from rollout.samplers.checks import Sampling, check_ids, check_image_tokens, check_sampling, prompt_limit
 
 Encode = Callable[[Prompt], Condition]
 
@@ -42,9 +42,10 @@ class CheckedSampler(ABC):
 
         Raises: UserError on bad input (the engine is untouched), EngineError if logits are NaN or infinite.
         """
-        check_sampling(len(prompts) * group_size, seeds, temperature, top_p, top_k)
+        how = Sampling(temperature, top_p, top_k)
+        check_sampling(len(prompts) * group_size, seeds, how)
         prompt_ids = tuple(self._prompt_ids(prompt) for prompt in prompts)
-        tokens_BT, logprobs_BT = self._sample(prompt_ids, group_size, seeds, temperature, top_p, top_k)
+        tokens_BT, logprobs_BT = self._sample(prompt_ids, group_size, seeds, how)
         return Rollout(
             prompts=tuple(prompts),
             group_size=group_size,
@@ -60,7 +61,7 @@ class CheckedSampler(ABC):
         self, prompt_ids: Sequence[Sequence[int]], tokens_BT: NDArray[np.int64], *, temperature: float = 1.0
     ) -> NDArray[np.float32]:
         """Teacher-forced log-probs (B, T) of given tokens under the engine's current weights."""
-        check_sampling(len(prompt_ids), [0] * len(prompt_ids), temperature, 1.0, 0)
+        check_sampling(len(prompt_ids), [0] * len(prompt_ids), Sampling(temperature))
         checked = [self._checked(ids, f"prompt {row}") for row, ids in enumerate(prompt_ids)]
         return self._logprobs(checked, check_image_tokens(tokens_BT, self.layout, len(checked)), temperature)
 
@@ -69,13 +70,7 @@ class CheckedSampler(ABC):
 
     @abstractmethod
     def _sample(
-        self,
-        prompt_ids: Sequence[tuple[int, ...]],
-        group_size: int,
-        seeds: Sequence[int],
-        temperature: float,
-        top_p: float,
-        top_k: int,
+        self, prompt_ids: Sequence[tuple[int, ...]], group_size: int, seeds: Sequence[int], how: Sampling
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Tokens and log-probs, (B, T) each."""
 

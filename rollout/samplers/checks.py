@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,15 @@ def check_image_tokens(tokens_BT: NDArray[np.int64], layout: TokenLayout, rows: 
     return tokens_BT.astype(np.int64)
 
 
-def check_sampling(samples: int, seeds: Sequence[object], temperature: float, top_p: float, top_k: int) -> None:
+class Sampling(NamedTuple):
+    """How tokens are drawn."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+def check_sampling(samples: int, seeds: Sequence[object], how: Sampling) -> None:
     """Raises: UserError on a wrong number of seeds, or a sampling option outside its range."""
     if samples == 0:
         raise UserError("rollout: there is nothing to sample; give at least one prompt and group_size >= 1.")
@@ -63,6 +72,7 @@ def check_sampling(samples: int, seeds: Sequence[object], temperature: float, to
     wrong = [seed for seed in seeds if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31]
     if wrong:
         raise UserError(f"rollout: seed {wrong[0]!r} is not an integer in 0..2^31-1; use rollout.seeds.sample_seed.")
+    temperature, top_p, top_k = how
     if not 0.0 < temperature < float("inf"):
         raise UserError(f"rollout.temperature is {temperature}; it must be a positive number.")
     if not 0.0 < top_p <= 1.0:

@@ -20,7 +20,7 @@ from policy.decoding import Decoding
 from policy.layout import TokenLayout
 from policy.trainable import WeightStream
 from rollout.samplers.base import CheckedSampler, Encode
-from rollout.samplers.checks import not_finite
+from rollout.samplers.checks import Sampling, not_finite
 from rollout.samplers.contract import EngineError
 from rollout.weights import check_weights
 
@@ -49,17 +49,11 @@ class TorchSampler(CheckedSampler):
         self._shapes = {name: tuple(weight.shape) for name, weight in ar.state_dict().items()}
 
     def _sample(
-        self,
-        prompt_ids: Sequence[tuple[int, ...]],
-        group_size: int,
-        seeds: Sequence[int],
-        temperature: float,
-        top_p: float,
-        top_k: int,
+        self, prompt_ids: Sequence[tuple[int, ...]], group_size: int, seeds: Sequence[int], how: Sampling
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         owner_B = [row for row in range(len(prompt_ids)) for _ in range(group_size)]
         parts = [
-            self._sample_part(prompt_ids, owner_B[start:end], seeds[start:end], temperature, top_p, top_k)
+            self._sample_part(prompt_ids, owner_B[start:end], seeds[start:end], how)
             for start, end in _chunks(len(owner_B), self.max_num_seqs)
         ]
         return np.concatenate([tokens for tokens, _ in parts]), np.concatenate([logprobs for _, logprobs in parts])
@@ -97,13 +91,7 @@ class TorchSampler(CheckedSampler):
 
     @torch.inference_mode()
     def _sample_part(
-        self,
-        prompt_ids: Sequence[tuple[int, ...]],
-        owner_B: Sequence[int],
-        seeds: Sequence[int],
-        temperature: float,
-        top_p: float,
-        top_k: int,
+        self, prompt_ids: Sequence[tuple[int, ...]], owner_B: Sequence[int], seeds: Sequence[int], how: Sampling
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         layout, count = self.layout, self.layout.tokens_per_image
         first = owner_B[0]
@@ -115,7 +103,7 @@ class TorchSampler(CheckedSampler):
         head_KD = self._model.lm_head.weight[layout.image_start_id : layout.image_end_id]
         codes, logprobs, hidden_BD = [], [], decoding.first_hidden_BD
         for step in range(count):
-            logits_BK = _truncate((hidden_BD @ head_KD.T).float() / temperature, top_p, top_k)
+            logits_BK = _truncate((hidden_BD @ head_KD.T).float() / how.temperature, how.top_p, how.top_k)
             logprobs_BK = logits_BK.log_softmax(-1)
             code_B = _draw(logprobs_BK, uniform_BT[:, step])
             codes.append(code_B)

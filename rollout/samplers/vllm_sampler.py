@@ -25,7 +25,7 @@ from policy.layout import TokenLayout
 from policy.trainable import WeightStream
 from rl.types import UserError
 from rollout.samplers.base import CheckedSampler, Encode
-from rollout.samplers.checks import check_image_tokens, not_finite
+from rollout.samplers.checks import Sampling, check_image_tokens, not_finite
 from rollout.samplers.contract import EngineError
 from rollout.weights import check_weights
 
@@ -96,13 +96,7 @@ class VllmSampler(CheckedSampler):
         self._check_parameters()
 
     def _sample(
-        self,
-        prompt_ids: Sequence[tuple[int, ...]],
-        group_size: int,
-        seeds: Sequence[int],
-        temperature: float,
-        top_p: float,
-        top_k: int,
+        self, prompt_ids: Sequence[tuple[int, ...]], group_size: int, seeds: Sequence[int], how: Sampling
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         from vllm import SamplingParams
 
@@ -111,9 +105,7 @@ class VllmSampler(CheckedSampler):
         params = [
             SamplingParams(
                 seed=int(seed),
-                temperature=temperature,
-                top_p=top_p,
-                top_k=top_k,
+                **how._asdict(),
                 min_tokens=count,
                 max_tokens=count,
                 ignore_eos=True,
@@ -152,13 +144,9 @@ class VllmSampler(CheckedSampler):
         except BaseException as error:
             self._failure = f"loading weights of version {version} failed half-way ({error})"
             raise
-        self._forget_prefixes()
-        self.version = version
-
-    def _forget_prefixes(self) -> None:
-        """Those in the cache were computed with older weights."""
-        if not self._engine.reset_prefix_cache():
+        if not self._engine.reset_prefix_cache():  # computed with older weights
             raise EngineError("vLLM kept its prefix cache because requests are still running; start a new engine.")
+        self.version = version
 
     def close(self) -> None:
         """Ends the engine and frees its memory; a process group is left alone, since the trainer may be using it."""

@@ -96,13 +96,9 @@ def load_clip(
     """A CLIP by the rules above. ``processor``: another hub name or folder for transformers' tokenizer and picture
     settings. Raises ``UserError`` naming the option ``option`` if it can't be had or does not fit.
     """
-    if model is not None or checkpoint.startswith("hf-hub:") or _is_open_clip_folder(checkpoint):
+    if model is not None or checkpoint.startswith("hf-hub:") or (Path(checkpoint) / "open_clip_config.json").is_file():
         return _load_open_clip(checkpoint, runtime, model=model, option=option, fit=fit)
     return _load_transformers(checkpoint, runtime, option=option, processor=processor or checkpoint)
-
-
-def _is_open_clip_folder(checkpoint: str) -> bool:
-    return (Path(checkpoint) / "open_clip_config.json").is_file()
 
 
 # --- transformers -----------------------------------------------------------------------------------------------------

@@ -118,7 +118,9 @@ class Endpoint:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.url, self.model = _checked_url(url), model
+        if not is_address(url):
+            raise UserError(f"vlm_judge.options.url is {url!r}: it must look like http://localhost:8000/v1")
+        self.url, self.model = url.rstrip("/"), model
         self._timeout_s = timeout_s
         self._pace = Pace(max_requests_per_second, clock, sleep)
         self._client = RetryingClient(
@@ -178,7 +180,10 @@ class Endpoint:
             if outcome.status_code == 200:
                 return _json(outcome, where)
             if outcome.status_code in (401, 403):
-                raise KeyRefused(_refused(outcome, where))
+                raise KeyRefused(
+                    f"{where} refused the API key (HTTP {outcome.status_code}); "
+                    "set `token_env` to the name of the environment variable that holds it"
+                )
         asked = f", asked {attempts} times" if attempts > 1 and passing(outcome) else ""
         raise EndpointFailed(self._problem(outcome, where) + asked)
 
@@ -189,19 +194,6 @@ class Endpoint:
             return f"{self.url} does not answer ({in_words(outcome)})"
         said = " ".join(outcome.text.split())[:200]
         return f"{where} answered HTTP {outcome.status_code}{': ' if said else ''}{said}"
-
-
-def _checked_url(url: str) -> str:
-    if not is_address(url):
-        raise UserError(f"vlm_judge.options.url is {url!r}: it must look like http://localhost:8000/v1")
-    return str(url).rstrip("/")
-
-
-def _refused(response: httpx.Response, where: str) -> str:
-    return (
-        f"{where} refused the API key (HTTP {response.status_code}); "
-        "set `token_env` to the name of the environment variable that holds it"
-    )
 
 
 def _json(response: httpx.Response, where: str) -> JsonValue:
