@@ -62,7 +62,6 @@ class Aesthetic:
             )
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
-        """B scores."""
         if not samples:
             return []
         rated = self.head(self.clip.embed_pictures([sample.picture for sample in samples]))

@@ -45,7 +45,6 @@ class ClipScore:
         self.clip = load_clip(checkpoint, runtime("clip_score.options", device, dtype, batch_size), model=model)
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
-        """B scores."""
         texts = [f"{self.prefix} {sample.prompt.text}".strip() for sample in samples]
         cosines = self.clip.cosines([sample.picture for sample in samples], texts)
         return [Score(2.5 * max(cosine, 0.0), details={"cosine": cosine}) for cosine in cosines]

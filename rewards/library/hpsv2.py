@@ -49,6 +49,5 @@ class HpsV2:
         self.clip = load_clip(checkpoint, run, model=model, fit="longest")
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
-        """B scores."""
         cosines = self.clip.cosines([s.picture for s in samples], [s.prompt.text for s in samples])
         return [Score(cosine, details={"cosine": cosine}) for cosine in cosines]

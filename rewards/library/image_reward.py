@@ -58,7 +58,6 @@ class ImageReward:
         self._preprocess = Preprocess(self.model.image_size)
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
-        """B scores."""
         parts = batches(len(samples), self._runtime.batch_size)
         return [Score(value) for part in parts for value in self._values(samples[part])]
 

@@ -54,6 +54,5 @@ class PickScore:
         )
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
-        """B scores."""
         cosines = self.clip.cosines([s.picture for s in samples], [s.prompt.text for s in samples])
         return [Score(self.clip.logit_scale * cosine, details={"cosine": cosine}) for cosine in cosines]

@@ -81,7 +81,6 @@ class Similarity:
         self.measure = measure
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
-        """B scores."""
         made: dict[object, Picture] = {}  # a group shares its reference
         references = [self._reference(sample, made) for sample in samples]
         asked = [i for i, reference in enumerate(references) if not isinstance(reference, Score)]

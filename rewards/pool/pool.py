@@ -55,8 +55,9 @@ class RewardPool:
 
             count = connect()
         settled = {name: settle_needs(name, reward, count) for name, reward in rewards.items()}
-        self._needs = {name: needs for name, (needs, _) in settled.items()}
-        busy = sum(needs.workers for needs in self._needs.values()) + other_processes
+        self.needs: Mapping[str, Needs] = {name: needs for name, (needs, _) in settled.items()}
+        """What each reward was given."""
+        busy = sum(needs.workers for needs in self.needs.values()) + other_processes
         threads = fair_threads(busy) if options.backend == "local" else None  # Ray's nodes are others
         devices = Devices(gpus)
         self._queues = {}
@@ -113,7 +114,7 @@ class RewardPool:
 
     def _calls(self, name: str, submission: Submission, contents: Sequence[str | None]) -> list[Call]:
         """What is left to ask: samples that the reward does not apply to, or whose scores are kept, are filled in."""
-        needs, version, reward = self._needs[name], self._queues[name].version, self._rewards[name]
+        needs, version, reward = self.needs[name], self._queues[name].version, self._rewards[name]
         indices = [index for index, sample in enumerate(submission.samples) if reward.applies(sample.prompt)]
         others = sorted(set(range(len(submission.samples))) - set(indices))
         submission.fill(name, others, [Score(None)] * len(others))
@@ -171,11 +172,6 @@ class RewardPool:
             name: [worker.pid for slot in queue.slots if (worker := slot.worker) is not None]
             for name, queue in self._queues.items()
         }
-
-    @property
-    def needs(self) -> dict[str, Needs]:
-        """What each reward was given."""
-        return dict(self._needs)
 
     def close(self) -> None:
         """Stop and reap every worker; calls in progress become failures. Can be called twice."""

@@ -15,7 +15,7 @@ import os
 import random
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -61,13 +61,7 @@ class Checkpoint:
     state: RunState
 
 
-def save(
-    run_folder: Path,
-    step: int,
-    parts: Mapping[str, Callable[[Path], None]],
-    state: RunState,
-    keep: int,
-) -> Path:
+def save(run_folder: Path, step: int, parts: Mapping[str, Callable[[Path], None]], state: RunState, keep: int) -> Path:
     """Writes one checkpoint and then drops all but the newest ``keep``. Returns its folder.
 
     Each part is called with an existing empty folder of its name; ``state`` is JSON.
@@ -156,13 +150,9 @@ def _complete(run_folder: Path) -> list[Path]:
     return sorted(folders, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST)
-
-
 def _write_manifest(folder: Path, step: int, state: RunState) -> None:
     files = {}
-    for path in _files(folder):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         _sync(path)
         files[path.relative_to(folder).as_posix()] = [path.stat().st_size, _crc32(path)]
     manifest = {"format": 1, "step": step, "state": state, "files": files}
