@@ -60,16 +60,8 @@ def run_evaluation(run: Run, done: int) -> Evaluation:
             found.setdefault(reward, []).extend(scores)
         return pictures, by_reward
 
-    evaluation = evaluate(
-        done,
-        run.eval_prompts,
-        pipeline,
-        run.folder,
-        samples_per_prompt=options.samples_per_prompt,
-        seed=options.seed,
-        grid=options.grid,
-        prompts_per_batch=max(1, _PICTURES_AT_ONCE // options.samples_per_prompt),
-    )
+    prompts_per_batch = max(1, _PICTURES_AT_ONCE // options.samples_per_prompt)
+    evaluation = evaluate(done, run.eval_prompts, pipeline, run.folder, options, prompts_per_batch)
     if done == 0:
         run.act.watch.check(found, first=True)
     means = [f"{name.removeprefix('eval/')} {value:.3f}" for name, value in evaluation.flat().items()]
