@@ -83,8 +83,8 @@ class Similarity:
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
         made: dict[object, Picture] = {}  # a group shares its reference
         references = [self._reference(sample, made) for sample in samples]
-        asked = [i for i, reference in enumerate(references) if not isinstance(reference, Score)]
-        values = self._compare([samples[i].picture for i in asked], [references[i] for i in asked])  # type: ignore[misc]
+        asked = {i: reference for i, reference in enumerate(references) if not isinstance(reference, Score)}
+        values = self._compare([samples[i].picture for i in asked], list(asked.values()))
         scored = dict(zip(asked, values, strict=True))
         return [
             reference if isinstance(reference, Score) else Score(scored[i]) for i, reference in enumerate(references)
