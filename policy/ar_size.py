@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from policy.folder import read_json
+from policy.json_file import JsonObject, read_json
 
 _POSITIONS = 32768  # Qwen3's own default
 
@@ -28,7 +26,7 @@ class ArSize:
         return cls.of(read_json(ar_folder / "config.json"))
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> ArSize:
+    def of(cls, config: JsonObject) -> ArSize:
         hidden, heads, layers = config["hidden_size"], config["num_attention_heads"], config["num_hidden_layers"]
         head = config.get("head_dim") or hidden // heads
         queries, keys = heads * head, config.get("num_key_value_heads", heads) * head

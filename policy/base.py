@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import AutoencoderDC, FlowMatchEulerDiscreteScheduler, SanaTransformer2DModel
@@ -14,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from policy.decoder import Decoder, make_connector
-from policy.folder import CONFIG_FILE, read_json, read_policy_config, resolve_folder
+from policy.folder import CONFIG_FILE, read_policy_config, resolve_folder
+from policy.json_file import read_json, write_json
 from policy.layout import TokenLayout
 from policy.prompt import PromptEncoder
 from policy.tokenizers.contract import ImageTokenizer
@@ -73,23 +72,18 @@ class Policy:
         self.decoder.vae.save_pretrained(folder / "vae")
         self.decoder.scheduler.save_pretrained(folder / "scheduler")
         self.tokenizer.save_pretrained(folder / "tokenizer")
-        self._save_connector(folder / "connector")
-        self._save_image_tokenizer(folder / "image_tokenizer")
-        content = {"layout": self.layout.to_dict(), "prompt_template": self.prompt_template}
+        part, first, last = folder / "connector", self.decoder.connector[0], self.decoder.connector[2]
+        part.mkdir(exist_ok=True)
+        write_json(part / "config.json", {"hidden_size": first.in_features, "caption_channels": last.out_features})
+        save_file(self.decoder.connector.state_dict(), part / "model.safetensors")
+        part = folder / "image_tokenizer"
+        part.mkdir(exist_ok=True)
+        write_json(part / "config.json", self.image_tokenizer.config())
+        self.image_tokenizer.save(part / "model.safetensors")
+        content: dict[str, object] = {"layout": asdict(self.layout), "prompt_template": self.prompt_template}
         if self.prompt_encoder != "template":
             content["prompt_encoder"] = self.prompt_encoder
-        _write_json(folder / CONFIG_FILE, content)
-
-    def _save_connector(self, part: Path) -> None:
-        part.mkdir(exist_ok=True)
-        first, last = self.decoder.connector[0], self.decoder.connector[2]
-        _write_json(part / "config.json", {"hidden_size": first.in_features, "caption_channels": last.out_features})
-        save_file(self.decoder.connector.state_dict(), part / "model.safetensors")
-
-    def _save_image_tokenizer(self, part: Path) -> None:
-        part.mkdir(exist_ok=True)
-        _write_json(part / "config.json", self.image_tokenizer.config())
-        self.image_tokenizer.save(part / "model.safetensors")
+        write_json(folder / CONFIG_FILE, content)
 
 
 def load_decoder(folder: Path, dtype: torch.dtype, device: str) -> Decoder:
@@ -114,7 +108,3 @@ def load_image_tokenizer(folder: Path, layout: TokenLayout) -> ImageTokenizer:
     except UserError as error:
         raise UserError(f"{part / 'config.json'}: kind: {error}") from error
     return kind.load(part / "model.safetensors", config, layout)
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    file.write_text(json.dumps(content, indent=2) + "\n")

@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
+from policy.json_file import read_json
 from policy.layout import TokenLayout
 from rl.types import UserError
 
@@ -34,16 +33,6 @@ def resolve_folder(path: str | Path) -> Path:
             f"policy.path: there is no policy folder at '{path}'; give a folder or one of {sorted(EMBEDDED)}."
         )
     return folder
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{file}: line {error.lineno} is not JSON ({error.msg}); restore the file.") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: expected a JSON object; restore the file.")
-    return content
 
 
 def read_policy_config(folder: Path) -> tuple[TokenLayout, str]:

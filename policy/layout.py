@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
+from policy.json_file import JsonObject
 from rl.types import Span, UserError
 
 
@@ -51,11 +50,8 @@ class TokenLayout:
                 found.append(f"{name} {token} lies among the image tokens")
         return found
 
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "grid": list(self.grid)}
-
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], where: str) -> TokenLayout:
+    def from_dict(cls, values: JsonObject, where: str) -> TokenLayout:
         """Raises: UserError naming ``where`` and the missing or unknown keys."""
         wanted = set(cls.__dataclass_fields__)
         missing, unknown = sorted(wanted - set(values)), sorted(set(values) - wanted)

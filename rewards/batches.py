@@ -22,7 +22,8 @@ def batches_by_group(samples: Sequence[Grouped], size: int, *, whole_groups: boo
     Four groups of two, ``size=4`` -> ``[[0, 1, 2, 3], [4, 5, 6, 7]]``; ``size=3`` -> four batches of two.
     """
     batches: list[list[int]] = []
-    for group in _groups(samples):
+    for _, members in groupby(range(len(samples)), key=lambda index: samples[index].group):
+        group = list(members)
         step = len(group) if whole_groups else size
         for part in (group[start : start + step] for start in range(0, len(group), step)):
             if batches and len(batches[-1]) + len(part) <= size:
@@ -30,11 +31,6 @@ def batches_by_group(samples: Sequence[Grouped], size: int, *, whole_groups: boo
             else:
                 batches.append(part)
     return batches
-
-
-def _groups(samples: Sequence[Grouped]) -> list[list[int]]:
-    runs = groupby(range(len(samples)), key=lambda index: samples[index].group)
-    return [list(indices) for _, indices in runs]
 
 
 def batches_by_key(keys: Sequence[Hashable], size: int) -> Iterator[list[int]]:

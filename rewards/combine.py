@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rl.config.declared import declares
 from rl.config.schema import Role
 from rl.types import Score, Scores, UserError
 
@@ -25,23 +26,21 @@ class TooManyFailures(UserError):
     """More scores failed in one step than the configuration allows."""
 
 
+@declares(centred=False)
 def mean(values_KB: Floats, applies_KB: NDArray[np.bool_], weights_K: Floats, group_B: NDArray[np.int64]) -> Floats:
     """sum_k w_k r_k / sum_k abs(w_k) over the rewards that apply to the sample: weights are renormalised."""
-    return _weighted_sum(values_KB, applies_KB, weights_K) / _applied_weight(applies_KB, weights_K)
+    applied_B = np.abs(weights_K) @ applies_KB  # 0 where no reward applies, which the caller masks
+    return weights_K @ np.where(applies_KB, values_KB, 0.0) / np.where(applied_B == 0, 1.0, applied_B)
 
 
-mean.centred = False  # type: ignore[attr-defined]
-
-
+@declares(centred=False)
 def sum_(values_KB: Floats, applies_KB: NDArray[np.bool_], weights_K: Floats, group_B: NDArray[np.int64]) -> Floats:
     """``mean`` times sum_k abs(w_k) over *all* train rewards: the plain weighted sum where all of them apply, and on
     the same scale where only some do."""
     return np.abs(weights_K).sum() * mean(values_KB, applies_KB, weights_K, group_B)
 
 
-sum_.centred = False  # type: ignore[attr-defined]
-
-
+@declares(centred=False)
 def product(values_KB: Floats, applies_KB: NDArray[np.bool_], weights_K: Floats, group_B: NDArray[np.int64]) -> Floats:
     """prod_k r_k^w_k: one bad reward spoils the sample, so none can be bought with another. A reward of 0 or 1 is a
     gate. Raises: UserError for a value below 0 or a weight not above 0."""
@@ -53,9 +52,7 @@ def product(values_KB: Floats, applies_KB: NDArray[np.bool_], weights_K: Floats,
     return (np.where(applies_KB, values_KB, 1.0) ** weights_K[:, None]).prod(0)
 
 
-product.centred = False  # type: ignore[attr-defined]
-
-
+@declares(centred=True)
 def gdpo(
     values_KB: Floats,
     applies_KB: NDArray[np.bool_],
@@ -74,9 +71,6 @@ def gdpo(
                 centred = values_B[members] - values_B[members].mean()
                 total_B[members] += weight * centred / (values_B[members].std(ddof=1) + eps)
     return total_B
-
-
-gdpo.centred = True  # type: ignore[attr-defined]  # inside each group
 
 
 def combine(
@@ -113,16 +107,6 @@ def combine(
 def _scaled(scores: Sequence[Score], scale: tuple[float, float] | None) -> list[float]:
     low, high = scale or (0.0, 1.0)
     return [0.0 if score.value is None else (score.value - low) / (high - low) for score in scores]
-
-
-def _weighted_sum(values_KB: Floats, applies_KB: NDArray[np.bool_], weights_K: Floats) -> Floats:
-    return weights_K @ np.where(applies_KB, values_KB, 0.0)
-
-
-def _applied_weight(applies_KB: NDArray[np.bool_], weights_K: Floats) -> Floats:
-    """sum of abs(w) over what applies; 1 where nothing does, which is masked by the caller."""
-    weight_B = np.abs(weights_K) @ applies_KB
-    return np.where(weight_B == 0, 1.0, weight_B)
 
 
 def check_weights(weights: Mapping[str, float], roles: Mapping[str, Role]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """What a reward needs of the machine, declared beside it and read from its source, before any process is started.
 
-A class carries ``needs = Needs(cpus=2, batch_size=8)`` or ``needs = {"cpus": 2}`` in its body, a function gets
-``bright.needs = {...}`` in its module. The values must be literals: interpreter, threads and GPUs are chosen before
+A class carries ``needs = Needs(cpus=2, batch_size=8)`` or ``needs = {"cpus": 2}`` in its body, a function
+``@declares(needs={...})`` above it. The values must be literals: interpreter, threads and GPUs are chosen before
 the reward's module is imported anywhere. The worker compares what it imports with what was read here.
 """
 
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from rl.config.declared import check_entries, read_source
+from rl.config.declared import build_declared, read_source
 from rl.types import UserError
 
 if TYPE_CHECKING:
@@ -126,11 +126,7 @@ def as_needs(declaration: object, use: str) -> Needs:
         return declaration
     if not isinstance(declaration, Mapping):
         raise UserError(f"{use!r}: its `needs` is a {type(declaration).__name__}; write a Needs or a mapping")
-    check_entries(declaration, [field.name for field in fields(Needs)], use, "needs")
-    try:
-        return Needs(**declaration)
-    except UserError as error:
-        raise UserError(f"{use!r}: in its `needs` {error}") from error
+    return build_declared(Needs, declaration, use, "needs")
 
 
 def check_declared(target: object, read: Needs, use: str) -> None:

@@ -1,15 +1,15 @@
 """What a component must find on a machine, declared beside it and read from its source by ``python -m rl.doctor``.
 
 A class carries ``requires = Requires(packages=("scipy",), weights=("owner/name:file.pt",))`` in its body, or a tuple of
-them; a function gets ``bright.requires = {"packages": ("scikit-image",)}`` in its module.
+them; a function ``@declares(requires={"packages": ("scikit-image",)})`` above it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from rl.config.declared import check_entries, read_source
+from rl.config.declared import build_declared, read_source
 from rl.types import UserError
 
 _LISTS = ("packages", "conflicts", "files", "weights", "tokenizers")
@@ -63,8 +63,4 @@ def declared_requires(kind: str, use: str) -> tuple[Requires, ...]:
 def _one(declaration: object, use: str) -> Requires:
     if not isinstance(declaration, Mapping):
         raise UserError(f"{use!r}: its `requires` is {declaration!r}; write a Requires, a mapping, or a tuple of them")
-    check_entries(declaration, [field.name for field in fields(Requires)], use, "requires")
-    try:
-        return Requires(**declaration)
-    except UserError as error:
-        raise UserError(f"{use!r}: in its `requires` {error}") from error
+    return build_declared(Requires, declaration, use, "requires")

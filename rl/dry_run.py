@@ -34,11 +34,7 @@ def evaluation_steps(config: Config) -> list[int]:
     """Steps after which the run evaluates; 0 is before the first."""
     if config.data.eval is None:
         return []
-    steps, every = config.train.steps, config.eval.every
-    found = set(range(every, steps + 1, every)) if every else set()
-    found |= {0} if config.eval.at_start else set()
-    found |= {steps} if config.eval.at_end else set()
-    return sorted(found)
+    return [step for step in range(config.train.steps + 1) if config.eval.due(step, config.train.steps)]
 
 
 def memory_estimate(config: Config, parameters: int, num_image_tokens: int) -> dict[str, int]:
@@ -64,7 +60,7 @@ def _work(config: Config, prompts: int, tokens: int) -> list[tuple[str, str]]:
     samples, renders = per_step * config.rollout.group_size, config.render.renders
     updates = config.train.updates_per_rollout
     passes = ceil(samples / updates / config.train.micro_batch) * updates
-    checkpoints = len(set(range(config.checkpoint.every, steps + 1, config.checkpoint.every or 1)) | {steps})
+    checkpoints = sum(config.checkpoint.due(step, steps) for step in range(1, steps + 1)) or 1  # one without any step
     return [
         ("steps", f"{steps:,} with {updates} update{_s(updates)} in {passes} micro-batch{_s(passes, 'es')} each"),
         ("training prompts", f"{prompts:,}, seen {steps * per_step / prompts:.1f} times each"),

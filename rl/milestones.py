@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,12 +41,7 @@ def replay_guards(run: Run, done: int) -> None:
 
 def evaluate_if_due(run: Run, done: int) -> dict[str, float]:
     """``eval/...`` metrics after ``done`` steps, or nothing when it is not time."""
-    options, last = run.config.eval, run.config.train.steps
-    if not run.eval_prompts:
-        return {}
-    at_start, at_end = done == 0 and options.at_start, done == last and options.at_end
-    between = 0 < done < last and options.every > 0 and done % options.every == 0
-    if not (at_start or at_end or between):
+    if not run.eval_prompts or not run.config.eval.due(done, run.config.train.steps):
         return {}
     return run_evaluation(run, done).flat()
 
@@ -66,16 +60,8 @@ def run_evaluation(run: Run, done: int) -> Evaluation:
             found.setdefault(reward, []).extend(scores)
         return pictures, by_reward
 
-    evaluation = evaluate(
-        done,
-        run.eval_prompts,
-        pipeline,
-        run.folder,
-        samples_per_prompt=options.samples_per_prompt,
-        seed=options.seed,
-        grid=options.grid,
-        prompts_per_batch=max(1, _PICTURES_AT_ONCE // options.samples_per_prompt),
-    )
+    prompts_per_batch = max(1, _PICTURES_AT_ONCE // options.samples_per_prompt)
+    evaluation = evaluate(done, run.eval_prompts, pipeline, run.folder, options, prompts_per_batch)
     if done == 0:
         run.act.watch.check(found, first=True)
     means = [f"{name.removeprefix('eval/')} {value:.3f}" for name, value in evaluation.flat().items()]
@@ -101,15 +87,14 @@ def show_if_due(run: Run, experience: Experience) -> None:
 
 def save_if_due(run: Run, done: int) -> None:
     """A checkpoint every ``checkpoint.every`` steps, at the end, and when the run was interrupted."""
-    every = run.config.checkpoint.every
-    if done == run.config.train.steps or run.interrupt.asked or (every > 0 and done % every == 0):
+    if run.interrupt.asked or run.config.checkpoint.due(done, run.config.train.steps):
         save(run, done)
 
 
 def save(run: Run, done: int) -> Path:
     """Raises: UserError if the disk is full; earlier checkpoints stay."""
     parts = {_folder_of(name): part.save for name, part in run.learner.parts.items()}
-    state = {"version": run.learner.parts["ar"].version, "rng": checkpoint.rng_state()}
+    state: checkpoint.RunState = {"version": run.learner.parts["ar"].version, "rng": checkpoint.rng_state()}
     return checkpoint.save(run.folder, done, parts, state, run.config.checkpoint.keep)
 
 
@@ -117,8 +102,7 @@ def restore(run: Run, saved: checkpoint.Checkpoint) -> None:
     """Trainers and random-number generators as they were when ``saved`` was written."""
     for name, part in run.learner.parts.items():
         part.load(saved.folder / _folder_of(name))
-    state: Mapping[str, Any] = saved.state
-    checkpoint.restore_rng(state["rng"])
+    checkpoint.restore_rng(saved.state["rng"])
 
 
 def _folder_of(part: str) -> str:

@@ -1,5 +1,1 @@
 """The embedded tiny model and its world: 64 x 64 pictures of shapes and letters on a 4 x 4 grid."""
-
-from pathlib import Path
-
-WEIGHTS = Path(__file__).parent / "weights"

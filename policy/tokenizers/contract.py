@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from policy.json_file import JsonObject
 from policy.layout import TokenLayout
 
 
@@ -20,10 +20,10 @@ class ImageTokenizer(Protocol):
     def encode(self, pictures_BHW3: NDArray[np.uint8], /) -> NDArray[np.int64]:
         """(B, H, W, 3) uint8 -> (B, T) vocabulary ids."""
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         """What ``load`` needs beside the weights: ``kind``, ``codes`` and its own."""
 
     def save(self, file: Path) -> None: ...
 
     @classmethod
-    def load(cls, file: Path, config: Mapping[str, Any], layout: TokenLayout) -> Self: ...
+    def load(cls, file: Path, config: JsonObject, layout: TokenLayout) -> Self: ...

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from policy.json_file import JsonObject
 from policy.layout import TokenLayout
 
 
@@ -47,7 +47,7 @@ class PatchTokenizer:
         pixels = pixels.reshape(grid[0] * self.patch, grid[1] * self.patch, 3)
         return ((pixels + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         return {"kind": self.kind, "patch": self.patch, "codes": len(self.codebook_KC)}
 
     def save(self, file: Path) -> None:
@@ -55,6 +55,6 @@ class PatchTokenizer:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
 
     @classmethod
-    def load(cls, file: Path, config: Mapping[str, Any], layout: TokenLayout) -> Self:
+    def load(cls, file: Path, config: JsonObject, layout: TokenLayout) -> Self:
         tensors = load_file(file)
         return cls(config["patch"], tensors["mean"], tensors["basis"], tensors["codebook"], layout.image_start_id)

@@ -59,7 +59,8 @@ def findings(
     reward, proven = load_and_prove("check", use, options)
     probed = "with its reference pictures scored" if proven else "no reference pictures of its own"
     yield Finding("ok", "loading", f"loaded, {probed}")
-    samples = trial_samples(prompts or _trial_prompts(reward))
+    own = getattr(reward, "trial_prompts", None)
+    samples = trial_samples(prompts or (own and own()))
     untouched = deepcopy(list(samples))
     trial = _Trial(reward, samples)
     answers = _answers(trial)
@@ -77,11 +78,6 @@ def findings(
         yield rule(trial)
     if processes:
         yield _process(trial, use, options)
-
-
-def _trial_prompts(reward: object) -> Sequence[Prompt] | None:
-    own = getattr(reward, "trial_prompts", None)
-    return None if own is None else own()
 
 
 def _answers(trial: _Trial) -> Finding:

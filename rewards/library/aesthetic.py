@@ -24,7 +24,6 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from rewards.golden import Golden
 from rewards.library.golden_pictures import two_photographs
 from rewards.library.models.clip import load_clip
 from rewards.library.models.downloads import CLIP_L
@@ -41,6 +40,7 @@ class Aesthetic:
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
     requires = Requires(weights=(CLIP_L, AESTHETIC_HEAD))
+    golden = staticmethod(two_photographs)
 
     def __init__(
         self,
@@ -61,12 +61,7 @@ class Aesthetic:
                 f"and {clip} gives {width}; set aesthetic.options.clip to the CLIP that the head was trained on"
             )
 
-    def golden(self) -> list[Golden]:
-        """Two photographs that may not score alike."""
-        return two_photographs()
-
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
-        """B scores."""
         if not samples:
             return []
         rated = self.head(self.clip.embed_pictures([sample.picture for sample in samples]))

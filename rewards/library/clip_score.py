@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rewards.golden import Golden
 from rewards.library.golden_pictures import likelier_cat
 from rewards.library.models.clip import load_clip
 from rewards.library.models.downloads import CLIP_B
@@ -31,6 +30,7 @@ class ClipScore:
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
     requires = Requires(weights=(CLIP_B,))
+    golden = staticmethod(likelier_cat)
 
     def __init__(
         self,
@@ -44,12 +44,7 @@ class ClipScore:
         self.prefix = prefix
         self.clip = load_clip(checkpoint, runtime("clip_score.options", device, dtype, batch_size), model=model)
 
-    def golden(self) -> list[Golden]:
-        """A cat, asked for, and an astronaut who is not."""
-        return likelier_cat()
-
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
-        """B scores."""
         texts = [f"{self.prefix} {sample.prompt.text}".strip() for sample in samples]
         cosines = self.clip.cosines([sample.picture for sample in samples], texts)
         return [Score(2.5 * max(cosine, 0.0), details={"cosine": cosine}) for cosine in cosines]

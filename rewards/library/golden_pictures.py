@@ -5,8 +5,8 @@ Wrong weights, or labels off by one, are known to score every picture alike; two
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import as_file, files
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,7 +15,7 @@ from rewards.golden import Golden
 from rl.types import Prompt, Sample
 
 _PROMPT = "a photo of a cat"
-_CAT: dict[str, Any] = {"tag": "single_object", "include": [{"class": "cat", "count": 1}]}
+_CAT = {"tag": "single_object", "include": [{"class": "cat", "count": 1}]}
 
 
 def detected_cat() -> list[Golden]:
@@ -40,6 +40,6 @@ def itself_and_another() -> list[Golden]:
     return [Golden(other), Golden(same, at_least=0.99, above_previous=True)]
 
 
-def _photograph(name: str, metadata: dict[str, Any] | None = None) -> Sample:
+def _photograph(name: str, metadata: Mapping[str, object] | None = None) -> Sample:
     with as_file(files("skimage.data") / f"{name}.png") as file, Image.open(file) as image:
         return Sample(name, "golden", Prompt("golden", _PROMPT, metadata or {}), np.asarray(image.convert("RGB")))

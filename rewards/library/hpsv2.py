@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from rewards.golden import Golden
 from rewards.library.golden_pictures import likelier_cat
 from rewards.library.models.clip import load_clip
 from rewards.library.models.weights import runtime
@@ -36,6 +35,7 @@ class HpsV2:
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
     requires = (Requires(part="open_clip", packages=("open-clip-torch",), optional=True), Requires(weights=(HPSV2,)))
+    golden = staticmethod(likelier_cat)
 
     def __init__(
         self,
@@ -48,11 +48,6 @@ class HpsV2:
         run = runtime("hpsv2.options", device, dtype, batch_size)
         self.clip = load_clip(checkpoint, run, model=model, fit="longest")
 
-    def golden(self) -> list[Golden]:
-        """A cat, asked for, and an astronaut who is not."""
-        return likelier_cat()
-
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
-        """B scores."""
         cosines = self.clip.cosines([s.picture for s in samples], [s.prompt.text for s in samples])
         return [Score(cosine, details={"cosine": cosine}) for cosine in cosines]

@@ -20,7 +20,6 @@ from typing import Final
 
 import torch
 
-from rewards.golden import Golden
 from rewards.library.golden_pictures import likelier_cat
 from rewards.library.models.blip import ImageRewardModel
 from rewards.library.models.downloads import BERT
@@ -39,6 +38,7 @@ class ImageReward:
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
     requires = Requires(weights=(IMAGE_REWARD,), tokenizers=(BERT,))
+    golden = staticmethod(likelier_cat)
 
     def __init__(
         self,
@@ -57,12 +57,7 @@ class ImageReward:
         self._runtime.place(self.model)
         self._preprocess = Preprocess(self.model.image_size)
 
-    def golden(self) -> list[Golden]:
-        """A cat, asked for, and an astronaut who is not."""
-        return likelier_cat()
-
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
-        """B scores."""
         parts = batches(len(samples), self._runtime.batch_size)
         return [Score(value) for part in parts for value in self._values(samples[part])]
 

@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from rewards.golden import Golden
 from rewards.library.golden_pictures import likelier_cat
 from rewards.library.models.clip import load_clip
 from rewards.library.models.downloads import CLIP_H
@@ -37,6 +36,7 @@ class PickScore:
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
     requires = Requires(weights=(PICKSCORE,), tokenizers=(CLIP_H,))
+    golden = staticmethod(likelier_cat)
 
     def __init__(
         self,
@@ -53,11 +53,6 @@ class PickScore:
             processor=processor or (checkpoint if own else CLIP_H),
         )
 
-    def golden(self) -> list[Golden]:
-        """A cat, asked for, and an astronaut who is not."""
-        return likelier_cat()
-
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
-        """B scores."""
         cosines = self.clip.cosines([s.picture for s in samples], [s.prompt.text for s in samples])
         return [Score(self.clip.logit_scale * cosine, details={"cosine": cosine}) for cosine in cosines]

@@ -27,14 +27,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from types import ModuleType
+from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import blur_effect
 
-from rewards.golden import Golden
 from rewards.library.golden_pictures import two_photographs
 from rewards.requires import Requires
 from rl.types import Sample, Score, UserError
@@ -42,7 +42,7 @@ from rl.types import Sample, Score, UserError
 Measure = Literal[
     "combined", "sharpness", "laplacian", "noise", "contrast", "saturation", "colorfulness", "brightness", "brisque"
 ]
-MEASURES: Final = Measure.__args__  # type: ignore[attr-defined]
+MEASURES: Final = get_args(Measure)
 MIN_SIDE: Final = 4  # pixels; below it nothing is left of the filters
 _LUMA: Final = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, on gamma-coded values
 _NOISE_MASK: Final = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]])
@@ -52,6 +52,7 @@ class Quality:
     """Scores pictures by ``measure``. ``brisque_model``, ``brisque_range``: OpenCV's two files, for ``brisque``."""
 
     requires = Requires(packages=("scikit-image", "scipy"))
+    golden = staticmethod(two_photographs)
 
     def __init__(
         self, measure: Measure = "combined", brisque_model: str | None = None, brisque_range: str | None = None
@@ -60,10 +61,6 @@ class Quality:
             raise UserError(f"quality.options.measure is {measure!r}: it must be one of {', '.join(MEASURES)}")
         self.measure = measure
         self._brisque = load_brisque(brisque_model, brisque_range) if measure == "brisque" else None
-
-    def golden(self) -> list[Golden]:
-        """Two photographs that may not score alike."""
-        return two_photographs()
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
         """B scores; a picture under 4 pixels a side fails."""
@@ -153,7 +150,7 @@ def load_brisque(model: str | None, ranges: str | None) -> Callable[[NDArray[np.
     return score
 
 
-def _opencv() -> Any:
+def _opencv() -> ModuleType:
     try:
         import cv2
     except ImportError as error:

@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from rewards.golden import Golden
 from rewards.library.golden_pictures import itself_and_another
 from rewards.library.models.downloads import CLIP_L
 from rewards.reference import REFERENCE, read_reference
@@ -57,6 +56,7 @@ class Similarity:
         Requires(part="dino", weights=(DINOV2,), optional=True),
         Requires(part="lpips", packages=("lpips", "torchvision"), optional=True),
     )
+    golden = staticmethod(itself_and_another)
 
     def __init__(
         self,
@@ -80,16 +80,11 @@ class Similarity:
             )
         self.measure = measure
 
-    def golden(self) -> list[Golden]:
-        """A photograph compared with itself and with another."""
-        return itself_and_another()
-
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
-        """B scores."""
         made: dict[object, Picture] = {}  # a group shares its reference
         references = [self._reference(sample, made) for sample in samples]
-        asked = [i for i, reference in enumerate(references) if not isinstance(reference, Score)]
-        values = self._compare([samples[i].picture for i in asked], [references[i] for i in asked])  # type: ignore[misc]
+        asked = {i: reference for i, reference in enumerate(references) if not isinstance(reference, Score)}
+        values = self._compare([samples[i].picture for i in asked], list(asked.values()))
         scored = dict(zip(asked, values, strict=True))
         return [
             reference if isinstance(reference, Score) else Score(scored[i]) for i, reference in enumerate(references)

@@ -31,13 +31,10 @@ class TrlReward:
 
     def __call__(self, samples: Sequence[Sample]) -> object:
         """Whatever the function answers for the B samples; it is checked like any other reward's answer."""
-        given = _columns(samples) | self._options  # by precedence, so that no name comes twice
+        keys = dict.fromkeys(key for sample in samples for key in sample.prompt.metadata)
+        columns = {key: [sample.prompt.metadata.get(key) for sample in samples] for key in keys}
+        given = columns | self._options  # by precedence, so that no name comes twice
         given["prompts"] = [sample.prompt.text for sample in samples]
         given["completions"] = [Image.fromarray(sample.picture) for sample in samples]
         answer = self._function(**given)
         return asyncio.run(answer) if inspect.iscoroutine(answer) else answer
-
-
-def _columns(samples: Sequence[Sample]) -> dict[str, list[object]]:
-    keys = dict.fromkeys(key for sample in samples for key in sample.prompt.metadata)
-    return {key: [sample.prompt.metadata.get(key) for sample in samples] for key in keys}

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from types import TracebackType
 from typing import Self
 
 from rewards.batches import batches_by_group
@@ -50,10 +49,15 @@ class RewardPool:
         self._closed = False
         self._free_memory = FreeList()
         gpus = visible_gpus() if options.backend == "local" else []
-        count = len(gpus) if options.backend == "local" else _connect_ray()
+        count = len(gpus)
+        if options.backend == "ray":
+            from rewards.pool.ray_worker import connect
+
+            count = connect()
         settled = {name: settle_needs(name, reward, count) for name, reward in rewards.items()}
-        self._needs = {name: needs for name, (needs, _) in settled.items()}
-        busy = sum(needs.workers for needs in self._needs.values()) + other_processes
+        self.needs: Mapping[str, Needs] = {name: needs for name, (needs, _) in settled.items()}
+        """What each reward was given."""
+        busy = sum(needs.workers for needs in self.needs.values()) + other_processes
         threads = fair_threads(busy) if options.backend == "local" else None  # Ray's nodes are others
         devices = Devices(gpus)
         self._queues = {}
@@ -110,7 +114,7 @@ class RewardPool:
 
     def _calls(self, name: str, submission: Submission, contents: Sequence[str | None]) -> list[Call]:
         """What is left to ask: samples that the reward does not apply to, or whose scores are kept, are filled in."""
-        needs, version, reward = self._needs[name], self._queues[name].version, self._rewards[name]
+        needs, version, reward = self.needs[name], self._queues[name].version, self._rewards[name]
         indices = [index for index, sample in enumerate(submission.samples) if reward.applies(sample.prompt)]
         others = sorted(set(range(len(submission.samples))) - set(indices))
         submission.fill(name, others, [Score(None)] * len(others))
@@ -169,11 +173,6 @@ class RewardPool:
             for name, queue in self._queues.items()
         }
 
-    @property
-    def needs(self) -> dict[str, Needs]:
-        """What each reward was given."""
-        return dict(self._needs)
-
     def close(self) -> None:
         """Stop and reap every worker; calls in progress become failures. Can be called twice."""
         self._closed = True
@@ -187,19 +186,11 @@ class RewardPool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _slots(self) -> list[WorkerSlot]:
         return [slot for queue in self._queues.values() for slot in queue.slots]
-
-
-def _connect_ray() -> int:
-    from rewards.pool.ray_worker import connect
-
-    return connect()
 
 
 def _batches(samples: Sequence[Sample], indices: Sequence[int], needs: Needs) -> list[list[int]]:

@@ -99,17 +99,15 @@ class Remote:
         return _Row(index, sample, encoded, tuple(shared.values()))
 
     def _score(self, batch: Sequence[_Row]) -> list[Score]:
+        body = wire.join_request(self.reward, [row.encoded for row in batch], _shared(batch), self.encoding)
         try:
-            response = self._endpoints.post("/score", self._body(batch))
+            response = self._endpoints.post("/score", body)
         except NoAnswer as error:
             return failures(len(batch), str(error))
         try:
             return wire.parse_answer(response.content, [row.sample.id for row in batch])
         except ValueError as error:
             return failures(len(batch), f"the answer of {response.url.copy_with(path='/')} {error}")
-
-    def _body(self, batch: Sequence[_Row]) -> bytes:
-        return wire.join_request(self.reward, [row.encoded for row in batch], _shared(batch), self.encoding)
 
 
 @dataclass(frozen=True)

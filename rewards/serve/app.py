@@ -11,7 +11,7 @@ import asyncio
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -29,6 +29,16 @@ from rl.registry import did_you_mean
 _HELD_BODIES = 4  # bodies of the largest size that may be in memory at once
 _BEARER = HTTPBearer(auto_error=False, description="the value of the variable that --token-env names")
 _SCHEMA = "#/components/schemas/{model}"
+_REFUSED = {  # what the OpenAPI page says of ``/score``, whose body is checked by hand
+    400: "not JSON",
+    401: "no token, or a wrong one",
+    404: "no such reward",
+    408: "too slow",
+    413: "too many bytes, pixels or samples",
+    415: "not sent as application/json",
+    422: "not the schema",
+    503: "too many requests at once; try again after the seconds of Retry-After",
+}
 
 
 def create_app(
@@ -47,7 +57,17 @@ def create_app(
     app.add_middleware(_Answers, metrics=metrics)
     app.add_exception_handler(RequestError, _refusal)
 
-    @app.post("/score", dependencies=guard, **_described())
+    @app.post(
+        "/score",
+        dependencies=guard,
+        responses={200: {"model": ScoreAnswer}, **{status: {"description": why} for status, why in _REFUSED.items()}},
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": {"$ref": _SCHEMA.format(model="ScoreRequest")}}},
+            }
+        },
+    )
     async def score(request: Request) -> Response:
         """The scores of some pictures, in order."""
         async with bodies.of(request) as body:
@@ -55,7 +75,9 @@ def create_app(
             body.clear()  # what was parsed is enough to hold while it waits
             service = services.get(asked.reward)
             if service is None:
-                raise RequestError(404, _unknown(asked.reward, services))
+                near = did_you_mean(asked.reward, services)
+                here = f"(there is: {', '.join(services)})"
+                raise RequestError(404, f"there is no reward {asked.reward[:80]!r} here{near} {here}")
             answer = asyncio.wrap_future(service.submit(asked))
             return Response(await _unless_gone(request, answer), media_type="application/json")
 
@@ -63,7 +85,7 @@ def create_app(
     def rewards() -> Offer:
         """The rewards served here, by name, and the limits of a request."""
         offered = {
-            name: Offered(use=service.reward.use, options=dict(service.reward.options))
+            name: Offered.model_validate({"use": service.reward.use, "options": service.reward.options})
             for name, service in services.items()
         }
         return Offer(rewards=offered, limits=limits)
@@ -188,33 +210,8 @@ async def _unless_gone(request: Request, answer: asyncio.Future[bytes]) -> bytes
         answer.cancel()
 
 
-def _unknown(reward: str, services: Mapping[str, RewardService]) -> str:
-    near = did_you_mean(reward, services)
-    return f"there is no reward {reward[:80]!r} here{near} (there is: {', '.join(services)})"
-
-
-def _described() -> dict[str, Any]:
-    """What the OpenAPI page says of ``/score``, whose body is checked by hand."""
-    refused = {
-        400: "not JSON",
-        401: "no token, or a wrong one",
-        404: "no such reward",
-        408: "too slow",
-        413: "too many bytes, pixels or samples",
-        415: "not sent as application/json",
-        422: "not the schema",
-        503: "too many requests at once; try again after the seconds of Retry-After",
-    }
-    body = {"content": {"application/json": {"schema": {"$ref": _SCHEMA.format(model="ScoreRequest")}}}}
-    return {
-        "responses": {200: {"model": ScoreAnswer}}
-        | {status: {"description": text} for status, text in refused.items()},
-        "openapi_extra": {"requestBody": {"required": True, **body}},
-    }
-
-
 def _add_schema(app: FastAPI) -> None:
-    """Put the request's schema where ``_described`` refers to."""
+    """Put the request's schema where the description of ``/score`` refers to."""
     schemas = app.openapi()["components"]["schemas"]  # built once and kept by FastAPI
     request = ScoreRequest.model_json_schema(ref_template=_SCHEMA)
     schemas.update(request.pop("$defs"))

@@ -3,14 +3,17 @@
 Every function takes ``rewards_PG`` (float) and ``valid_PG`` (bool) for P prompts with G samples each and returns
 ``advantages_PG``. Invalid samples (a failed or missing reward) get 0 and take no part in any statistic of their
 group; a group with fewer than two valid samples holds no comparison and gets zeros. What the rules of a run have to
-know of a function is declared below it and read from here without importing it (``rl.config.declared``).
+know of a function is declared above it and read from here without importing it (``rl.config.declared``).
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from rl.config.declared import declares
 
+
+@declares(least_group=2)
 def grpo(rewards_PG: Tensor, valid_PG: Tensor, *, eps: float = 1e-4) -> Tensor:
     """A_i = (r_i - mean(r)) / (std(r) + eps): DeepSeekMath (arXiv 2402.03300), section 4.1.2.
 
@@ -23,9 +26,7 @@ def grpo(rewards_PG: Tensor, valid_PG: Tensor, *, eps: float = 1e-4) -> Tensor:
     return centred_PG / (std_P1 + eps)
 
 
-grpo.least_group = 2  # type: ignore[attr-defined]
-
-
+@declares(least_group=2)
 def dr_grpo(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
     """A_i = r_i - mean(r), not divided by the std: Dr. GRPO (arXiv 2503.20783), section 3.2.
 
@@ -34,9 +35,7 @@ def dr_grpo(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
     return _centred(rewards_PG, valid_PG)
 
 
-dr_grpo.least_group = 2  # type: ignore[attr-defined]
-
-
+@declares(least_group=2)
 def rloo(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
     """A_i = r_i - mean of the other samples' rewards: REINFORCE leave-one-out (arXiv 2402.14740), equation 8.
 
@@ -46,9 +45,7 @@ def rloo(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
     return _centred(rewards_PG, valid_PG) * count_P1 / (count_P1 - 1).clamp(min=1)
 
 
-rloo.least_group = 2  # type: ignore[attr-defined]
-
-
+@declares(across_prompts=True)
 def batch_norm(rewards_PG: Tensor, valid_PG: Tensor, *, eps: float = 1e-4) -> Tensor:
     """A_i = (r_i - mean) / (std + eps) over the whole batch: the second half of GDPO (arXiv 2601.05242).
 
@@ -60,9 +57,6 @@ def batch_norm(rewards_PG: Tensor, valid_PG: Tensor, *, eps: float = 1e-4) -> Te
         return rewards_PG.new_zeros(rewards_PG.shape)
     normed_PG = (rewards_PG - kept_N.mean()) / (kept_N.std() + eps)
     return normed_PG.masked_fill(~valid_PG, 0.0)
-
-
-batch_norm.across_prompts = True  # type: ignore[attr-defined]
 
 
 def zero_std_fraction(rewards_PG: Tensor, valid_PG: Tensor) -> float:

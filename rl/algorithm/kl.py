@@ -10,8 +10,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from rl.algorithm.terms import Shown, Term
+from rl.config.declared import declares
 
 
+@declares(not_negative=("beta",))
 def k1(logprobs_BT: Tensor, reference_logprobs_BT: Tensor, *, beta: float = 0.001) -> Term:
     """-d: unbiased, high variance, may be negative (Schulman 2020, k1). As a *loss* its expected gradient is zero
     on-policy: it measures drift, it does not hold the policy back. Kept for ablations.
@@ -19,9 +21,7 @@ def k1(logprobs_BT: Tensor, reference_logprobs_BT: Tensor, *, beta: float = 0.00
     return _term(logprobs_BT - reference_logprobs_BT, beta)
 
 
-k1.not_negative = ("beta",)  # type: ignore[attr-defined]
-
-
+@declares(not_negative=("beta",))
 def k2(logprobs_BT: Tensor, reference_logprobs_BT: Tensor, *, beta: float = 0.001) -> Term:
     """d^2 / 2: biased, low variance (Schulman 2020, k2). As a loss its gradient is, on-policy, exactly that of the
     reverse KL.
@@ -29,17 +29,12 @@ def k2(logprobs_BT: Tensor, reference_logprobs_BT: Tensor, *, beta: float = 0.00
     return _term((reference_logprobs_BT - logprobs_BT).square() / 2, beta)
 
 
-k2.not_negative = ("beta",)  # type: ignore[attr-defined]
-
-
+@declares(not_negative=("beta",))
 def k3(logprobs_BT: Tensor, reference_logprobs_BT: Tensor, *, beta: float = 0.001) -> Term:
     """exp(d) - d - 1: unbiased, low variance, never negative (Schulman 2020, k3); GRPO (arXiv 2402.03300),
     equation 4. The default beta is BLIP3o-NEXT's (arXiv 2510.15857).
     """
     return _term(k3_values(logprobs_BT, reference_logprobs_BT), beta)
-
-
-k3.not_negative = ("beta",)  # type: ignore[attr-defined]
 
 
 def k3_values(logprobs_BT: Tensor, reference_logprobs_BT: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rl.config.declared import declares
+
 
 @dataclass(frozen=True)
 class SurrogateLoss:
@@ -56,6 +58,7 @@ def dapo(
     return grpo(logprobs_BT, old_logprobs_BT, advantages_B, clip_low=clip_low, clip_high=clip_high)
 
 
+@declares(on_policy=True)
 def reinforce(logprobs_BT: Tensor, old_logprobs_BT: Tensor, advantages_B: Tensor) -> SurrogateLoss:
     """-A log pi: REINFORCE (Williams 1992, Machine Learning 8, theorem 1). No ratio in the loss, so strictly
     on-policy; the ratio is still reported. At ratio 1 its gradient equals that of ``grpo``.
@@ -63,9 +66,6 @@ def reinforce(logprobs_BT: Tensor, old_logprobs_BT: Tensor, advantages_B: Tensor
     loss_BT = -advantages_B.unsqueeze(-1) * logprobs_BT
     ratio_BT = (logprobs_BT.detach() - old_logprobs_BT).exp()
     return SurrogateLoss(loss_BT, ratio_BT, torch.zeros_like(ratio_BT, dtype=torch.bool))
-
-
-reinforce.on_policy = True  # type: ignore[attr-defined]
 
 
 def token_mean(mask_BT: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """What a component declares, read from its source without importing it: its options, and values beside it.
 
-A class declares in its body, ``metadata = ("text",)``; a function in its module, ``bright.metadata = ("text",)``.
+A class declares in its body, ``metadata = ("text",)``; a function above it, ``@declares(metadata=("text",))``. In the
+module, ``bright.metadata = ("text",)``, is read as well.
 Values are literals, a class called with keywords (``needs = Needs(gpus=0.5)``, read as the mapping of its keywords), or
 names of literals in the same module or imported by ``from ... import``. So a mistyped option, or a prompt that no
 reward can score, is found in a fraction of a second, before torch or an OCR engine is loaded. What can't be told from
@@ -10,12 +11,29 @@ the source (``**options``, a decorated or inherited constructor, compiled code) 
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from rl.registry import did_you_mean, locate, source_file
 from rl.types import UserError
+
+T = TypeVar("T")
+FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
+
+
+def declares(**values: object) -> Callable[[FunctionT], FunctionT]:
+    """What a class writes in its body, above a function. ``@declares(least_group=2)`` sets ``grpo.least_group``."""
+
+    def declared(function: FunctionT) -> FunctionT:
+        for name, value in values.items():
+            setattr(function, name, value)
+        return function
+
+    return declared
 
 
 @dataclass(frozen=True)
@@ -74,12 +92,22 @@ class _Module:
 
     def imported(self, name: str) -> tuple[_Module | None, str]:
         """Where ``from module import own_name as name`` gets it, and its name there."""
+        module, own_name = self._origin(name)
+        return (_parse(module) if module else None), own_name
+
+    def declarations_above(self, definition: ast.FunctionDef | ast.ClassDef) -> list[ast.Call]:
+        """Those of its decorators that are ``@declares(...)``."""
+        calls = [node for node in definition.decorator_list if isinstance(node, ast.Call)]
+        ours = (__name__, declares.__name__)
+        return [node for node in calls if isinstance(node.func, ast.Name) and self._origin(node.func.id) == ours]
+
+    def _origin(self, name: str) -> tuple[str, str]:
         for node in self.body:
             if isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     if (alias.asname or alias.name) == name:
-                        return _parse(self._absolute(node)), alias.name
-        return None, name
+                        return self._absolute(node), alias.name
+        return "", name
 
     def _absolute(self, node: ast.ImportFrom) -> str:
         if not node.level:
@@ -102,7 +130,9 @@ class Source:
     def options(self) -> OptionNames | None:
         """The options of a function (without the data that it works on) or of a class; None if unknown."""
         found = self.definition
-        if found is None or found.decorator_list or self.kind == "samplers":  # which get most from the run itself
+        if found is None or self.kind == "samplers":  # which get most from the run itself
+            return None
+        if len(found.decorator_list) > len(self.module.declarations_above(found)):
             return None
         if isinstance(found, ast.FunctionDef):
             required_are_options = self.kind in ("prompts", "rewards")
@@ -118,8 +148,13 @@ class Source:
         Raises UserError if it is no literal.
         """
         body = self.definition.body if isinstance(self.definition, ast.ClassDef) else []
-        inside = next((value for node in body if (value := _right_side(node, name)) is not None), None)
-        written = inside if inside is not None else self.module.assigned(f"{self.attribute}.{name}")
+        above = self.module.declarations_above(self.definition) if self.definition else []
+        places = chain(
+            (_right_side(node, name) for node in body),
+            (keyword.value for call in above for keyword in call.keywords if keyword.arg == name),
+            [self.module.assigned(f"{self.attribute}.{name}")],
+        )
+        written = next((value for value in places if value is not None), None)
         if written is None:
             inherited = (parent.value(name) for parent in self._parents())
             return next((value for value in inherited if value is not None), None)
@@ -190,12 +225,17 @@ def declarations(kind: str, use: str) -> Declarations:
     )
 
 
-def check_entries(declaration: Mapping[object, object], known: Sequence[str], use: str, name: str) -> None:
-    """Raises UserError naming the first key of the mapping declared as ``name`` that is not known."""
+def build_declared(make: Callable[..., T], declaration: Mapping[str, object], use: str, name: str) -> T:
+    """The dataclass ``make`` of the mapping declared as ``name``. Raises UserError naming a wrong key or value."""
+    known = list(inspect.signature(make).parameters)
     for key in declaration:
         if key not in known:
             near = did_you_mean(str(key), known)
             raise UserError(f"{use!r}: its `{name}` has an unknown entry {key!r}{near} (known: {', '.join(known)})")
+    try:
+        return make(**declaration)
+    except UserError as error:
+        raise UserError(f"{use!r}: in its `{name}` {error}") from error
 
 
 def wrong_options(kind: str, use: str, given: Collection[str]) -> Iterator[tuple[str, str]]:

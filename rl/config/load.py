@@ -89,7 +89,7 @@ class _Reading:
         if not tree.is_mapping:
             self._fail(tree.origin, "", "a configuration is a mapping (key: value)")
             return
-        parents = tree.value.pop("extends", None)
+        parents = tree.entries.pop("extends", None)
         if parents is not None and parents.value is None:
             self.layers.clear()  # ``extends: null``: a complete file, as written by dump()
             self.layers.append(Entry(None, tree.origin))
@@ -100,8 +100,9 @@ class _Reading:
 
     def _parents(self, entry: Entry) -> list[str]:
         named = entry.value if isinstance(entry.value, list) else [entry.value]
-        if all(isinstance(name, str) and name for name in named):
-            return named
+        files = [name for name in named if isinstance(name, str) and name]
+        if len(files) == len(named):
+            return files
         self._fail(entry.origin, "extends", f"must be a file name or a list of file names, got {entry.plain()!r}")
         return []
 
@@ -145,10 +146,10 @@ class _Reading:
             return Entry({}, new.origin)
         if not new.is_mapping:
             return new
-        merged = dict(base.value) if base is not None and base.is_mapping else {}
-        if kind and "use" in new.value and "use" in merged and merged["use"].value != new.value["use"].value:
+        merged = dict(base.entries) if base is not None else {}
+        if kind and "use" in new.entries and "use" in merged and merged["use"].value != new.entries["use"].value:
             merged.pop("options", None)
-        for key, entry in new.value.items():
+        for key, entry in new.entries.items():
             if holds_components(path) and entry.value is None:
                 self._remove(merged, (*path, key), entry.origin)
             else:
@@ -164,9 +165,10 @@ class _Reading:
 
 def _validated(tree: Entry, reading: _Reading, default_folder: str) -> Config | None:
     """The config, with every schema, registry and cross-section problem added to ``reading``."""
-    plain = tree.plain()
-    if isinstance(plain.get("run"), dict) and plain["run"].get("folder") is None:
-        plain["run"]["folder"] = default_folder
+    plain: dict[str | int, object] = {key: entry.plain() for key, entry in tree.entries.items()}
+    run = plain.get("run")
+    if isinstance(run, dict) and run.get("folder") is None:
+        run["folder"] = default_folder
     config, wrong = _parsed(plain)
     for loc, message, missing in wrong:
         if not (missing and reading.broken):
@@ -192,11 +194,11 @@ def _parsed(plain: Mapping[str | int, object]) -> tuple[Config | None, list[tupl
 
 def _registry_problems(tree: Entry) -> Iterator[Problem]:
     for path, entry in _component_entries(tree):
-        kind, use = component_kind(path), entry.value.get("use")
+        kind, use = component_kind(path), entry.entries.get("use")
         if kind is None or use is None or not isinstance(use.value, str) or not use.value:
             continue
-        options = entry.value.get("options") or Entry({}, use.origin)
-        given = options.value if options.is_mapping else {}
+        options = entry.entries.get("options") or Entry({}, use.origin)
+        given = options.entries
         try:
             wrong = list(wrong_options(kind, use.value, given))
             declarations(kind, use.value)
@@ -215,11 +217,11 @@ def _registry_problems(tree: Entry) -> Iterator[Problem]:
 
 
 def _component_entries(tree: Entry) -> Iterator[tuple[tuple[str, ...], Entry]]:
-    for section, entry in tree.value.items():
+    for section, entry in tree.entries.items():
         if entry.is_mapping and component_kind((section,)):
             yield (section,), entry
-        elif entry.is_mapping:
-            for name, inner in entry.value.items():
+        else:
+            for name, inner in entry.entries.items():
                 if inner.is_mapping and component_kind((section, name)):
                     yield (section, name), inner
 
@@ -227,7 +229,7 @@ def _component_entries(tree: Entry) -> Iterator[tuple[tuple[str, ...], Entry]]:
 def _find(tree: Entry, path: Sequence[str]) -> Entry | None:
     entry: Entry | None = tree
     for part in path:
-        entry = entry.value.get(part) if entry is not None and entry.is_mapping else None
+        entry = entry.entries.get(part) if entry else None
     return entry
 
 
@@ -235,9 +237,9 @@ def _origin(tree: Entry, loc: Sequence[str | int]) -> Origin:
     """Of the deepest entry on the way to ``loc``."""
     entry = tree
     for part in loc:
-        if not entry.is_mapping or part not in entry.value:
+        if (inner := entry.entries.get(str(part))) is None:
             break
-        entry = entry.value[part]
+        entry = inner
     return entry.origin
 
 

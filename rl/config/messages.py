@@ -45,7 +45,7 @@ def explain(error: ErrorDetails) -> str:
         wanted = "a name or {use: name, options: {...}}" if "Component" in model else "a mapping (key: value)"
         return f"must be {wanted}, got {_show(value)}"
     if kind == "literal_error":
-        choices = [repr(choice) for choice in _choices(error["loc"])]
+        choices = [repr(choice) for choice in get_args(_type_at(error["loc"]))]
         near = did_you_mean(value, [c.strip("'") for c in choices]) if isinstance(value, str) else ""
         return f"must be {' or '.join(choices)}, got {_show(value)}{near}"
     if kind in _BOUNDS:
@@ -81,10 +81,6 @@ def _sections() -> Mapping[str, type[BaseModel]]:
         for name, kind in fields.items()
         if isinstance(kind, type) and issubclass(kind, BaseModel) and not issubclass(kind, Component)
     }
-
-
-def _choices(loc: Sequence[str | int]) -> tuple[object, ...]:
-    return get_args(_type_at(loc))
 
 
 def _type_at(loc: Sequence[str | int]) -> object:

@@ -43,8 +43,9 @@ def _options(config: Config) -> Iterator[tuple[str, str]]:
     for path, kind, component in components(config):
         for option in _declared(kind, component.use).not_negative:
             value = component.options.get(option)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if value is not None and not (number and value >= 0):
+            if value is None:
+                continue
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
                 yield ".".join((*path, "options", option)), f"must be a number that is not negative, got {value!r}"
 
 

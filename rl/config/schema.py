@@ -7,7 +7,8 @@ What one field alone can't tell (``top_p`` while training, an empty ``rewards``)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from operator import attrgetter
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -52,7 +53,7 @@ class Component(Section):
 
     use: Annotated[str, Field(min_length=1)]
     """A built-in name, the name of an installed plug-in, or ``module:attr``."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, object] = Field(default_factory=dict)
     """Keyword arguments of the component. Changing ``use`` drops the inherited ones."""
 
 
@@ -121,7 +122,7 @@ class RolloutConfig(Section):
     """Nucleus sampling; must be 1 (off) while training."""
     top_k: Count = 0
     """Sample among the k likeliest tokens; must be 0 (off) while training."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, object] = Field(default_factory=dict)
     """Keyword arguments of the engine."""
 
 
@@ -212,6 +213,11 @@ class EvalConfig(Section):
     grid: Count = 16
     """Pictures in the saved before/after grid."""
 
+    def due(self, done: int, steps: int) -> bool:
+        """Whether to evaluate after ``done`` of ``steps`` steps."""
+        at_start, at_end = done == 0 and self.at_start, done == steps and self.at_end
+        return at_start or at_end or (0 < done < steps and self.every > 0 and done % self.every == 0)
+
 
 class CheckpointConfig(Section):
     """Saving for resume."""
@@ -220,6 +226,10 @@ class CheckpointConfig(Section):
     """Steps between checkpoints; 0 only at the end."""
     keep: AtLeastOne = 2
     """Newest checkpoints kept."""
+
+    def due(self, done: int, steps: int) -> bool:
+        """Whether to save after ``done`` of ``steps`` steps."""
+        return done == steps or (self.every > 0 and done % self.every == 0)
 
 
 class SyncConfig(Section):
@@ -367,8 +377,6 @@ def components(config: Config) -> Iterator[tuple[tuple[str, ...], str, Component
             for name, component in getattr(config, path[0]).items():
                 yield (path[0], name), kind, component
             continue
-        value: Any = config
-        for key in path:
-            value = getattr(value, key)
-        if value is not None:
-            yield path, kind, value
+        chosen: Component | None = attrgetter(".".join(path))(config)
+        if chosen is not None:
+            yield path, kind, chosen

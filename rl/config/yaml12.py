@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 
@@ -56,16 +55,21 @@ class Origin:
 class Entry:
     """A value with its origin; ``value`` is a dict of entries, or a plain scalar or list."""
 
-    value: Any
+    value: object
     origin: Origin
 
     @property
     def is_mapping(self) -> bool:
         return isinstance(self.value, dict)
 
-    def plain(self) -> Any:
+    @property
+    def entries(self) -> dict[str, Entry]:
+        """Those of a mapping; none of anything else."""
+        return self.value if isinstance(self.value, dict) else {}
+
+    def plain(self) -> object:
         """The value as plain dicts, lists and scalars."""
-        return {key: entry.plain() for key, entry in self.value.items()} if self.is_mapping else self.value
+        return {key: entry.plain() for key, entry in self.entries.items()} if self.is_mapping else self.value
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def parse(text: str, source: str) -> tuple[Entry, list[Problem]]:
     return entry, reader.problems
 
 
-def parse_value(text: str) -> Any:
+def parse_value(text: str) -> object:
     """The value of a ``key=value`` override. Raises ValueError saying what is wrong with it."""
     entry, problems = parse(text, "command line")
     if problems:
@@ -161,9 +165,8 @@ class _Reader:
         found: dict[str, Entry] = {}
         for parent in reversed(node.value if isinstance(node, yaml.SequenceNode) else [node]):
             entry = self.entry(parent, path)
-            if entry.is_mapping:
-                found |= entry.value
-            else:
+            found |= entry.entries
+            if not entry.is_mapping:
                 message = "takes a mapping or a list of mappings, such as *name"
                 self.problems.append(Problem(entry.origin, path, message))
         return found

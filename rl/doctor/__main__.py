@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 try:
     from rich import box
@@ -40,15 +40,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def all_checks() -> list[Check]:
-    sections: tuple[Callable[[], list[Check]], ...] = (
-        check_machine,
-        check_engines,
-        check_policy,
-        check_components,
-        check_tracking,
-        check_pins,
-    )
-    return [check for section in sections for check in section()]
+    first = [*check_machine(), *check_engines(), *check_policy()]
+    return [*first, *check_components(), *check_tracking(), *check_pins()]
 
 
 def show(checks: Iterable[Check], console: Console) -> None:

@@ -24,10 +24,10 @@ TIMEOUT_S = 600  # vLLM compiles on its first start: 50 CPU seconds, minutes of 
 QUIET = {"OMP_WAIT_POLICY": "passive", "VLLM_PLUGINS": "", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-def deep_checks(announce: Callable[[str], None], parts: tuple[str, ...] = ()) -> list[Check]:
-    """Runs the named parts, or all. ``announce`` hears each name before its run."""
+def deep_checks(announce: Callable[[str], None]) -> list[Check]:
+    """``announce`` hears each name before its run."""
     checks = []
-    for name in parts or tuple(all_parts()):
+    for name in all_parts():
         announce(name)
         checks.append(run_part(name))
     return checks

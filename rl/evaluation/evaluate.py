@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rl.config.schema import EvalConfig
 from rl.evaluation.results import Evaluation, Outcome, Tile, grid_path, mark, save
 from rl.tracking.grid import make_grid
 from rl.types import Prompt, Score, UserError
@@ -30,26 +31,23 @@ def evaluate(
     prompts: Sequence[Prompt],
     pipeline: Pipeline,
     run_folder: Path,
-    *,
-    samples_per_prompt: int = 1,
-    seed: int = 1234,
-    grid: int = 16,
+    options: EvalConfig,
     prompts_per_batch: int = 64,
 ) -> Evaluation:
     """Runs the pipeline over all prompts and saves ``evaluation-<step>.json`` and ``.png`` in the run folder.
 
-    The seeds depend on ``seed`` and the prompt only, so every evaluation of a run, and of two runs with the same
-    ``seed``, can be compared pair by pair. Raises UserError for no prompts or for two prompts with one id.
+    The seeds depend on ``eval.seed`` and the prompt only, so every evaluation of a run, and of two runs with the same
+    seed, can be compared pair by pair. Raises UserError for no prompts or for two prompts with one id.
     """
     _check(prompts)
-    shown = {prompt.id for prompt in grid_prompts(prompts, grid)}
+    shown = {prompt.id for prompt in grid_prompts(prompts, options.grid)}
     outcomes: list[Outcome] = []
     for_grid: list[_Shown] = []
     for start in range(0, len(prompts), prompts_per_batch):
         batch = prompts[start : start + prompts_per_batch]
-        samples = [(prompt, index) for prompt in batch for index in range(samples_per_prompt)]
-        seeds = [sample_seed(seed, 0, prompt.id, index) for prompt, index in samples]
-        pictures, scores = pipeline(batch, samples_per_prompt, seeds)
+        samples = [(prompt, index) for prompt in batch for index in range(options.samples_per_prompt)]
+        seeds = [sample_seed(options.seed, 0, prompt.id, index) for prompt, index in samples]
+        pictures, scores = pipeline(batch, options.samples_per_prompt, seeds)
         for place, ((prompt, index), sampled_with) in enumerate(zip(samples, seeds, strict=True)):
             found = _outcomes(prompt, sampled_with, {name: by[place] for name, by in scores.items()})
             outcomes += found

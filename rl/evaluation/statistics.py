@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-_Z = 1.959963984540054  # two-sided 95 %
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -29,10 +27,8 @@ def wilson(passed: int, n: int) -> Estimate:
     """Wilson (1927) score interval for ``passed`` of ``n``, sensible also at 0 and n."""
     if not 0 <= passed <= n or n == 0:
         raise ValueError(f"{passed} passed of {n} is no proportion")
-    share, z2 = passed / n, _Z * _Z
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return Estimate(share, min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)))
+    low, high = stats.binomtest(passed, n).proportion_ci(method="wilson")
+    return Estimate(passed / n, float(low), float(high))
 
 
 def t_interval(values: Sequence[float]) -> Estimate:

@@ -15,10 +15,10 @@ import os
 import random
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -30,54 +30,60 @@ MANIFEST = "manifest.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+class RngState(TypedDict):
+    """Of Python's, NumPy's and torch's global generators, as JSON."""
+
+    python: tuple[int, list[int], float | None]
+    numpy: tuple[str, list[int], int, int, float]
+    torch: list[str]
+
+
+class RunState(TypedDict):
+    """What a run needs of itself to go on, beside its parts."""
+
+    version: int
+    rng: RngState
+
+
+class _Manifest(TypedDict):
+    format: int
+    step: int
+    state: RunState
+    files: dict[str, tuple[int, int]]
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A complete, verified checkpoint. ``folder / part`` is what that part wrote; ``state`` as it was given."""
 
     folder: Path
     step: int
-    state: Mapping[str, Any]
+    state: RunState
 
 
-def save(
-    run_folder: Path,
-    step: int,
-    parts: Mapping[str, Callable[[Path], None]],
-    state: Mapping[str, Any],
-    keep: int,
-    *,
-    rank: int = 0,
-    barrier: Callable[[], None] = lambda: None,
-) -> Path:
+def save(run_folder: Path, step: int, parts: Mapping[str, Callable[[Path], None]], state: RunState, keep: int) -> Path:
     """Writes one checkpoint and then drops all but the newest ``keep``. Returns its folder.
 
-    Each part is called with an existing empty folder of its name; ``state`` is JSON (policy version, tracking cursor,
-    random-number states). With several ranks all call this with the same arguments and a ``barrier``; rank 0 keeps
-    the books.
+    Each part is called with an existing empty folder of its name; ``state`` is JSON.
     Raises: UserError if the folder cannot be written, for instance because the disk is full; the earlier checkpoints
     are then untouched and the unfinished one is removed.
     """
     folder = _folder(run_folder, step)
     unfinished = folder.with_name(f".tmp-{folder.name}")
     try:
-        if rank == 0:
-            clean(run_folder)
-            unfinished.mkdir(parents=True)
-        barrier()
+        clean(run_folder)
+        unfinished.mkdir(parents=True)
         for name, write in parts.items():
             (unfinished / name).mkdir(exist_ok=True)
             write(unfinished / name)
-        barrier()
-        if rank == 0:
-            _write_manifest(unfinished, step, state)
-            _publish(unfinished, folder)
-            _prune(run_folder, keep)
+        _write_manifest(unfinished, step, state)
+        _publish(unfinished, folder)
+        _prune(run_folder, keep)
     except (OSError, RuntimeError) as error:
         if not _is_write_error(error):
             raise
         shutil.rmtree(unfinished, ignore_errors=True)
         raise UserError(_write_failure(run_folder, step, error)) from error
-    barrier()
     return folder
 
 
@@ -88,11 +94,11 @@ def latest(run_folder: Path) -> Checkpoint | None:
     """
     problems = []
     for folder in _complete(run_folder):
-        manifest, problem = _verify(folder)
-        if problem is None:
-            return Checkpoint(folder, manifest["step"], manifest["state"])
-        problems.append(problem)
-        log.warning("%s; trying the checkpoint before it.", problem)
+        found = _verify(folder)
+        if not isinstance(found, str):
+            return Checkpoint(folder, found["step"], found["state"])
+        problems.append(found)
+        log.warning("%s; trying the checkpoint before it.", found)
     if problems:
         raise UserError(f"{problems[0]}, and no earlier checkpoint is intact; start again in a new run.folder.")
     return None
@@ -111,19 +117,18 @@ def clean(run_folder: Path) -> None:
         shutil.rmtree(unfinished)
 
 
-def rng_state() -> dict[str, Any]:
-    """The states of Python's, NumPy's and torch's global generators, as JSON."""
+def rng_state() -> RngState:
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     torch_states = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
     return {
-        "python": [version, list(internal), gauss],
-        "numpy": [name, np.asarray(keys).tolist(), position, has_gauss, cached],
+        "python": (version, list(internal), gauss),
+        "numpy": (str(name), np.asarray(keys).tolist(), int(position), int(has_gauss), float(cached)),
         "torch": [base64.b64encode(value.numpy().tobytes()).decode() for value in torch_states],
     }
 
 
-def restore_rng(state: Mapping[str, Any]) -> None:
+def restore_rng(state: RngState) -> None:
     """Sets the global generators to a ``rng_state()``."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
@@ -141,24 +146,16 @@ def _folder(run_folder: Path, step: int) -> Path:
 
 def _complete(run_folder: Path) -> list[Path]:
     """Checkpoint folders, newest first."""
-    folders = (run_folder / "checkpoints").glob("step-*")
-    return sorted((path for path in folders if (path / MANIFEST).is_file()), key=_step_of, reverse=True)
+    folders = [path for path in (run_folder / "checkpoints").glob("step-*") if (path / MANIFEST).is_file()]
+    return sorted(folders, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
 
 
-def _step_of(folder: Path) -> int:
-    return int(folder.name.removeprefix("step-"))
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST)
-
-
-def _write_manifest(folder: Path, step: int, state: Mapping[str, Any]) -> None:
+def _write_manifest(folder: Path, step: int, state: RunState) -> None:
     files = {}
-    for path in _files(folder):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         _sync(path)
         files[path.relative_to(folder).as_posix()] = [path.stat().st_size, _crc32(path)]
-    manifest = {"format": 1, "step": step, "state": dict(state), "files": files}
+    manifest = {"format": 1, "step": step, "state": state, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest))
     _sync(folder / MANIFEST)
     for inner in (path for path in folder.rglob("*") if path.is_dir()):
@@ -183,20 +180,20 @@ def _prune(run_folder: Path, keep: int) -> None:
         shutil.rmtree(doomed)
 
 
-def _verify(folder: Path) -> tuple[dict[str, Any], str | None]:
-    """The manifest, and what is wrong with the checkpoint if anything is."""
+def _verify(folder: Path) -> _Manifest | str:
+    """The manifest, or what is wrong with the checkpoint."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest: _Manifest = json.loads((folder / MANIFEST).read_text())
         files = manifest["files"]
     except (ValueError, KeyError, OSError):
-        return {}, f"{folder}: {MANIFEST} is damaged"
+        return f"{folder}: {MANIFEST} is damaged"
     for name, (size, crc) in files.items():
         path = folder / name
         if not path.is_file():
-            return {}, f"{folder}: {name} is missing"
+            return f"{folder}: {name} is missing"
         if path.stat().st_size != size or _crc32(path) != crc:
-            return {}, f"{folder}: {name} is damaged"
-    return manifest, None
+            return f"{folder}: {name} is damaged"
+    return manifest
 
 
 def _crc32(path: Path) -> int:

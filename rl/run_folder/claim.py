@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -57,10 +56,10 @@ def _may_change(key: str) -> bool:
     return any(key == allowed or (allowed.endswith(".") and key.startswith(allowed)) for allowed in MAY_CHANGE)
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def _flat(tree: object, prefix: str = "") -> dict[str, object]:
     if not isinstance(tree, dict) or not tree:
         return {prefix.rstrip("."): tree}
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for key, value in tree.items():
         found |= _flat(value, f"{prefix}{key}.")
     return found

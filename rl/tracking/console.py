@@ -11,7 +11,8 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from functools import partial
+from typing import Literal
 
 from rich.console import Console as RichConsole
 from rich.console import Group, RenderableType
@@ -29,14 +30,19 @@ _HEALTH = ("kl", "entropy", "mismatch", "zero_std_fraction", "failed_fraction", 
 _SPARKS, _BAR = "▁▂▃▄▅▆▇█", 24
 
 
-class Console(Protocol):
+class Console:
+    """Shows nothing at all, not even alarms: those are in metrics.jsonl."""
+
     def step(
         self, step: int, metrics: Mapping[str, float], seconds: Mapping[str, float], alarms: Sequence[Alarm]
-    ) -> None: ...
+    ) -> None:
+        """After each step."""
 
-    def message(self, text: str) -> None: ...
+    def message(self, text: str) -> None:
+        """A sentence that stays visible."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """At the end of the run."""
 
 
 def make_console(
@@ -52,7 +58,7 @@ def make_console(
         return LiveConsole(title, total_steps, first_step)
     if mode == "plain":
         return PlainConsole(total_steps, first_step)
-    return SilentConsole()
+    return Console()
 
 
 class Clock:
@@ -105,27 +111,12 @@ def images_per_second(metrics: Mapping[str, float], seconds: Mapping[str, float]
     return metrics["images"] / total if "images" in metrics and total > 0 else None
 
 
-class SilentConsole:
-    """Nothing at all, not even alarms: those are in metrics.jsonl."""
-
-    def step(
-        self, step: int, metrics: Mapping[str, float], seconds: Mapping[str, float], alarms: Sequence[Alarm]
-    ) -> None:
-        return None
-
-    def message(self, text: str) -> None:
-        return None
-
-    def close(self) -> None:
-        return None
-
-
-class PlainConsole:
+class PlainConsole(Console):
     """One line per step, for logs and pipes."""
 
     def __init__(self, total_steps: int, first_step: int = 0, write: Callable[[str], None] | None = None) -> None:
         self._total, self._clock = total_steps, Clock(total_steps, first_step)
-        self._write = write or _print_line
+        self._write = write or partial(print, flush=True)
 
     def step(
         self, step: int, metrics: Mapping[str, float], seconds: Mapping[str, float], alarms: Sequence[Alarm]
@@ -152,16 +143,8 @@ class PlainConsole:
     def message(self, text: str) -> None:
         self._write(text)
 
-    def close(self) -> None:
-        return None
 
-
-def _print_line(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-class LiveConsole:
+class LiveConsole(Console):
     """One view that is redrawn in place; messages and alarms scroll above it and stay."""
 
     def __init__(self, title: str, total_steps: int, first_step: int = 0, terminal: RichConsole | None = None) -> None:

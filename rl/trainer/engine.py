@@ -11,8 +11,9 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -72,9 +73,9 @@ def start_engine(
     return engine
 
 
-def engine_config(config: TrainConfig) -> dict[str, Any]:
+def engine_config(config: TrainConfig) -> dict[str, object]:
     """DeepSpeed's own settings. Accumulation is driven by the trainer, so its batch sizes here are nominal."""
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         # Without ZeRO the trainer clips: DeepSpeed would then not report the norm.
@@ -101,7 +102,7 @@ def gathered(value: Tensor) -> Iterator[None]:
         yield
 
 
-def _import_deepspeed(device: torch.device) -> Any:
+def _import_deepspeed(device: torch.device) -> ModuleType:
     # Both before the import: without them DeepSpeed probes for accelerators and talks about it.
     os.environ.setdefault("DS_ACCELERATOR", device.type)
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
@@ -122,12 +123,7 @@ def _join_process_group(device: torch.device) -> None:
     backend = "nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if launched_by(os.environ):
+    if all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")):  # by torchrun
         dist.init_process_group(backend)
     else:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-
-
-def launched_by(environment: Mapping[str, str]) -> bool:
-    """Whether a launcher such as torchrun has set up this process as one of several ranks."""
-    return all(name in environment for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))

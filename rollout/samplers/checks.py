@@ -1,24 +1,21 @@
-"""What both sampling engines share: seeds, input checks, and the shape of a rollout."""
+"""What a sampling engine is asked, checked before it is touched."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from policy.ar_size import ArSize
 from policy.layout import TokenLayout
-from policy.prompt import Condition
-from rl.types import Prompt, Rollout, UserError
+from rl.types import UserError
 from rollout.samplers.contract import EngineError
 
-Encode = Callable[[Prompt], Condition]
 
-
-def check_ids(ids: Sequence[Any], layout: TokenLayout, *, max_prompt_tokens: int, where: str) -> tuple[int, ...]:
+def check_ids(ids: Sequence[object], layout: TokenLayout, *, max_prompt_tokens: int, where: str) -> tuple[int, ...]:
     """Plain ints of one prompt. Raises: UserError if empty, too long, not integers, or outside the vocabulary."""
     if len(ids) == 0:
         raise UserError(f"{where}: the prompt has no tokens; give it some text.")
@@ -27,6 +24,7 @@ def check_ids(ids: Sequence[Any], layout: TokenLayout, *, max_prompt_tokens: int
             f"{where}: the prompt has {len(ids)} tokens but the engine was started for {max_prompt_tokens}; "
             "shorten it or raise rollout.options.max_prompt_tokens."
         )
+    checked = []
     for position, token in enumerate(ids):
         if isinstance(token, bool) or not isinstance(token, (int, np.integer)):
             raise UserError(f"{where}: token {position} is {token!r}, not an integer; give token ids.")
@@ -35,7 +33,8 @@ def check_ids(ids: Sequence[Any], layout: TokenLayout, *, max_prompt_tokens: int
                 f"{where}: token {position} has id {token}, outside the vocabulary of {layout.vocab_size}; "
                 "use the tokenizer of this policy folder."
             )
-    return tuple(int(token) for token in ids)
+        checked.append(int(token))
+    return tuple(checked)
 
 
 def check_image_tokens(tokens_BT: NDArray[np.int64], layout: TokenLayout, rows: int) -> NDArray[np.int64]:
@@ -56,7 +55,15 @@ def check_image_tokens(tokens_BT: NDArray[np.int64], layout: TokenLayout, rows: 
     return tokens_BT.astype(np.int64)
 
 
-def check_sampling(samples: int, seeds: Sequence[Any], temperature: float, top_p: float, top_k: int) -> None:
+class Sampling(NamedTuple):
+    """How tokens are drawn."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+def check_sampling(samples: int, seeds: Sequence[object], how: Sampling) -> None:
     """Raises: UserError on a wrong number of seeds, or a sampling option outside its range."""
     if samples == 0:
         raise UserError("rollout: there is nothing to sample; give at least one prompt and group_size >= 1.")
@@ -65,50 +72,13 @@ def check_sampling(samples: int, seeds: Sequence[Any], temperature: float, top_p
     wrong = [seed for seed in seeds if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31]
     if wrong:
         raise UserError(f"rollout: seed {wrong[0]!r} is not an integer in 0..2^31-1; use rollout.seeds.sample_seed.")
+    temperature, top_p, top_k = how
     if not 0.0 < temperature < float("inf"):
         raise UserError(f"rollout.temperature is {temperature}; it must be a positive number.")
     if not 0.0 < top_p <= 1.0:
         raise UserError(f"rollout.top_p is {top_p}; it must lie in (0, 1], 1 keeps every token.")
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 0:
         raise UserError(f"rollout.top_k is {top_k}; it must be 0 (keep every token) or a positive integer.")
-
-
-def encode_prompts(
-    prompts: Sequence[Prompt], encode: Encode, layout: TokenLayout, max_prompt_tokens: int
-) -> tuple[tuple[int, ...], ...]:
-    """P ragged rows of checked ids. Raises: UserError naming the prompt."""
-    return tuple(
-        check_ids(_text_ids(encode(prompt), where), layout, max_prompt_tokens=max_prompt_tokens, where=where)
-        for prompt in prompts
-        for where in [f"prompt '{prompt.id}'"]
-    )
-
-
-def _text_ids(condition: Condition, where: str) -> tuple[int, ...]:
-    if condition.features is not None or condition.latents is not None:
-        raise UserError(f"{where}: this engine reads prompts of text alone, and this one holds pictures.")
-    return condition.ids
-
-
-def make_rollout(
-    prompts: Sequence[Prompt],
-    prompt_ids: tuple[tuple[int, ...], ...],
-    seeds: Sequence[int],
-    tokens_BT: NDArray[np.int64],
-    logprobs_BT: NDArray[np.float32],
-    temperature: float,
-    version: int,
-) -> Rollout:
-    return Rollout(
-        prompts=tuple(prompts),
-        group_size=len(seeds) // len(prompts),
-        prompt_ids=prompt_ids,
-        tokens_BT=tokens_BT,
-        logprobs_BT=logprobs_BT,
-        seeds=tuple(int(seed) for seed in seeds),
-        temperature=temperature,
-        version=version,
-    )
 
 
 def prompt_limit(ar_folder: Path, layout: TokenLayout, wanted: int) -> int:

@@ -19,25 +19,14 @@ from policy.ar import image_forward
 from policy.decoding import Decoding
 from policy.layout import TokenLayout
 from policy.trainable import WeightStream
-from rl.types import Prompt, Rollout, Sequences
-from rollout.samplers.checks import (
-    Encode,
-    check_ids,
-    check_image_tokens,
-    check_sampling,
-    encode_prompts,
-    make_rollout,
-    not_finite,
-    prompt_limit,
-)
+from rollout.samplers.base import CheckedSampler, Encode
+from rollout.samplers.checks import Sampling, not_finite
 from rollout.samplers.contract import EngineError
 from rollout.weights import check_weights
 
 
-class TorchSampler:
+class TorchSampler(CheckedSampler):
     """The ``Sampler`` without vLLM; same contract, same arguments. Options: ``device``, ``max_num_seqs``."""
-
-    follows = frozenset({"ar"})
 
     def __init__(
         self,
@@ -51,66 +40,36 @@ class TorchSampler:
         max_num_seqs: int = 256,
         device: str | None = None,
     ) -> None:
-        self.layout, self.encode = layout, encode
-        self.max_prompt_tokens = prompt_limit(Path(folder) / "ar", layout, max_prompt_tokens)
-        self.max_num_seqs, self._version = max_num_seqs, 0
+        super().__init__(folder, layout, encode, max_prompt_tokens)
+        self.max_num_seqs = max_num_seqs
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         del seed  # part of the engines' common arguments; every sample brings its own seed, so nothing is drawn from it
         ar = Qwen3ForCausalLM.from_pretrained(Path(folder) / "ar", dtype=getattr(torch, dtype))
         self._ar: Qwen3ForCausalLM | None = ar.to(self.device).eval().requires_grad_(False)
         self._shapes = {name: tuple(weight.shape) for name, weight in ar.state_dict().items()}
 
-    @property
-    def version(self) -> int:
-        """Of the weights now in the engine, as the trainer counts them; 0 are those of the folder."""
-        return self._version
-
-    def sample(
-        self,
-        prompts: Sequence[Prompt],
-        group_size: int,
-        seeds: Sequence[int],
-        *,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        top_k: int = 0,
-    ) -> Rollout:
-        """P prompts, G samples each, B = P * G seeds (group-major) -> tokens and their log-probs.
-
-        Raises: UserError on bad input, EngineError if logits are NaN or infinite.
-        """
-        check_sampling(len(prompts) * group_size, seeds, temperature, top_p, top_k)
-        prompt_ids = encode_prompts(prompts, self.encode, self.layout, self.max_prompt_tokens)
-        owner_B = [row for row in range(len(prompts)) for _ in range(group_size)]
+    def _sample(
+        self, prompt_ids: Sequence[tuple[int, ...]], group_size: int, seeds: Sequence[int], how: Sampling
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        owner_B = [row for row in range(len(prompt_ids)) for _ in range(group_size)]
         parts = [
-            self._sample_part(prompt_ids, owner_B[start:end], seeds[start:end], temperature, top_p, top_k)
+            self._sample_part(prompt_ids, owner_B[start:end], seeds[start:end], how)
             for start, end in _chunks(len(owner_B), self.max_num_seqs)
         ]
-        tokens_BT = np.concatenate([tokens for tokens, _ in parts])
-        logprobs_BT = np.concatenate([logprobs for _, logprobs in parts])
-        return make_rollout(prompts, prompt_ids, seeds, tokens_BT, logprobs_BT, temperature, self._version)
+        return np.concatenate([tokens for tokens, _ in parts]), np.concatenate([logprobs for _, logprobs in parts])
 
     @torch.inference_mode()
-    def logprobs(
-        self, prompt_ids: Sequence[Sequence[int]], tokens_BT: NDArray[np.int64], *, temperature: float = 1.0
+    def _logprobs(
+        self, prompt_ids: Sequence[tuple[int, ...]], tokens_BT: NDArray[np.int64], temperature: float
     ) -> NDArray[np.float32]:
-        """Teacher-forced log-probs (B, T) of given tokens under the engine's current weights."""
-        check_sampling(len(prompt_ids), [0] * len(prompt_ids), temperature, 1.0, 0)
-        checked = [
-            check_ids(ids, self.layout, max_prompt_tokens=self.max_prompt_tokens, where=f"prompt {row}")
-            for row, ids in enumerate(prompt_ids)
-        ]
-        tokens = torch.from_numpy(check_image_tokens(tokens_BT, self.layout, len(checked))).to(self.device)
+        tokens = torch.from_numpy(tokens_BT).to(self.device)
         parts = [
             image_forward(
-                self._model, self.layout.image, checked[start:end], tokens[start:end], temperature=temperature
+                self._model, self.layout.image, prompt_ids[start:end], tokens[start:end], temperature=temperature
             )
-            for start, end in _chunks(len(checked), self.max_num_seqs)
+            for start, end in _chunks(len(prompt_ids), self.max_num_seqs)
         ]
         return self._finite(torch.cat([part.logprobs_BT for part in parts])).cpu().numpy()
-
-    def answer(self, question: Sequences) -> NDArray[np.float32]:
-        return self.logprobs(question.prompt_ids, question.tokens_BT.numpy(), temperature=question.temperature)
 
     @torch.no_grad()
     def load_weights(self, part: str, weights: WeightStream, version: int) -> None:
@@ -119,7 +78,7 @@ class TorchSampler:
         parameters = self._model.state_dict()
         for name, weight in weights.tensors():
             parameters[name].copy_(weight)
-        self._version = version
+        self.version = version
 
     def close(self) -> None:
         self._ar = None
@@ -132,13 +91,7 @@ class TorchSampler:
 
     @torch.inference_mode()
     def _sample_part(
-        self,
-        prompt_ids: Sequence[tuple[int, ...]],
-        owner_B: Sequence[int],
-        seeds: Sequence[int],
-        temperature: float,
-        top_p: float,
-        top_k: int,
+        self, prompt_ids: Sequence[tuple[int, ...]], owner_B: Sequence[int], seeds: Sequence[int], how: Sampling
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         layout, count = self.layout, self.layout.tokens_per_image
         first = owner_B[0]
@@ -150,7 +103,7 @@ class TorchSampler:
         head_KD = self._model.lm_head.weight[layout.image_start_id : layout.image_end_id]
         codes, logprobs, hidden_BD = [], [], decoding.first_hidden_BD
         for step in range(count):
-            logits_BK = _truncate((hidden_BD @ head_KD.T).float() / temperature, top_p, top_k)
+            logits_BK = _truncate((hidden_BD @ head_KD.T).float() / how.temperature, how.top_p, how.top_k)
             logprobs_BK = logits_BK.log_softmax(-1)
             code_B = _draw(logprobs_BK, uniform_BT[:, step])
             codes.append(code_B)
@@ -163,7 +116,7 @@ class TorchSampler:
     def _finite(self, logprobs_BT: Tensor) -> Tensor:
         bad_positions = int((~logprobs_BT.isfinite()).sum())
         if bad_positions:
-            raise not_finite(self._version, bad_positions)
+            raise not_finite(self.version, bad_positions)
         return logprobs_BT
 
 

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -23,22 +23,18 @@ from policy.ar import parameter_shapes
 from policy.ar_size import ArSize
 from policy.layout import TokenLayout
 from policy.trainable import WeightStream
-from rl.types import Prompt, Rollout, Sequences, UserError
-from rollout.samplers.checks import (
-    Encode,
-    check_ids,
-    check_image_tokens,
-    check_sampling,
-    encode_prompts,
-    make_rollout,
-    not_finite,
-    prompt_limit,
-)
+from rl.types import UserError
+from rollout.samplers.base import CheckedSampler, Encode
+from rollout.samplers.checks import Sampling, check_image_tokens, not_finite
 from rollout.samplers.contract import EngineError
 from rollout.weights import check_weights
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput, SamplingParams
+
+    from rollout.samplers.vllm_model import ImageQwen3ForCausalLM
+
+T = TypeVar("T")
 
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives in this process
@@ -48,7 +44,7 @@ ENVIRONMENT = {
 }
 
 
-class VllmSampler:
+class VllmSampler(CheckedSampler):
     """``rollout.samplers.contract.Sampler`` on vLLM, CPU or CUDA.
 
     ``folder`` is a policy folder (its ``ar/`` is a plain Qwen3 checkpoint) and ``encode`` turns a prompt's text into
@@ -56,8 +52,6 @@ class VllmSampler:
     room for that many full sequences), ``enforce_eager`` (default: on CPU only), ``engine_options`` passed to vLLM as
     they are. Raises: UserError where vLLM cannot run.
     """
-
-    follows = frozenset({"ar"})
 
     def __init__(
         self,
@@ -71,17 +65,16 @@ class VllmSampler:
         max_num_seqs: int = 256,
         kv_cache_mb: int | None = None,
         enforce_eager: bool | None = None,
-        engine_options: dict[str, Any] | None = None,
+        engine_options: dict[str, object] | None = None,
     ) -> None:
         ar_folder = Path(folder) / "ar"
-        self.layout, self.encode = layout, encode
-        self.max_prompt_tokens = prompt_limit(ar_folder, layout, max_prompt_tokens)
-        self._version, self._failure = 0, ""
+        super().__init__(folder, layout, encode, max_prompt_tokens)
+        self._failure = ""
         _refuse_process_group()
         self._shapes = parameter_shapes(ar_folder)
         length = self.max_prompt_tokens + layout.tokens_per_image + 1
         on_cpu = not torch.cuda.is_available()
-        options: dict[str, Any] = {
+        options: dict[str, object] = {
             "model": str(ar_folder),
             "skip_tokenizer_init": True,
             "dtype": dtype,
@@ -102,37 +95,17 @@ class VllmSampler:
         self._llm: LLM | None = _start(options, layout, on_cpu)
         self._check_parameters()
 
-    @property
-    def version(self) -> int:
-        """Of the weights now in the engine, as the trainer counts them; 0 are those of the folder."""
-        return self._version
-
-    def sample(
-        self,
-        prompts: Sequence[Prompt],
-        group_size: int,
-        seeds: Sequence[int],
-        *,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        top_k: int = 0,
-    ) -> Rollout:
-        """P prompts, G samples each, B = P * G seeds (group-major) -> tokens and their log-probs.
-
-        Raises: UserError on bad input (the engine is untouched), EngineError if logits are NaN or infinite.
-        """
+    def _sample(
+        self, prompt_ids: Sequence[tuple[int, ...]], group_size: int, seeds: Sequence[int], how: Sampling
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         from vllm import SamplingParams
 
-        check_sampling(len(prompts) * group_size, seeds, temperature, top_p, top_k)
-        prompt_ids = encode_prompts(prompts, self.encode, self.layout, self.max_prompt_tokens)
         count = self.layout.tokens_per_image
         # One request per sample, because seeds are arbitrary; a group shares its prompt through the prefix cache.
         params = [
             SamplingParams(
                 seed=int(seed),
-                temperature=temperature,
-                top_p=top_p,
-                top_k=top_k,
+                **how._asdict(),
                 min_tokens=count,
                 max_tokens=count,
                 ignore_eos=True,
@@ -145,26 +118,16 @@ class VllmSampler:
         outputs = self._generate([ids for ids in prompt_ids for _ in range(group_size)], params)
         tokens_BT = np.array([output.outputs[0].token_ids for output in outputs], dtype=np.int64)
         logprobs_BT = np.array([output.outputs[0].logprobs.logprobs for output in outputs], dtype=np.float32)
-        check_image_tokens(tokens_BT, self.layout, len(seeds))
-        return make_rollout(prompts, prompt_ids, seeds, tokens_BT, logprobs_BT, temperature, self._version)
+        return check_image_tokens(tokens_BT, self.layout, len(seeds)), logprobs_BT
 
-    def logprobs(
-        self, prompt_ids: Sequence[Sequence[int]], tokens_BT: NDArray[np.int64], *, temperature: float = 1.0
+    def _logprobs(
+        self, prompt_ids: Sequence[tuple[int, ...]], tokens_BT: NDArray[np.int64], temperature: float
     ) -> NDArray[np.float32]:
-        """Teacher-forced log-probs (B, T) under the engine's current weights, from one prefill, not T steps.
-
-        vLLM recomputes a scored prompt in full and never reads it from the prefix cache.
-        """
+        """From one prefill, not T steps. vLLM recomputes a scored prompt in full and never reads the prefix cache."""
         from vllm import SamplingParams
 
-        check_sampling(len(prompt_ids), [0] * len(prompt_ids), temperature, 1.0, 0)
-        checked = [
-            check_ids(ids, self.layout, max_prompt_tokens=self.max_prompt_tokens, where=f"prompt {row}")
-            for row, ids in enumerate(prompt_ids)
-        ]
-        tokens_BT = check_image_tokens(tokens_BT, self.layout, len(checked))
         params = SamplingParams(max_tokens=1, temperature=1.0, prompt_logprobs=0, detokenize=False, flat_logprobs=True)
-        rows = [(*ids, *tokens) for ids, tokens in zip(checked, tokens_BT.tolist(), strict=True)]
+        rows = [(*ids, *tokens) for ids, tokens in zip(prompt_ids, tokens_BT.tolist(), strict=True)]
         self._on_model(lambda model: setattr(model, "prompt_temperature", temperature))
         try:
             outputs = self._generate(rows, [params] * len(rows))
@@ -172,9 +135,6 @@ class VllmSampler:
             self._on_model(lambda model: setattr(model, "prompt_temperature", 1.0))
         count = self.layout.tokens_per_image
         return np.array([output.prompt_logprobs.logprobs[-count:] for output in outputs], dtype=np.float32)
-
-    def answer(self, question: Sequences) -> NDArray[np.float32]:
-        return self.logprobs(question.prompt_ids, question.tokens_BT.numpy(), temperature=question.temperature)
 
     def load_weights(self, part: str, weights: WeightStream, version: int) -> None:
         """New weights into the running engine. Raises: SyncError naming the parameter, before the engine is touched."""
@@ -184,13 +144,9 @@ class VllmSampler:
         except BaseException as error:
             self._failure = f"loading weights of version {version} failed half-way ({error})"
             raise
-        self._forget_prefixes()
-        self._version = version
-
-    def _forget_prefixes(self) -> None:
-        """Those in the cache were computed with older weights."""
-        if not self._engine.reset_prefix_cache():
+        if not self._engine.reset_prefix_cache():  # computed with older weights
             raise EngineError("vLLM kept its prefix cache because requests are still running; start a new engine.")
+        self.version = version
 
     def close(self) -> None:
         """Ends the engine and frees its memory; a process group is left alone, since the trainer may be using it."""
@@ -226,11 +182,12 @@ class VllmSampler:
             raise
         bad_positions = self._on_model(lambda model: model.take_bad_positions())
         if bad_positions:
-            raise not_finite(self._version, bad_positions)
+            raise not_finite(self.version, bad_positions)
         return outputs
 
-    def _on_model(self, function: Callable[[Any], Any]) -> Any:
-        return self._engine.apply_model(function)[0]
+    def _on_model(self, function: Callable[[ImageQwen3ForCausalLM], T]) -> T:
+        found: list[T] = self._engine.apply_model(function)
+        return found[0]
 
     def _check_parameters(self) -> None:
         """The engine's own parameters are exactly those an update brings. Raises: UserError naming one."""
@@ -239,7 +196,7 @@ class VllmSampler:
             raise UserError(f"vLLM and transformers disagree about parameter '{name}'; use a plain Qwen3 checkpoint.")
 
 
-def _start(options: dict[str, Any], layout: TokenLayout, on_cpu: bool) -> LLM:
+def _start(options: dict[str, object], layout: TokenLayout, on_cpu: bool) -> LLM:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     with _undisturbed(), warnings.catch_warnings():

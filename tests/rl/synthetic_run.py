@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from rl.config.schema import TrackingConfig
+from rl.config.schema import EvalConfig, TrackingConfig
 from rl.evaluation.evaluate import evaluate
 from rl.run_folder.environment import record_environment
 from rl.run_folder.records import Alarm
@@ -67,7 +67,9 @@ def write_run(folder: Path, *, seed: int = 0, steps: int = 60, per_task: int = 2
         for step in range(steps + 1):
             if step % every == 0:
                 pipeline = Pipeline(gain * (step / steps) ** 0.6, seed)
-                evaluate(step, prompts(per_task), pipeline, folder, seed=seed, prompts_per_batch=50, grid=12)
+                evaluate(
+                    step, prompts(per_task), pipeline, folder, EvalConfig(seed=seed, grid=12), prompts_per_batch=50
+                )
             if step == steps:
                 break
             score = 0.5 + 0.4 * (step / steps) ** 0.6 + 0.04 * float(noise.standard_normal())

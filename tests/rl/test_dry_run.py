@@ -112,7 +112,10 @@ def test_memory() -> None:
     [
         ({"eval": {"every": 20}, "train": {"steps": 30}}, [0, 20, 30]),
         ({"eval": {"every": 0}, "train": {"steps": 30}}, [0, 30]),
-        ({"eval": {"every": 10, "at_start": False, "at_end": False}, "train": {"steps": 30}}, [10, 20, 30]),
+        (
+            {"eval": {"every": 10, "at_start": False, "at_end": False}, "train": {"steps": 30}},
+            [10, 20],
+        ),  # as the run does
         ({"train": {"steps": 0}}, [0]),
         ({"data": {"eval": None}}, []),
     ],
@@ -142,6 +145,13 @@ def test_counts(run_file: Path) -> None:
     assert rows["evaluation pictures"] == "4 each, 12 in all"
     assert rows["run folder"] == "runs/small"
     assert "235,808 parameters" in rows["memory, without activations"]
+
+
+@pytest.mark.parametrize(("every", "steps", "count"), [(0, 30, 1), (8, 30, 4), (10, 30, 3), (25, 0, 1)])
+def test_checkpoints_are_counted_as_the_run_writes_them(policy: Path, every: int, steps: int, count: int) -> None:
+    sections = {"policy": {"path": str(policy)}, "train": {"steps": steps}, "checkpoint": {"every": every, "keep": 9}}
+    text = describe(Config.model_validate(sections), [Prompt("a", "a")], [])
+    assert f"  {count} written, {count} kept" in text
 
 
 def test_what_it_prints_is_a_runnable_configuration(

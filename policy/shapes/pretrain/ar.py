@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +57,7 @@ class ImageTokenTrainer(SFTTrainer):
         return SequentialSampler(train_dataset or self.train_dataset)
 
     def compute_loss(
-        self, model: Qwen3ForCausalLM, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
+        self, model: Qwen3ForCausalLM, inputs: dict[str, Tensor], return_outputs: bool = False, **_: object
     ) -> Tensor:
         ids_BL, labels_BL = inputs["input_ids"], inputs["labels"]
         states_BLD = model.model(input_ids=ids_BL, use_cache=False).last_hidden_state

@@ -21,29 +21,17 @@ from rewards.library.geneval.contract import Detection
 from rewards.requires import Requires
 from rl.types import UserError
 
-_SHADES: dict[str, tuple[str, ...]] = {
-    "red": ("ff0000", "dc143c", "c00010", "8b0000", "e04848", "600008"),
-    "orange": ("ff8c00", "ffa500", "f07020", "e08030"),
-    "yellow": ("ffff00", "ffd700", "f0e060", "d0b818", "f0e0a8"),
-    "green": ("008000", "00ff00", "50c050", "005000", "90ee90", "6b8e23", "00c080", "203818", "b8d8a8"),
-    "blue": (
-        "0000ff",
-        "000080",
-        "4169e1",
-        "1e90ff",
-        "87ceeb",
-        "4682b4",
-        "00c8ff",
-        "203858",
-        "007080",
-        "0055ff",
-        "000058",
-    ),
-    "purple": ("800080", "4b0082", "8a2be2", "9370db", "b060d0", "301038", "d8b8f0"),
-    "pink": ("ffc0cb", "ff69b4", "ff1493", "f090b0", "ff9a9a"),
-    "brown": ("8b4513", "654321", "a0522d", "5c3317", "9c7040", "3d2010", "c8a878"),
+_SHADES = {
+    "red": "ff0000 dc143c c00010 8b0000 e04848 600008",
+    "orange": "ff8c00 ffa500 f07020 e08030",
+    "yellow": "ffff00 ffd700 f0e060 d0b818 f0e0a8",
+    "green": "008000 00ff00 50c050 005000 90ee90 6b8e23 00c080 203818 b8d8a8",
+    "blue": "0000ff 000080 4169e1 1e90ff 87ceeb 4682b4 00c8ff 203858 007080 0055ff 000058",
+    "purple": "800080 4b0082 8a2be2 9370db b060d0 301038 d8b8f0",
+    "pink": "ffc0cb ff69b4 ff1493 f090b0 ff9a9a",
+    "brown": "8b4513 654321 a0522d 5c3317 9c7040 3d2010 c8a878",
 }
-_NAMES = tuple(name for name, shades in _SHADES.items() for _ in shades)
+_NAMES = tuple(name for name, shades in _SHADES.items() for _ in shades.split())
 _MIN_CHROMA, _MIDDLE_LIGHTNESS = 14.0, 50.0
 _NIGHT_CHROMA, _NIGHT_LIGHTNESS = 30.0, 16.0  # what is this dark is black unless it is this colourful
 _MAX_PIXELS = 10_000  # of an object; more change no vote
@@ -53,7 +41,7 @@ def _lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(rgb2lab(rgb.astype(np.float32) / 255), np.float32)
 
 
-_SHADES_LAB = _lab(np.array([[*bytes.fromhex(s)] for shades in _SHADES.values() for s in shades], np.uint8))
+_SHADES_LAB = _lab(np.array([[*bytes.fromhex(s)] for shades in _SHADES.values() for s in shades.split()], np.uint8))
 
 
 class PixelColors:

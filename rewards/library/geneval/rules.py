@@ -15,7 +15,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from rewards.library.geneval.contract import Detection
 
@@ -87,7 +87,7 @@ class Verdict:
 
 
 def parse(
-    metadata: Mapping[str, Any], threshold: float = SCORE_THRESHOLD, counting_threshold: float = COUNTING_THRESHOLD
+    metadata: Mapping[str, object], threshold: float = SCORE_THRESHOLD, counting_threshold: float = COUNTING_THRESHOLD
 ) -> Requirements | None:
     """GenEval's own metadata -> ``Requirements``, ``None`` if there is no ``include``.
 
@@ -104,7 +104,7 @@ def parse(
     return Requirements(include, exclude, counting_threshold if metadata.get("tag") == "counting" else threshold)
 
 
-def _entries(metadata: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+def _entries(metadata: Mapping[str, object], key: str) -> list[Mapping[str, object]]:
     """The clauses under ``key``; none if it is null, as tables write what is missing."""
     entries = metadata.get(key)
     if entries is None:
@@ -114,7 +114,7 @@ def _entries(metadata: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     return list(entries)
 
 
-def _parse_include(index: int, entry: Mapping[str, Any]) -> Include:
+def _parse_include(index: int, entry: Mapping[str, object]) -> Include:
     where = f"include[{index}]"
     label, count = _get(entry, "class", str, where), _count(entry, where)
     color = _get(entry, "color", str, where) if entry.get("color") is not None else None
@@ -129,14 +129,14 @@ def _parse_include(index: int, entry: Mapping[str, Any]) -> Include:
     )
 
 
-def _count(entry: Mapping[str, Any], where: str) -> int:
+def _count(entry: Mapping[str, object], where: str) -> int:
     count = _get(entry, "count", int, where)
     if count < 1:
         raise ValueError(f"{where}.count is {count}: it must be 1 or more")
     return count
 
 
-def _get(entry: Mapping[str, Any], key: str, kind: type[T], where: str) -> T:
+def _get(entry: Mapping[str, object], key: str, kind: type[T], where: str) -> T:
     value = entry.get(key)
     if not isinstance(value, kind):
         raise ValueError(f"{where}.{key} is {value!r}: it must be of type {kind.__name__}")

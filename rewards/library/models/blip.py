@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from torch import Tensor, nn
 
 from rewards.library.models.heads import linear_chain
 from rewards.library.models.weights import fill
 from rl.types import UserError
+
+if TYPE_CHECKING:
+    from transformers import BlipTextConfig, BlipVisionConfig
 
 MEAN, STD = 0.16717362830052426, 1.0333394966054072  # of the head's answers on the authors' training data
 _HEAD_WIDTH: Final = 64
@@ -93,7 +96,7 @@ class ImageRewardModel(nn.Module):
         return (answer_N.float() - MEAN) / STD
 
 
-def _vision_config(state: Mapping[str, Tensor]) -> Any:
+def _vision_config(state: Mapping[str, Tensor]) -> BlipVisionConfig:
     from transformers import BlipVisionConfig
 
     patch, width = state["embeddings.patch_embedding.weight"].shape[-1], state["embeddings.class_embedding"].shape[-1]
@@ -109,7 +112,7 @@ def _vision_config(state: Mapping[str, Tensor]) -> Any:
     )
 
 
-def _text_config(state: Mapping[str, Tensor], encoder_width: int) -> Any:
+def _text_config(state: Mapping[str, Tensor], encoder_width: int) -> BlipTextConfig:
     from transformers import BlipTextConfig
 
     vocabulary, width = state["embeddings.word_embeddings.weight"].shape

@@ -18,7 +18,7 @@ import pickle
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -96,13 +96,9 @@ def load_clip(
     """A CLIP by the rules above. ``processor``: another hub name or folder for transformers' tokenizer and picture
     settings. Raises ``UserError`` naming the option ``option`` if it can't be had or does not fit.
     """
-    if model is not None or checkpoint.startswith("hf-hub:") or _is_open_clip_folder(checkpoint):
+    if model is not None or checkpoint.startswith("hf-hub:") or (Path(checkpoint) / "open_clip_config.json").is_file():
         return _load_open_clip(checkpoint, runtime, model=model, option=option, fit=fit)
     return _load_transformers(checkpoint, runtime, option=option, processor=processor or checkpoint)
-
-
-def _is_open_clip_folder(checkpoint: str) -> bool:
-    return (Path(checkpoint) / "open_clip_config.json").is_file()
 
 
 # --- transformers -----------------------------------------------------------------------------------------------------
@@ -140,7 +136,7 @@ def transformers_preprocess(checkpoint: str, image_size: int) -> Preprocess | No
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:
-        settings: Mapping[str, Any] = ImageProcessingMixin.get_image_processor_dict(checkpoint)[0]
+        settings = ImageProcessingMixin.get_image_processor_dict(checkpoint)[0]
     except OSError:
         return None
     resize = settings.get("size", image_size)
@@ -158,8 +154,8 @@ def transformers_preprocess(checkpoint: str, image_size: int) -> Preprocess | No
     )
 
 
-def _side(size: Any) -> int:
-    return int(size.get("shortest_edge") or size["height"]) if isinstance(size, Mapping) else int(size)
+def _side(size: int | Mapping[str, int]) -> int:
+    return size.get("shortest_edge") or size["height"] if isinstance(size, Mapping) else size
 
 
 # --- open_clip --------------------------------------------------------------------------------------------------------
@@ -196,7 +192,7 @@ def _load_open_clip(checkpoint: str, runtime: Runtime, *, model: str | None, opt
     )
 
 
-def _open_clip(at: str) -> Any:
+def _open_clip(at: str) -> ModuleType:
     from rewards.library.models.open_clip_compat import import_open_clip
 
     try:
@@ -206,7 +202,7 @@ def _open_clip(at: str) -> Any:
 
 
 def _open_clip_source(
-    open_clip: Any, checkpoint: str, runtime: Runtime, *, model: str | None, option: str
+    open_clip: ModuleType, checkpoint: str, runtime: Runtime, *, model: str | None, option: str
 ) -> tuple[str, str | None]:
     """open_clip's pair (architecture or place, weights)."""
     if model is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +49,7 @@ def _dino(checkpoint: str, run: Runtime) -> Embed:
     from transformers import Dinov2Model
 
     module = run.place(load_model(Dinov2Model, checkpoint, run))
-    preprocess = transformers_preprocess(checkpoint, module.config.image_size)  # type: ignore[union-attr, arg-type]
+    preprocess = transformers_preprocess(checkpoint, module.config.image_size)
     if preprocess is None:
         raise UserError(
             f"similarity.options.checkpoint: {checkpoint} has no preprocessor_config.json, which says how DINOv2 wants "
@@ -73,7 +72,7 @@ class _Lpips:
 
     def __init__(self, run: Runtime) -> None:
         try:
-            lpips: Any = import_module("lpips")
+            lpips = import_module("lpips")
         except ImportError as error:
             raise UserError(
                 f"similarity.options.measure is 'lpips', and {error.name or 'lpips'} is not installed; "

@@ -19,7 +19,7 @@ from rl.types import UserError
 _LAYER = re.compile(r"layers\.(\d+)\.(weight|bias)")
 
 
-def linear_chain(state: Mapping[str, Tensor], *, at: str, option: str = "checkpoint") -> nn.Sequential:
+def linear_chain(state: Mapping[str, Tensor], *, at: str) -> nn.Sequential:
     """``layers.N.weight``, ``layers.N.bias`` for rising N -> those linear layers in order, one number out.
 
     Also a single linear layer named ``weight``, ``bias``. Raises ``UserError`` for anything else.
@@ -32,13 +32,13 @@ def linear_chain(state: Mapping[str, Tensor], *, at: str, option: str = "checkpo
     shapes = [tuple(weight.shape) for weight in weights if weight is not None]
     if not all(matches.values()) or len(shapes) != len(weights) or not _chained(shapes):
         raise UserError(
-            f"{at}.{option}: this is no head on embeddings; expected `layers.0.weight`, `layers.0.bias` "
+            f"{at}.checkpoint: this is no head on embeddings; expected `layers.0.weight`, `layers.0.bias` "
             f"and so on down to one number, or a single `weight` and `bias`"
         )
     position = {number: i for i, number in enumerate(numbers)}
     chain = nn.Sequential(*(nn.Linear(inputs, outputs) for outputs, inputs in shapes))
     renamed = {f"{position[int(m[1])]}.{m[2]}": state[name] for name, m in matches.items() if m}
-    fill(chain, renamed, at=at, option=option)
+    fill(chain, renamed, at=at)
     return chain
 
 

@@ -7,17 +7,19 @@ parameter is refused.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 from rewards.library.models.weights import Runtime, out_of_reach
 from rl.types import UserError
 
+ModelT = TypeVar("ModelT", bound=PreTrainedModel)
 
-def load_model(model_class: Any, checkpoint: str, runtime: Runtime, *, option: str = "checkpoint") -> Any:
+
+def load_model(model_class: type[ModelT], checkpoint: str, runtime: Runtime, *, option: str = "checkpoint") -> ModelT:
     """``model_class`` with all its weights, in float32 on the CPU: see ``Runtime.place``.
 
     Raises ``UserError`` naming the option if the checkpoint can't be had, is another model's or not complete.

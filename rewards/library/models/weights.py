@@ -12,7 +12,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from rewards.library.models.downloads import download_command
 from rl.types import UserError
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 _BROKEN = (pickle.UnpicklingError, struct.error, RuntimeError, EOFError, OSError, ValueError, KeyError, SafetensorError)
 _HUB_NAME: Final = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?(:.+)?")
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -36,7 +37,7 @@ class Runtime:
     dtype: torch.dtype
     batch_size: int
 
-    def place(self, module: nn.Module) -> nn.Module:
+    def place(self, module: ModuleT) -> ModuleT:
         """The module on the device, in the number type, for inference only."""
         return module.to(device=self.device, dtype=self.dtype).eval().requires_grad_(False)
 
@@ -89,7 +90,7 @@ def out_of_reach(checkpoint: str, *, at: str, option: str) -> UserError:
     )
 
 
-def read_weights(path: Path, *, at: str, option: str = "checkpoint") -> dict[str, Tensor]:
+def read_weights(path: Path, *, at: str) -> dict[str, Tensor]:
     """The state dict in a .safetensors, .pth, .pt or .bin file (there under ``state_dict`` or at the top)."""
     try:
         if path.suffix == ".safetensors":
@@ -97,16 +98,16 @@ def read_weights(path: Path, *, at: str, option: str = "checkpoint") -> dict[str
         state = torch.load(path, map_location="cpu", weights_only=True)
     except _BROKEN as error:
         raise UserError(
-            f"{at}.{option}: {path} can't be read as weights ({_first_line(error)}); "
+            f"{at}.checkpoint: {path} can't be read as weights ({_first_line(error)}); "
             f"name a state dict saved as .safetensors, .pth or .pt"
         ) from error
     state = state["state_dict"] if isinstance(state, Mapping) and "state_dict" in state else state
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{at}.{option}: {path} holds no state dict (names with tensors)")
+        raise UserError(f"{at}.checkpoint: {path} holds no state dict (names with tensors)")
     return dict(state)
 
 
-def fill(module: nn.Module, state: Mapping[str, Tensor], *, at: str, option: str = "checkpoint") -> None:
+def fill(module: nn.Module, state: Mapping[str, Tensor], *, at: str) -> None:
     """Copy ``state`` into ``module``; raises ``UserError`` unless names and shapes are exactly those of the module."""
     expected = module.state_dict()
     missing = sorted(expected.keys() - state.keys())
@@ -115,7 +116,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], *, at: str, option: str
     for what, names in (("lacks", missing), ("has the unknown", unexpected), ("has another shape of", reshaped)):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise UserError(f"{at}.{option}: the checkpoint {what} {names[0]}{more}: it is another model's")
+            raise UserError(f"{at}.checkpoint: the checkpoint {what} {names[0]}{more}: it is another model's")
     module.load_state_dict(dict(state))
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import yaml
@@ -43,6 +43,14 @@ class Reading:
         return " ".join(line.text for line in self.lines)
 
 
+class _Found(TypedDict):
+    """What PaddleOCR answers for one picture, as far as it is read here."""
+
+    rec_texts: Sequence[str]
+    rec_scores: Sequence[float]
+    rec_boxes: Sequence[Sequence[float]]
+
+
 class Reader:
     """Reads pictures in batches. See ``rewards.library.ocr.reward.Ocr`` for the options; not thread-safe."""
 
@@ -62,7 +70,7 @@ class Reader:
         rec = model_folder(REC_NAME, rec_dir, "rec_dir")
         self._fixed_width = rec_width is not None
         rec_shape = None if rec_width is None else (3, _REC_HEIGHT, rec_width)
-        common: dict[str, Any] = {"device": "cpu", "enable_mkldnn": True, "cpu_threads": _threads()}
+        common: dict[str, object] = {"device": "cpu", "enable_mkldnn": True, "cpu_threads": _threads()}
         paddleocr = _import_paddleocr()
         if not detect:
             self._model = paddleocr.TextRecognition(
@@ -95,16 +103,16 @@ class Reader:
         results = zip(pictures, self._model.predict(prepared), strict=True)
         return [Reading(tuple(in_reading_order(self._pieces(picture, found)))) for picture, found in results]
 
-    def _pieces(self, picture: NDArray[np.uint8], found: Mapping[str, Any]) -> list[Line]:
+    def _pieces(self, picture: NDArray[np.uint8], found: _Found) -> list[Line]:
         """What PaddleOCR found, box by box, with the boxes brought back from the enlarged picture."""
         height, width = picture.shape[:2]
         scale = max(1.0, self._side / min(height, width))
         shift, limits = self._margin if scale > 1 else 0, (width, height, width, height)
         rows = zip(found["rec_texts"], found["rec_scores"], found["rec_boxes"], strict=True)
         return [
-            Line(str(text), float(score), _clipped([(float(v) - shift) / scale for v in box], limits))
+            Line(text, float(score), _clipped([(float(v) - shift) / scale for v in box], limits))
             for text, score, box in rows
-            if str(text).strip()
+            if text.strip()
         ]
 
     def _read_lines(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Reading]:
@@ -197,7 +205,7 @@ def crop(picture: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArray[
     return np.asarray(part.resize((width, _REC_HEIGHT), Image.Resampling.LANCZOS))
 
 
-def _import_paddleocr() -> Any:
+def _import_paddleocr() -> ModuleType:
     """PaddleOCR, ready to work without a network.
 
     PaddleX imports ``modelscope`` to download models, and that imports torch; an empty module in its place

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
 import httpx
 from pydantic import BaseModel, Field, JsonValue, ValidationError
@@ -41,20 +40,44 @@ class KeyRefused(EndpointFailed):
     """HTTP 401 or 403."""
 
 
-@dataclass(frozen=True)
-class Token:
-    """One token of an answer and the likeliest tokens in its place, with their log-probs in nats."""
-
-    text: str
-    top: tuple[tuple[str, float], ...]
+class _Likely(BaseModel):
+    token: str
+    logprob: float
+    """In nats."""
 
 
-@dataclass(frozen=True)
-class Reply:
-    """An answer: its text, and its tokens if the server gave their log-probs."""
+class Token(BaseModel):
+    """One token of an answer and the likeliest tokens in its place."""
 
-    text: str
-    tokens: tuple[Token, ...] = ()
+    token: str
+    top_logprobs: list[_Likely]
+
+
+class _Logprobs(BaseModel):
+    content: list[Token] | None = None
+
+
+class _Message(BaseModel):
+    content: str | None
+
+
+class Reply(BaseModel):
+    """An answer, as far as it is read: its text, and its tokens if the server gave their log-probs."""
+
+    message: _Message
+    logprobs: _Logprobs | None = None
+
+    @property
+    def text(self) -> str:
+        return self.message.content or ""
+
+    @property
+    def tokens(self) -> Sequence[Token]:
+        return self.logprobs.content or () if self.logprobs else ()
+
+
+class _Completion(BaseModel):
+    choices: list[Reply] = Field(min_length=1)
 
 
 class Pace:
@@ -95,7 +118,9 @@ class Endpoint:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.url, self.model = _checked_url(url), model
+        if not is_address(url):
+            raise UserError(f"vlm_judge.options.url is {url!r}: it must look like http://localhost:8000/v1")
+        self.url, self.model = url.rstrip("/"), model
         self._timeout_s = timeout_s
         self._pace = Pace(max_requests_per_second, clock, sleep)
         self._client = RetryingClient(
@@ -155,7 +180,10 @@ class Endpoint:
             if outcome.status_code == 200:
                 return _json(outcome, where)
             if outcome.status_code in (401, 403):
-                raise KeyRefused(_refused(outcome, where))
+                raise KeyRefused(
+                    f"{where} refused the API key (HTTP {outcome.status_code}); "
+                    "set `token_env` to the name of the environment variable that holds it"
+                )
         asked = f", asked {attempts} times" if attempts > 1 and passing(outcome) else ""
         raise EndpointFailed(self._problem(outcome, where) + asked)
 
@@ -168,48 +196,6 @@ class Endpoint:
         return f"{where} answered HTTP {outcome.status_code}{': ' if said else ''}{said}"
 
 
-def _checked_url(url: str) -> str:
-    if not is_address(url):
-        raise UserError(f"vlm_judge.options.url is {url!r}: it must look like http://localhost:8000/v1")
-    return str(url).rstrip("/")
-
-
-def _refused(response: httpx.Response, where: str) -> str:
-    return (
-        f"{where} refused the API key (HTTP {response.status_code}); "
-        "set `token_env` to the name of the environment variable that holds it"
-    )
-
-
-class _Likely(BaseModel):
-    token: str
-    logprob: float
-
-
-class _Place(BaseModel):
-    token: str
-    top_logprobs: list[_Likely]
-
-
-class _Logprobs(BaseModel):
-    content: list[_Place] | None = None
-
-
-class _Message(BaseModel):
-    content: str | None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    logprobs: _Logprobs | None = None
-
-
-class _Completion(BaseModel):
-    """What is read of a chat completion."""
-
-    choices: list[_Choice] = Field(min_length=1)
-
-
 def _json(response: httpx.Response, where: str) -> JsonValue:
     try:
         answer: JsonValue = response.json()
@@ -220,10 +206,7 @@ def _json(response: httpx.Response, where: str) -> JsonValue:
 
 def _reply(answer: JsonValue) -> Reply:
     try:
-        choice = _Completion.model_validate(answer).choices[0]
+        return _Completion.model_validate(answer).choices[0]
     except ValidationError as error:
         said = json.dumps(answer)[:200]
         raise EndpointFailed(f"the endpoint answered something that is no chat completion: {said}") from error
-    places = choice.logprobs.content or () if choice.logprobs else ()
-    tokens = (Token(one.token, tuple((top.token, top.logprob) for top in one.top_logprobs)) for one in places)
-    return Reply(choice.message.content or "", tuple(tokens))

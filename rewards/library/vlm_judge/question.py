@@ -105,15 +105,16 @@ class YesNo:
         return Judgement(value, {"answer": reply.text}, passed=value)
 
     def _by_probability(self, reply: Reply) -> Judgement:
-        token = next((token for token in reply.tokens if token.text.strip()), None)
-        if token is None or not token.top:
+        first = next((token for token in reply.tokens if token.token.strip()), None)
+        if first is None or not first.top_logprobs:
             raise EndpointFailed(
                 "the endpoint gave no `top_logprobs` with its answer; set `logprobs: false` (a plain yes or no) "
                 "or `mode: rubric`"
             )
-        p_yes, p_no = (math.fsum(math.exp(logprob) for text, logprob in token.top if _word(text) == w) for w in _WORDS)
+        likely = first.top_logprobs
+        p_yes, p_no = (math.fsum(math.exp(one.logprob) for one in likely if _word(one.token) == w) for w in _WORDS)
         if p_yes + p_no == 0:
-            raise Malformed(f"{_quoted(reply.text)}: neither yes nor no is among the {len(token.top)} likeliest tokens")
+            raise Malformed(f"{_quoted(reply.text)}: neither yes nor no is among the {len(likely)} likeliest tokens")
         value = p_yes / (p_yes + p_no)
         details = {"answer": reply.text, "p_yes": p_yes, "p_no": p_no}
         return Judgement(value, details, passed=float(value >= 0.5))

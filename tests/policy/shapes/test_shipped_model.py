@@ -11,7 +11,7 @@ import torch
 
 from policy.ar import image_forward
 from policy.base import Policy
-from policy.shapes import WEIGHTS
+from policy.folder import EMBEDDED
 from rewards.library.geneval.detectors.shapes import ShapesDetector
 from rewards.library.geneval.rules import judge, parse
 from rewards.pool.pool import RewardPool
@@ -21,6 +21,7 @@ from rl.data.shapes.prompts import prompts
 from rl.registry import resolve
 from rl.types import Prompt, Sample
 
+WEIGHTS = EMBEDDED["shapes"]
 DETECTOR = ShapesDetector()
 STEPS = 3
 

@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from rl.config.declared import Declarations, declarations, read_source
+from rl.config.declared import Declarations, OptionNames, declarations, read_source
 from rl.config.load import load
 from rl.config.rules import check
 from rl.config.schema import Config, components
@@ -34,6 +34,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         from own_hub.names import Base as Limit
         from own_hub import WORDS as KEYS
         from own_hub.names import NEEDED
+        from rl.config.declared import declares as said
         SIDE = 64
 
         class Reads:
@@ -51,6 +52,12 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         def pairs(rewards_PG, valid_PG): ...
         pairs.least_group = 4
         pairs.across_prompts = True
+
+        @said(least_group=SIDE, across_prompts=True)
+        def decorated(rewards_PG, valid_PG, *, eps=1e-4): ...
+
+        @other(least_group=3)
+        def unknown(rewards_PG, valid_PG, *, eps=1e-4): ...
 
         def raw(values_KB, applies_KB, weights_K, group_B): ...
         raw.centred = False
@@ -84,6 +91,19 @@ def test_values_are_literals_or_names_of_literals() -> None:
     assert declarations("rewards", "own_hub:Packed").metadata == ("mask",)
     assert declarations("rewards", "own_parts:bound").metadata == ("text",)  # no definition, so no options
     assert declarations("rewards", "nowhere:f") == declarations("rewards", "own_parts:gone") == Declarations()
+
+
+@pytest.mark.usefixtures("module")
+def test_a_function_declares_above_it_and_keeps_its_options() -> None:
+    declared = declarations("advantages", "own_parts:decorated")
+    assert declared == Declarations(least_group=64, across_prompts=True)
+    source = read_source("advantages", "own_parts:decorated")
+    assert source is not None
+    assert source.options() == OptionNames(takes=("eps",), needs=())
+    other = read_source("advantages", "own_parts:unknown")  # which may take anything
+    assert other is not None
+    assert other.options() is None
+    assert declarations("advantages", "own_parts:unknown") == Declarations()
 
 
 def test_what_is_read_is_what_python_sees() -> None:

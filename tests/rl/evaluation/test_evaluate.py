@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
+from rl.config.schema import EvalConfig
 from rl.evaluation.evaluate import evaluate, grid_prompts, strict_value
 from rl.evaluation.results import Evaluation, Outcome, compare, load, load_all
 from rl.evaluation.statistics import Estimate, macro_mean, mean_of, paired_bootstrap, t_interval, wilson
@@ -134,7 +135,7 @@ class Painter:
 def test_runner_batches_saves_and_loads(tmp_path: Path) -> None:
     prompts = [Prompt(str(i), f"prompt {i}", {"tag": "colors" if i % 2 else "position"}) for i in range(5)]
     painter = Painter()
-    found = evaluate(7, prompts, painter, tmp_path, samples_per_prompt=2, seed=100, grid=3, prompts_per_batch=2)
+    found = evaluate(7, prompts, painter, tmp_path, EvalConfig(samples_per_prompt=2, seed=100, grid=3), 2)
     assert painter.batches == [2, 2, 1]
     geneval = [one for one in found.outcomes if one.reward == "geneval"]
     seeds = [sample_seed(100, 0, str(prompt), sample) for prompt in range(5) for sample in range(2)]
@@ -160,9 +161,9 @@ def test_runner_batches_saves_and_loads(tmp_path: Path) -> None:
 
 def test_runner_refuses_no_prompts_and_equal_ids(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no evaluation prompts: data.eval gave an empty list"):
-        evaluate(0, [], Painter(), tmp_path)
+        evaluate(0, [], Painter(), tmp_path, EvalConfig())
     with pytest.raises(UserError, match=r"two prompts of data.eval have the id '1': give each prompt its own id"):
-        evaluate(0, [Prompt("1", "a"), Prompt("1", "b")], Painter(), tmp_path)
+        evaluate(0, [Prompt("1", "a"), Prompt("1", "b")], Painter(), tmp_path, EvalConfig())
 
 
 def test_a_damaged_evaluation_is_named(tmp_path: Path) -> None:

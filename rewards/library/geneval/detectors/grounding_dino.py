@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoProcessor, GroundingDinoForObjectDetection
 
-from rewards.library.geneval.contract import Detection
-from rewards.library.geneval.detectors.open_vocabulary import detections, questions
+from rewards.library.geneval.detectors.open_vocabulary import OpenVocabulary
 from rewards.library.models.pretrained import load_model, load_processor
 from rewards.library.models.weights import runtime
 from rewards.requires import Requires
@@ -28,7 +27,7 @@ from rewards.requires import Requires
 GROUNDING_DINO: Final = "IDEA-Research/grounding-dino-tiny"  # Apache-2.0, 0.7 GB
 
 
-class GroundingDino:
+class GroundingDino(OpenVocabulary):
     """Open-vocabulary detector. ``max_overlap``: above this IoU the worse of two boxes of a class is dropped (1: none).
 
     ``checkpoint``: a folder or a hub name. ``min_score``: detections at or below it are not reported; keep it under
@@ -45,30 +44,16 @@ class GroundingDino:
         max_overlap: float = 1.0,
         device: str = "auto",
     ) -> None:
+        super().__init__(batch_size, min_score, max_overlap)
         run = runtime("detector_options", device, "float32", batch_size)
         self._model, self._device = run.place(load_model(GroundingDinoForObjectDetection, checkpoint, run)), run.device
         self._processor = load_processor(AutoProcessor, checkpoint, run)
-        self._batch_size, self._min_score, self._max_overlap = batch_size, min_score, max_overlap
 
-    @torch.inference_mode()
-    def detect_labels(
-        self, pictures: Sequence[NDArray[np.uint8]], labels: Sequence[Sequence[str]]
-    ) -> list[list[Detection]]:
-        """N pictures and what to look for in each; per picture its objects, best first."""
-        found: list[list[Detection]] = [[] for _ in pictures]
-        for batch, size, asked in questions(pictures, labels, self._batch_size):
-            text = "".join(f"{label.lower()}. " for label in asked).strip()
-            inputs = self._processor(
-                images=[pictures[i] for i in batch], text=[text] * len(batch), return_tensors="pt"
-            ).to(self._device)
-            outputs = self._model(**inputs)
-            scores_BQL = self._class_scores(outputs.logits.float().sigmoid(), asked)
-            for i, scores_QL, boxes_Q4 in zip(batch, scores_BQL, outputs.pred_boxes, strict=True):
-                found[i] = detections(
-                    scores_QL, boxes_Q4, asked, size=size, scale=size,
-                    min_score=self._min_score, max_overlap=self._max_overlap,
-                )  # fmt: skip
-        return found
+    def _answer(self, pictures: Sequence[NDArray[np.uint8]], labels: Sequence[str]) -> tuple[Tensor, Tensor]:
+        text = "".join(f"{label.lower()}. " for label in labels).strip()
+        inputs = self._processor(images=list(pictures), text=[text] * len(pictures), return_tensors="pt")
+        outputs = self._model(**inputs.to(self._device))
+        return self._class_scores(outputs.logits.float().sigmoid(), labels), outputs.pred_boxes
 
     def _class_scores(self, tokens_BQT: Tensor, labels: Sequence[str]) -> Tensor:
         """(B, Q, L): mean over each label's tokens; the text is [CLS] tokens of a label, ".", and so on."""

@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import AutoProcessor, Owlv2ForObjectDetection
 
-from rewards.library.geneval.contract import Detection
-from rewards.library.geneval.detectors.open_vocabulary import detections, questions
+from rewards.library.geneval.detectors.open_vocabulary import OpenVocabulary
 from rewards.library.models.pretrained import load_model, load_processor
 from rewards.library.models.weights import runtime
 from rewards.requires import Requires
@@ -28,7 +27,7 @@ from rl.types import UserError
 OWLV2: Final = "google/owlv2-base-patch16-ensemble"  # Apache-2.0, 0.6 GB
 
 
-class Owlv2:
+class Owlv2(OpenVocabulary):
     """Open-vocabulary detector. ``max_overlap``: above this IoU the worse of two boxes of a class is dropped (1: none).
 
     ``checkpoint``: a folder or a hub name. ``template``: the text query, with ``{}`` for the class. ``min_score``:
@@ -49,28 +48,20 @@ class Owlv2:
     ) -> None:
         if "{}" not in template:
             raise UserError(f"option `template` is {template!r}: it must contain {{}}, where the class goes")
+        super().__init__(batch_size, min_score, max_overlap)
         run = runtime("detector_options", device, "float32", batch_size)
         self._template = template
         self._model, self._device = run.place(load_model(Owlv2ForObjectDetection, checkpoint, run)), run.device
         self._processor = load_processor(AutoProcessor, checkpoint, run)
-        self._batch_size, self._min_score, self._max_overlap = batch_size, min_score, max_overlap
 
-    @torch.inference_mode()
-    def detect_labels(
-        self, pictures: Sequence[NDArray[np.uint8]], labels: Sequence[Sequence[str]]
-    ) -> list[list[Detection]]:
-        """N pictures and what to look for in each; per picture its objects, best first."""
-        found: list[list[Detection]] = [[] for _ in pictures]
-        for batch, size, asked in questions(pictures, labels, self._batch_size):
-            queries = [self._template.replace("{}", label) for label in asked]
-            inputs = self._processor(
-                images=[pictures[i] for i in batch], text=[queries] * len(batch), return_tensors="pt", truncation=True
-            ).to(self._device)
-            outputs = self._model(**inputs)
-            side = max(size)  # the model sees the picture padded to a square, below or to the right
-            for i, logits_QL, boxes_Q4 in zip(batch, outputs.logits, outputs.pred_boxes, strict=True):
-                found[i] = detections(
-                    logits_QL.float().sigmoid(), boxes_Q4, asked, size=size, scale=(side, side),
-                    min_score=self._min_score, max_overlap=self._max_overlap,
-                )  # fmt: skip
-        return found
+    def _answer(self, pictures: Sequence[NDArray[np.uint8]], labels: Sequence[str]) -> tuple[Tensor, Tensor]:
+        queries = [self._template.replace("{}", label) for label in labels]
+        inputs = self._processor(
+            images=list(pictures), text=[queries] * len(pictures), return_tensors="pt", truncation=True
+        )
+        outputs = self._model(**inputs.to(self._device))
+        return outputs.logits.float().sigmoid(), outputs.pred_boxes
+
+    def _scale(self, height: int, width: int) -> tuple[int, int]:
+        """The model sees the picture padded to a square, below or to the right."""
+        return max(height, width), max(height, width)

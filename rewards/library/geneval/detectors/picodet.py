@@ -10,9 +10,9 @@ Get it: the inference models of PaddleDetection's PicoDet page; ``folder`` names
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -24,6 +24,9 @@ from rewards.library.geneval.classes import geneval_name
 from rewards.library.geneval.contract import Detection
 from rewards.requires import Requires
 from rl.types import UserError
+
+if TYPE_CHECKING:
+    from paddle import inference
 
 _FILES = ("model.pdmodel", "model.pdiparams", "infer_cfg.yml")
 
@@ -83,7 +86,7 @@ class PicoDet:
 def _read(file: Path) -> tuple[list[str], int, NDArray[np.float32], NDArray[np.float32]]:
     """Class names, side in pixels, mean and standard deviation of the colours. Raises ``UserError``."""
     try:
-        settings: Mapping[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
         steps = {step["type"]: step for step in settings["Preprocess"]}
         high, wide = steps["Resize"]["target_size"]
         mean, std = (np.array(steps["NormalizeImage"][key], np.float32) for key in ("mean", "std"))
@@ -97,7 +100,7 @@ def _read(file: Path) -> tuple[list[str], int, NDArray[np.float32], NDArray[np.f
     return names, int(high), mean, std
 
 
-def _predictor(folder: Path, threads: int) -> Any:
+def _predictor(folder: Path, threads: int) -> inference.Predictor:
     from paddle import inference
 
     config = inference.Config(str(folder / _FILES[0]), str(folder / _FILES[1]))

@@ -1,0 +1,89 @@
+"""What both sampling engines have in common: which weights they hold, what they check, and the rollout they make."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policy.layout import TokenLayout
+from policy.prompt import Condition
+from rl.types import Prompt, Rollout, Sequences, UserError
+from rollout.samplers.checks import Sampling, check_ids, check_image_tokens, check_sampling, prompt_limit
+
+Encode = Callable[[Prompt], Condition]
+
+
+class CheckedSampler(ABC):
+    """A :class:`rollout.samplers.contract.Sampler` whose engine is asked only what it can answer."""
+
+    follows = frozenset({"ar"})
+
+    def __init__(self, folder: str | Path, layout: TokenLayout, encode: Encode, max_prompt_tokens: int) -> None:
+        self.layout, self.encode = layout, encode
+        self.max_prompt_tokens = prompt_limit(Path(folder) / "ar", layout, max_prompt_tokens)
+        self.version = 0
+        """Of the weights now in the engine, as the trainer counts them; 0 are those of the folder."""
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        group_size: int,
+        seeds: Sequence[int],
+        *,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+    ) -> Rollout:
+        """P prompts, G samples each, B = P * G seeds (group-major) -> tokens and their log-probs.
+
+        Raises: UserError on bad input (the engine is untouched), EngineError if logits are NaN or infinite.
+        """
+        how = Sampling(temperature, top_p, top_k)
+        check_sampling(len(prompts) * group_size, seeds, how)
+        prompt_ids = tuple(self._prompt_ids(prompt) for prompt in prompts)
+        tokens_BT, logprobs_BT = self._sample(prompt_ids, group_size, seeds, how)
+        return Rollout(
+            prompts=tuple(prompts),
+            group_size=group_size,
+            prompt_ids=prompt_ids,
+            tokens_BT=tokens_BT,
+            logprobs_BT=logprobs_BT,
+            seeds=tuple(int(seed) for seed in seeds),
+            temperature=temperature,
+            version=self.version,
+        )
+
+    def logprobs(
+        self, prompt_ids: Sequence[Sequence[int]], tokens_BT: NDArray[np.int64], *, temperature: float = 1.0
+    ) -> NDArray[np.float32]:
+        """Teacher-forced log-probs (B, T) of given tokens under the engine's current weights."""
+        check_sampling(len(prompt_ids), [0] * len(prompt_ids), Sampling(temperature))
+        checked = [self._checked(ids, f"prompt {row}") for row, ids in enumerate(prompt_ids)]
+        return self._logprobs(checked, check_image_tokens(tokens_BT, self.layout, len(checked)), temperature)
+
+    def answer(self, question: Sequences) -> NDArray[np.float32]:
+        return self.logprobs(question.prompt_ids, question.tokens_BT.numpy(), temperature=question.temperature)
+
+    @abstractmethod
+    def _sample(
+        self, prompt_ids: Sequence[tuple[int, ...]], group_size: int, seeds: Sequence[int], how: Sampling
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Tokens and log-probs, (B, T) each."""
+
+    @abstractmethod
+    def _logprobs(
+        self, prompt_ids: Sequence[tuple[int, ...]], tokens_BT: NDArray[np.int64], temperature: float
+    ) -> NDArray[np.float32]: ...
+
+    def _prompt_ids(self, prompt: Prompt) -> tuple[int, ...]:
+        condition, where = self.encode(prompt), f"prompt '{prompt.id}'"
+        if condition.features is not None or condition.latents is not None:
+            raise UserError(f"{where}: this engine reads prompts of text alone, and this one holds pictures.")
+        return self._checked(condition.ids, where)
+
+    def _checked(self, ids: Sequence[object], where: str) -> tuple[int, ...]:
+        return check_ids(ids, self.layout, max_prompt_tokens=self.max_prompt_tokens, where=where)
