@@ -35,7 +35,7 @@ def image_forward(
     """
     input_ids_BL, first_B = _right_pad(prompt_ids, tokens_BT)
     states_BLD = ar.model(input_ids=input_ids_BL, use_cache=False).last_hidden_state
-    positions_BS = first_B[:, None] + torch.arange(span.length + 1, device=tokens_BT.device)
+    positions_BS = first_B[:, None] + torch.arange(tokens_BT.shape[1] + 1, device=tokens_BT.device)
     hidden_BSD = states_BLD.gather(1, positions_BS[..., None].expand(-1, -1, states_BLD.shape[-1]))
     head_KD = ar.lm_head.weight[span.start : span.stop]
     logprobs_BT, entropy_BT = _chunked_logprobs(hidden_BSD[:, :-1], head_KD, tokens_BT - span.start, temperature, chunk)

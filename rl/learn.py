@@ -108,6 +108,7 @@ class TrainedLanguageModel:
             reference_hidden_BSD=reference.hidden_BSD if reference and "hidden" in wanted else None,
             advantages_B=advantages_PG.flatten(),
             valid_B=torch.from_numpy(experience.scores.valid_B),
+            mask_BT=None if rollout.mask_BT is None else torch.from_numpy(rollout.mask_BT),
         )
 
     def weights(self) -> WeightStream:

@@ -40,14 +40,31 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Span:
-    """What is sampled after a prompt: exactly ``length`` tokens, each from the vocabulary ids ``start <= id < stop``.
+    """What is sampled after a prompt: tokens with vocabulary ids ``start <= id < stop``, a fixed number of them, or as
+    many as come until one of them says that it is the end.
 
-    ``Span(151674, 217210, 729)`` is a picture of BLIP3o-NEXT, ``Span(28, 60, 4)`` one of the tests' tiny models.
+    ``Span(151674, 217210, length=729)`` is a picture of BLIP3o-NEXT; ``Span(0, 151669, max_length=64, end=151645)`` an
+    answer in words of at most 64 tokens, the end included.
     """
 
     start: int
     stop: int
-    length: int
+    length: int | None = None
+    max_length: int | None = None
+    end: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.length is None) == (self.max_length is None) or (self.end is None) != (self.max_length is None):
+            raise ValueError("a span has a length, or a max_length and the id of its end")
+        if not 0 <= self.start < self.stop or self.most < 1:
+            raise ValueError(f"a span of at least one token from at least one id, got {self}")
+        if self.end is not None and not self.start <= self.end < self.stop:
+            raise ValueError(f"the end of a span is one of its own ids, got {self}")
+
+    @property
+    def most(self) -> int:
+        """The largest number of tokens."""
+        return self.length or self.max_length or 0
 
 
 @dataclass(frozen=True)
@@ -65,6 +82,7 @@ class Rollout:
     seeds: tuple[int, ...]  # B sampling seeds
     temperature: float
     version: int  # of the weights that sampled, assigned by the trainer
+    mask_BT: NDArray[np.bool_] | None = None  # of the tokens that were sampled; None: all. What follows an end is end
 
     @property
     def batch_size(self) -> int:
@@ -229,6 +247,7 @@ class TokenBatch(Sequences):
     old_logprobs_BT: Tensor  # from the trainer's own forward, before the update
     advantages_B: Tensor
     valid_B: Tensor  # bool
+    mask_BT: Tensor | None = None  # bool, of the tokens that were sampled; None: all
     reference_logprobs_BT: Tensor | None = None  # of the frozen reference policy, if a term asks for it
     reference_hidden_BSD: Tensor | None = None  # of the same policy at the same tokens, if a term asks for it
     weights_BT: Tensor | None = None  # of each token in the loss; the objective makes them

@@ -52,6 +52,7 @@ class PolicyObjective:
 
     def prepare(self, batch: TokenBatch) -> TokenBatch:
         mask_BT = batch.valid_B.unsqueeze(-1).expand_as(batch.tokens_BT)
+        mask_BT = mask_BT if batch.mask_BT is None else mask_BT & batch.mask_BT
         corrected = self._correct(batch)
         return replace(
             batch,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from policy.layout import TokenLayout
 from policy.prompt import Condition
-from rl.types import Prompt, Rollout, Sequences, UserError
+from rl.types import Prompt, Rollout, Sequences, Span, UserError
 from rollout.samplers.checks import Sampling, check_ids, check_image_tokens, check_sampling, prompt_limit
 
 Encode = Callable[[Prompt], Condition]
@@ -37,15 +37,18 @@ class CheckedSampler(ABC):
         temperature: float = 1.0,
         top_p: float = 1.0,
         top_k: int = 0,
+        span: Span | None = None,
     ) -> Rollout:
         """P prompts, G samples each, B = P * G seeds (group-major) -> tokens and their log-probs.
 
-        Raises: UserError on bad input (the engine is untouched), EngineError if logits are NaN or infinite.
+        ``span``: what is sampled; ``None`` is a picture. Raises: UserError on bad input (the engine is untouched),
+        EngineError if logits are NaN or infinite.
         """
-        how = Sampling(temperature, top_p, top_k)
+        how, span = Sampling(temperature, top_p, top_k), span or self.layout.image
         check_sampling(len(prompts) * group_size, seeds, how)
+        self._check_span(span)
         prompt_ids = tuple(self._prompt_ids(prompt) for prompt in prompts)
-        tokens_BT, logprobs_BT = self._sample(prompt_ids, group_size, seeds, how)
+        tokens_BT, logprobs_BT = self._sample(prompt_ids, group_size, seeds, how, span)
         return Rollout(
             prompts=tuple(prompts),
             group_size=group_size,
@@ -55,6 +58,7 @@ class CheckedSampler(ABC):
             seeds=tuple(int(seed) for seed in seeds),
             temperature=temperature,
             version=self.version,
+            mask_BT=None if span.end is None else _until_end(tokens_BT, span.end),
         )
 
     def logprobs(
@@ -70,9 +74,17 @@ class CheckedSampler(ABC):
 
     @abstractmethod
     def _sample(
-        self, prompt_ids: Sequence[tuple[int, ...]], group_size: int, seeds: Sequence[int], how: Sampling
+        self, prompt_ids: Sequence[tuple[int, ...]], group_size: int, seeds: Sequence[int], how: Sampling, span: Span
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Tokens and log-probs, (B, T) each."""
+        """Tokens and log-probs, (B, T) each; after the end of a sample more ends, with a log-prob of 0."""
+
+    def _check_span(self, span: Span) -> None:
+        """Raises: UserError if this engine or model cannot sample it."""
+        if span.most > self.layout.tokens_per_image or span.stop > self.layout.vocab_size:
+            raise UserError(
+                f"rollout: a span of ids {span.start}..{span.stop - 1} and up to {span.most} tokens does not fit this "
+                f"policy ({self.layout.vocab_size} ids, room for {self.layout.tokens_per_image} tokens after a prompt)."
+            )
 
     @abstractmethod
     def _logprobs(
@@ -87,3 +99,9 @@ class CheckedSampler(ABC):
 
     def _checked(self, ids: Sequence[object], where: str) -> tuple[int, ...]:
         return check_ids(ids, self.layout, max_prompt_tokens=self.max_prompt_tokens, where=where)
+
+
+def _until_end(tokens_BT: NDArray[np.int64], end: int) -> NDArray[np.bool_]:
+    """True up to and with the first ``end`` of each row."""
+    ended_BT = np.cumsum(tokens_BT == end, axis=1)
+    return np.asarray((ended_BT == 0) | ((ended_BT == 1) & (tokens_BT == end)))

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.types import Prompt, Rollout, RunFailure, Sequences
+from rl.types import Prompt, Rollout, RunFailure, Sequences, Span
 from rollout.sync import Follower
 
 
@@ -28,8 +28,11 @@ class Sampler(Follower[Sequences], Protocol):
         temperature: float = 1.0,
         top_p: float = 1.0,
         top_k: int = 0,
+        span: Span | None = None,
     ) -> Rollout:
         """P prompts, G samples each, B = P * G seeds (group-major) -> tokens and their log-probs.
+
+        ``span``: what is sampled; ``None`` is a picture.
 
         Raises: UserError on bad input (the engine is untouched), EngineError if logits are NaN or infinite.
         """

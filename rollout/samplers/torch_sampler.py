@@ -19,6 +19,7 @@ from policy.ar import image_forward
 from policy.decoding import Decoding
 from policy.layout import TokenLayout
 from policy.trainable import WeightStream
+from rl.types import Span
 from rollout.samplers.base import CheckedSampler, Encode
 from rollout.samplers.checks import Sampling, not_finite
 from rollout.samplers.contract import EngineError
@@ -49,11 +50,11 @@ class TorchSampler(CheckedSampler):
         self._shapes = {name: tuple(weight.shape) for name, weight in ar.state_dict().items()}
 
     def _sample(
-        self, prompt_ids: Sequence[tuple[int, ...]], group_size: int, seeds: Sequence[int], how: Sampling
+        self, prompt_ids: Sequence[tuple[int, ...]], group_size: int, seeds: Sequence[int], how: Sampling, span: Span
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         owner_B = [row for row in range(len(prompt_ids)) for _ in range(group_size)]
         parts = [
-            self._sample_part(prompt_ids, owner_B[start:end], seeds[start:end], how)
+            self._sample_part(prompt_ids, owner_B[start:end], seeds[start:end], how, span)
             for start, end in _chunks(len(owner_B), self.max_num_seqs)
         ]
         return np.concatenate([tokens for tokens, _ in parts]), np.concatenate([logprobs for _, logprobs in parts])
@@ -91,27 +92,37 @@ class TorchSampler(CheckedSampler):
 
     @torch.inference_mode()
     def _sample_part(
-        self, prompt_ids: Sequence[tuple[int, ...]], owner_B: Sequence[int], seeds: Sequence[int], how: Sampling
+        self,
+        prompt_ids: Sequence[tuple[int, ...]],
+        owner_B: Sequence[int],
+        seeds: Sequence[int],
+        how: Sampling,
+        span: Span,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        layout, count = self.layout, self.layout.tokens_per_image
-        first = owner_B[0]
+        first, count = owner_B[0], span.most
         rows = list(prompt_ids[first : owner_B[-1] + 1])
         owner = torch.tensor(owner_B, device=self.device) - first
         decoding = Decoding(self._model, rows, owner, count)
         uniform_BT = torch.from_numpy(np.stack([np.random.Generator(np.random.Philox(s)).random(count) for s in seeds]))
         uniform_BT = uniform_BT.to(self.device)
-        head_KD = self._model.lm_head.weight[layout.image_start_id : layout.image_end_id]
-        codes, logprobs, hidden_BD = [], [], decoding.first_hidden_BD
+        head_KD = self._model.lm_head.weight[span.start : span.stop]
+        tokens, logprobs, hidden_BD = [], [], decoding.first_hidden_BD
+        ended_B = torch.zeros(len(seeds), dtype=torch.bool, device=self.device)
         for step in range(count):
             logits_BK = _truncate((hidden_BD @ head_KD.T).float() / how.temperature, how.top_p, how.top_k)
             logprobs_BK = logits_BK.log_softmax(-1)
             code_B = _draw(logprobs_BK, uniform_BT[:, step])
-            codes.append(code_B)
-            logprobs.append(logprobs_BK.gather(1, code_B[:, None])[:, 0])
+            logprob_B = logprobs_BK.gather(1, code_B[:, None])[:, 0]
+            token_B = code_B + span.start
+            if span.end is not None:
+                token_B = token_B.masked_fill(ended_B, span.end)
+                logprob_B = logprob_B.masked_fill(ended_B, 0.0)
+                ended_B = ended_B | (token_B == span.end)
+            tokens.append(token_B)
+            logprobs.append(logprob_B)
             if step + 1 < count:
-                hidden_BD = decoding.step(code_B + layout.image_start_id)
-        tokens_BT = torch.stack(codes, 1) + layout.image_start_id
-        return tokens_BT.cpu().numpy(), self._finite(torch.stack(logprobs, 1)).cpu().numpy()
+                hidden_BD = decoding.step(token_B)
+        return torch.stack(tokens, 1).cpu().numpy(), self._finite(torch.stack(logprobs, 1)).cpu().numpy()
 
     def _finite(self, logprobs_BT: Tensor) -> Tensor:
         bad_positions = int((~logprobs_BT.isfinite()).sum())

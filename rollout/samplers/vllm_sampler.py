@@ -23,7 +23,7 @@ from policy.ar import parameter_shapes
 from policy.ar_size import ArSize
 from policy.layout import TokenLayout
 from policy.trainable import WeightStream
-from rl.types import UserError
+from rl.types import Span, UserError
 from rollout.samplers.base import CheckedSampler, Encode
 from rollout.samplers.checks import Sampling, check_image_tokens, not_finite
 from rollout.samplers.contract import EngineError
@@ -96,11 +96,11 @@ class VllmSampler(CheckedSampler):
         self._check_parameters()
 
     def _sample(
-        self, prompt_ids: Sequence[tuple[int, ...]], group_size: int, seeds: Sequence[int], how: Sampling
+        self, prompt_ids: Sequence[tuple[int, ...]], group_size: int, seeds: Sequence[int], how: Sampling, span: Span
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         from vllm import SamplingParams
 
-        count = self.layout.tokens_per_image
+        count = span.most
         # One request per sample, because seeds are arbitrary; a group shares its prompt through the prefix cache.
         params = [
             SamplingParams(
@@ -119,6 +119,10 @@ class VllmSampler(CheckedSampler):
         tokens_BT = np.array([output.outputs[0].token_ids for output in outputs], dtype=np.int64)
         logprobs_BT = np.array([output.outputs[0].logprobs.logprobs for output in outputs], dtype=np.float32)
         return check_image_tokens(tokens_BT, self.layout, len(seeds)), logprobs_BT
+
+    def _check_span(self, span: Span) -> None:
+        if span != self.layout.image:  # the mask of the image rows sits in the model
+            raise UserError(f"rollout.engine: vllm samples pictures only, not {span}; use engine: torch.")
 
     def _logprobs(
         self, prompt_ids: Sequence[tuple[int, ...]], tokens_BT: NDArray[np.int64], temperature: float

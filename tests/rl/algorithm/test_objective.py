@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -42,6 +43,17 @@ def test_weights_are_those_of_the_whole_batch() -> None:
     assert objective.weights(prepared.take([2])).tolist() == [[0.25, 0.25]]
     with pytest.raises(ValueError, match=r"these rows have no weights: call prepare\(\) on the whole batch first"):
         objective.weights(batch_of([True]))
+
+
+def test_tokens_after_an_end_weigh_nothing() -> None:
+    mask_BT = torch.tensor([[True, False], [True, True], [True, True]])
+    batch = replace(batch_of([True, False, True]), mask_BT=mask_BT)
+    for aggregation, expected in [
+        (losses.token_mean, [[1 / 3, 0.0], [0.0, 0.0], [1 / 3, 1 / 3]]),
+        (losses.sequence_mean, [[1 / 2, 0.0], [0.0, 0.0], [1 / 4, 1 / 4]]),
+    ]:
+        objective = PolicyObjective(losses.grpo, aggregation)
+        torch.testing.assert_close(objective.weights(objective.prepare(batch)), torch.tensor(expected))
 
 
 def test_a_term_says_what_it_needs_of_the_reference() -> None:

@@ -1,0 +1,72 @@
+"""What is sampled: pictures of a fixed length, and spans that end by themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from policy.ar import image_forward
+from policy.base import Policy
+from rl.types import Prompt, Span, UserError
+from tests.rollout.sampling_engines import start_engine
+
+PROMPT = Prompt("a", "two red circles")
+
+
+@pytest.fixture(scope="module")
+def torch_engine(folder: Any) -> Any:
+    return start_engine("torch", folder, Policy.load(folder))
+
+
+def test_a_span_ends_with_its_end_and_what_follows_does_not_count(torch_engine: Any, policy: Policy) -> None:
+    words = Span(3, 11, max_length=9, end=7)
+    found = torch_engine.sample([PROMPT], 40, range(40), span=words)
+    assert found.tokens_BT.shape == found.logprobs_BT.shape == found.mask_BT.shape == (40, 9)
+    assert found.tokens_BT.min() >= 3 and found.tokens_BT.max() < 11
+    lengths_B = found.mask_BT.sum(1)
+    assert 1 <= lengths_B.min() < lengths_B.max() <= 9
+    for tokens_T, mask_T, logprobs_T, length in zip(
+        found.tokens_BT, found.mask_BT, found.logprobs_BT, lengths_B, strict=True
+    ):
+        assert mask_T.tolist() == [True] * length + [False] * (9 - length)
+        assert (tokens_T[: length - 1] != 7).all()
+        assert length == 9 or tokens_T[length - 1] == 7
+        assert (tokens_T[length:] == 7).all() and (logprobs_T[length:] == 0).all()
+    # the log-probs are those of the trainer's forward over the same span
+    ids, tokens_BT = found.prompt_ids_per_sample(), torch.from_numpy(found.tokens_BT)
+    with torch.no_grad():
+        expected_BT = image_forward(policy.ar, words, ids, tokens_BT).logprobs_BT.numpy()
+    assert np.abs(expected_BT - found.logprobs_BT)[found.mask_BT].max() < 1e-4
+
+
+def test_a_picture_is_the_span_of_the_layout(torch_engine: Any, policy: Policy) -> None:
+    usual = torch_engine.sample([PROMPT], 2, [1, 2])
+    named = torch_engine.sample([PROMPT], 2, [1, 2], span=policy.layout.image)
+    assert np.array_equal(usual.tokens_BT, named.tokens_BT)
+    assert usual.mask_BT is None
+
+
+def test_what_an_engine_cannot_sample_is_refused(engine: Any, policy: Policy) -> None:
+    before = engine.sample([PROMPT], 1, [1])
+    sentence = r"does not fit this policy|rollout.engine: vllm samples pictures only, not Span\(.*; use engine: torch"
+    with pytest.raises(UserError, match=sentence):
+        engine.sample([PROMPT], 1, [1], span=Span(3, 11, length=policy.layout.tokens_per_image + 1))
+    assert np.array_equal(engine.sample([PROMPT], 1, [1]).tokens_BT, before.tokens_BT)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({}, "a span has a length, or a max_length and the id of its end"),
+        ({"length": 3, "max_length": 4, "end": 3}, "a span has a length, or a max_length"),
+        ({"max_length": 4}, "a max_length and the id of its end"),
+        ({"length": 0}, "at least one token"),
+        ({"max_length": 4, "end": 9}, "the end of a span is one of its own ids"),
+    ],
+)
+def test_a_span_that_means_nothing_is_refused(wrong: dict[str, int], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Span(2, 9, **wrong)
