@@ -21,9 +21,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rewards.pictures import PictureError, decode
+from rewards.pictures import decode
 from rewards.remote.wire import RequestError, RequestLimits, parse_request
 from rewards.serve.metrics import rss_bytes
+from rl.data.pictures import PictureError
 from tests.rewards.pool.test_pool import samples
 from tests.rewards.serve.live_server import BRIGHT, LiveServer, body, head, read_answer, serving
 

@@ -39,9 +39,9 @@ def test_jsonl(tmp_path: Path) -> None:
     first, second = jsonl(path=path)
     assert first.text == "two red circles"
     assert first.metadata["tag"] == "counting"
-    assert first.metadata["source"] == f"{path}:1"
+    assert "source" not in first.metadata and first.source == f"{path}:1"
     assert (second.id, second.text) == ("7", "a cat\u2028here")
-    assert second.metadata == {"source": f"{path}:3"}
+    assert (second.metadata, second.source) == ({}, f"{path}:3")
 
 
 def test_ids_are_of_the_content(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_metadata_for_the_rewards() -> None:
     both = {"geneval": ("include",), "ocr": ("text",)}
     objects = Prompt("a", "two circles", {"include": [{"class": "circle"}]})
     words = Prompt("b", "the word CAT", {"text": "CAT"})
-    bare = Prompt("c", "a house", {"source": "p.jsonl:9", "text": ""})
+    bare = Prompt("c", "a house", {"text": ""}, source="p.jsonl:9")
     require_metadata([objects, words], both)
     require_metadata([bare], {"mine": ()})
     require_metadata([bare], {"ocr": ("text",), "mine": ()})
@@ -160,7 +160,7 @@ def test_needs_of_training_rewards() -> None:
 @pytest.mark.slow
 def test_hugging_face_folder(tmp_path: Path) -> None:
     pytest.importorskip("datasets")
-    from rl.data.prompts import hf
+    from rl.data.hugging_face import hf
 
     write(tmp_path / "train.jsonl", {"caption": "a", "text": None}, {"caption": "b", "text": "B"})
     first, second = hf(name=str(tmp_path), column="caption")
