@@ -1,8 +1,8 @@
 """The ``similarity`` reward: how much the picture keeps of a reference picture; for editing.
 
 The reference is ``prompt.metadata["reference"]``: a (H, W, 3) uint8 array, or the path of a picture file (relative
-paths start at the working directory); with ``reference: picture`` it is the prompt's own first picture. It is first brought to the picture's size by PIL's bicubic resampling, both
-sides alike, without cropping. ``measure``:
+paths start at the working directory); with ``reference: picture`` it is the prompt's own first picture. It is first
+brought to the picture's size by PIL's bicubic resampling, both sides alike, without cropping. ``measure``:
 
 - ``pixel`` (default): ``1 - mean |a - b| / 255``; [0, 1]. Blind to structure: a blurred or dimmed copy scores high.
 - ``ssim``: structural similarity (Wang et al. 2004), Gaussian window of 11 pixels, sigma 1.5, mean over the three

@@ -32,7 +32,7 @@ class RequestPicture:
 
 
 @dataclass(frozen=True)
-class SharedPictures:
+class PromptPictures:
     """What one prompt shows: its metadata entries that are pictures, by key, and its own pictures in order."""
 
     metadata: Mapping[str, RequestPicture] = field(default_factory=dict)
@@ -51,9 +51,9 @@ class RequestPictures:
         self._made: dict[object, RequestPicture] = {}
         self._making = Lock()
 
-    def of(self, prompt: Prompt) -> SharedPictures:
+    def of(self, prompt: Prompt) -> PromptPictures:
         """Raises ``ValueError`` or ``UserError`` saying why one can't be read."""
-        return SharedPictures(self._in_metadata(prompt.metadata), tuple(map(self._picture, prompt.pictures)))
+        return PromptPictures(self._in_metadata(prompt.metadata), tuple(map(self._picture, prompt.pictures)))
 
     def _in_metadata(self, metadata: Mapping[str, object]) -> dict[str, RequestPicture]:
         """The entries that are pictures: (H, W, 3) uint8 arrays, and the reference, if there is one."""

@@ -31,7 +31,7 @@ from pydantic_core import PydanticCustomError
 from rewards import pictures
 from rewards.pictures import Encoding
 from rewards.reference import REFERENCE
-from rewards.remote.request_pictures import RequestPicture, SharedPictures
+from rewards.remote.request_pictures import PromptPictures, RequestPicture
 from rl.data.pictures import Picture, PictureError
 from rl.types import Prompt, Sample, Score
 
@@ -195,7 +195,7 @@ def _check_pictures(prompt: PromptIn, pictures: Mapping[str, PictureIn]) -> None
             raise RequestError(422, f"{where}: its `images` name {name[:80]!r}, which the request does not carry")
 
 
-def encode_sample(sample: Sample, encoding: Encoding, shared: SharedPictures) -> bytes:
+def encode_sample(sample: Sample, encoding: Encoding, shared: PromptPictures) -> bytes:
     """One element of ``ScoreRequest.samples``; ``shared``: the pictures of its prompt, carried beside it.
 
     Raises ``ValueError`` if the other metadata cannot be written as JSON.

@@ -76,8 +76,7 @@ def _to_prompt(row: Mapping[str, Any], where: str, columns: list[str]) -> Prompt
     """``columns``: those that hold pictures; in the id of a row that has none, they count by their files' content."""
     pictures = {key: _pictures(row[key], where) for key in columns if key in row}
     content = {} if "id" in row else {key: [_file_hash(one) for one in found] for key, found in pictures.items()}
-    given = [one for found in pictures.values() for one in found]
-    return to_prompt({**row, **content}, where, given if columns else None)
+    return to_prompt({**row, **content}, where, pictures)
 
 
 def _pictures(cell: _Cell | list[_Cell], where: str) -> list[Picture]:

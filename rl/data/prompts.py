@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -61,27 +62,25 @@ def _lines(path: str) -> Iterable[tuple[int, str]]:
     return [(number, line) for number, line in numbered if line]
 
 
-def _picture_files(row: object, where: str, folder: Path) -> list[Picture]:
+def _picture_files(row: object, where: str, folder: Path) -> dict[str, list[Picture]]:
     """What the line names under "image" or "images". Raises UserError if it is no list of picture files."""
     given = [(key, row[key]) for key in PICTURES if row.get(key) is not None] if isinstance(row, dict) else []
     if len(given) > 1:
         raise UserError(f'{where}: this line has "image" and "images"; put all of them into "images"')
-    found = []
+    found = {}
     for key, value in given:
-        paths = value if key == "images" and isinstance(value, list) else [value]
-        if not all(isinstance(path, str) and path for path in paths):
+        paths = value if key == "images" else [value]
+        if not isinstance(paths, list) or not all(isinstance(path, str) and path for path in paths):
             wanted = "the path of a picture" if key == "image" else "a list of paths of pictures"
             raise UserError(f'{where}: "{key}" must be {wanted}, got {value!r}')
-        found += [_picture_file(folder / path, where) for path in paths]
+        found[key] = [_picture_file(folder / path, where) for path in paths]
     return found
 
 
 def _picture_file(file: Path, where: str) -> Picture:
     if not file.is_file():
         near = did_you_mean(file.name, [path.name for path in file.parent.glob("*")])
-        raise UserError(
-            f"{where}: there is no picture {str(file)!r}{near}; correct the path, it starts at the file's folder"
-        )
+        raise UserError(f"{where}: there is no picture {str(file)!r} (paths start at the prompt file's folder){near}")
     return checked_picture(Picture(file), where)
 
 
@@ -96,10 +95,10 @@ def checked_picture(picture: Picture, where: str) -> Picture:
     return picture
 
 
-def to_prompt(row: Any, where: str, pictures: Sequence[Picture] | None = None) -> Prompt:
+def to_prompt(row: Any, where: str, pictures: Mapping[str, Sequence[Picture]] = {}) -> Prompt:
     """One row as a prompt; ``where`` is its source. Raises UserError if it is none.
 
-    ``pictures``: those that it names; ``None`` if "image" and "images" are metadata like everything else.
+    ``pictures``: what it holds under a key, which then is no metadata.
     """
     if not isinstance(row, dict):
         raise UserError(f'{where}: this line must be a JSON object such as {{"prompt": "two red circles"}}')
@@ -110,8 +109,8 @@ def to_prompt(row: Any, where: str, pictures: Sequence[Picture] | None = None) -
     identity = row["id"] if "id" in row else _content_id(row["prompt"], rest)
     if isinstance(identity, bool) or not isinstance(identity, (str, int)) or identity == "":
         raise UserError(f'{where}: "id" must be text or a whole number, got {identity!r}')
-    metadata = {key: value for key, value in rest.items() if pictures is None or key not in PICTURES}
-    return Prompt(str(identity), row["prompt"], metadata, tuple(pictures or ()), where)
+    metadata = {key: value for key, value in rest.items() if key not in pictures}
+    return Prompt(str(identity), row["prompt"], metadata, tuple(chain(*pictures.values())), where)
 
 
 def _content_id(prompt: str, metadata: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from rewards.pictures import decode
 from rewards.pool.pool import RewardPool
 from rewards.remote.client import Remote, greet
 from rewards.remote.http import RetryingClient
-from rewards.remote.request_pictures import RequestPictures, SharedPictures
+from rewards.remote.request_pictures import PromptPictures, RequestPictures
 from rewards.remote.servers import Endpoints, NoAnswer
 from rewards.remote.wire import RequestError, RequestLimits, encode_sample, parse_request, to_sample
 from rl.config.schema import RewardComponent
@@ -211,7 +211,7 @@ def test_groups_stay_whole_in_requests_that_keep_to_the_limits() -> None:
         return echo(request)
 
     given = many(7)
-    one = len(encode_sample(given[0], "npy", {})) + 2
+    one = len(encode_sample(given[0], "npy", PromptPictures())) + 2
     for batch_size, limits, expected in (
         (4, {}, [4, 3]),
         (1, {}, [2, 2, 2, 1]),
@@ -281,7 +281,7 @@ def test_shared_pictures_count_towards_the_limits() -> None:
     shared = {"reference": np.zeros((16, 16, 3), np.uint8)}
     given = [replace(sample, prompt=replace(sample.prompt, metadata=shared)) for sample in many(6)]
     (shared,) = RequestPictures("npy").of(given[0].prompt).all
-    one = len(encode_sample(given[0], "npy", SharedPictures({"reference": shared}))) + 2
+    one = len(encode_sample(given[0], "npy", PromptPictures({"reference": shared}))) + 2
     for limits, expected in (
         ({"max_pixels": 4 * 64 + 256}, [4, 2]),
         ({"max_pixels": 4 * 64 + 255}, [2, 2, 2]),

@@ -18,7 +18,7 @@ import httpx
 
 from rewards.pictures import Encoding
 from rewards.remote import wire
-from rewards.remote.request_pictures import SharedPictures
+from rewards.remote.request_pictures import PromptPictures
 from rl.types import Sample
 
 BRIGHT = "tests.rewards.plugins:bright"
@@ -106,7 +106,7 @@ def wait_for(url: str, line: str, value: float) -> None:
 def body(reward: str, given: Sequence[Sample], encoding: Encoding = "png") -> bytes:
     """A request as our client writes it."""
     return wire.join_request(
-        reward, [wire.encode_sample(sample, encoding, SharedPictures()) for sample in given], (), encoding
+        reward, [wire.encode_sample(sample, encoding, PromptPictures()) for sample in given], (), encoding
     )
 
 
