@@ -356,6 +356,18 @@ def test_an_edit_is_compared_with_its_reference_at_a_real_server(tmp_path: Path)
     assert there[0].value == 1.0 and there[2] == Score(None)
 
 
+def test_an_edit_is_compared_with_its_prompts_picture_at_a_real_server(tmp_path: Path) -> None:
+    before, after = (np.random.default_rng(seed).integers(0, 256, (12, 12, 3), np.uint8) for seed in range(2))
+    Image.fromarray(before).save(tmp_path / "before.png")
+    edit = Prompt("p", "x", pictures=(Picture(tmp_path / "before.png"),))
+    given = [Sample("same", "g", edit, before), Sample("other", "g", edit, after), *samples(1)]
+    with serving("--reward", "similarity", "--option", "reference=picture") as server:
+        there = Remote([server.url], "similarity")(given)
+    here = Similarity(reference="picture")(given)
+    assert [score.value for score in there] == [score.value for score in here]
+    assert there[0].value == 1.0 and there[2] == Score(None)
+
+
 def test_batches_spread_over_the_servers() -> None:
     def slow(request: httpx.Request) -> httpx.Response:
         time.sleep(0.05 if request.url.path == "/score" else 0)
