@@ -37,17 +37,17 @@ class Noise:
 class RewardWatch:
     """Stops a run whose train rewards fail too often, or are constant as long as nothing has shown them alive."""
 
-    def __init__(self, rewards: Mapping[str, RewardComponent], max_failed: float, unproven: Iterable[str]) -> None:
-        """``unproven``: rewards that had no reference pictures of their own."""
+    def __init__(self, rewards: Mapping[str, RewardComponent], max_failed: float, unprobed: Iterable[str]) -> None:
+        """``unprobed``: rewards that had no reference pictures of their own."""
         self.roles = {name: reward.role for name, reward in rewards.items()}
-        self.unproven = {name for name in unproven if self.roles[name] == "train"}
+        self.unprobed = {name for name in unprobed if self.roles[name] == "train"}
         self._budget = FailureBudget(max_failed)
 
     def check(self, by_reward: Mapping[str, Sequence[Score]], *, first: bool) -> None:
         """Raises ``UserError``. ``first``: these are the first pictures of the run."""
         self._budget.check(by_reward, self.roles)
         if first:
-            self.unproven = {name for name in sorted(self.unproven) if not check_varied(name, by_reward[name])}
+            self.unprobed = {name for name in sorted(self.unprobed) if not check_varied(name, by_reward[name])}
 
 
 @dataclass

@@ -99,7 +99,7 @@ def test_a_reward_that_varied_in_the_base_evaluation_may_be_constant_in_the_firs
     watch = RewardWatch(rewards, 0.05, ["easy", "dull"])
     half = [Score(0.5)] * 40
     watch.check({"easy": [*half, Score(1.0)], "dull": half[:20]}, first=True)
-    assert watch.unproven == {"dull"}
+    assert watch.unprobed == {"dull"}
     watch.check({"easy": half, "dull": half[:20]}, first=True)
     watch.check({"easy": half, "dull": half}, first=False)
     with pytest.raises(UserError, match=r"rewards\.dull gives 0\.5 to all of the first 40 pictures"):

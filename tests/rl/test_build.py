@@ -1,0 +1,88 @@
+"""Config -> live parts: what a run names is what it gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from policy.base import Policy
+from rl.build import component, objective
+from rl.config.load import load
+from rl.types import Forward, Prompt, UserError
+
+ROOT = Path(__file__).parents[2]
+GENEVAL = ROOT / "examples" / "geneval.yaml"
+PLUGIN = """
+from rl.algorithm.terms import Term
+
+
+def bonus(outputs, rows, *, beta: float = 0.1):
+    return Term(-beta * outputs.logprobs_BT)
+
+
+bonus.reference = ("hidden",)
+
+
+def jump(velocity, noise, scheduler, steps, /, *, size: float = 1.0):
+    return noise - size * velocity(noise, noise.new_full((len(noise),), 1000.0))
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "parts_for_test.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "parts_for_test"
+
+
+def test_the_loss_of_a_run_is_named_term_by_term(plugin: str) -> None:
+    config = load(GENEVAL, [f"terms.bonus.use={plugin}:bonus", "terms.bonus.options.beta=0.5"])
+    loss = objective(config, torch.nn.Identity())
+    assert list(loss.penalties) == ["kl", "anchor", "bonus"]
+    assert loss.reference == {"logprobs", "hidden"}
+    outputs = Forward(torch.zeros(1, 3, 4), torch.full((1, 2), -2.0), torch.zeros(1, 2))
+    assert loss.penalties["bonus"](outputs, None).loss.tolist() == [[1.0, 1.0]]  # type: ignore[arg-type]
+    without = load(GENEVAL, ["kl=null", "anchor=null"])
+    assert objective(without, torch.nn.Identity()).reference == frozenset()
+
+
+def test_terms_are_removed_and_mistyped_as_rewards_are(plugin: str) -> None:
+    added = f"terms.bonus={plugin}:bonus"
+    assert load(GENEVAL, [added, "terms.bonus=null"]).terms == {}
+    assert load(GENEVAL, [added, "terms=null"]).terms == {}
+    for overrides, sentence in [
+        ([added, "terms.bonsu=null"], "terms.bonsu: there is no such term to remove, did you mean 'bonus'?"),
+        ([added, "terms.bonus.options.bta=1"], "terms.bonus.options.bta: .* has no such option, did you mean 'beta'?"),
+        (["terms.bonus=bonus"], "terms.bonus: there is no 'bonus' among the terms"),
+    ]:
+        with pytest.raises(UserError, match=sentence):
+            load(GENEVAL, overrides)
+
+
+def test_the_way_from_noise_to_picture_is_a_choice(plugin: str, tiny_policy: Path) -> None:
+    config = load(GENEVAL, [f"render.sampler.use={plugin}:jump", "render.sampler.options.size=0.5"])
+    decoder = Policy.load(tiny_policy).decoder
+    hidden_BSD = torch.randn(2, 17, decoder.connector[0].in_features)
+    one_step = decoder.paint(hidden_BSD, [1, 2], steps=1)
+    decoder.sampler = component("decoder_samplers", config.render.sampler)
+    assert (decoder.paint(hidden_BSD, [1, 2], steps=1) != one_step).any()
+    decoder.sampler = component("decoder_samplers", load(GENEVAL, [f"render.sampler={plugin}:jump"]).render.sampler)
+    # a whole step from sigma 1 is what one Euler step is
+    assert (decoder.paint(hidden_BSD, [1, 2], steps=1).astype(int) - one_step).max() <= 1
+
+
+def test_a_policy_folder_names_its_prompt_encoder(tiny_policy: Path, tmp_path: Path) -> None:
+    (tmp_path / "shouting_for_test.py").write_text(
+        "from policy.prompt import TemplateEncoder\n\n\nclass Shout(TemplateEncoder):\n"
+        "    def __call__(self, prompt, /):\n        return super().__call__(prompt)\n"
+    )
+    policy = Policy.load(tiny_policy)
+    policy.prompt_encoder = "shouting_for_test:Shout"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        policy.save(tmp_path / "shouting")
+        again = Policy.load(tmp_path / "shouting")
+        assert type(again.encode_prompt).__name__ == "Shout"
+        assert again.text_ids("two rings") == Policy.load(tiny_policy).encode_prompt(Prompt("p", "two rings")).ids

@@ -1,0 +1,147 @@
+"""The learner: several trained parts, batches of an experience, new weights out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from policy.trainable import WeightStream
+from rl.algorithm import advantages
+from rl.learn import Learner, TrainedLanguageModel, mean_metrics, minibatches
+from rl.tracking.stopwatch import Stopwatch
+from rl.types import Experience, Prompt, Renders, Rollout, Rows, Scores, Sequences, TokenBatch
+from rollout.sync import Canary, WeightSync
+from tests.rl.trainer.trainer_case import LAYOUT, make_trainer
+
+
+def an_experience(prompts: int = 2, group_size: int = 3) -> Experience:
+    rng, size = np.random.default_rng(0), prompts * group_size
+    tokens_BT = rng.integers(LAYOUT.image_start_id, LAYOUT.image_end_id, (size, LAYOUT.tokens_per_image))
+    rollout = Rollout(
+        prompts=tuple(Prompt(f"p{index}", "x") for index in range(prompts)),
+        group_size=group_size,
+        prompt_ids=tuple((3 + index, LAYOUT.im_start_id, LAYOUT.scale_id) for index in range(prompts)),
+        tokens_BT=tokens_BT,
+        logprobs_BT=np.full(tokens_BT.shape, -3.4, np.float32),
+        seeds=tuple(range(size)),
+        temperature=1.0,
+        version=0,
+    )
+    valid_B = np.ones(size, bool)
+    valid_B[1] = False
+    total_B = np.array([1, 9, 0, 1, 1, 0], np.float32)[:size]
+    renders = Renders(np.zeros((size, 2, 2, 3), np.uint8), tuple(range(size)), 1)
+    return Experience(0, rollout, renders, Scores({}, total_B, valid_B, total_B), None, 0, {}, {})
+
+
+@dataclass
+class FakePart:
+    """A second network: remembers what it was taught and what its followers were asked."""
+
+    version: int = 0
+    taught: list[Tensor] = field(default_factory=list)
+
+    def learn(self, experience: Experience, advantages_PG: Tensor, updates: int, timer: Stopwatch) -> dict[str, float]:
+        self.taught.append(advantages_PG)
+        self.version += updates
+        return {"loss": 0.5}
+
+    def weights(self) -> WeightStream:
+        return WeightStream.of([("w", torch.full((1,), float(self.version)))])
+
+    def canary(self, rollout: Rollout) -> Canary[Sequences]:
+        rows = Sequences([(1,)], torch.zeros(1, 1, dtype=torch.int64), 1.0)
+        return Canary(rows, np.full((1, 1), float(self.version), np.float32))
+
+    def save(self, folder: Path) -> None: ...
+
+    def load(self, folder: Path) -> None: ...
+
+
+class FakeFollower:
+    """Computes its one weight."""
+
+    def __init__(self, follows: set[str]) -> None:
+        self.follows, self.version, self.weight = frozenset(follows), 0, 0.0
+
+    def load_weights(self, part: str, weights: WeightStream, version: int) -> None:
+        ((_, tensor),) = weights.tensors()
+        self.weight, self.version = tensor.item(), version
+
+    def answer(self, question: Sequences) -> np.ndarray:
+        return np.full((1, 1), self.weight, np.float32)
+
+
+def test_joint_training_is_two_entries() -> None:
+    ar, decoder = FakePart(), FakePart()
+    sampler, painter = FakeFollower({"ar"}), FakeFollower({"ar", "decoder"})
+    learner = Learner({"ar": ar, "decoder": decoder}, advantages.dr_grpo, WeightSync([sampler, painter]), 2)
+    metrics = learner.learn(an_experience(), Stopwatch())
+    assert metrics["loss"] == metrics["decoder/loss"] == 0.5
+    assert metrics["policy_version"] == metrics["decoder/policy_version"] == 2.0
+    assert (sampler.version, painter.version) == (2, 2)
+    # the group of the first prompt has two valid samples of three, scored 1 and 0
+    assert ar.taught[0].tolist()[0] == [0.5, 0.0, -0.5]
+    assert torch.equal(ar.taught[0], decoder.taught[0])
+
+
+def test_a_follower_gets_only_the_parts_that_it_follows() -> None:
+    sampler = FakeFollower({"ar"})
+    learner = Learner({"decoder": FakePart()}, advantages.grpo, WeightSync([sampler]))
+    assert learner.publish("decoder", an_experience().rollout)["sync_mismatch"] == 0.0
+    assert sampler.version == 0
+
+
+def test_experience_made_elsewhere_is_read_back_by_the_trainer() -> None:
+    trainer = make_trainer()
+    part, experience = TrainedLanguageModel(trainer), an_experience()
+    batch = part.batch(experience, torch.zeros(2, 3))
+    rows = Sequences(experience.rollout.prompt_ids_per_sample(), torch.from_numpy(experience.rollout.tokens_BT), 1.0)
+    assert torch.equal(batch.old_logprobs_BT, trainer.forward(rows).logprobs_BT)
+    assert batch.reference_logprobs_BT is not None  # the objective of these tests has a KL term
+    assert batch.reference_hidden_BSD is None  # and no anchor
+    assert batch.valid_B.tolist() == [True, False, True, True, True, True]
+
+
+def test_a_canary_is_a_few_sequences_and_what_the_trainer_makes_of_them() -> None:
+    trainer = make_trainer()
+    found = TrainedLanguageModel(trainer, asked=2).canary(an_experience().rollout)
+    assert len(found.question) == 2
+    assert np.array_equal(found.expected, trainer.forward(found.question).logprobs_BT.numpy())
+
+
+def test_minibatches_hold_every_row_once() -> None:
+    batch = make_batch()
+    parts = minibatches(batch, 2)
+    assert [len(part) for part in parts] == [3, 2]
+    assert [ids for part in parts for ids in part.prompt_ids] == list(batch.prompt_ids)
+    assert torch.equal(torch.cat([part.tokens_BT for part in parts]), batch.tokens_BT)
+    assert parts[1].temperature == 0.7
+    assert len(minibatches(batch, 9)) == 5
+    assert mean_metrics([{"a": 1.0}, {"a": 2.0}]) == {"a": 1.5}
+
+
+def make_batch() -> TokenBatch:
+    tokens_BT = torch.arange(10).view(5, 2)
+    zeros_BT, zeros_B = torch.zeros(5, 2), torch.zeros(5)
+    return TokenBatch([(index,) for index in range(5)], tokens_BT, 0.7, zeros_BT, zeros_BT, zeros_B, zeros_B > 0)
+
+
+def test_rows_are_taken_in_the_order_asked_and_may_repeat() -> None:
+    taken = make_batch().take([4, 0, 4])
+    assert taken.prompt_ids == ((4,), (0,), (4,))
+    assert taken.tokens_BT.tolist() == [[8, 9], [0, 1], [8, 9]]
+    assert taken.reference_logprobs_BT is None
+    assert isinstance(taken, Rows)
+    assert taken.to("meta").tokens_BT.device.type == "meta"
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_several_renders_one_each(count: int) -> None:
+    pictures = np.arange(2 * count, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    assert Renders(pictures, tuple(range(2 * count)), count).one_each.ravel().tolist() == [0, count]
