@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from policy.decoder import Decoder, make_connector
-from policy.folder import CONFIG_FILE, read_policy_config, resolve_folder
+from policy.folder import CONFIG_FILE, read_policy_config, read_prompt_encoder, resolve_folder
 from policy.json_file import read_json, write_json
 from policy.layout import TokenLayout
 from policy.prompt import PromptEncoder
@@ -61,7 +61,7 @@ class Policy:
             ar=ar.to(device).eval(),
             decoder=load_decoder(folder, torch_dtype, device),
             image_tokenizer=load_image_tokenizer(folder, layout),
-            prompt_encoder=read_json(folder / CONFIG_FILE).get("prompt_encoder", "template"),
+            prompt_encoder=read_prompt_encoder(folder),
         )
 
     def save(self, folder: Path) -> None:

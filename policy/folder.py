@@ -52,6 +52,12 @@ def read_policy_config(folder: Path) -> tuple[TokenLayout, str]:
     return layout, config["prompt_template"]
 
 
+def read_prompt_encoder(folder: Path) -> str:
+    """The ``prompt_encoders`` component of a complete folder. Raises: UserError naming the part."""
+    _check_complete(folder)
+    return str(read_json(folder / CONFIG_FILE).get("prompt_encoder", "template"))
+
+
 def _check_complete(folder: Path) -> None:
     missing = [] if (folder / CONFIG_FILE).is_file() else [CONFIG_FILE]
     for part, files in PARTS.items():

@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from policy.layout import TokenLayout
-from rl.types import Prompt
+from rl.data.prompts import name_of
+from rl.types import Prompt, UserError
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,10 @@ class Condition:
 
 
 class PromptEncoder(Protocol):
-    """Prompts of one policy, as the language model reads them."""
+    """Prompts of one policy, as the language model reads them.
+
+    A class that reads prompts with pictures says so in its body, ``pictures = True``: it is read without importing it.
+    """
 
     def __call__(self, prompt: Prompt, /) -> Condition:
         """Raises: UserError if the prompt holds what this policy cannot read."""
@@ -36,11 +40,18 @@ class PromptEncoder(Protocol):
 class TemplateEncoder:
     """The text in the policy's template, tokenised as it is."""
 
+    pictures = False
+
     tokenizer: PreTrainedTokenizerFast
     template: str
     layout: TokenLayout
 
     def __call__(self, prompt: Prompt, /) -> Condition:
+        if prompt.pictures:
+            raise UserError(
+                f"{name_of(prompt)} holds pictures, and this policy reads text alone; take them out of the prompt's "
+                f"line or choose a policy that reads pictures"
+            )
         ids = self.tokenizer.encode(self.template.format(prompt=prompt.text), add_special_tokens=False)
         return Condition((*ids, self.layout.im_start_id, self.layout.scale_id))
 

@@ -1,8 +1,9 @@
 """Scores on disk by content: the same picture, prompt, reward and options are scored once.
 
-The key is a hash of the picture's bytes and shape, the prompt's text and metadata, the reward's ``use`` and options,
-and the version of its code (``rewards.pool.version``); a reference file counts by its content, ids and groups not at
-all. Failures are not kept. Entries are JSON text, floats exact to the bit.
+The key is a hash of the picture's bytes and shape, the prompt's text, metadata and pictures, the reward's ``use`` and
+options, and the version of its code (``rewards.pool.version``); a reference file counts by its content, a prompt's
+picture by its pixels, ids, groups and the prompt's line not at all. Failures are not kept. Entries are JSON text,
+floats exact to the bit.
 """
 
 from __future__ import annotations
@@ -72,11 +73,15 @@ def read_score(text: str) -> Score | None:
 
 
 def content_hash(sample: Sample) -> str | None:
-    """Of the picture and the prompt; ``None`` if the metadata holds an object without a stable text."""
+    """Of the picture and the prompt; ``None`` if the metadata holds an object without a stable text.
+
+    Raises ``UserError`` if a picture of the prompt can't be read.
+    """
     picture = np.ascontiguousarray(sample.picture)
     try:
         metadata = dict(sample.prompt.metadata)
-        asked = _text([sample.prompt.text, metadata, file_hash(metadata), picture.shape, picture.dtype.str])
+        parts = [sample.prompt.text, metadata, file_hash(metadata), picture.shape, picture.dtype.str]
+        asked = _text([*parts, *(one.digest for one in sample.prompt.pictures)])
     except TypeError:
         return None
     digest = hashlib.sha256(f"{asked}\n".encode())

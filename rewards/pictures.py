@@ -2,7 +2,7 @@
 
 Width and height are read from the header and checked before anything is decoded, so a small file cannot unpack to
 gigabytes. Only what carries over without loss is taken: 8 bits a channel, grey or RGB, and alpha only if it is opaque
-everywhere. Nothing is ever unpickled. ``read_file`` is for one's own files, of any kind.
+everywhere. Nothing is ever unpickled. One's own files, of any kind, are read by ``rl.data.pictures.read_file``.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 import struct
 import warnings
-import zlib
 from io import BytesIO
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rl.data.pictures import BROKEN, PictureError
 
 Encoding = Literal["png", "npy"]
 
@@ -28,12 +28,6 @@ _NPY_HEADER = re.compile(
     rb"\{'descr': '([^']{1,20})', 'fortran_order': (True|False), 'shape': \(([\d, ]{0,80})\), \} *\n"
 )
 _NPY_HEADER_LIMIT = 1024
-# What Pillow raises on bytes that are no sound picture.
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, struct.error, zlib.error)
-
-
-class PictureError(Exception):
-    """The bytes are no picture that can be scored; the message says why."""
 
 
 def encode(picture: NDArray[np.uint8], encoding: Encoding) -> bytes:
@@ -64,20 +58,6 @@ def decode(content: bytes, encoding: Encoding, max_pixels: int) -> NDArray[np.ui
     return picture
 
 
-def read_file(path: str | Path) -> NDArray[np.uint8]:
-    """Any picture that PIL reads, of your own: turned upright by its EXIF orientation, transparency dropped.
-
-    (H, W, 3) uint8 RGB. Raises ``PictureError``.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    except (*_BROKEN, Image.DecompressionBombError) as error:
-        raise PictureError(" ".join(str(error).split())) from error
-
-
 def _png_pixels(content: bytes) -> int:
     if not content.startswith(_PNG_START):
         raise PictureError("the picture is not a PNG")
@@ -106,7 +86,7 @@ def _read_png(content: bytes) -> NDArray[np.uint8]:
                     raise PictureError("the PNG has a second header of another size")
                 png.load()
                 picture = png.convert("RGBA") if png.has_transparency_data else png.convert("RGB")
-    except (*_BROKEN, Image.DecompressionBombError) as error:
+    except (*BROKEN, Image.DecompressionBombError) as error:
         raise PictureError(f"the PNG can't be read: {' '.join(str(error).split())[:200]}") from error
     pixels_HWC = np.array(picture, np.uint8)
     if pixels_HWC.shape[2] == 4 and pixels_HWC[..., 3].min() < 255:

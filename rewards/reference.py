@@ -6,26 +6,15 @@ import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, TypeGuard
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rewards.pictures import PictureError, read_file
+from rl.data.pictures import PictureError, is_pixels, read_file
 
 REFERENCE: Final = "reference"
 """Its key in the metadata."""
-
-
-def is_picture(value: object) -> TypeGuard[NDArray[np.uint8]]:
-    """Whether it is an (H, W, 3) uint8 array with pixels."""
-    return (
-        isinstance(value, np.ndarray)
-        and value.dtype == np.uint8
-        and value.ndim == 3
-        and value.shape[2] == 3
-        and value.size > 0
-    )
 
 
 def file_hash(metadata: Mapping[str, object]) -> str | None:
@@ -51,7 +40,7 @@ def read_reference(reference: object) -> NDArray[np.uint8]:
     Files: whatever PIL reads; turned upright by their EXIF orientation, transparency dropped.
     """
     if isinstance(reference, np.ndarray):
-        if not is_picture(reference):
+        if not is_pixels(reference):
             shape = " x ".join(map(str, reference.shape))
             raise ValueError(f"reference is a {reference.dtype} array of {shape}, it must be uint8 of H x W x 3")
         return reference

@@ -11,10 +11,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from policy.folder import read_prompt_encoder, resolve_folder
+from rl.config.declared import declarations
 from rl.config.load import load
 from rl.config.schema import Config
 from rl.data.prompts import load_prompts
-from rl.data.stream import PromptStream, needs_of, require_metadata
+from rl.data.stream import PromptStream, needs_of, require_metadata, require_text_alone
 from rl.types import Prompt, RunFailure, UserError
 
 
@@ -44,9 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check_data(config: Config) -> tuple[list[Prompt], list[Prompt]]:
-    """(training prompts, held-out prompts), fit for the run's step size and rewards.
+    """(training prompts, held-out prompts), fit for the run's step size, rewards and policy.
 
-    Raises UserError on missing or empty files, bad lines, too few prompts, and prompts that no reward can score.
+    Raises UserError on missing or empty files, bad lines, too few prompts, prompts that no reward can score, and
+    prompts with pictures for a policy that reads text alone.
     """
     train_prompts = load_prompts(config.data.train, "data.train")
     eval_prompts = load_prompts(config.data.eval, "data.eval") if config.data.eval else []
@@ -54,6 +57,10 @@ def check_data(config: Config) -> tuple[list[Prompt], list[Prompt]]:
     if needs := needs_of(config.rewards):
         require_metadata(train_prompts, needs)
         require_metadata(eval_prompts, needs)
+    if any(prompt.pictures for prompt in (*train_prompts, *eval_prompts)):
+        encoder = read_prompt_encoder(resolve_folder(config.policy.path))
+        if not declarations("prompt_encoders", encoder).pictures:
+            require_text_alone([*train_prompts, *eval_prompts], encoder, config.policy.path)
     return train_prompts, eval_prompts
 
 

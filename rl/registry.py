@@ -26,7 +26,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "shapes": "rl.data.shapes.prompts:prompts",
         "jsonl": "rl.data.prompts:jsonl",
         "text": "rl.data.prompts:text",
-        "hf": "rl.data.prompts:hf",
+        "hf": "rl.data.hugging_face:hf",
     },
     "samplers": {
         "vllm": "rollout.samplers.vllm_sampler:VllmSampler",

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from rl.data.pictures import Picture
+
 
 class UserError(Exception):
     """A user's mistake: one clear sentence (what, where, the fix). Printed without a traceback, exit code 2."""
@@ -31,11 +33,19 @@ class RunFailure(RuntimeError):
 
 @dataclass(frozen=True)
 class Prompt:
-    """One line of a prompt file. ``Prompt("p17", "two red circles", {"tag": "counting", "include": [...]})``."""
+    """One line of a prompt file.
+
+    ``Prompt("p17", "two red circles", {"tag": "counting", "include": [...]}, source="train.jsonl:3")``; with a picture
+    to be changed, ``Prompt("e1", "make the cat blue", pictures=(Picture(Path("cat.png")),))``.
+    """
 
     id: str
     text: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    pictures: tuple[Picture, ...] = ()
+    """What the policy and the rewards see beside the text: each has ``pixels`` (H, W, 3) and a ``digest``."""
+    source: str = ""
+    """``file:line``, for messages."""
 
 
 @dataclass(frozen=True)

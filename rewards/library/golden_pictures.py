@@ -6,12 +6,14 @@ Wrong weights, or labels off by one, are known to score every picture alike; two
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources import as_file, files
 
 import numpy as np
 from PIL import Image
 
 from rewards.golden import Golden
+from rl.data.pictures import Picture
 from rl.types import Prompt, Sample
 
 _PROMPT = "a photo of a cat"
@@ -34,9 +36,10 @@ def two_photographs() -> list[Golden]:
 
 
 def itself_and_another() -> list[Golden]:
-    """For rewards that compare with a reference: a photograph with itself, above one with the other."""
-    cat = {"reference": _photograph("chelsea").picture}
-    same, other = _photograph("chelsea", cat), _photograph("astronaut", cat)
+    """For rewards that compare with a reference, wherever they look for it: a photograph with itself, above another."""
+    cat = _photograph("chelsea")
+    prompt = replace(cat.prompt, metadata={"reference": cat.picture}, pictures=(Picture(cat.picture),))
+    same, other = replace(cat, prompt=prompt), replace(_photograph("astronaut"), prompt=prompt)
     return [Golden(other), Golden(same, at_least=0.99, above_previous=True)]
 
 

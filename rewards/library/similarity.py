@@ -1,8 +1,8 @@
 """The ``similarity`` reward: how much the picture keeps of a reference picture; for editing.
 
 The reference is ``prompt.metadata["reference"]``: a (H, W, 3) uint8 array, or the path of a picture file (relative
-paths start at the working directory). It is first brought to the picture's size by PIL's bicubic resampling, both
-sides alike, without cropping. ``measure``:
+paths start at the working directory); with ``reference: picture`` it is the prompt's own first picture. It is first
+brought to the picture's size by PIL's bicubic resampling, both sides alike, without cropping. ``measure``:
 
 - ``pixel`` (default): ``1 - mean |a - b| / 255``; [0, 1]. Blind to structure: a blurred or dimmed copy scores high.
 - ``ssim``: structural similarity (Wang et al. 2004), Gaussian window of 11 pixels, sigma 1.5, mean over the three
@@ -35,12 +35,14 @@ from rewards.library.golden_pictures import itself_and_another
 from rewards.library.models.downloads import CLIP_L
 from rewards.reference import REFERENCE, read_reference
 from rewards.requires import Requires
-from rl.types import Sample, Score, UserError
+from rl.data.pictures import Picture
+from rl.types import Prompt, Sample, Score, UserError
 
+Reference = Literal["metadata", "picture"]
 Measure = Literal["pixel", "ssim", "clip", "dino", "lpips"]
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 # N pairs of pictures of one size each -> N similarities
-Compare = Callable[[Sequence[Picture], Sequence[Picture]], list[float]]
+Compare = Callable[[Sequence[Pixels], Sequence[Pixels]], list[float]]
 SSIM_WINDOW: Final = 11  # pixels
 DINOV2: Final = "facebook/dinov2-base"  # Apache-2.0, 0.3 GB
 _CHECKPOINTS: Final = {"clip": CLIP_L, "dino": DINOV2, "lpips": ""}  # lpips brings its own
@@ -61,6 +63,7 @@ class Similarity:
     def __init__(
         self,
         measure: Measure = "pixel",
+        reference: Reference = "metadata",
         checkpoint: str | None = None,
         model: str | None = None,
         device: str = "auto",
@@ -78,10 +81,12 @@ class Similarity:
             raise UserError(
                 f"similarity.options.measure is {measure!r}: it must be 'pixel', 'ssim', 'clip', 'dino' or 'lpips'"
             )
-        self.measure = measure
+        if reference not in ("metadata", "picture"):
+            raise UserError(f"similarity.options.reference is {reference!r}: it must be 'metadata' or 'picture'")
+        self.measure, self.reference = measure, reference
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
-        made: dict[object, Picture] = {}  # a group shares its reference
+        made: dict[object, Pixels] = {}  # a group shares its reference
         references = [self._reference(sample, made) for sample in samples]
         asked = {i: reference for i, reference in enumerate(references) if not isinstance(reference, Score)}
         values = self._compare([samples[i].picture for i in asked], list(asked.values()))
@@ -90,19 +95,24 @@ class Similarity:
             reference if isinstance(reference, Score) else Score(scored[i]) for i, reference in enumerate(references)
         ]
 
-    def _reference(self, sample: Sample, made: dict[object, Picture]) -> Picture | Score:
+    def _given(self, prompt: Prompt) -> object:
+        if self.reference == "picture":
+            return prompt.pictures[0] if prompt.pictures else None
+        return prompt.metadata.get(REFERENCE)
+
+    def _reference(self, sample: Sample, made: dict[object, Pixels]) -> Pixels | Score:
         """The reference at the picture's size, or why there is no comparison."""
-        reference = sample.prompt.metadata.get(REFERENCE)
+        reference = self._given(sample.prompt)
         if reference is None:
             return Score(None)
         height, width = sample.picture.shape[:2]
         if self.measure == "ssim" and min(height, width) < SSIM_WINDOW:
             return Score(None, failure=f"the picture is {width} x {height} pixels; ssim needs {SSIM_WINDOW} a side")
-        key = (height, width, id(reference) if isinstance(reference, np.ndarray) else str(reference))
+        key = (height, width, id(reference) if isinstance(reference, np.ndarray | Picture) else str(reference))
         if key not in made:
             try:
-                picture = read_reference(reference)
-            except ValueError as error:
+                picture = reference.pixels if isinstance(reference, Picture) else read_reference(reference)
+            except (ValueError, UserError) as error:
                 return Score(None, failure=f"prompt {sample.prompt.id!r}: {error}")
             if picture.shape[:2] != (height, width):
                 picture = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
@@ -110,12 +120,12 @@ class Similarity:
         return made[key]
 
 
-def _pixel(pictures: Sequence[Picture], references: Sequence[Picture]) -> list[float]:
+def _pixel(pictures: Sequence[Pixels], references: Sequence[Pixels]) -> list[float]:
     pairs = zip(pictures, references, strict=True)
     return [1 - float(np.abs(a.astype(np.int16) - b).mean()) / 255 for a, b in pairs]
 
 
-def _ssim(pictures: Sequence[Picture], references: Sequence[Picture]) -> list[float]:
+def _ssim(pictures: Sequence[Pixels], references: Sequence[Pixels]) -> list[float]:
     return [
         float(
             structural_similarity(

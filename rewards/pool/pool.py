@@ -104,7 +104,7 @@ class RewardPool:
             raise RuntimeError("the reward pool is closed")
         submission = Submission(samples, self._queues, self._free_memory, self._cancel)
         try:
-            contents = [content_hash(sample) for sample in samples] if self._cache is not None else []
+            contents = self._contents(submission)
             calls = [call for name in self._queues for call in self._calls(name, submission, contents)]
             self._put(submission, calls)
         except BaseException:
@@ -112,12 +112,20 @@ class RewardPool:
             raise
         return submission
 
+    def _contents(self, submission: Submission) -> list[str | None]:
+        if self._cache is None:
+            return []
+        return [None if i in submission.unreadable else content_hash(one) for i, one in enumerate(submission.samples)]
+
     def _calls(self, name: str, submission: Submission, contents: Sequence[str | None]) -> list[Call]:
-        """What is left to ask: samples that the reward does not apply to, or whose scores are kept, are filled in."""
+        """What is left to ask: what does not apply, can't be read or is known already is filled in."""
         needs, version, reward = self.needs[name], self._queues[name].version, self._rewards[name]
         indices = [index for index, sample in enumerate(submission.samples) if reward.applies(sample.prompt)]
         others = sorted(set(range(len(submission.samples))) - set(indices))
         submission.fill(name, others, [Score(None)] * len(others))
+        lost = [index for index in indices if index in submission.unreadable]
+        submission.fill(name, lost, [Score(None, failure=submission.unreadable[index]) for index in lost])
+        indices = [index for index in indices if index not in submission.unreadable]
         if self._cache is None or version is None or needs.whole_groups:
             return [Call(submission, name, batch) for batch in _batches(submission.samples, indices, needs)]
         keys = self._cache.keys(reward, version, contents)

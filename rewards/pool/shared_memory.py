@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rl.data.pictures import Picture
 from rl.types import Prompt, Sample
 
 AnyArray = NDArray[Any]
@@ -123,22 +124,30 @@ class MappedMemory:
 
 @dataclass(frozen=True)
 class SharedSample:
-    """A sample whose picture lies in shared memory, as do the arrays in its prompt's metadata."""
+    """A sample whose picture lies in shared memory, as do its prompt's pictures and the arrays in its metadata."""
 
     id: str
     group: str
     prompt: Prompt
     picture: SharedArray
+    prompt_pictures: tuple[SharedArray, ...] = ()
+    """In place of those that ``prompt`` has lost."""
 
 
 def to_shared(sample: Sample, memory: SharedMemory, written: dict[int, SharedArray]) -> SharedSample:
-    """``written``: arrays of metadata that are in the memory already, by ``id``; a group shares its reference."""
+    """``written``: arrays of prompts that are in the memory already, by ``id``; a group shares its pictures.
+
+    The pictures of prompts must be in memory (``Picture.in_memory``).
+    """
     arrays = {key: value for key, value in sample.prompt.metadata.items() if _is_plain(value)}
-    for array in arrays.values():
+    pictures = [picture.source for picture in sample.prompt.pictures if isinstance(picture.source, np.ndarray)]
+    for array in (*arrays.values(), *pictures):
         if id(array) not in written:
             written[id(array)] = memory.put(array)
     prompt = _with_metadata(sample.prompt, {key: written[id(array)] for key, array in arrays.items()})
-    return SharedSample(sample.id, sample.group, prompt, memory.put(sample.picture))
+    prompt = replace(prompt, pictures=()) if pictures else prompt
+    shown = tuple(written[id(array)] for array in pictures)
+    return SharedSample(sample.id, sample.group, prompt, memory.put(sample.picture), shown)
 
 
 def from_shared(samples: Sequence[SharedSample], fd: int) -> tuple[list[Sample], MappedMemory]:
@@ -150,7 +159,10 @@ def from_shared(samples: Sequence[SharedSample], fd: int) -> tuple[list[Sample],
 def _from_shared(sample: SharedSample, mapped: MappedMemory) -> Sample:
     metadata = sample.prompt.metadata
     arrays = {key: mapped.array(value) for key, value in metadata.items() if isinstance(value, SharedArray)}
-    return Sample(sample.id, sample.group, _with_metadata(sample.prompt, arrays), mapped.array(sample.picture))
+    prompt = _with_metadata(sample.prompt, arrays)
+    if sample.prompt_pictures:
+        prompt = replace(prompt, pictures=tuple(Picture(mapped.array(one)) for one in sample.prompt_pictures))
+    return Sample(sample.id, sample.group, prompt, mapped.array(sample.picture))
 
 
 def _is_plain(value: object) -> bool:
@@ -159,6 +171,7 @@ def _is_plain(value: object) -> bool:
 
 def _arrays(sample: SharedSample) -> Iterator[SharedArray]:
     yield sample.picture
+    yield from sample.prompt_pictures
     yield from (value for value in sample.prompt.metadata.values() if isinstance(value, SharedArray))
 
 

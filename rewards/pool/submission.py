@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rewards.base import failures
+from rewards.pool.prompt_pictures import in_memory
 from rewards.pool.shared_memory import FreeList, SharedArray, SharedSample, to_shared
 from rl.types import Sample, Score
 
@@ -24,7 +25,8 @@ class Submission:
         abandon: Callable[[Submission], None],
     ) -> None:
         """``abandon``: ends the calls of this submission that wait or are in progress, see ``cancel``."""
-        self.samples = tuple(samples)
+        self.samples, self.unreadable = in_memory(samples)
+        """``unreadable``: sample -> why a picture of its prompt can't be read; no worker gets these."""
         self.memory = free.take()
         self.kept = False
         """A reward holds on to an array: the memory must not be written to again."""

@@ -5,8 +5,8 @@
 
 Value, range and blind spots are those of the reward that is served. Groups are sent whole, several requests at a time,
 to the servers that are live; ids are checked on the way back. What gets no answer is a failure with the reason, never
-a zero. Pictures in the metadata go along, a path under ``reference`` as the picture it names. Attempts and pauses add
-up: ``reward_pool.timeout_s`` should be above ``(1 + retries) * timeout_s``.
+a zero. The prompts' pictures go along, and those in the metadata, a path under ``reference`` as the picture it names.
+Attempts and pauses add up: ``reward_pool.timeout_s`` should be above ``(1 + retries) * timeout_s``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rewards.pictures import Encoding
 from rewards.remote import wire
 from rewards.remote.bearer import token_in
 from rewards.remote.http import MOST_RETRIES, RetryingClient, is_address
-from rewards.remote.metadata_pictures import MetadataPicture, MetadataPictures
+from rewards.remote.request_pictures import RequestPicture, RequestPictures
 from rewards.remote.servers import Endpoints, NoAnswer, Server, sentence
 from rewards.requires import Requires
 from rl.registry import did_you_mean
@@ -74,7 +74,7 @@ class Remote:
         """B scores in order; failures where no answer could be had."""
         scores: list[Score | None] = [None] * len(samples)
         rows: list[_Row] = []
-        pictures = MetadataPictures(self.encoding)
+        pictures = RequestPictures(self.encoding)
         encoded = self._threads.map(lambda at: self._encode(at, samples[at], pictures), range(len(samples)))
         for index, entry in enumerate(encoded):
             if isinstance(entry, Score):
@@ -87,16 +87,16 @@ class Remote:
                 scores[row.index] = score
         return [score for score in scores if score is not None]
 
-    def _encode(self, index: int, sample: Sample, pictures: MetadataPictures) -> _Row | Score:
+    def _encode(self, index: int, sample: Sample, pictures: RequestPictures) -> _Row | Score:
         try:
-            shared = pictures.of(sample.prompt.metadata)
-        except ValueError as error:
+            shared = pictures.of(sample.prompt)
+        except (ValueError, UserError) as error:
             return Score(None, failure=f"prompt {sample.prompt.id!r}: {error}")
         try:
             encoded = wire.encode_sample(sample, self.encoding, shared)
         except ValueError as error:
             return Score(None, failure=str(error))
-        return _Row(index, sample, encoded, tuple(shared.values()))
+        return _Row(index, sample, encoded, shared.all)
 
     def _score(self, batch: Sequence[_Row]) -> list[Score]:
         body = wire.join_request(self.reward, [row.encoded for row in batch], _shared(batch), self.encoding)
@@ -115,10 +115,10 @@ class _Row:
     index: int
     sample: Sample
     encoded: bytes
-    shared: Sequence[MetadataPicture]
+    shared: Sequence[RequestPicture]
 
 
-def _shared(rows: Sequence[_Row]) -> Collection[MetadataPicture]:
+def _shared(rows: Sequence[_Row]) -> Collection[RequestPicture]:
     """What the rows carry together, each picture once."""
     return {picture.name: picture for row in rows for picture in row.shared}.values()
 

@@ -1,8 +1,8 @@
 """What a reward server and its client say to each other: JSON, with pictures inside as base64 of a PNG or a .npy file.
 
 ``POST /score`` takes a ``ScoreRequest`` and answers a ``ScoreAnswer`` with the same ids in the same order. Both sides
-check what they receive with these models; a float is always finite. ``GET /rewards`` answers an ``Offer``. Pictures in
-the metadata are sent once beside the samples (``rewards.remote.metadata_pictures``).
+check what they receive with these models; a float is always finite. ``GET /rewards`` answers an ``Offer``. The prompts'
+pictures, and those in their metadata, are sent once beside the samples (``rewards.remote.request_pictures``).
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from rewards import pictures
-from rewards.pictures import Encoding, PictureError
+from rewards.pictures import Encoding
 from rewards.reference import REFERENCE
-from rewards.remote.metadata_pictures import MetadataPicture
+from rewards.remote.request_pictures import PromptPictures, RequestPicture
+from rl.data.pictures import Picture, PictureError
 from rl.types import Prompt, Sample, Score
 
 
@@ -88,6 +89,9 @@ class PromptIn(_Message):
     pictures: Annotated[dict[Text, Text], BeforeValidator(_few)] = Field(
         default_factory=dict,
         description="metadata entries that are pictures, such as `reference`: the names they have in the request",
+    )
+    images: Annotated[list[Text], BeforeValidator(_few)] = Field(
+        default_factory=list, description="the prompt's own pictures, in order: the names they have in the request"
     )
 
 
@@ -186,22 +190,28 @@ def _check_pictures(prompt: PromptIn, pictures: Mapping[str, PictureIn]) -> None
             raise RequestError(422, f"{where}: its {key[:80]!r} is {name[:80]!r}, which the request does not carry")
         if key in prompt.metadata:
             raise RequestError(422, f"{where}: {key[:80]!r} is in its `pictures` and in its `metadata`")
+    for name in prompt.images:
+        if name not in pictures:
+            raise RequestError(422, f"{where}: its `images` name {name[:80]!r}, which the request does not carry")
 
 
-def encode_sample(sample: Sample, encoding: Encoding, shared: Mapping[str, MetadataPicture]) -> bytes:
-    """One element of ``ScoreRequest.samples``; ``shared``: the metadata entries that the request carries beside it.
+def encode_sample(sample: Sample, encoding: Encoding, shared: PromptPictures) -> bytes:
+    """One element of ``ScoreRequest.samples``; ``shared``: the pictures of its prompt, carried beside it.
 
     Raises ``ValueError`` if the other metadata cannot be written as JSON.
     """
+    prompt: dict[str, object] = {
+        "id": sample.prompt.id,
+        "text": sample.prompt.text,
+        "metadata": {key: value for key, value in sample.prompt.metadata.items() if key not in shared.metadata},
+        "pictures": {key: picture.name for key, picture in shared.metadata.items()},
+    }
+    if shared.images:  # an older server, which takes text alone, does not know the key
+        prompt["images"] = [picture.name for picture in shared.images]
     row = {
         "id": sample.id,
         "group": sample.group,
-        "prompt": {
-            "id": sample.prompt.id,
-            "text": sample.prompt.text,
-            "metadata": {key: value for key, value in sample.prompt.metadata.items() if key not in shared},
-            "pictures": {key: picture.name for key, picture in shared.items()},
-        },
+        "prompt": prompt,
         "picture": {
             "encoding": encoding,
             "data": base64.b64encode(pictures.encode(sample.picture, encoding)).decode("ascii"),
@@ -213,7 +223,7 @@ def encode_sample(sample: Sample, encoding: Encoding, shared: Mapping[str, Metad
         raise ValueError(f"prompt {sample.prompt.id!r} can't be sent as JSON: {error}") from error
 
 
-def join_request(reward: str, rows: Sequence[bytes], shared: Collection[MetadataPicture], encoding: Encoding) -> bytes:
+def join_request(reward: str, rows: Sequence[bytes], shared: Collection[RequestPicture], encoding: Encoding) -> bytes:
     """The body of a ``ScoreRequest`` from encoded samples and the pictures that their prompts share."""
     pictures = {picture.name: {"encoding": encoding, "data": picture.data} for picture in shared}
     return b'{"reward": %s, "samples": [%s], "pictures": %s}' % (
@@ -262,7 +272,8 @@ def to_sample(sample: SampleIn, picture: NDArray[np.uint8], shared: Mapping[str,
     """The live sample, with its decoded picture and those that its prompt names."""
     asked = sample.prompt
     metadata = asked.metadata | {key: shared[name] for key, name in asked.pictures.items()}
-    return Sample(sample.id, sample.group, Prompt(asked.id, asked.text, metadata), picture)
+    images = tuple(Picture(shared[name]) for name in asked.images)
+    return Sample(sample.id, sample.group, Prompt(asked.id, asked.text, metadata, images), picture)
 
 
 def _score(row: ScoreOut) -> Score:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewards.library.geneval.rules import parse
-from rewards.pictures import PictureError, read_file
 from rewards.score.layout import PictureFile
+from rl.data.pictures import PictureError, read_file
 from rl.types import Prompt, UserError
 
 

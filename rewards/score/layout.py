@@ -11,11 +11,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rewards.pictures import PictureError, decode
+from rewards.pictures import decode
+from rl.data.pictures import MOST_PIXELS, PictureError
 from rl.types import Prompt, Sample, Score, UserError
 
 _NUMBERED = re.compile(r"(.+)-(\d+)")
-_MAX_PIXELS = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class PromptIdLayout:
 
     def read(self, path: Path) -> NDArray[np.uint8]:
         """The lossless PNG. Raises ``PictureError``."""
-        return decode(file_bytes(path), "png", _MAX_PIXELS)
+        return decode(file_bytes(path), "png", MOST_PIXELS)
 
 
 def file_bytes(path: Path) -> bytes:

@@ -67,11 +67,11 @@ class ScoreRows:
 
 
 def _content(picture: PictureFile) -> str:
-    """A hash of what is scored: the file, the prompt (but not where its line stands) and its reference file."""
-    metadata = {key: value for key, value in picture.prompt.metadata.items() if key != "source"}
-    asked = [picture.prompt.id, picture.prompt.text, metadata, file_hash(metadata)]
-    prompt = json.dumps(asked, sort_keys=True)
-    return hashlib.sha256(file_bytes(picture.path) + prompt.encode()).hexdigest()[:16]
+    """A hash of what is scored: the file, the prompt (not where its line stands), its pictures and reference file."""
+    prompt = picture.prompt
+    asked = [prompt.id, prompt.text, dict(prompt.metadata), file_hash(prompt.metadata)]
+    content = json.dumps([*asked, *(one.digest for one in prompt.pictures)], sort_keys=True)
+    return hashlib.sha256(file_bytes(picture.path) + content.encode()).hexdigest()[:16]
 
 
 def failed_fraction(rows: Sequence[Row]) -> float:

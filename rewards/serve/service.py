@@ -11,11 +11,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rewards.pictures import Encoding, PictureError, checked_pixel_count, decode
+from rewards.pictures import Encoding, checked_pixel_count, decode
 from rewards.pool.pool import RewardPool
 from rewards.remote.wire import PictureIn, RequestError, RequestLimits, SampleIn, ScoreRequest, answer_json, to_sample
 from rewards.serve.metrics import ServerMetrics
 from rl.config.schema import RewardComponent, RewardPoolConfig
+from rl.data.pictures import PictureError
 from rl.types import Sample, Score
 
 _THREADS = 2  # while one request is being scored, the pictures of the next are being decoded
@@ -166,9 +167,11 @@ def _sample(
     if isinstance(picture, PictureError):
         return Score(None, failure=str(picture))
     found = {}
-    for key, name in asked.prompt.pictures.items():
+    images = ((f"picture {place}", name) for place, name in enumerate(asked.prompt.images, 1))
+    named = ((repr(key[:80]), name) for key, name in asked.prompt.pictures.items())
+    for which, name in (*named, *images):
         other = shared[name]
         if isinstance(other, PictureError):
-            return Score(None, failure=f"prompt {asked.prompt.id[:80]!r}: its {key[:80]!r}: {other}")
+            return Score(None, failure=f"prompt {asked.prompt.id[:80]!r}: its {which}: {other}")
         found[name] = other
     return to_sample(asked, picture, found)

@@ -68,6 +68,8 @@ class Declarations:
     """Of a combination: whether its totals are centred inside each group; ``None``: nobody has said."""
     on_policy: bool = False
     """Of a loss: it has no ratio, so it is right for the first update after a rollout only."""
+    pictures: bool = False
+    """Of a prompt encoder: it reads prompts that hold pictures."""
 
 
 @dataclass(frozen=True)
@@ -222,6 +224,7 @@ def declarations(kind: str, use: str) -> Declarations:
         across_prompts=_flag(source, "across_prompts") or False,
         centred=_flag(source, "centred"),
         on_policy=_flag(source, "on_policy") or False,
+        pictures=_flag(source, "pictures") or False,
     )
 
 

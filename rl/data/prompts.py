@@ -1,23 +1,30 @@
 """Prompt files: JSON lines or plain text, read the same by a run and by rewards that are used on their own.
 
 One prompt per line: ``{"prompt": "two red circles", "tag": "counting", "include": [...]}``, optionally an ``"id"``;
-every other key becomes metadata for the rewards, so GenEval's ``evaluation_metadata.jsonl`` works as it is. Without
-an id, a prompt is named by the hash of its content, which survives reordering of the file. Prompts carry
-``metadata["source"] = "file:line"`` for messages.
+every other key becomes metadata for the rewards, so GenEval's ``evaluation_metadata.jsonl`` works as it is. Only
+``"image": "cat.png"``, or ``"images": ["cat.png", "hat.png"]``, is no metadata: these files, relative to the prompt
+file's folder, are the prompt's ``pictures``. They are looked at when prompts are loaded and decoded when they are used.
+Without an id, a prompt is named by the hash of its content, which survives reordering of the file. ``source``
+(``file:line``) is there for messages.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from rl import registry
 from rl.config.schema import Component
+from rl.data.pictures import Picture, PictureError
 from rl.registry import did_you_mean
 from rl.types import Prompt, UserError
+
+PICTURES = ("image", "images")
+"""Keys of a line that name a prompt's pictures: one, or a list."""
 
 
 def jsonl(*, path: str) -> list[Prompt]:
@@ -31,7 +38,7 @@ def jsonl(*, path: str) -> list[Prompt]:
             raise UserError(f"{where}: this line is not valid JSON ({error.msg}, column {error.colno})") from None
         except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets
             raise UserError(f"{where}: this line is not valid JSON ({error})") from None
-        found.append(to_prompt(row, where))
+        found.append(to_prompt(row, where, _picture_files(row, where, Path(path).parent)))
     return checked(found, path)
 
 
@@ -55,18 +62,55 @@ def _lines(path: str) -> Iterable[tuple[int, str]]:
     return [(number, line) for number, line in numbered if line]
 
 
-def to_prompt(row: Any, where: str) -> Prompt:
-    """One row as a prompt; ``where`` is its source. Raises UserError if it is none."""
+def _picture_files(row: object, where: str, folder: Path) -> dict[str, list[Picture]]:
+    """What the line names under "image" or "images". Raises UserError if it is no list of picture files."""
+    given = [(key, row[key]) for key in PICTURES if row.get(key) is not None] if isinstance(row, dict) else []
+    if len(given) > 1:
+        raise UserError(f'{where}: this line has "image" and "images"; put all of them into "images"')
+    found = {}
+    for key, value in given:
+        paths = value if key == "images" else [value]
+        if not isinstance(paths, list) or not all(isinstance(path, str) and path for path in paths):
+            wanted = "the path of a picture" if key == "image" else "a list of paths of pictures"
+            raise UserError(f'{where}: "{key}" must be {wanted}, got {value!r}')
+        found[key] = [_picture_file(folder / path, where) for path in paths]
+    return found
+
+
+def _picture_file(file: Path, where: str) -> Picture:
+    if not file.is_file():
+        near = did_you_mean(file.name, [path.name for path in file.parent.glob("*")])
+        raise UserError(f"{where}: there is no picture {str(file)!r} (paths start at the prompt file's folder){near}")
+    return checked_picture(Picture(file), where)
+
+
+def checked_picture(picture: Picture, where: str) -> Picture:
+    """The same picture. Raises UserError if its header can't be read or tells of too many pixels."""
+    try:
+        picture.check()
+    except PictureError as error:
+        raise UserError(
+            f"{where}: {picture.name} can't be read ({error}); replace it, or take it out of the prompt's line"
+        ) from error
+    return picture
+
+
+def to_prompt(row: Any, where: str, pictures: Mapping[str, Sequence[Picture]] = {}) -> Prompt:
+    """One row as a prompt; ``where`` is its source. Raises UserError if it is none.
+
+    ``pictures``: what it holds under a key, which then is no metadata.
+    """
     if not isinstance(row, dict):
         raise UserError(f'{where}: this line must be a JSON object such as {{"prompt": "two red circles"}}')
     if not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
         near = did_you_mean("prompt", row) if "prompt" not in row else ""
         raise UserError(f'{where}: this line has no "prompt" (non-empty text){near}')
     rest: dict[str, Any] = {key: value for key, value in row.items() if key not in ("prompt", "id")}
-    identity = row.get("id", _content_id(row["prompt"], rest))
+    identity = row["id"] if "id" in row else _content_id(row["prompt"], rest)
     if isinstance(identity, bool) or not isinstance(identity, (str, int)) or identity == "":
         raise UserError(f'{where}: "id" must be text or a whole number, got {identity!r}')
-    return Prompt(str(identity), row["prompt"], {"source": where, **rest})
+    metadata = {key: value for key, value in rest.items() if key not in pictures}
+    return Prompt(str(identity), row["prompt"], metadata, tuple(chain(*pictures.values())), where)
 
 
 def _content_id(prompt: str, metadata: Mapping[str, Any]) -> str:
@@ -91,35 +135,7 @@ def checked(prompts: list[Prompt], where: str) -> list[Prompt]:
 
 def name_of(prompt: Prompt) -> str:
     """A prompt in messages: its id, text and source."""
-    source = prompt.metadata.get("source")
-    return f"prompt {prompt.id!r} ({prompt.text!r}" + (f", {source})" if source else ")")
-
-
-def hf(
-    *, name: str, split: str = "train", subset: str | None = None, column: str = "prompt", limit: int | None = None
-) -> list[Prompt]:
-    """A Hugging Face dataset, or a local folder in a form that ``datasets.load_dataset`` reads.
-
-    ``column`` holds the prompt, ``id`` (if there is such a column) the id, the other columns are metadata; empty
-    cells are left out. ``limit`` keeps the first rows. Raises UserError if it can't be loaded or lacks the column.
-    """
-    try:
-        import datasets
-    except ModuleNotFoundError as error:
-        raise UserError("prompts from Hugging Face need the package datasets: pip install datasets") from error
-    try:
-        rows = datasets.load_dataset(name, subset, split=split)
-    except (OSError, ValueError) as error:  # missing, not reachable, unknown split or subset
-        raise UserError(f"the dataset {name!r} (split {split!r}) can't be loaded: {error}") from error
-    if column not in rows.column_names:
-        near = registry.did_you_mean(column, rows.column_names)
-        raise UserError(f"dataset {name!r} has no column {column!r}{near} (it has {', '.join(rows.column_names)})")
-    rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
-    found = []
-    for number, row in enumerate(rows):
-        rest = {key: value for key, value in row.items() if value is not None and key not in (column, "prompt")}
-        found.append(to_prompt({**rest, "prompt": row[column]}, f"{name}[{split}]:{number}"))
-    return checked(found, name)
+    return f"prompt {prompt.id!r} ({prompt.text!r}" + (f", {prompt.source})" if prompt.source else ")")
 
 
 def load_prompts(component: Component, key: str) -> list[Prompt]:

@@ -38,6 +38,18 @@ def require_metadata(prompts: Sequence[Prompt], needs: Mapping[str, Sequence[str
     )
 
 
+def require_text_alone(prompts: Sequence[Prompt], encoder: str, policy: str) -> None:
+    """For a prompt encoder that reads no pictures. Raises UserError naming the first prompt that holds some."""
+    holding = [prompt for prompt in prompts if prompt.pictures]
+    if holding:
+        more = f", as do {len(holding) - 1} more" if len(holding) > 1 else ""
+        raise UserError(
+            f"{name_of(holding[0])} holds pictures{more}, and the policy {policy!r} reads text alone (its prompt "
+            f"encoder {encoder!r} does not declare `pictures = True`); take them out of the prompts' lines or choose a "
+            f"policy that reads pictures"
+        )
+
+
 class PromptStream:
     """Which prompts a step gets: a pure function of the step, so a resumed run continues exactly.
 

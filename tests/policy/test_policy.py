@@ -20,8 +20,9 @@ from policy.folder import read_policy_config, resolve_folder
 from policy.shapes.model import make_ar, make_policy, make_random
 from policy.shapes.pretrain.image_tokenizer import fit_tokenizer
 from policy.shapes.pretrain.scenes import dense_cells
+from rl.data.pictures import Picture
 from rl.data.shapes.world import picture
-from rl.types import UserError
+from rl.types import Prompt, UserError
 
 PROMPTS = ("a red circle", "a photo of a star above a ring", "two rings", 'the word "CAT"')
 
@@ -53,6 +54,13 @@ def test_prompts_end_with_the_start_of_the_picture(policy: Policy) -> None:
     ids = policy.text_ids("two rings")
     assert ids[-2:] == (policy.layout.im_start_id, policy.layout.scale_id)
     assert policy.encode_prompt.unknown_words("two purple dogs") == ["dogs"]
+    edit = Prompt("e", "two rings", pictures=(Picture(np.zeros((2, 2, 3), np.uint8)),), source="p.jsonl:3")
+    with pytest.raises(UserError) as caught:
+        policy.encode_prompt(edit)
+    assert str(caught.value) == (
+        "prompt 'e' ('two rings', p.jsonl:3) holds pictures, and this policy reads text alone; take them out of the "
+        "prompt's line or choose a policy that reads pictures"
+    )
 
 
 def test_logprobs_are_those_of_the_masked_and_tempered_softmax(policy: Policy) -> None:

@@ -221,3 +221,17 @@ def bulky(samples: Sequence[Sample]) -> list[float]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     b"x" * (int(samples[0].prompt.metadata["mb"]) * 2**20)  # numpy would ask for huge pages, which are few
     return [float(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)] * len(samples)
+
+
+def sources(samples: Sequence[Sample]) -> list[Score]:
+    """What the pictures of the prompts are in the worker."""
+    return [
+        Score(
+            level(sample),
+            details={
+                "sources": [type(one.source).__name__ for one in sample.prompt.pictures],
+                "writeable": [one.pixels.flags.writeable for one in sample.prompt.pictures],
+            },
+        )
+        for sample in samples
+    ]

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pickle
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rewards.cache import ScoreCache, content_hash
 from rewards.pool.pool import RewardPool
 from rewards.pool.version import _named, reward_version
 from rl.config.schema import RewardComponent, RewardPoolConfig
+from rl.data.pictures import Picture
+from rl.data.prompts import jsonl
 from rl.types import Prompt, Sample, Score, UserError
 from tests.rewards.pool.test_pool_batches import PLUGINS, levels, log_of, samples, values
 
@@ -186,6 +191,24 @@ def test_a_reference_file_counts_by_its_content(tmp_path: Path) -> None:
         os.utime(file, ns=(0, len(found)))
         found.append(content_hash(sample(reference=str(file))))
     assert len(set(found)) == 4
+
+
+def test_a_prompt_is_found_again_on_another_line_and_its_pictures_count_by_their_pixels(tmp_path: Path) -> None:
+    rows = [{"prompt": "a red circle", "tag": "colors"}, {"prompt": "another"}]
+    found = []
+    for order in (rows, rows[::-1]):
+        (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, order)))
+        (prompt,) = (one for one in jsonl(path=str(tmp_path / "p.jsonl")) if one.text == "a red circle")
+        found.append((prompt.source, content_hash(replace(sample(), prompt=prompt))))
+    assert found[0][0] != found[1][0] and found[0][1] == found[1][1] == content_hash(sample(tag="colors"))
+
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    for name in ("a.png", "copy.bmp"):
+        Image.fromarray(pixels).save(tmp_path / name)
+    sources = [tmp_path / "a.png", tmp_path / "copy.bmp", pixels, pixels + 1, pixels.reshape(4, 2, 3)]
+    given = [replace(sample(), prompt=Prompt("p", "a red circle", pictures=(Picture(one),))) for one in sources]
+    hashes = [content_hash(one) for one in given]
+    assert len(set(hashes[:3])) == 1 and len({*hashes, content_hash(sample())}) == 4
 
 
 def test_the_version_is_declared_or_follows_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import rl
 from policy.ar_size import ArSize
@@ -179,6 +180,27 @@ def test_mistakes_exit_with_2(
     printed = capsys.readouterr()
     assert words in printed.err
     assert printed.out == ""
+
+
+def test_prompts_with_pictures_need_a_policy_that_declares_to_read_them(
+    run_file: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (2, 2)).save(tmp_path / "cat.png")
+    with (tmp_path / "p.jsonl").open("a") as file:
+        file.write('\n{"prompt": "make it blue", "include": [{"class": "circle", "count": 1}], "image": "cat.png"}')
+    assert main([str(run_file), "--dry-run"]) == 2
+    assert (
+        f"make it blue', {tmp_path}/p.jsonl:7) holds pictures, as do 1 more, and the policy '{policy}' reads text "
+        "alone (its prompt encoder 'template' does not declare `pictures = True`)"
+    ) in capsys.readouterr().err
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_encoder.py").write_text("raise RuntimeError('imported')\nclass Sees:\n    pictures = True\n")
+    content = {"layout": LAYOUT, "prompt_template": "{prompt}", "prompt_encoder": "own_encoder:Sees"}
+    (policy / "policy.json").write_text(json.dumps(content))
+    assert main([str(run_file), "--dry-run"]) == 0
+    (tmp_path / "cat.png").unlink()
+    assert main([str(run_file), "--dry-run"]) == 2
+    assert f"error: data.train: {tmp_path}/p.jsonl:7: there is no picture" in capsys.readouterr().err
 
 
 def test_interrupt_exits_with_130(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

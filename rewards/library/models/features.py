@@ -15,13 +15,13 @@ from rewards.library.models.pretrained import load_model
 from rewards.library.models.weights import Runtime, batches, runtime
 from rl.types import UserError
 
-Picture = NDArray[np.uint8]
-Embed = Callable[[Sequence[Picture]], Tensor]
+Pixels = NDArray[np.uint8]
+Embed = Callable[[Sequence[Pixels]], Tensor]
 
 
 def feature_comparison(
     measure: str, checkpoint: str, model: str | None, device: str, dtype: str, batch_size: int
-) -> Callable[[Sequence[Picture], Sequence[Picture]], list[float]]:
+) -> Callable[[Sequence[Pixels], Sequence[Pixels]], list[float]]:
     """The comparison of N pictures with N references by ``measure``: ``clip``, ``dino`` or ``lpips``."""
     run = runtime("similarity.options", device, dtype, batch_size)
     if measure == "lpips":
@@ -35,7 +35,7 @@ class _Cosine:
     def __init__(self, embed: Embed) -> None:
         self._embed = embed
 
-    def __call__(self, pictures: Sequence[Picture], references: Sequence[Picture]) -> list[float]:
+    def __call__(self, pictures: Sequence[Pixels], references: Sequence[Pixels]) -> list[float]:
         if not pictures:
             return []
         distinct = {id(reference): reference for reference in references}  # a group shares its reference
@@ -57,7 +57,7 @@ def _dino(checkpoint: str, run: Runtime) -> Embed:
         )
 
     @torch.inference_mode()
-    def embed(pictures: Sequence[Picture]) -> Tensor:
+    def embed(pictures: Sequence[Pixels]) -> Tensor:
         rows = [
             module(pixel_values=torch.from_numpy(preprocess(pictures[part])).to(run.device, run.dtype)).pooler_output
             for part in batches(len(pictures), run.batch_size)
@@ -81,11 +81,11 @@ class _Lpips:
         self._run, self._distance = run, run.place(lpips.LPIPS(net="alex", verbose=False))
 
     @torch.inference_mode()
-    def __call__(self, pictures: Sequence[Picture], references: Sequence[Picture]) -> list[float]:
+    def __call__(self, pictures: Sequence[Pixels], references: Sequence[Pixels]) -> list[float]:
         pairs = zip(pictures, references, strict=True)
         return [1 - float(self._distance(self._pixels(a), self._pixels(b))) for a, b in pairs]
 
-    def _pixels(self, picture: Picture) -> Tensor:
+    def _pixels(self, picture: Pixels) -> Tensor:
         """(1, 3, H, W) in [-1, 1], as LPIPS wants it."""
         scaled_HWC = torch.tensor(picture).to(self._run.device, self._run.dtype) / 127.5 - 1
         return scaled_HWC.permute(2, 0, 1).unsqueeze(0)

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from rewards.library.similarity import Similarity
+from rl.data.pictures import Picture
 from rl.types import Prompt, Sample, Score, UserError
 from tests.rewards.library.tiny_models import SIDE, hf_clip, open_clip_architecture, pictures, shake
 
@@ -150,6 +151,20 @@ def test_no_reference_is_not_applicable_and_bad_ones_fail_alone(tmp_path: Path) 
         "prompt 'p': reference is a uint8 array of 0 x 4 x 3, it must be uint8 of H x W x 3",
     ]
     assert all(s.value is None for s in found[:-1])
+
+
+def test_the_prompts_own_picture_may_be_the_reference(tmp_path: Path) -> None:
+    Image.fromarray(even(51)).save(tmp_path / "a.png")
+    sources = [even(255), tmp_path / "a.png", tmp_path / "gone.png"]
+    prompts = [Prompt("p", "x", {"reference": even(0)}, (Picture(one), Picture(even(0)))) for one in sources]
+    given = [Sample("s", "g", prompt, even(0)) for prompt in (*prompts, Prompt("q", "x", {"reference": even(0)}))]
+    found = Similarity(reference="picture")(given)
+    assert [score.value for score in found] == [0.0, pytest.approx(0.8), None, None]
+    assert str(found[2].failure).startswith(f"prompt 'p': the picture '{tmp_path}/gone.png' can't be read")
+    assert not found[3].failed
+    with pytest.raises(UserError) as caught:
+        Similarity(reference="image")  # type: ignore[arg-type]
+    assert str(caught.value) == "similarity.options.reference is 'image': it must be 'metadata' or 'picture'"
 
 
 def test_pixel_imports_no_torch() -> None:

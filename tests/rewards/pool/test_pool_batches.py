@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rewards.batches import batches_by_group
 from rewards.library.similarity import Similarity
 from rewards.pool.pool import RewardPool
+from rewards.pool.prompt_pictures import in_memory
 from rewards.pool.shared_memory import FreeList, MappedMemory, SharedArray, SharedMemory, from_shared, to_shared
 from rewards.pool.submission import Submission, gather
-from rl.config.schema import RewardComponent
+from rl.config.schema import RewardComponent, RewardPoolConfig
+from rl.data.pictures import Picture
 from rl.types import Prompt, Sample, Score
 
 PLUGINS = "tests.rewards.pool_plugins"
@@ -186,6 +189,48 @@ def test_arrays_in_the_metadata_are_shared_once_and_come_back_as_they_were() -> 
     del first, second
     taken.clear()
     assert mapped.close()
+
+
+def test_the_pictures_of_prompts_are_shared_once_and_come_back_as_arrays(tmp_path: Path) -> None:
+    cat, hat = (np.random.default_rng(seed).integers(0, 256, (40, 50, 3), np.uint8) for seed in range(2))
+    Image.fromarray(cat).save(tmp_path / "cat.png")
+    edit = Prompt("p", "x", {"same": hat}, (Picture(tmp_path / "cat.png"), Picture(hat)), "p.jsonl:3")
+    plain = Prompt("q", "x")
+    given, unreadable = in_memory([Sample(f"s{i}", "g", p, hat[:2, :2]) for i, p in enumerate((edit, edit, plain))])
+    assert not unreadable and given[0].prompt is given[1].prompt and given[2].prompt is plain
+    memory, written = SharedMemory(), dict[int, SharedArray]()
+    shared_samples = [to_shared(sample, memory, written) for sample in given]
+    assert len(written) == 2 and shared_samples[2].prompt is plain and len(pickle.dumps(shared_samples)) < 2000
+    taken, mapped = from_shared(pickle.loads(pickle.dumps(shared_samples)), memory.fd)
+    back = taken[1].prompt
+    assert [one.pixels.tolist() for one in back.pictures] == [cat.tolist(), hat.tolist()]
+    assert [one.digest for one in back.pictures] == [one.digest for one in edit.pictures]
+    assert back.pictures[1].source is back.metadata["same"] and not back.pictures[0].pixels.flags.writeable
+    assert (back.id, back.source, taken[2].prompt) == ("p", "p.jsonl:3", plain)
+    del back
+    taken.clear()
+    assert mapped.close()
+
+
+def test_a_picture_that_has_gone_fails_its_samples_in_the_rewards_that_apply(tmp_path: Path) -> None:
+    picture, gone = np.full((8, 8, 3), 9, np.uint8), Picture(tmp_path / "gone.png")
+    given = [
+        replace(s, picture=picture, prompt=replace(s.prompt, pictures=(Picture(picture),) if i < 2 else (gone,)))
+        for i, s in enumerate(samples(4))
+    ]
+    given += [replace(s, picture=picture, prompt=replace(s.prompt, text="none")) for s in samples(2, first=4)]
+    rewards = {
+        "s": RewardComponent(use="similarity", options={"reference": "picture"}),
+        "other": RewardComponent(use="similarity", tags=["other"]),
+    }
+    with RewardPool(rewards, RewardPoolConfig(cache=str(tmp_path / "cache"))) as pool:
+        found = [pool.score(given) for _ in range(2)]
+        assert pool.restarts["s"] == 0
+    assert found[0] == found[1]
+    assert values(found[0]["s"]) == [1.0, 1.0, None, None, None, None] and found[0]["other"] == [Score(None)] * 6
+    reason = str(found[0]["s"][2].failure)
+    assert reason.startswith(f"prompt 'p1': the picture '{tmp_path}/gone.png' can't be read: [Errno 2]")
+    assert [score.failed for score in found[0]["s"]] == [False, False, True, True, False, False]
 
 
 def test_rewards_get_arrays_in_the_metadata_through_the_pool() -> None:

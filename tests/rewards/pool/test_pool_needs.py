@@ -6,12 +6,14 @@ import os
 import re
 import sys
 import venv
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 from rewards.needs import _THREAD_VARIABLES, KEEP_MEMORY, Needs, declared_needs, fair_threads, settle_needs
@@ -19,6 +21,7 @@ from rewards.pool.gpus import Devices, visible_gpus
 from rewards.pool.pool import RewardPool
 from rl.build import start_rewards
 from rl.config.schema import Config, RewardComponent, RewardPoolConfig
+from rl.data.pictures import Picture
 from rl.types import UserError
 from tests.rewards.pool.test_pool_batches import PLUGINS, samples, values
 
@@ -241,7 +244,8 @@ def test_a_reward_may_have_an_environment_of_its_own(tmp_path: Path, monkeypatch
         from rl.types import Score
 
         def reward(samples):
-            details = {"prefix": sys.prefix, "torch": find_spec("torch") is not None}
+            details = {"prefix": sys.prefix, **{name: find_spec(name) is not None for name in ("torch", "PIL")}}
+            details["pictures"] = [picture.pixels.tolist() for picture in samples[0].prompt.pictures]
             return [Score(conflicting.NUMBER + sample.picture.mean(), details=details) for sample in samples]
         """)
     )
@@ -252,7 +256,10 @@ def test_a_reward_may_have_an_environment_of_its_own(tmp_path: Path, monkeypatch
     with RewardPool(
         {"own": RewardComponent(use=reward.use, python=str(python)), "ours": RewardComponent(use=f"{PLUGINS}:keeps")}
     ) as pool:
-        found = pool.score(samples(3))
+        Image.new("RGB", (2, 1), (1, 2, 3)).save(tmp_path / "cat.png")
+        edit = replace(samples(1)[0].prompt, pictures=(Picture(tmp_path / "cat.png"),))
+        found = pool.score([replace(sample, prompt=edit) for sample in samples(3)])
     assert values(found["own"]) == [0.25, 1.25, 2.25]
-    assert found["own"][0].details == {"prefix": str(tmp_path / "venv"), "torch": False}
+    details = {"prefix": str(tmp_path / "venv"), "torch": False, "PIL": False, "pictures": [[[[1, 2, 3]] * 2]]}
+    assert found["own"][0].details == details
     assert values(found["ours"]) == [0.0, 1.0, 2.0]

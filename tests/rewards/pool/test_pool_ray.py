@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from rewards.pool.pool import RewardPool
 from rl.config.schema import RewardComponent, RewardPoolConfig
-from rl.types import UserError
+from rl.data.pictures import Picture
+from rl.types import Prompt, UserError
 from tests.rewards.pool.test_pool_batches import PLUGINS, levels, samples, values
 from tests.rewards.pool.test_pool_faults import faulty
 
@@ -56,3 +59,14 @@ def test_actors_answer_die_and_hang_like_processes(tmp_path: Path) -> None:
             RewardPoolConfig(backend="ray", start_timeout_s=3.0),
         )
     assert "did not start within 3 s (has the cluster the CPUs and GPUs that it asks for?)" in str(caught.value)
+
+
+def test_actors_get_the_pictures_of_prompts_as_arrays(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), (3, 3, 3)).save(tmp_path / "cat.png")
+    prompts = [Prompt("p", "x", pictures=(Picture(tmp_path / f"{name}.png"),)) for name in ("cat", "gone")]
+    given = [replace(sample, prompt=prompts[i // 2]) for i, sample in enumerate(samples(4))]
+    reward = RewardComponent(use=f"{PLUGINS}:sources")
+    with RewardPool({"s": reward}, RewardPoolConfig(backend="ray")) as pool:
+        found = pool.score(given)["s"]
+    assert [score.details for score in found[:2]] == [{"sources": ["ndarray"], "writeable": [False]}] * 2
+    assert [score.failed for score in found] == [False, False, True, True]

@@ -14,13 +14,15 @@ import pytest
 from PIL import Image
 
 from rewards.library.similarity import Similarity
+from rewards.pictures import decode
 from rewards.pool.pool import RewardPool
 from rewards.remote.client import Remote, greet
 from rewards.remote.http import RetryingClient
-from rewards.remote.metadata_pictures import MetadataPictures
+from rewards.remote.request_pictures import PromptPictures, RequestPictures
 from rewards.remote.servers import Endpoints, NoAnswer
-from rewards.remote.wire import encode_sample
+from rewards.remote.wire import RequestError, RequestLimits, encode_sample, parse_request, to_sample
 from rl.config.schema import RewardComponent
+from rl.data.pictures import Picture
 from rl.types import Prompt, Sample, Score, UserError
 from tests.rewards.pool.test_pool import samples
 from tests.rewards.serve.live_server import BRIGHT, metric, serving
@@ -209,7 +211,7 @@ def test_groups_stay_whole_in_requests_that_keep_to_the_limits() -> None:
         return echo(request)
 
     given = many(7)
-    one = len(encode_sample(given[0], "npy", {})) + 2
+    one = len(encode_sample(given[0], "npy", PromptPictures())) + 2
     for batch_size, limits, expected in (
         (4, {}, [4, 3]),
         (1, {}, [2, 2, 2, 1]),
@@ -278,8 +280,8 @@ def test_shared_pictures_count_towards_the_limits() -> None:
 
     shared = {"reference": np.zeros((16, 16, 3), np.uint8)}
     given = [replace(sample, prompt=replace(sample.prompt, metadata=shared)) for sample in many(6)]
-    (shared,) = MetadataPictures("npy").of(shared).values()
-    one = len(encode_sample(given[0], "npy", {"reference": shared})) + 2
+    (shared,) = RequestPictures("npy").of(given[0].prompt).all
+    one = len(encode_sample(given[0], "npy", PromptPictures({"reference": shared}))) + 2
     for limits, expected in (
         ({"max_pixels": 4 * 64 + 256}, [4, 2]),
         ({"max_pixels": 4 * 64 + 255}, [2, 2, 2]),
@@ -289,6 +291,39 @@ def test_shared_pictures_count_towards_the_limits() -> None:
         sent.clear()
         remote(Wire(handler), A)(given)
         assert sorted(sent, reverse=True) == expected, limits
+
+
+def test_the_pictures_of_prompts_travel_once_and_arrive_in_order(tmp_path: Path) -> None:
+    bodies: list[bytes] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/score":
+            bodies.append(request.content)
+        return echo(request)
+
+    rng = np.random.default_rng(0)
+    cat, hat = (rng.integers(0, 256, (4, 6, 3), np.uint8) for _ in range(2))
+    Image.fromarray(cat).save(tmp_path / "cat.png")
+    edit = Prompt("p", "x", {"n": 1}, (Picture(tmp_path / "cat.png"), Picture(hat)), "p.jsonl:4")
+    lost = Prompt("q", "x", pictures=(Picture(tmp_path / "dog.png"),))
+    given = [*(Sample(f"s{i}", "g", edit, cat) for i in range(3)), Sample("s3", "h", lost, cat), *many(5)[4:]]
+    scores = remote(Wire(handler), A)(given)
+    assert [score.value for score in scores] == [0.0, 1.0, 2.0, None, 4.0]
+    assert str(scores[3].failure).startswith(f"prompt 'q': the picture '{tmp_path}/dog.png' can't be read: [Errno 2]")
+    (sent,) = (parse_request(body, RequestLimits()) for body in bodies)
+    assert len(sent.pictures) == 2 and "images" not in json.loads(bodies[0])["samples"][3]["prompt"]
+    decoded = {name: decode(one.content(), one.encoding, 100) for name, one in sent.pictures.items()}
+    back = to_sample(sent.samples[1], cat, decoded).prompt
+    assert [one.pixels.tolist() for one in back.pictures] == [cat.tolist(), hat.tolist()]
+    assert [one.digest for one in back.pictures] == [one.digest for one in edit.pictures]
+    assert (back.id, back.text, back.metadata, back.source) == ("p", "x", {"n": 1}, "")
+    row = json.loads(bodies[0])
+    row["samples"][0]["prompt"]["images"] = ["nowhere"]
+    with pytest.raises(RequestError) as caught:
+        parse_request(json.dumps(row).encode(), RequestLimits())
+    assert (caught.value.status, str(caught.value)) == (
+        422, "prompt 'p': its `images` name 'nowhere', which the request does not carry"
+    )  # fmt: skip
 
 
 def test_a_reference_that_cannot_be_read_fails_its_sample_only() -> None:
@@ -317,6 +352,18 @@ def test_an_edit_is_compared_with_its_reference_at_a_real_server(tmp_path: Path)
     with serving("--reward", "similarity", "--option", "measure=ssim") as server:
         there = Remote([server.url], "similarity")(given)
     here = Similarity("ssim")(given)
+    assert [score.value for score in there] == [score.value for score in here]
+    assert there[0].value == 1.0 and there[2] == Score(None)
+
+
+def test_an_edit_is_compared_with_its_prompts_picture_at_a_real_server(tmp_path: Path) -> None:
+    before, after = (np.random.default_rng(seed).integers(0, 256, (12, 12, 3), np.uint8) for seed in range(2))
+    Image.fromarray(before).save(tmp_path / "before.png")
+    edit = Prompt("p", "x", pictures=(Picture(tmp_path / "before.png"),))
+    given = [Sample("same", "g", edit, before), Sample("other", "g", edit, after), *samples(1)]
+    with serving("--reward", "similarity", "--option", "reference=picture") as server:
+        there = Remote([server.url], "similarity")(given)
+    here = Similarity(reference="picture")(given)
     assert [score.value for score in there] == [score.value for score in here]
     assert there[0].value == 1.0 and there[2] == Score(None)
 

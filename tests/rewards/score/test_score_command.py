@@ -159,6 +159,28 @@ def test_scores_of_something_else_are_not_added_to(at: Path, capsys: pytest.Capt
     assert error(capsys).startswith(f"--out {at} can't be used: ")
 
 
+def test_a_prompt_may_move_to_another_line_but_not_change_its_picture(
+    at: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = Image.new("RGB", (2, 2), (1, 2, 3))
+    before.save(at / "before.png")
+    lines = [json.dumps(row | {"image": "before.png"} if row.get("id") == "p2" else row) for row in PROMPTS]
+    (at / "p.jsonl").write_text("\n".join(lines))
+    score(at)
+    kept = (at / "s.jsonl").read_bytes()
+    (at / "p.jsonl").write_text("\n\n".join(lines))
+    capsys.readouterr()
+    assert score(at) == 3 and "5 of them scored before" in capsys.readouterr().out
+    before.save(at / "again.bmp")  # the same pixels
+    (at / "p.jsonl").write_text("\n".join(lines).replace("before.png", "again.bmp"))
+    assert score(at) == 3 and (at / "s.jsonl").read_bytes() == kept
+    Image.new("RGB", (2, 2)).save(at / "other.png")
+    (at / "p.jsonl").write_text("\n".join(lines).replace("before.png", "other.png"))
+    capsys.readouterr()
+    assert score(at) == 2
+    assert error(capsys).startswith(f"{at / 'pictures' / 'p2.png'} or its prompt has changed since")
+
+
 def test_a_file_without_a_newline_is_not_emptied(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = at / "s.jsonl"
     for foreign in ("my notes", '{"model": 1}'):

@@ -18,6 +18,7 @@ import httpx
 
 from rewards.pictures import Encoding
 from rewards.remote import wire
+from rewards.remote.request_pictures import PromptPictures
 from rl.types import Sample
 
 BRIGHT = "tests.rewards.plugins:bright"
@@ -104,7 +105,9 @@ def wait_for(url: str, line: str, value: float) -> None:
 
 def body(reward: str, given: Sequence[Sample], encoding: Encoding = "png") -> bytes:
     """A request as our client writes it."""
-    return wire.join_request(reward, [wire.encode_sample(sample, encoding, {}) for sample in given], (), encoding)
+    return wire.join_request(
+        reward, [wire.encode_sample(sample, encoding, PromptPictures()) for sample in given], (), encoding
+    )
 
 
 def head(length: int | None, *lines: str, path: str = "/score") -> bytes:

@@ -21,9 +21,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rewards.pictures import PictureError, decode
+from rewards.pictures import decode
 from rewards.remote.wire import RequestError, RequestLimits, parse_request
 from rewards.serve.metrics import rss_bytes
+from rl.data.pictures import PictureError
 from tests.rewards.pool.test_pool import samples
 from tests.rewards.serve.live_server import BRIGHT, LiveServer, body, head, read_answer, serving
 
@@ -148,6 +149,18 @@ def test_a_bad_reference_fails_only_the_samples_that_name_it(server: LiveServer)
     assert rows[0]["failure"] is None
     assert rows[1]["failure"].startswith("prompt 'p': its 'reference': the PNG can't be read: ")
     assert rows[2]["failure"].startswith("prompt 'p': its 'reference': the picture has 4,225,000,000 pixels, more than")
+
+
+def test_a_bad_picture_of_a_prompt_fails_only_the_samples_of_that_prompt(server: LiveServer) -> None:
+    asked = with_reference("good", "bad", shared={"good": png(), "bad": png()[:60]})
+    for row in asked["samples"]:
+        row["prompt"]["images"] = ["good", row["prompt"].pop("pictures")["reference"]]
+    rows = ask(server, json.dumps(asked).encode()).json()["scores"]
+    assert (rows[0]["value"], rows[0]["failure"], rows[1]["value"]) == (0.0, None, None)
+    assert rows[1]["failure"].startswith("prompt 'p': its picture 2: the PNG can't be read: ")
+    asked["samples"][0]["prompt"]["images"] = ["good"] * (MAX_BATCH + 1)
+    detail = f"the request has {MAX_BATCH + 1} images, more than the {MAX_BATCH} that are accepted"
+    refused(server, json.dumps(asked).encode(), 413, detail)
 
 
 def test_references_are_carried_by_the_request_and_never_files(server: LiveServer) -> None:

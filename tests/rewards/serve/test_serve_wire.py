@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from rewards.pictures import decode
 from rewards.remote import wire
+from rewards.remote.request_pictures import PromptPictures
 from rewards.serve.metrics import ServerMetrics
 from rl.types import Sample, Score
 from tests.rewards.pool.test_pool import samples
@@ -86,7 +87,7 @@ def test_a_sample_survives_the_way_there_bit_by_bit() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     sample = Sample("s", "g", samples()[0].prompt, picture)
     for encoding in ("png", "npy"):
-        body = wire.join_request("r", [wire.encode_sample(sample, encoding, {})], (), encoding)
+        body = wire.join_request("r", [wire.encode_sample(sample, encoding, PromptPictures())], (), encoding)
         (row,) = wire.parse_request(body, wire.RequestLimits()).samples
         back = wire.to_sample(row, decode(row.picture.content(), encoding, max_pixels=35), {})
         assert (back.id, back.group, back.prompt) == ("s", "g", sample.prompt)

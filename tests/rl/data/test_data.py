@@ -6,11 +6,14 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from rl.config.schema import Component, RewardComponent
+from rl.data.pictures import Picture
 from rl.data.prompts import jsonl, load_prompts, text
-from rl.data.stream import PromptStream, needs_of, require_metadata
+from rl.data.stream import PromptStream, needs_of, require_metadata, require_text_alone
 from rl.types import Prompt, UserError
 
 
@@ -39,9 +42,9 @@ def test_jsonl(tmp_path: Path) -> None:
     first, second = jsonl(path=path)
     assert first.text == "two red circles"
     assert first.metadata["tag"] == "counting"
-    assert first.metadata["source"] == f"{path}:1"
+    assert "source" not in first.metadata and first.source == f"{path}:1"
     assert (second.id, second.text) == ("7", "a cat\u2028here")
-    assert second.metadata == {"source": f"{path}:3"}
+    assert (second.metadata, second.source) == ({}, f"{path}:3")
 
 
 def test_ids_are_of_the_content(tmp_path: Path) -> None:
@@ -51,6 +54,41 @@ def test_ids_are_of_the_content(tmp_path: Path) -> None:
     assert [p.id for p in here] == [p.id for p in reversed(there)]
     assert len({p.id for p in here}) == 3
     assert here[0].id == "p2190c0fe4512"  # fixed: a new version must not rename everyone's prompts
+
+
+def test_pictures_of_a_line_are_files_beside_the_prompt_file(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name, level in (("cat", 10), ("in/hat", 20)):
+        Image.new("RGB", (6, 4), (level,) * 3).save(tmp_path / f"{name}.png")
+    rows = [{"prompt": "a", "tag": "x", "image": "cat.png"}, {"prompt": "b", "images": ["in/hat.png", "cat.png"]}]
+    rows += [{"prompt": "c", "images": []}, {"prompt": "d", "reference": "cat.png", "source": "a book"}]
+    one, two, none, other = jsonl(path=write(tmp_path / "p.jsonl", *rows))
+    assert [p.pixels[0, 0, 0] for p in (*one.pictures, *two.pictures)] == [10, 20, 10]
+    assert (one.metadata, two.metadata, none.metadata, none.pictures) == ({"tag": "x"}, {}, {}, ())
+    assert (other.metadata, other.pictures) == ({"reference": "cat.png", "source": "a book"}, ())
+    assert one.pictures[0] == two.pictures[1] and one.source == f"{tmp_path}/p.jsonl:1"
+    # ids as they were when "image" was metadata: computed by that version
+    assert [one.id, other.id] == ["p65e02a2dd246", "p92a535be71d5"]
+
+
+def test_pictures_that_cannot_be_used_are_named_with_their_line(tmp_path: Path) -> None:
+    Image.new("RGB", (6, 4)).save(tmp_path / "cat.png")
+    (tmp_path / "text.png").write_text("no picture")
+    Image.new("1", (8200, 8200)).save(tmp_path / "large.png")
+    where = f"{tmp_path}/p.jsonl:1"
+    for given, message in (
+        ({"image": "cta.png"}, f"there is no picture '{tmp_path}/cta.png' (paths start at the prompt file's folder), "
+         "did you mean 'cat.png'?"),
+        ({"image": "text.png"}, f"the picture '{tmp_path}/text.png' can't be read (cannot identify image file "
+         f"'{tmp_path}/text.png'); replace it, or take it out of the prompt's line"),
+        ({"images": ["cat.png", "large.png"]}, f"the picture '{tmp_path}/large.png' can't be read (it has 67,240,000 "
+         "pixels, more than the 67,108,864 that are accepted); replace it, or take it out of the prompt's line"),
+        ({"image": 3}, '"image" must be the path of a picture, got 3'),
+        ({"images": "cat.png"}, '"images" must be a list of paths of pictures, got \'cat.png\''),
+        ({"images": ["cat.png", ""]}, '"images" must be a list of paths of pictures, got [\'cat.png\', \'\']'),
+        ({"image": "a", "images": []}, 'this line has "image" and "images"; put all of them into "images"'),
+    ):  # fmt: skip
+        assert complaint(write(tmp_path / "p.jsonl", {"prompt": "a", **given})) == f"{where}: {message}"
 
 
 def test_bad_lines(tmp_path: Path) -> None:
@@ -133,7 +171,7 @@ def test_metadata_for_the_rewards() -> None:
     both = {"geneval": ("include",), "ocr": ("text",)}
     objects = Prompt("a", "two circles", {"include": [{"class": "circle"}]})
     words = Prompt("b", "the word CAT", {"text": "CAT"})
-    bare = Prompt("c", "a house", {"source": "p.jsonl:9", "text": ""})
+    bare = Prompt("c", "a house", {"text": ""}, source="p.jsonl:9")
     require_metadata([objects, words], both)
     require_metadata([bare], {"mine": ()})
     require_metadata([bare], {"ocr": ("text",), "mine": ()})
@@ -148,6 +186,20 @@ def test_metadata_for_the_rewards() -> None:
         require_metadata([objects, words, bare], both)
 
 
+def test_a_policy_of_text_alone_refuses_pictures_by_name() -> None:
+    edit = Prompt("e", "make it blue", pictures=(Picture(np.zeros((2, 2, 3), np.uint8)),), source="p.jsonl:9")
+    require_text_alone(prompts(2), "template", "shapes")
+    with pytest.raises(UserError) as caught:
+        require_text_alone([*prompts(1), edit], "template", "shapes")
+    assert str(caught.value) == (
+        "prompt 'e' ('make it blue', p.jsonl:9) holds pictures, and the policy 'shapes' reads text alone (its prompt "
+        "encoder 'template' does not declare `pictures = True`); take them out of the prompts' lines or choose a "
+        "policy that reads pictures"
+    )
+    with pytest.raises(UserError, match="holds pictures, as do 2 more, and the policy"):
+        require_text_alone([edit] * 3, "template", "shapes")
+
+
 def test_needs_of_training_rewards() -> None:
     rewards = {
         "g": RewardComponent(use="geneval"),
@@ -160,7 +212,7 @@ def test_needs_of_training_rewards() -> None:
 @pytest.mark.slow
 def test_hugging_face_folder(tmp_path: Path) -> None:
     pytest.importorskip("datasets")
-    from rl.data.prompts import hf
+    from rl.data.hugging_face import hf
 
     write(tmp_path / "train.jsonl", {"caption": "a", "text": None}, {"caption": "b", "text": "B"})
     first, second = hf(name=str(tmp_path), column="caption")
@@ -172,3 +224,41 @@ def test_hugging_face_folder(tmp_path: Path) -> None:
         hf(name=str(tmp_path), column="captoin")
     with pytest.raises(UserError, match="can't be loaded"):
         hf(name=str(tmp_path / "none"))
+
+
+@pytest.mark.slow
+def test_hugging_face_images_are_the_prompts_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    from rl.data.hugging_face import hf
+
+    for name, level in (("a", 10), ("b", 20)):
+        Image.new("RGB", (6, 4), (level,) * 3).save(tmp_path / f"{name}.png")
+    write(tmp_path / "metadata.jsonl", *({"file_name": f"{n}.png", "prompt": "blue", "tag": n} for n in "ab"))
+    first, second = hf(name=str(tmp_path))
+    assert [p.pictures[0].pixels[0, 0, 0] for p in (first, second)] == [10, 20]
+    assert (first.metadata, first.text, first.source) == ({"tag": "a"}, "blue", f"{tmp_path}[train]:0")
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for file in ("a.png", "b.png", "metadata.jsonl"):
+        (tmp_path / file).rename(moved / file)
+    assert [p.id for p in hf(name=str(moved))] == [first.id, second.id]
+
+    import datasets
+
+    rows = {
+        "prompt": ["x", "y"],
+        "images": [[str(moved / "a.png"), str(moved / "b.png")], []],
+        "image": ["a.png", "b.png"],
+    }
+    features = datasets.Features(
+        {
+            "prompt": datasets.Value("string"),
+            "images": datasets.List(datasets.Image()),
+            "image": datasets.Value("string"),
+        }
+    )
+    (tmp_path / "rows").mkdir()
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "rows" / "train.parquet")
+    both, none = hf(name=str(tmp_path / "rows"))
+    assert [p.pixels[0, 0, 0] for p in both.pictures] == [10, 20] and none.pictures == ()
+    assert (both.metadata, none.metadata) == ({"image": "a.png"}, {"image": "b.png"})  # a column of text stays one

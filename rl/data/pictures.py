@@ -1,0 +1,170 @@
+"""Pictures that belong to prompts, and the one way in which a picture file is read.
+
+Nothing heavy is imported here: a reward's own interpreter may have numpy and no PIL, and gets its pictures as arrays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rl.types import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MOST_PIXELS: Final = 64 * 2**20
+"""Of one picture file: width times height."""
+BROKEN: Final = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, struct.error, zlib.error)
+"""What Pillow raises on bytes that are no sound picture."""
+_KEPT = 128  # decoded pictures of files: a step needs the same ones several times, a run not all of them for ever
+
+
+class PictureError(Exception):
+    """The bytes are no picture that can be used; the message says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One picture of a prompt, decoded when it is first looked at.
+
+    ``Picture(Path("cat.png"))`` of 640 x 480 has ``pixels.shape == (480, 640, 3)``; a file that a camera turned is
+    upright. Equal are pictures of the same file, bytes or array; ``digest`` tells whether two show the same.
+    Pickled, it is its source: the path of a file, or the pixels of an array.
+    """
+
+    source: Path | bytes | NDArray[np.uint8]
+    """A file, the bytes of one, or an (H, W, 3) uint8 RGB array, which must not be changed any more."""
+
+    def __post_init__(self) -> None:
+        """Raises UserError if an array has another shape or type."""
+        if isinstance(self.source, np.ndarray) and not is_pixels(self.source):
+            shape = " x ".join(map(str, self.source.shape))
+            raise UserError(
+                f"a prompt's picture is a {self.source.dtype} array of {shape}, it must be uint8 of H x W x 3"
+            )
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB, read-only. Raises UserError naming the file if it can't be read."""
+        if isinstance(self.source, np.ndarray):
+            return _read_only(self.source)
+        try:
+            return _decoded(self.source)
+        except PictureError as error:
+            raise UserError(f"{self.name} can't be read: {error}; replace the file") from error
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the pixels and their shape, so that a copy under another name, or in another format, has the same.
+
+        Raises UserError as ``pixels``.
+        """
+        return pixels_digest(self.pixels)
+
+    @property
+    def name(self) -> str:
+        """In messages: ``the picture 'cat.png'``."""
+        return f"the picture {str(self.source)!r}" if isinstance(self.source, Path) else "the picture"
+
+    def in_memory(self) -> Picture:
+        """The same picture as an array, for processes that may not reach the file. Raises UserError as ``pixels``."""
+        return self if isinstance(self.source, np.ndarray) else Picture(self.pixels)
+
+    def check(self) -> None:
+        """Raises ``PictureError`` if its file has no header of a picture or too many pixels; nothing is decoded."""
+        if not isinstance(self.source, np.ndarray):
+            with _opened(self.source, MOST_PIXELS):
+                pass
+
+    @cached_property
+    def _identity(self) -> Path | str:
+        if isinstance(self.source, Path):
+            return self.source
+        return self.digest if isinstance(self.source, np.ndarray) else hashlib.sha256(self.source).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Picture) and (self is other or self._identity == other._identity)
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    def __repr__(self) -> str:
+        source = self.source
+        return f"Picture({f'array of {source.shape}' if isinstance(source, np.ndarray) else repr(source)[:80]})"
+
+    def __reduce__(self) -> tuple[type[Picture], tuple[Path | bytes | NDArray[np.uint8]]]:
+        return Picture, (self.source,)
+
+
+def is_pixels(value: object) -> TypeGuard[NDArray[np.uint8]]:
+    """Whether it is an (H, W, 3) uint8 array with pixels."""
+    return (
+        isinstance(value, np.ndarray)
+        and value.dtype == np.uint8
+        and value.ndim == 3
+        and value.shape[2] == 3
+        and value.size > 0
+    )
+
+
+def read_file(source: str | Path | bytes, most_pixels: int | None = None) -> NDArray[np.uint8]:
+    """Any picture that PIL reads, a file or its bytes: turned upright by its EXIF orientation, transparency dropped.
+
+    (H, W, 3) uint8 RGB, read-only. Raises ``PictureError``, also above ``most_pixels``.
+    """
+    from PIL import ImageOps
+
+    with _opened(source, most_pixels) as picture:
+        return _read_only(np.asarray(ImageOps.exif_transpose(picture).convert("RGB")))
+
+
+def pixels_digest(pixels: NDArray[np.uint8]) -> str:
+    """Of the shape and the bytes."""
+    found = hashlib.sha256(f"{pixels.shape}\n".encode())
+    found.update(np.ascontiguousarray(pixels).data)
+    return found.hexdigest()
+
+
+@contextmanager
+def _opened(source: str | Path | bytes, most_pixels: int | None) -> Iterator[Image]:
+    """Its header is read; whatever PIL finds wrong with it, here or later, is a ``PictureError``."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            if most_pixels is not None:  # the limit is ours, and lower
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+        with opened as picture:
+            if most_pixels is not None and picture.width * picture.height > most_pixels:
+                pixels = picture.width * picture.height
+                raise PictureError(f"it has {pixels:,} pixels, more than the {most_pixels:,} that are accepted")
+            yield picture
+    except (*BROKEN, Image.DecompressionBombError) as error:
+        raise PictureError(" ".join(str(error).split())) from error
+
+
+@lru_cache(_KEPT)
+def _decoded(source: Path | bytes) -> NDArray[np.uint8]:
+    return read_file(source, MOST_PIXELS)
+
+
+def _read_only(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if not pixels.flags.writeable:
+        return pixels
+    view = pixels.view()
+    view.setflags(write=False)
+    return view
