@@ -1,14 +1,15 @@
-"""Tokens per second of both engines side by side: ``python -m rollout.bench [folder] [prompts] [group size]``."""
+"""Tokens per second of both engines side by side, and how long new weights take to go in."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 
 from policy.base import Policy
 from policy.folder import resolve_folder
 from policy.trainable import WeightStream
-from rl.types import Prompt
+from rl.types import Prompt, UserError
 from rollout.samplers.torch_sampler import TorchSampler
 from rollout.samplers.vllm_sampler import VllmSampler
 from rollout.seeds import group_seeds
@@ -43,5 +44,12 @@ def main(folder: str, prompt_count: int, group_size: int) -> None:
 
 
 if __name__ == "__main__":
-    arguments = dict(zip(("folder", "prompt_count", "group_size"), sys.argv[1:], strict=False))
-    main(arguments.get("folder", "shapes"), int(arguments.get("prompt_count", 16)), int(arguments.get("group_size", 8)))
+    parser = argparse.ArgumentParser(prog="python -m rollout.bench", description=__doc__)
+    parser.add_argument("folder", nargs="?", default="shapes", help="policy folder, or an embedded model's name")
+    parser.add_argument("prompts", nargs="?", type=int, default=16)
+    parser.add_argument("group_size", nargs="?", type=int, default=8)
+    given = parser.parse_args()
+    try:
+        main(given.folder, given.prompts, given.group_size)
+    except UserError as error:
+        sys.exit(f"error: {error}")

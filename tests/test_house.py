@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -101,3 +103,59 @@ def test_no_import_points_upwards() -> None:
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+# One prompt on its way to its score: each file with the call that leads on, and where that call goes.
+WALK = [
+    ("rl/collect.py", "sampler.sample(", "rollout/samplers/base.py", "def sample("),
+    ("rollout/samplers/base.py", "self.encode(prompt)", "policy/prompt.py", "def __call__(self, prompt"),
+    ("rollout/samplers/base.py", "self._sample(", "rollout/samplers/vllm_sampler.py", "def _sample("),
+    ("rl/collect.py", "painted(", "rollout/render.py", "def painted("),
+    ("rollout/render.py", "painter.paint(", "policy/decoder.py", "def paint("),
+    ("rl/collect.py", "rewards.submit(", "rewards/pool/pool.py", "def submit("),
+    ("rewards/pool/pool.py", ".put(call)", "rewards/pool/queue.py", "def put(self, call"),
+    ("rewards/pool/queue.py", "worker.score(call", "rewards/pool/worker_handle.py", "def score(self, call"),
+    ("rewards/pool/worker_handle.py", "WorkerRequest(", "rewards/pool/worker.py", "request: WorkerRequest"),
+    (
+        "rewards/pool/worker.py",
+        "self._reward(samples)",
+        "rewards/library/geneval/reward.py",
+        "def __call__(self, samples",
+    ),
+]
+
+
+def test_one_prompt_is_followed_to_its_score_through_eleven_files() -> None:
+    files = {WALK[0][0]}
+    for file, call, following, definition in WALK:
+        assert file in files, f"the walk has not come to {file} yet"
+        assert call in (ROOT / file).read_text(encoding="utf-8"), f"{file} does not call {call}"
+        assert definition in (ROOT / following).read_text(encoding="utf-8"), f"{following} has no {definition}"
+        files.add(following)
+    assert len(files) <= 11
+
+
+COMMANDS = (
+    *("rl.launch", "rl.report", "rl.sweep", "rl.doctor"),
+    *("rewards.check", "rewards.score", "rewards.serve", "rewards.bench", "rewards.geneval"),
+    *("policy.paint", "policy.shapes.pretrain", "rollout.bench"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_public_command_is_where_it_was(command: str) -> None:
+    module = importlib.util.find_spec(command)
+    assert module is not None
+    name = f"{command}.__main__" if module.submodule_search_locations else command
+    assert importlib.util.find_spec(name) is not None, f"python -m {command} has nothing to run"
+
+
+def test_links_in_the_documents_lead_somewhere() -> None:
+    lost = [
+        f"{file.relative_to(ROOT)}: {link}"
+        for file in sorted(ROOT.rglob("*.md"))
+        if not any(part.startswith(".") for part in file.relative_to(ROOT).parts)
+        for link in re.findall(r"\]\(([^)#\s]+)", file.read_text(encoding="utf-8"))
+        if "://" not in link and not (file.parent / link).exists()
+    ]
+    assert lost == []

@@ -16,13 +16,12 @@ from typing import Self
 from rewards.batches import batches_by_group
 from rewards.cache import ScoreCache, content_hash
 from rewards.needs import Needs, fair_threads, settle_needs
-from rewards.pool.contract import Worker
 from rewards.pool.gpus import Devices, visible_gpus
-from rewards.pool.local_worker import WorkerProcess
 from rewards.pool.messages import Start
 from rewards.pool.queue import RewardQueue, WorkerSlot
 from rewards.pool.shared_memory import FreeList
 from rewards.pool.submission import Call, Submission
+from rewards.pool.worker_handle import Worker, WorkerProcess
 from rl.config.schema import RewardComponent, RewardPoolConfig
 from rl.types import Sample, Score, UserError
 

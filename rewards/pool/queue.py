@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 
-from rewards.pool.contract import Worker, WorkerLost
 from rewards.pool.submission import Call, Submission
+from rewards.pool.worker_handle import Worker, WorkerLost
 from rl.config.schema import RewardPoolConfig
 from rl.types import Score, UserError
 

@@ -1,4 +1,4 @@
-"""One worker as a Ray actor, wherever the cluster has room: the counterpart of ``local_worker``.
+"""One worker as a Ray actor, wherever the cluster has room: the counterpart of ``worker_handle.WorkerProcess``.
 
 Pictures travel through Ray's object store. Joins the cluster that ``RAY_ADDRESS`` names or that this process is
 connected to, else starts one on this machine. The modules of a reward must be importable on the nodes.
@@ -12,10 +12,10 @@ from contextlib import suppress
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
-from rewards.pool.contract import Worker, WorkerLost, import_paths
 from rewards.pool.messages import Ready, Refused, Start, WorkerReply
 from rewards.pool.submission import Call
 from rewards.pool.worker import LoadedReward
+from rewards.pool.worker_handle import Worker, WorkerLost, import_paths
 from rl.types import Sample, UserError
 
 

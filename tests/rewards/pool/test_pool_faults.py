@@ -156,7 +156,7 @@ def no_room(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
         return real(*given, **options)  # type: ignore[call-overload,no-any-return]
 
     real = subprocess.Popen
-    monkeypatch.setattr("rewards.pool.local_worker.subprocess.Popen", popen)
+    monkeypatch.setattr("rewards.pool.worker_handle.subprocess.Popen", popen)
 
 
 def test_a_worker_without_room_in_the_machine_is_a_loss_like_any_other(

@@ -1,4 +1,6 @@
-"""One worker process seen from the parent: start, ask with a deadline, kill, never leave a zombie."""
+"""Workers as the pool sees them: what all have in common, and a process of this machine: start, ask with a deadline,
+kill, never leave a zombie. ``rewards.pool.worker`` is what runs in the process.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,16 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from pathlib import Path
 
-from rewards.pool.contract import Worker, WorkerLost, import_paths
-from rewards.pool.messages import Start, WorkerRequest
+from rewards.pool.messages import Ready, Refused, Start, WorkerRequest, checked_reply
 from rewards.pool.submission import Call
+from rl.types import Score, UserError
 
 _STOP_PATIENCE_S = 2.0
 _IN_ITS_OWN_ENVIRONMENT = """
@@ -25,6 +29,89 @@ sys.path += [path for path in sys.argv.pop().split("\\n") if path not in sys.pat
 from rewards.pool.worker import main
 main(int(sys.argv[1]), int(sys.argv[2]))
 """
+
+
+class WorkerLost(Exception):
+    """The worker timed out, crashed or answered out of order; it has been killed. The message says which."""
+
+
+class Worker(ABC):
+    """A live worker somewhere: a process of this machine, ``rewards.pool.ray_worker`` on a cluster.
+
+    Making one only starts it, and raises ``WorkerLost`` if there is no room for it. Every call but ``kill`` and
+    ``alive`` comes from one thread.
+    """
+
+    def __init__(self, start: Start) -> None:
+        self.pid = 0
+        """0 while it is not known."""
+        self.scored = 0
+        """Samples answered so far."""
+        self.grown = False
+        """Whether it held too much memory after the last answer (``rewards.pool.memory``)."""
+        self.version = ""
+        """Version of the reward's code, known once ready."""
+        self.probed = False
+        """Whether the golden probe showed it alive, known once ready."""
+        self._start = start
+        self._started = time.monotonic()
+        self._requests = 0
+
+    def wait_ready(self, start_timeout_s: float) -> None:
+        """Awaits the loaded reward, counted from the start.
+
+        Raises ``UserError`` if the reward cannot be loaded, ``WorkerLost`` if the worker died or is too slow.
+        """
+        if self.version:
+            return
+        left = max(0.1, start_timeout_s - (time.monotonic() - self._started))
+        reply = self._reply(None, left, f"did not start within {start_timeout_s:g} s")
+        if isinstance(reply, Refused):
+            self.kill()
+            raise UserError(reply.explain(self._start))
+        if not isinstance(reply, Ready):
+            raise self._lost(f"answered the handshake with {type(reply).__name__}")
+        self.pid, self.version, self.probed = reply.pid, reply.version, reply.probed
+
+    def score(self, call: Call, timeout_s: float) -> list[Score]:
+        """Scores of the call's samples in order.
+
+        Raises ``WorkerLost`` if no valid answer comes in time; the worker is killed by then.
+        """
+        self._requests += 1
+        reply = self._reply(call, timeout_s, f"timed out after {timeout_s:g} s")
+        try:
+            checked = checked_reply(reply, self._requests, [sample.id for sample in call.samples])
+        except ValueError as error:
+            raise self._lost(str(error)) from error
+        self.scored += len(checked.scores)
+        self.grown = checked.grown
+        if checked.kept:
+            call.submission.kept = True
+        return list(checked.scores)
+
+    @property
+    @abstractmethod
+    def alive(self) -> bool: ...
+
+    @abstractmethod
+    def kill(self) -> None:
+        """At once, from any thread, also in the middle of a call."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Ends it and lets go of what it holds."""
+
+    @abstractmethod
+    def _reply(self, call: Call | None, timeout_s: float, late: str) -> object:
+        """Sends the call and awaits its reply; of ``None`` the reply to ``Start``.
+
+        Raises ``WorkerLost``, with the reason ``late`` if it does not come in time.
+        """
+
+    def _lost(self, reason: str) -> WorkerLost:
+        self.kill()
+        return WorkerLost(reason)
 
 
 class WorkerProcess(Worker):
@@ -139,3 +226,8 @@ def _environment(start: Start, cuda_devices: str) -> dict[str, str]:
     for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):  # the parent's, where nothing of it may be found
         environment.pop(name, None)
     return environment
+
+
+def import_paths() -> list[str]:
+    """Where the parent finds modules."""
+    return [path or os.getcwd() for path in sys.path]
