@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from policy.folder import read_prompt_encoder, resolve_folder
 from rl.config.declared import declarations
@@ -17,6 +18,7 @@ from rl.config.load import load
 from rl.config.schema import Config
 from rl.data.prompts import load_prompts
 from rl.data.stream import PromptStream, needs_of, require_metadata, require_text_alone
+from rl.run_folder.claim import claim_folder
 from rl.types import Prompt, RunFailure, UserError
 
 
@@ -31,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             print(describe(config, train_prompts, eval_prompts))
             return 0
+        claim_folder(config, Path(str(config.run.folder)), resume=given.resume)
         from rl.loop import run
 
         return run(config, resume=given.resume)

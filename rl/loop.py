@@ -24,7 +24,6 @@ from rl.milestones import evaluate_if_due, first_weights, replay_guards, restore
 from rl.parts import Run
 from rl.report.page import write_report
 from rl.run_folder import checkpoint
-from rl.run_folder.claim import claim_folder
 from rl.run_folder.environment import record_environment
 from rl.run_folder.records import Alarm
 from rl.tracking.stopwatch import Stopwatch
@@ -39,9 +38,8 @@ class AlarmStop(UserError):
 
 
 def run(config: Config, resume: bool) -> int:
-    """A whole run. Returns the exit code: 0 done, 130 interrupted after saving a checkpoint."""
+    """A whole run in its claimed folder. Returns the exit code: 0 done, 130 interrupted after saving a checkpoint."""
     folder = Path(str(config.run.folder))
-    claim_folder(config, folder, resume=resume)
     checkpoint.clean(folder)
     saved = checkpoint.latest(folder) if resume else None
     done = saved.step if saved else 0
