@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from rl.algorithm.terms import Shown, Term
+from rl.types import UserError
 
 _TOKENS, _LOSS = "tokens", "loss"
 
@@ -30,6 +31,7 @@ class UpdateStats:
         counts = weights > 0
         self._add(_TOKENS, counts.sum())
         self._add(_LOSS, loss)
+        _check_names(terms)
         for term in terms.values():
             for name, shown in term.shown.items():
                 self._how[name] = shown.how
@@ -65,6 +67,15 @@ class UpdateStats:
         together = torch.stack(list(values.values()))
         dist.all_reduce(together, op=how)
         return dict(zip(values, together.tolist(), strict=True))
+
+
+def _check_names(terms: Mapping[str, Term]) -> None:
+    """Raises: UserError if two terms show figures of one name, which would be added up."""
+    taken = {_TOKENS, _LOSS}
+    for term, found in terms.items():
+        if shared := sorted(taken & set(found.shown)):
+            raise UserError(f"terms.{term} shows a figure {shared[0]!r}, a name that is taken; give it another.")
+        taken |= set(found.shown)
 
 
 def _summed(shown: Shown, weights: Tensor, counts: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from rl.types import Forward, TokenBatch
+from rl.types import Forward, TokenBatch, UserError
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,29 @@ def reference_of(term: LossTerm) -> tuple[str, ...]:
 
 
 def total_loss(terms: Mapping[str, Term], weights: Tensor) -> Tensor:
-    """sum(weights * (first term + second term + ...)): the rows' share of the loss of the whole batch."""
+    """sum(weights * (first term + second term + ...)): the rows' share of the loss of the whole batch.
+
+    Raises: UserError if a term is of another shape, which would count it wrongly without a word.
+    """
+    for name, term in terms.items():
+        _check(name, term, weights)
     first, *rest = (term.loss for term in terms.values())
     total = first
     for loss in rest:
         total = total + loss
     return (weights * total).sum()
+
+
+def _check(name: str, term: object, weights: Tensor) -> None:
+    if not isinstance(term, Term):
+        raise UserError(f"terms.{name} answered {type(term).__name__}; it must be a Term of rl.algorithm.terms.")
+    per_row = (len(weights), *[1] * (weights.ndim - 1))
+    for what, values in [("loss", term.loss), *((key, shown.values) for key, shown in term.shown.items())]:
+        if values.shape not in (weights.shape, per_row):
+            raise UserError(
+                f"terms.{name}: {what} has shape {tuple(values.shape)}; it must be one number per token, "
+                f"{tuple(weights.shape)}, or one per sample, {per_row}."
+            )
 
 
 def _present(reference: Tensor | None) -> Tensor:

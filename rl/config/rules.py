@@ -13,12 +13,14 @@ from rl.config.schema import Config, components
 from rl.registry import names
 from rl.types import UserError
 
-_REWARD_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_TERMS = ("policy", "kl", "anchor")  # of every loss; the latter two have keys of their own
 
 
 def check(config: Config) -> Iterator[tuple[str, str]]:
     """(key, message) of every broken rule; nothing for a sound run."""
     yield from _rewards(config)
+    yield from _terms(config)
     yield from _options(config)
     if config.train.steps > 0:
         yield from _sampling(config)
@@ -31,12 +33,20 @@ def _rewards(config: Config) -> Iterator[tuple[str, str]]:
         yield "rewards", f"a run needs at least one reward, for example rewards.{example}={example}"
         return
     for name, reward in config.rewards.items():
-        if not _REWARD_NAME.fullmatch(name):
+        if not _NAME.fullmatch(name):
             yield f"rewards.{name}", "a reward's name may hold letters, digits, '_' and '-' only"
         if reward.role == "train" and reward.weight == 0:
             yield f"rewards.{name}.weight", "weight 0 trains nothing; to log the reward only, write role: monitor"
     if config.train.steps > 0 and all(reward.role == "monitor" for reward in config.rewards.values()):
         yield "rewards", "every reward has role: monitor, so there is nothing to learn from; give one role: train"
+
+
+def _terms(config: Config) -> Iterator[tuple[str, str]]:
+    for name in config.terms:
+        if not _NAME.fullmatch(name):
+            yield f"terms.{name}", "a term's name may hold letters, digits, '_' and '-' only"
+        if name in _TERMS:
+            yield f"terms.{name}", f"{name!r} is the name of a term that every loss may have; give yours another"
 
 
 def _options(config: Config) -> Iterator[tuple[str, str]]:

@@ -56,6 +56,8 @@ def test_terms_are_removed_and_mistyped_as_rewards_are(plugin: str) -> None:
         ([added, "terms.bonsu=null"], "terms.bonsu: there is no such term to remove, did you mean 'bonus'?"),
         ([added, "terms.bonus.options.bta=1"], "terms.bonus.options.bta: .* has no such option, did you mean 'beta'?"),
         (["terms.bonus=bonus"], "terms.bonus: there is no 'bonus' among the terms"),
+        ([f"terms.policy={plugin}:bonus"], "terms.policy: 'policy' is the name of a term that every loss may have"),
+        ([f"terms.a b={plugin}:bonus"], "'terms.a b=.*' is not of the form key=value"),
     ]:
         with pytest.raises(UserError, match=sentence):
             load(GENEVAL, overrides)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from rl.algorithm import anchor, kl, losses
 from rl.algorithm.objective import PolicyObjective
 from rl.algorithm.stats import UpdateStats
 from rl.algorithm.terms import AnchorTerm, KLTerm, Shown, Term, total_loss
-from rl.types import Forward, TokenBatch
+from rl.types import Forward, TokenBatch, UserError
 from tests.rl.trainer.trainer_case import make_batch, make_trainer, weights
 
 
@@ -115,3 +116,26 @@ def test_figures_by_hand() -> None:
     nothing = UpdateStats(torch.device("cpu"))
     nothing.add(torch.zeros(2, 2), torch.tensor(0.0), {"t": Term(torch.zeros(2, 2), shown)})
     assert nothing.reduce() == {"loss": 0.0, "mean": 0.0, "row": 0.0, "sum": 0.0, "max": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("term", "sentence"),
+    [
+        (
+            Term(torch.zeros(2)),
+            r"terms.mine: loss has shape \(2,\); it must be one number per token, \(2, 3\), or one per",
+        ),
+        (Term(torch.zeros(2, 3), {"far": Shown(torch.zeros(3))}), r"terms.mine: far has shape \(3,\); .*\(2, 1\)"),
+        (torch.zeros(2, 3), "terms.mine answered Tensor; it must be a Term of rl.algorithm.terms"),
+    ],
+)
+def test_a_term_of_another_shape_is_refused(term: Any, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        total_loss({"policy": Term(torch.zeros(2, 3)), "mine": term}, torch.ones(2, 3))
+
+
+def test_two_figures_of_one_name_are_refused() -> None:
+    shown = {"kl": Shown(torch.zeros(2, 3))}
+    terms = {"kl": Term(torch.zeros(2, 3), shown), "mine": Term(torch.zeros(2, 3), shown)}
+    with pytest.raises(UserError, match="terms.mine shows a figure 'kl', a name that is taken; give it another"):
+        UpdateStats(torch.device("cpu")).add(torch.ones(2, 3), torch.zeros(()), terms)
