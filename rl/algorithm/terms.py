@@ -1,8 +1,8 @@
 """Terms of a loss: what each adds per token, and what is shown of it.
 
 A term that a run adds (``terms:`` in its YAML) is a function ``(outputs, rows, *, options) -> Term``; it sees what the
-network answered for some rows of the batch, and those rows. What it needs of the frozen reference policy it says in an
-attribute ``reference = ("logprobs", "hidden")``, or one of the two.
+network answered for some rows of the batch, and those rows. What it needs of the frozen reference policy it declares:
+``@declares(reference=("logprobs", "hidden"))`` of ``rl.config.declared``, or one of the two; the rows hold just that.
 """
 
 from __future__ import annotations

@@ -16,13 +16,12 @@ ROOT = Path(__file__).parents[2]
 GENEVAL = ROOT / "examples" / "geneval.yaml"
 PLUGIN = """
 from rl.algorithm.terms import Term
+from rl.config.declared import declares
 
 
+@declares(reference=("hidden",))
 def bonus(outputs, rows, *, beta: float = 0.1):
     return Term(-beta * outputs.logprobs_BT)
-
-
-bonus.reference = ("hidden",)
 
 
 def jump(velocity, noise, scheduler, steps, /, *, size: float = 1.0):

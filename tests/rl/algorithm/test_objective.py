@@ -14,6 +14,7 @@ from rl.algorithm import anchor, kl, losses
 from rl.algorithm.objective import PolicyObjective
 from rl.algorithm.stats import UpdateStats
 from rl.algorithm.terms import AnchorTerm, KLTerm, Shown, Term, total_loss
+from rl.config.declared import declares
 from rl.types import Forward, TokenBatch, UserError
 from tests.rl.trainer.trainer_case import make_batch, make_trainer, weights
 
@@ -61,10 +62,10 @@ def test_a_term_says_what_it_needs_of_the_reference() -> None:
     held = AnchorTerm(partial(anchor.condition, torch.nn.Identity()))
     pulled = KLTerm(partial(kl.k3, beta=0.1))
 
+    @declares(reference=("hidden",))
     def bonus(outputs: Forward, rows: TokenBatch, *, beta: float = 0.1) -> Term:
         return Term(-beta * outputs.logprobs_BT)
 
-    bonus.reference = ("hidden",)  # type: ignore[attr-defined]
     make = partial(PolicyObjective, losses.grpo, losses.token_mean)
     assert make().reference == frozenset()
     assert make(penalties={"kl": pulled}).reference == {"logprobs"}
