@@ -83,7 +83,8 @@ def main(steps: int) -> list[float]:
 
         # 7. new weights into the sampler, which must then compute what the trainer computes
         few = rows.take(range(4))
-        sync.push("ar", trainer.weights(), trainer.version, Canary(few, trainer.forward(few).logprobs_BT.numpy()))
+        canary = Canary(few, trainer.forward(few).logprobs_BT.numpy())
+        sync.push("ar", trainer.weights(), trainer.version, {"logprobs": canary})
 
         means.append(scores_PG.mean().item())
         print(f"step {step:3}  score {means[-1]:.3f}  loss {metrics['loss']:+.4f}  entropy {metrics['entropy']:.3f}")

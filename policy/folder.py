@@ -10,6 +10,7 @@ from pathlib import Path
 
 from policy.json_file import read_json
 from policy.layout import TokenLayout
+from rl.registry import locate
 from rl.types import UserError
 
 EMBEDDED = {"shapes": Path(__file__).parent / "shapes" / "weights"}
@@ -53,9 +54,14 @@ def read_policy_config(folder: Path) -> tuple[TokenLayout, str]:
 
 
 def read_prompt_encoder(folder: Path) -> str:
-    """The ``prompt_encoders`` component of a complete folder. Raises: UserError naming the part."""
+    """The ``prompt_encoders`` component of a complete folder. Raises: UserError naming the file and the part."""
     _check_complete(folder)
-    return str(read_json(folder / CONFIG_FILE).get("prompt_encoder", "template"))
+    use = str(read_json(folder / CONFIG_FILE).get("prompt_encoder", "template"))
+    try:
+        locate("prompt_encoders", use)
+    except UserError as error:
+        raise UserError(f"{folder / CONFIG_FILE}: prompt_encoder: {error}") from error
+    return use
 
 
 def _check_complete(folder: Path) -> None:

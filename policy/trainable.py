@@ -73,12 +73,12 @@ class LanguageModel:
     name = "ar"
 
     def __init__(self, ar: Qwen3ForCausalLM, span: Span, *, chunk: int = 1024) -> None:
-        """``chunk``: token positions whose logits exist at one time."""
-        self.ar = ar
-        self.module: nn.Module = _SpanLogprobs(ar, span, chunk)
+        """``span``: of rows that name none. ``chunk``: token positions whose logits exist at one time."""
+        self.ar, self.span = ar, span
+        self.module: nn.Module = _SpanLogprobs(ar, chunk)
 
     def inputs(self, rows: Sequences) -> tuple[object, ...]:
-        return rows.prompt_ids, rows.tokens_BT, rows.temperature
+        return rows.prompt_ids, rows.tokens_BT, rows.temperature, rows.span or self.span
 
     def outputs(self, raw: tuple[Tensor, ...]) -> Forward:
         hidden_BSD, logprobs_BT, entropy_BT = raw
@@ -108,13 +108,13 @@ class LanguageModel:
 class _SpanLogprobs(nn.Module):
     """The language model behind the one call that an engine makes: prompts and tokens in, log-probs out."""
 
-    def __init__(self, ar: Qwen3ForCausalLM, span: Span, chunk: int) -> None:
+    def __init__(self, ar: Qwen3ForCausalLM, chunk: int) -> None:
         super().__init__()
-        self.ar, self.span, self.chunk = ar, span, chunk
+        self.ar, self.chunk = ar, chunk
 
     def forward(
-        self, prompt_ids: Sequence[Sequence[int]], tokens_BT: Tensor, temperature: float
+        self, prompt_ids: Sequence[Sequence[int]], tokens_BT: Tensor, temperature: float, span: Span
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(hidden_BSD, logprobs_BT, entropy_BT); the gradient flows through the first two."""
-        out = image_forward(self.ar, self.span, prompt_ids, tokens_BT, temperature=temperature, chunk=self.chunk)
+        out = image_forward(self.ar, span, prompt_ids, tokens_BT, temperature=temperature, chunk=self.chunk)
         return out.hidden_BSD, out.logprobs_BT, out.entropy_BT

@@ -24,6 +24,8 @@ from rewards.reference import file_hash
 from rl.config.schema import RewardComponent
 from rl.types import Sample, Score, UserError
 
+log = logging.getLogger(__name__)
+_TROUBLE = (OSError, sqlite3.Error, diskcache.Timeout, UnicodeDecodeError)
 _FORMAT = 1
 
 
@@ -100,12 +102,6 @@ def _plain(value: object) -> object:
     if isinstance(value, np.ndarray) and value.dtype != object:
         return [value.shape, value.dtype.str, hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()]
     raise TypeError(f"{type(value).__name__} has no stable text")
-
-
-log = logging.getLogger(__name__)
-
-
-_TROUBLE = (OSError, sqlite3.Error, diskcache.Timeout, UnicodeDecodeError)
 
 
 class _TextDisk(diskcache.Disk):

@@ -49,7 +49,8 @@ def live_parts(config: Config, folder: Path, resume_step: int | None) -> Iterato
         closing.callback(sampler.close)
         loss = objective(config, policy.decoder.connector)
         trainer = TokenTrainer(language_model(config, policy), loss, config.train)
-        policy.decoder.to(trainer.device).sampler = component("decoder_samplers", config.render.sampler)
+        policy.decoder.sampler = component("decoder_samplers", config.render.sampler)
+        policy.decoder.to(trainer.device)
         act = start_collecting(config, policy, sampler, trainer, pool.result())
         yield Run(
             config=config,

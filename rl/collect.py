@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from policy.tokenizers.contract import ImageTokenizer
 from rewards.combine import Combination, FailureBudget, combine, failure_counts
@@ -17,6 +15,7 @@ from rewards.pool.pool import RewardPool
 from rewards.pool.submission import Submission, gather
 from rl.algorithm.advantages import zero_std_fraction
 from rl.config.schema import RenderConfig, RewardComponent, RolloutConfig
+from rl.rows import by_group, read_back
 from rl.tracking.guards import picture_metrics, render_fidelity, token_metrics
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import Experience, Forward, Prompt, Renders, Rollout, Sample, Score, Scores, Sequences
@@ -113,17 +112,6 @@ def sample(
     )
 
 
-def sequences(rollout: Rollout) -> Sequences:
-    """The same tokens as rows for the policy's forward."""
-    return Sequences(rollout.prompt_ids_per_sample(), torch.from_numpy(rollout.tokens_BT), rollout.temperature)
-
-
-def read_back(forward: Callable[[Sequences], Forward], rollout: Rollout) -> Forward:
-    """One forward, two uses: the decoder's hidden states and the trainer-side log-probs."""
-    found = forward(sequences(rollout))
-    return replace(found, logprobs_BT=found.logprobs_BT.cpu(), entropy_BT=found.entropy_BT.cpu())
-
-
 def paint(
     painter: Painter,
     forward: Forward,
@@ -145,6 +133,7 @@ def paint(
         painter,
         forward.hidden_BSD,
         seeds,
+        renders=count,
         steps=options.steps,
         guidance=options.guidance,
         micro_batch=options.micro_batch,
@@ -211,8 +200,3 @@ def describe(
     one_each = renders.one_each
     metrics |= picture_metrics(one_each, rollout.group_size) | token_metrics(rollout.tokens_BT)
     return metrics | {"guard/render_fidelity": render_fidelity(rollout.tokens_BT, image_tokenizer.encode(one_each))}
-
-
-def by_group(values_B: NDArray, rollout: Rollout) -> Tensor:
-    """(B,) -> (P, G)."""
-    return torch.from_numpy(values_B).view(len(rollout.prompts), rollout.group_size)

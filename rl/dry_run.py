@@ -8,6 +8,7 @@ from pathlib import Path
 
 from policy.ar_size import ArSize
 from policy.folder import read_policy_config, resolve_folder
+from rl.config.declared import declarations
 from rl.config.load import dump
 from rl.config.schema import Config
 from rl.types import Prompt
@@ -50,7 +51,7 @@ def memory_estimate(config: Config, parameters: int, num_image_tokens: int) -> d
         "sampler's weights": parameters * _BYTES[config.policy.dtype],
         "logits of one chunk": train.logprob_chunk * num_image_tokens * 4,
     }
-    if config.kl or config.anchor:
+    if config.kl or config.anchor or any(declarations("terms", term.use).reference for term in config.terms.values()):
         found["reference weights"] = parameters * trained
     return found
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from policy.trainable import WeightStream
-from rl.collect import by_group, read_back, sequences
+from rl.rows import by_group, read_back, sequences
 from rl.tracking.stopwatch import Stopwatch
 from rl.trainer.trainer import Trainer
 from rl.types import Experience, Forward, Rollout, Rows, Sequences, TokenBatch
@@ -34,8 +34,8 @@ class TrainedPart(Protocol):
 
     def weights(self) -> WeightStream: ...
 
-    def canary(self, rollout: Rollout) -> Canary[Sequences]:
-        """A question to the followers of its weights, answered with the weights of now."""
+    def canaries(self, rollout: Rollout) -> Mapping[str, Canary]:
+        """Questions to the followers of its weights, by kind, answered with the weights of now."""
 
     def save(self, folder: Path) -> None: ...
 
@@ -49,7 +49,7 @@ class Learner:
     parts: Mapping[str, TrainedPart]
     """``{"ar": ...}``, in the order in which they learn."""
     advantage: Callable[[Tensor, Tensor], Tensor]
-    sync: WeightSync[Sequences]
+    sync: WeightSync
     updates_per_rollout: int = 1
     """Optimizer steps of each part; the samples are split among them."""
 
@@ -68,7 +68,7 @@ class Learner:
     def publish(self, name: str, rollout: Rollout) -> dict[str, float]:
         """New weights of a part into its followers, checked on the first sequences of this rollout."""
         part = self.parts[name]
-        difference = self.sync.push(name, part.weights(), part.version, part.canary(rollout))
+        difference = self.sync.push(name, part.weights(), part.version, part.canaries(rollout))
         return {"sync_mismatch": difference, "policy_version": float(part.version)}
 
 
@@ -89,8 +89,9 @@ class TrainedLanguageModel:
             batch = self.batch(experience, advantages_PG)
         with timer("update"):
             metrics = mean_metrics([self.trainer.update(part) for part in minibatches(batch, updates)])
-        mismatch = (batch.old_logprobs_BT - batch.rollout_logprobs_BT).abs().mean().item()
-        return metrics | {"mismatch": mismatch}
+        difference_BT = (batch.old_logprobs_BT - batch.rollout_logprobs_BT).abs()
+        sampled = difference_BT if batch.mask_BT is None else difference_BT[batch.mask_BT]
+        return metrics | {"mismatch": sampled.mean().item()}
 
     def batch(self, experience: Experience, advantages_PG: Tensor) -> TokenBatch:
         """Everything that an update looks at; the reference policy is asked if a term of the loss needs it."""
@@ -102,6 +103,7 @@ class TrainedLanguageModel:
             prompt_ids=rows.prompt_ids,
             tokens_BT=rows.tokens_BT,
             temperature=rows.temperature,
+            span=rows.span,
             rollout_logprobs_BT=torch.from_numpy(rollout.logprobs_BT),
             old_logprobs_BT=forward.logprobs_BT,
             reference_logprobs_BT=reference.logprobs_BT.cpu() if reference and "logprobs" in wanted else None,
@@ -114,9 +116,9 @@ class TrainedLanguageModel:
     def weights(self) -> WeightStream:
         return self.trainer.weights()
 
-    def canary(self, rollout: Rollout) -> Canary[Sequences]:
+    def canaries(self, rollout: Rollout) -> Mapping[str, Canary]:
         rows = sequences(rollout).take(range(min(self.asked, rollout.batch_size)))
-        return Canary(rows, self.trainer.forward(rows).logprobs_BT.cpu().float().numpy())
+        return {"logprobs": Canary(rows, self.trainer.forward(rows).logprobs_BT.cpu().float().numpy())}
 
     def save(self, folder: Path) -> None:
         self.trainer.save(folder)

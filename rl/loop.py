@@ -62,28 +62,30 @@ def run(config: Config, resume: bool) -> int:
 
 def begin(run: Run, saved: checkpoint.Checkpoint | None) -> None:
     """The state of the checkpoint, the trainer's weights in the sampler, and the base's evaluation before step 0."""
+    done = saved.step if saved else 0
     if saved:
         restore(run, saved)
     first_weights(run)
-    replay_guards(run, saved.step if saved else 0)
-    if not saved:
+    replay_guards(run, done)
+    if done == 0:
         run.guards.check(-1, evaluate_if_due(run, done=0))
 
 
 def train(run: Run, first_step: int) -> int:
     """Steps ``first_step`` to the configured last; returns the number of steps done, fewer after Ctrl-C."""
     for experience in run.collector.collect(first_step, run.config.train.steps):
-        done, timer = experience.step + 1, Stopwatch(experience.seconds)
+        step, timer = experience.step, Stopwatch(experience.seconds)
         metrics = {**experience.metrics, **run.learner.learn(experience, timer)}
-        with timer("evaluate"):
-            metrics |= evaluate_if_due(run, done)
         show_if_due(run, experience)
-        alarms = run.guards.check(experience.step, metrics)
-        run.tracker.log(experience.step, metrics, timer.seconds, alarms)
-        save_if_due(run, done)  # after the log: a checkpoint never claims a step that the log does not show
+        del experience  # or its hidden states and pictures would stay while the next ones are made
+        with timer("evaluate"):
+            metrics |= evaluate_if_due(run, done=step + 1)
+        alarms = run.guards.check(step, metrics)
+        run.tracker.log(step, metrics, timer.seconds, alarms)
+        save_if_due(run, done=step + 1)  # after the log: a checkpoint never claims a step that the log does not show
         _obey(alarms, run.config.guards.action)
         if run.interrupt.asked:
-            return done
+            return step + 1
     return run.config.train.steps
 
 

@@ -87,12 +87,13 @@ class Rollout:
     prompts: tuple[Prompt, ...]
     group_size: int
     prompt_ids: tuple[tuple[int, ...], ...]  # P ragged rows, ending with <im_start> <S0>
-    tokens_BT: NDArray[np.int64]  # vocabulary ids, all inside the image range
-    logprobs_BT: NDArray[np.float32]  # nats, after temperature and after the image-vocabulary mask
+    tokens_BT: NDArray[np.int64]  # vocabulary ids, all inside the span
+    logprobs_BT: NDArray[np.float32]  # nats, after temperature, over the ids of the span
     seeds: tuple[int, ...]  # B sampling seeds
     temperature: float
     version: int  # of the weights that sampled, assigned by the trainer
     mask_BT: NDArray[np.bool_] | None = None  # of the tokens that were sampled; None: all. What follows an end is end
+    span: Span | None = None  # what was sampled; None: a picture
 
     @property
     def batch_size(self) -> int:
@@ -243,9 +244,10 @@ class Sequences(Rows):
     prompt_ids: Sequence[tuple[int, ...]]  # B ragged, ending with <im_start> <S0>
     tokens_BT: Tensor  # int64
     temperature: float
+    span: Span | None = None  # what the tokens are; None: a picture
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TokenBatch(Sequences):
     """What the language model learns from: B samples, rectangular because every picture has T tokens.
 

@@ -44,18 +44,20 @@ def painted(
     hidden_BSD: Tensor,
     seeds: Sequence[int],
     *,
+    renders: int,
     steps: int,
     guidance: float = 1.0,
     micro_batch: int = 64,
 ) -> Iterator[NDArray[np.uint8]]:
-    """(B, S, D) final hidden states and B * k seeds -> (n, H, W, 3) uint8 pictures, ``micro_batch`` at a time.
+    """(B, S, D) final hidden states and B * k seeds, k ``renders`` of each -> (n, H, W, 3) uint8 pictures,
+    ``micro_batch`` at a time.
 
     Picture ``i * k + j`` is render ``j`` of sample ``i``. A picture depends on its hidden states and its seed alone,
     not on ``micro_batch`` or its neighbours.
     """
-    if len(hidden_BSD) == 0 or len(seeds) % len(hidden_BSD):
-        raise ValueError(f"{len(hidden_BSD)} rows of hidden states for {len(seeds)} seeds: not k seeds for each row")
-    rows = np.repeat(np.arange(len(hidden_BSD)), len(seeds) // len(hidden_BSD))
+    if len(seeds) != renders * len(hidden_BSD):
+        raise ValueError(f"{len(seeds)} seeds for {renders} renders of {len(hidden_BSD)} rows of hidden states")
+    rows = np.repeat(np.arange(len(hidden_BSD)), renders)
     for start in range(0, len(rows), micro_batch):
         part = slice(start, start + micro_batch)
         yield painter.paint(hidden_BSD[rows[part]], seeds[part], steps=steps, guidance=guidance)

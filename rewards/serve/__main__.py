@@ -4,9 +4,10 @@ Once everything is loaded, one line with the address is printed. The server list
 ``--host`` needs ``--token-env``, the name of an environment variable with a token that every request must bring. It
 speaks plain HTTP: across networks that are not yours, put it behind a reverse proxy with TLS. Such a proxy also cuts
 off what this server waits for: connections that say nothing or send a request's head bit by bit, and clients that do
-not take their answer. They count towards ``--max-connections``, above which requests are answered 503. The size, the
-pixels and the time of bodies are limited here. Ctrl-C or SIGTERM: requests under way get ``--grace`` seconds to finish,
-then the workers are stopped. Exit codes: 0 stopped, 2 a user's mistake, 130 interrupted while loading.
+not take their answer. Above ``--max-connections`` requests under way others are answered 503; a silent connection keeps
+nobody out. The size, the pixels and the time of bodies are limited here. Ctrl-C or SIGTERM: requests under way get
+``--grace`` seconds to finish, then the workers are stopped. Exit codes: 0 stopped, 2 a user's mistake, 130 interrupted
+while loading.
 """
 
 from __future__ import annotations
@@ -73,11 +74,17 @@ def serve(given: argparse.Namespace) -> None:
             )
             for name, reward in rewards.items()
         }
-        app = create_app(services, metrics, limits=limits, token=token, read_timeout_s=given.read_timeout)
+        app = create_app(
+            services,
+            metrics,
+            limits=limits,
+            token=token,
+            read_timeout_s=given.read_timeout,
+            max_requests=given.max_connections,
+        )
         config = uvicorn.Config(
             app,
             http="h11",
-            limit_concurrency=given.max_connections + 1,  # uvicorn refuses from this one on
             loop="asyncio",
             ws="none",
             lifespan="off",
@@ -178,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of all pictures of a request together (default 67 million: 64 of 1024 x 1024)",
     )
     add("--max-batch", type=positive_int, default=limits.max_batch, metavar="N", help="samples of a request")
-    add("--max-connections", type=positive_int, default=64, metavar="N", help="open at once (default 64)")
+    add("--max-connections", type=positive_int, default=64, metavar="N", help="requests under way at once (default 64)")
     add("--read-timeout", type=positive_float, default=30.0, metavar="S", help="for a body to arrive (default 30 s)")
     add("--grace", type=positive_int, default=5, metavar="S", help="for requests under way at the end (default 5 s)")
     return parser

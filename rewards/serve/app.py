@@ -48,13 +48,15 @@ def create_app(
     limits: RequestLimits,
     token: str | None,
     read_timeout_s: float,
+    max_requests: int,
 ) -> FastAPI:
     """The application. ``token`` guards everything but ``/health`` and ``/docs``; a body must arrive within
-    ``read_timeout_s``."""
+    ``read_timeout_s``; ``max_requests`` may be under way at once."""
     app = FastAPI(title="easel-rl rewards", description=__doc__)
     bodies = _Bodies(limits.max_bytes, read_timeout_s)
     guard = [Depends(_guard(token))]
-    app.add_middleware(_Answers, metrics=metrics)
+    app.add_middleware(_AtMost, count=max_requests)
+    app.add_middleware(_Answers, metrics=metrics)  # the outer one: refusals are counted too
     app.add_exception_handler(RequestError, _refusal)
 
     @app.post(
@@ -102,6 +104,25 @@ def create_app(
 
     _add_schema(app)
     return app
+
+
+class _AtMost:
+    """ASGI middleware: refuses requests while ``count`` are under way. A connection that says nothing is none."""
+
+    def __init__(self, app: ASGIApp, count: int) -> None:
+        self.app, self.count = app, count
+        self.under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.under_way >= self.count:
+            error = RequestError(503, f"{self.count} requests are under way, the most at once", retry_after_s=1)
+            await _refusal(Request(scope), error)(scope, receive, send)
+            return
+        self.under_way += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.under_way -= 1
 
 
 class _Answers:

@@ -32,13 +32,14 @@ def token_tis(train_logprobs_BT: Tensor, rollout_logprobs_BT: Tensor, *, cap: fl
     return Correction(ratio_BT.clamp(max=cap), ratio_BT > cap)
 
 
-def mismatch(train_logprobs_BT: Tensor, rollout_logprobs_BT: Tensor, valid_B: Tensor) -> dict[str, float]:
-    """How far trainer and sampling engine disagree about the sampled tokens, over the valid samples.
+def mismatch(train_logprobs_BT: Tensor, rollout_logprobs_BT: Tensor, counts: Tensor) -> dict[str, float]:
+    """How far trainer and sampling engine disagree about the sampled tokens, where it ``counts``:
+    (B,) valid samples, or (B, T) tokens.
 
     ``mismatch_k3``: KL(rollout || train) by k3, nats per token. ``mismatch_max``: largest |log-prob difference|.
     With on-policy data both are float noise; anything else is a stale or wrongly loaded engine.
     """
-    train_NT, rollout_NT = train_logprobs_BT.detach()[valid_B], rollout_logprobs_BT[valid_B]
+    train_NT, rollout_NT = train_logprobs_BT.detach()[counts], rollout_logprobs_BT[counts]
     if train_NT.numel() == 0:
         return {"mismatch_k3": 0.0, "mismatch_max": 0.0}
     k3_mean = k3_values(rollout_NT, train_NT).mean().item()

@@ -71,11 +71,12 @@ class PolicyObjective:
         return terms | {name: penalty(outputs, rows) for name, penalty in self.penalties.items()}
 
     def describe(self, batch: TokenBatch) -> dict[str, float]:
-        metrics = mismatch(batch.old_logprobs_BT, batch.rollout_logprobs_BT, batch.valid_B)
+        counts = batch.valid_B if batch.mask_BT is None else batch.valid_B.unsqueeze(-1) & batch.mask_BT
+        metrics = mismatch(batch.old_logprobs_BT, batch.rollout_logprobs_BT, counts)
         corrected = self._correct(batch)
         if corrected is not None:
-            clipped_NT = corrected.clipped_BT[batch.valid_B]
-            metrics["correction_clipped"] = clipped_NT.double().mean().item() if clipped_NT.numel() else 0.0
+            clipped_N = corrected.clipped_BT[counts]
+            metrics["correction_clipped"] = clipped_N.double().mean().item() if clipped_N.numel() else 0.0
         return metrics
 
     def _correct(self, batch: TokenBatch) -> Correction | None:

@@ -66,7 +66,8 @@ class AnchorTerm:
 
 def reference_of(term: LossTerm) -> tuple[str, ...]:
     """What of the reference policy a term needs; options may have been bound to it."""
-    return tuple(getattr(getattr(term, "func", term), "reference", ()))
+    found: tuple[str, ...] = getattr(getattr(term, "func", term), "reference", ())
+    return found
 
 
 def total_loss(terms: Mapping[str, Term], weights: Tensor) -> Tensor:

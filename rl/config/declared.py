@@ -21,6 +21,9 @@ from typing import TypeVar
 from rl.registry import did_you_mean, locate, source_file
 from rl.types import UserError
 
+REFERENCE = ("logprobs", "hidden")
+"""What a batch may hold of the reference policy."""
+
 T = TypeVar("T")
 FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
 
@@ -70,6 +73,8 @@ class Declarations:
     """Of a loss: it has no ratio, so it is right for the first update after a rollout only."""
     pictures: bool = False
     """Of a prompt encoder: it reads prompts that hold pictures."""
+    reference: tuple[str, ...] = ()
+    """Of a term of the loss: what of the frozen reference policy it compares with, ``logprobs``, ``hidden`` or both."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +230,7 @@ def declarations(kind: str, use: str) -> Declarations:
         centred=_flag(source, "centred"),
         on_policy=_flag(source, "on_policy") or False,
         pictures=_flag(source, "pictures") or False,
+        reference=_reference(source),
     )
 
 
@@ -261,6 +267,13 @@ def _names(source: Source, name: str, example: str) -> tuple[str, ...]:
     if not isinstance(value, (tuple, list)) or not all(isinstance(item, str) for item in value):
         raise _wrong(source, name, value, f'a tuple of names, such as ("{example}",)')
     return tuple(value)
+
+
+def _reference(source: Source) -> tuple[str, ...]:
+    found = _names(source, "reference", example="logprobs") if source.kind == "terms" else ()
+    if not set(found) <= set(REFERENCE):
+        raise _wrong(source, "reference", found, f"a tuple of {' and '.join(map(repr, REFERENCE))}, or one of them")
+    return found
 
 
 def _count(source: Source, name: str) -> int:

@@ -24,12 +24,19 @@ class _Cell(TypedDict):
 
 
 def hf(
-    *, name: str, split: str = "train", subset: str | None = None, column: str = "prompt", limit: int | None = None
+    *,
+    name: str,
+    split: str = "train",
+    subset: str | None = None,
+    column: str = "prompt",
+    limit: int | None = None,
+    pictures: bool = True,
 ) -> list[Prompt]:
     """A Hugging Face dataset, or a local folder in a form that ``datasets.load_dataset`` reads.
 
     ``column`` holds the prompt, ``id`` (if there is such a column) the id, a column ``image`` or ``images`` of images
-    the prompt's pictures, the other columns are metadata; empty cells are left out. ``limit`` keeps the first rows.
+    the prompt's pictures (``pictures=False`` leaves such a column out), the other columns are metadata; empty cells are
+    left out. ``limit`` keeps the first rows.
     Raises UserError if it can't be loaded, lacks the column, or a picture can't be read.
     """
     try:
@@ -45,6 +52,7 @@ def hf(
         raise UserError(f"dataset {name!r} has no column {column!r}{near} (it has {', '.join(rows.column_names)})")
     rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
     rows, columns = _undecoded(rows)
+    rows, columns = (rows, columns) if pictures else (rows.remove_columns(columns), [])
     found = []
     for number, row in enumerate(rows):
         rest = {key: value for key, value in row.items() if value is not None and key not in (column, "prompt")}

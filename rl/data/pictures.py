@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import threading
 import warnings
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeGuard
@@ -29,7 +31,7 @@ MOST_PIXELS: Final = 64 * 2**20
 """Of one picture file: width times height."""
 BROKEN: Final = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, struct.error, zlib.error)
 """What Pillow raises on bytes that are no sound picture."""
-_KEPT = 128  # decoded pictures of files: a step needs the same ones several times, a run not all of them for ever
+_KEPT_BYTES = 512 * 2**20  # decoded files: a step needs the same ones several times, a run not all of them for ever
 
 
 class PictureError(Exception):
@@ -62,7 +64,7 @@ class Picture:
         if isinstance(self.source, np.ndarray):
             return _read_only(self.source)
         try:
-            return _decoded(self.source)
+            return _DECODED.get(self.source)
         except PictureError as error:
             raise UserError(f"{self.name} can't be read: {error}; replace the file") from error
 
@@ -157,9 +159,30 @@ def _opened(source: str | Path | bytes, most_pixels: int | None) -> Iterator[Ima
         raise PictureError(" ".join(str(error).split())) from error
 
 
-@lru_cache(_KEPT)
-def _decoded(source: Path | bytes) -> NDArray[np.uint8]:
-    return read_file(source, MOST_PIXELS)
+class _Kept:
+    """Decoded files, the least recently used ones forgotten above ``most_bytes``. For several threads."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes, self._bytes = most_bytes, 0
+        self._pixels: OrderedDict[Path | bytes, NDArray[np.uint8]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, source: Path | bytes) -> NDArray[np.uint8]:
+        with self._lock:
+            if source in self._pixels:
+                self._pixels.move_to_end(source)
+                return self._pixels[source]
+        pixels = read_file(source, MOST_PIXELS)
+        with self._lock:
+            if source not in self._pixels:
+                self._pixels[source] = pixels
+                self._bytes += pixels.nbytes
+            while self._bytes > self._most_bytes and len(self._pixels) > 1:
+                self._bytes -= self._pixels.popitem(last=False)[1].nbytes
+        return pixels
+
+
+_DECODED = _Kept(_KEPT_BYTES)
 
 
 def _read_only(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

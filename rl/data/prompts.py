@@ -27,8 +27,11 @@ PICTURES = ("image", "images")
 """Keys of a line that name a prompt's pictures: one, or a list."""
 
 
-def jsonl(*, path: str) -> list[Prompt]:
-    """One JSON object per line. Raises UserError on a missing or empty file and on any bad line, with its number."""
+def jsonl(*, path: str, pictures: bool = True) -> list[Prompt]:
+    """One JSON object per line. ``pictures=False`` leaves the keys of pictures among the metadata.
+
+    Raises UserError on a missing or empty file and on any bad line, with its number.
+    """
     found = []
     for number, line in _lines(path):
         where = f"{path}:{number}"
@@ -38,7 +41,7 @@ def jsonl(*, path: str) -> list[Prompt]:
             raise UserError(f"{where}: this line is not valid JSON ({error.msg}, column {error.colno})") from None
         except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets
             raise UserError(f"{where}: this line is not valid JSON ({error})") from None
-        found.append(to_prompt(row, where, _picture_files(row, where, Path(path).parent)))
+        found.append(to_prompt(row, where, _picture_files(row, where, Path(path).parent) if pictures else {}))
     return checked(found, path)
 
 
@@ -80,7 +83,10 @@ def _picture_files(row: object, where: str, folder: Path) -> dict[str, list[Pict
 def _picture_file(file: Path, where: str) -> Picture:
     if not file.is_file():
         near = did_you_mean(file.name, [path.name for path in file.parent.glob("*")])
-        raise UserError(f"{where}: there is no picture {str(file)!r} (paths start at the prompt file's folder){near}")
+        raise UserError(
+            f"{where}: there is no picture {str(file)!r} (paths start at the prompt file's folder; where the key means "
+            f"something else, give the prompts the option pictures: false){near}"
+        )
     return checked_picture(Picture(file), where)
 
 

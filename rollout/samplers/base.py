@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from policy.layout import TokenLayout
 from policy.prompt import Condition
 from rl.types import Prompt, Rollout, Sequences, Span, UserError
-from rollout.samplers.checks import Sampling, check_ids, check_image_tokens, check_sampling, prompt_limit
+from rollout.samplers.checks import Sampling, check_ids, check_sampling, check_tokens, prompt_limit
 
 Encode = Callable[[Prompt], Condition]
 
@@ -21,12 +21,17 @@ class CheckedSampler(ABC):
     """A :class:`rollout.samplers.contract.Sampler` whose engine is asked only what it can answer."""
 
     follows = frozenset({"ar"})
+    asked = "logprobs"
 
     def __init__(self, folder: str | Path, layout: TokenLayout, encode: Encode, max_prompt_tokens: int) -> None:
         self.layout, self.encode = layout, encode
         self.max_prompt_tokens = prompt_limit(Path(folder) / "ar", layout, max_prompt_tokens)
-        self.version = 0
+        self.versions = {"ar": 0}
+
+    @property
+    def version(self) -> int:
         """Of the weights now in the engine, as the trainer counts them; 0 are those of the folder."""
+        return self.versions["ar"]
 
     def sample(
         self,
@@ -59,18 +64,30 @@ class CheckedSampler(ABC):
             temperature=temperature,
             version=self.version,
             mask_BT=None if span.end is None else _until_end(tokens_BT, span.end),
+            span=span,
         )
 
     def logprobs(
-        self, prompt_ids: Sequence[Sequence[int]], tokens_BT: NDArray[np.int64], *, temperature: float = 1.0
+        self,
+        prompt_ids: Sequence[Sequence[int]],
+        tokens_BT: NDArray[np.int64],
+        *,
+        temperature: float = 1.0,
+        span: Span | None = None,
     ) -> NDArray[np.float32]:
         """Teacher-forced log-probs (B, T) of given tokens under the engine's current weights."""
+        span = span or self.layout.image
         check_sampling(len(prompt_ids), [0] * len(prompt_ids), Sampling(temperature))
+        self._check_span(span)
         checked = [self._checked(ids, f"prompt {row}") for row, ids in enumerate(prompt_ids)]
-        return self._logprobs(checked, check_image_tokens(tokens_BT, self.layout, len(checked)), temperature)
+        return self._logprobs(checked, check_tokens(tokens_BT, span, len(checked)), temperature, span)
 
-    def answer(self, question: Sequences) -> NDArray[np.float32]:
-        return self.logprobs(question.prompt_ids, question.tokens_BT.numpy(), temperature=question.temperature)
+    def answer(self, question: object) -> NDArray[np.float32]:
+        """The log-probs of some ``Sequences``."""
+        if not isinstance(question, Sequences):
+            raise TypeError(f"a sampler is asked about Sequences, not {type(question).__name__}")
+        rows = question
+        return self.logprobs(rows.prompt_ids, rows.tokens_BT.numpy(), temperature=rows.temperature, span=rows.span)
 
     @abstractmethod
     def _sample(
@@ -88,7 +105,7 @@ class CheckedSampler(ABC):
 
     @abstractmethod
     def _logprobs(
-        self, prompt_ids: Sequence[tuple[int, ...]], tokens_BT: NDArray[np.int64], temperature: float
+        self, prompt_ids: Sequence[tuple[int, ...]], tokens_BT: NDArray[np.int64], temperature: float, span: Span
     ) -> NDArray[np.float32]: ...
 
     def _prompt_ids(self, prompt: Prompt) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from policy.ar_size import ArSize
 from policy.layout import TokenLayout
-from rl.types import UserError
+from rl.types import Span, UserError
 from rollout.samplers.contract import EngineError
 
 
@@ -37,20 +37,20 @@ def check_ids(ids: Sequence[object], layout: TokenLayout, *, max_prompt_tokens: 
     return tuple(checked)
 
 
-def check_image_tokens(tokens_BT: NDArray[np.int64], layout: TokenLayout, rows: int) -> NDArray[np.int64]:
-    """(B, T) int64 image tokens. Raises: UserError on a wrong shape or an id that is not an image token."""
+def check_tokens(tokens_BT: NDArray[np.int64], span: Span, rows: int) -> NDArray[np.int64]:
+    """(B, T) int64 tokens of a span. Raises: UserError on a wrong shape or an id outside the span."""
     tokens_BT = np.asarray(tokens_BT)
-    wanted = (rows, layout.tokens_per_image)
+    wanted = (rows, span.most)
     if tokens_BT.shape != wanted or not np.issubdtype(tokens_BT.dtype, np.integer):
         raise UserError(
-            f"image tokens: got shape {tokens_BT.shape} of {tokens_BT.dtype}, expected integers of shape {wanted}."
+            f"tokens: got shape {tokens_BT.shape} of {tokens_BT.dtype}, expected integers of shape {wanted}."
         )
-    wrong = np.argwhere((tokens_BT < layout.image_start_id) | (tokens_BT >= layout.image_end_id))
+    wrong = np.argwhere((tokens_BT < span.start) | (tokens_BT >= span.stop))
     if len(wrong):
         row, column = (int(index) for index in wrong[0])
         raise UserError(
-            f"image tokens: row {row}, position {column} has id {tokens_BT[row, column]}, not one of the image tokens "
-            f"{layout.image_start_id}..{layout.image_end_id - 1}; use the layout of this policy folder."
+            f"tokens: row {row}, position {column} has id {tokens_BT[row, column]}, not one of the span's "
+            f"{span.start}..{span.stop - 1} (of a picture: the image tokens); use the layout of this policy folder."
         )
     return tokens_BT.astype(np.int64)
 

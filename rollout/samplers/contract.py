@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.types import Prompt, Rollout, RunFailure, Sequences, Span
+from rl.types import Prompt, Rollout, RunFailure, Span
 from rollout.sync import Follower
 
 
@@ -16,8 +16,12 @@ class EngineError(RunFailure):
     """The sampling engine produced NaN, or failed in a way that it cannot be used after."""
 
 
-class Sampler(Follower[Sequences], Protocol):
+class Sampler(Follower, Protocol):
     """Writes tokens with a copy of the language model that new weights go into while it runs."""
+
+    @property
+    def version(self) -> int:
+        """Of the language model's weights."""
 
     def sample(
         self,
@@ -38,7 +42,12 @@ class Sampler(Follower[Sequences], Protocol):
         """
 
     def logprobs(
-        self, prompt_ids: Sequence[Sequence[int]], tokens_BT: NDArray[np.int64], *, temperature: float = 1.0
+        self,
+        prompt_ids: Sequence[Sequence[int]],
+        tokens_BT: NDArray[np.int64],
+        *,
+        temperature: float = 1.0,
+        span: Span | None = None,
     ) -> NDArray[np.float32]:
         """Teacher-forced log-probs (B, T) of given tokens under the engine's current weights."""
 

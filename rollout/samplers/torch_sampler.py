@@ -61,13 +61,11 @@ class TorchSampler(CheckedSampler):
 
     @torch.inference_mode()
     def _logprobs(
-        self, prompt_ids: Sequence[tuple[int, ...]], tokens_BT: NDArray[np.int64], temperature: float
+        self, prompt_ids: Sequence[tuple[int, ...]], tokens_BT: NDArray[np.int64], temperature: float, span: Span
     ) -> NDArray[np.float32]:
         tokens = torch.from_numpy(tokens_BT).to(self.device)
         parts = [
-            image_forward(
-                self._model, self.layout.image, prompt_ids[start:end], tokens[start:end], temperature=temperature
-            )
+            image_forward(self._model, span, prompt_ids[start:end], tokens[start:end], temperature=temperature)
             for start, end in _chunks(len(prompt_ids), self.max_num_seqs)
         ]
         return self._finite(torch.cat([part.logprobs_BT for part in parts])).cpu().numpy()
@@ -79,7 +77,7 @@ class TorchSampler(CheckedSampler):
         parameters = self._model.state_dict()
         for name, weight in weights.tensors():
             parameters[name].copy_(weight)
-        self.version = version
+        self.versions[part] = version
 
     def close(self) -> None:
         self._ar = None

@@ -25,7 +25,7 @@ from policy.layout import TokenLayout
 from policy.trainable import WeightStream
 from rl.types import Span, UserError
 from rollout.samplers.base import CheckedSampler, Encode
-from rollout.samplers.checks import Sampling, check_image_tokens, not_finite
+from rollout.samplers.checks import Sampling, check_tokens, not_finite
 from rollout.samplers.contract import EngineError
 from rollout.weights import check_weights
 
@@ -118,14 +118,14 @@ class VllmSampler(CheckedSampler):
         outputs = self._generate([ids for ids in prompt_ids for _ in range(group_size)], params)
         tokens_BT = np.array([output.outputs[0].token_ids for output in outputs], dtype=np.int64)
         logprobs_BT = np.array([output.outputs[0].logprobs.logprobs for output in outputs], dtype=np.float32)
-        return check_image_tokens(tokens_BT, self.layout, len(seeds)), logprobs_BT
+        return check_tokens(tokens_BT, span, len(seeds)), logprobs_BT
 
     def _check_span(self, span: Span) -> None:
         if span != self.layout.image:  # the mask of the image rows sits in the model
             raise UserError(f"rollout.engine: vllm samples pictures only, not {span}; use engine: torch.")
 
     def _logprobs(
-        self, prompt_ids: Sequence[tuple[int, ...]], tokens_BT: NDArray[np.int64], temperature: float
+        self, prompt_ids: Sequence[tuple[int, ...]], tokens_BT: NDArray[np.int64], temperature: float, span: Span
     ) -> NDArray[np.float32]:
         """From one prefill, not T steps. vLLM recomputes a scored prompt in full and never reads the prefix cache."""
         from vllm import SamplingParams
@@ -137,8 +137,7 @@ class VllmSampler(CheckedSampler):
             outputs = self._generate(rows, [params] * len(rows))
         finally:
             self._on_model(lambda model: setattr(model, "prompt_temperature", 1.0))
-        count = self.layout.tokens_per_image
-        return np.array([output.prompt_logprobs.logprobs[-count:] for output in outputs], dtype=np.float32)
+        return np.array([output.prompt_logprobs.logprobs[-span.most :] for output in outputs], dtype=np.float32)
 
     def load_weights(self, part: str, weights: WeightStream, version: int) -> None:
         """New weights into the running engine. Raises: SyncError naming the parameter, before the engine is touched."""
@@ -150,7 +149,7 @@ class VllmSampler(CheckedSampler):
             raise
         if not self._engine.reset_prefix_cache():  # computed with older weights
             raise EngineError("vLLM kept its prefix cache because requests are still running; start a new engine.")
-        self.version = version
+        self.versions[part] = version
 
     def close(self) -> None:
         """Ends the engine and frees its memory; a process group is left alone, since the trainer may be using it."""

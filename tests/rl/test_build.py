@@ -10,6 +10,7 @@ import torch
 from policy.base import Policy
 from rl.build import component, objective
 from rl.config.load import load
+from rl.dry_run import memory_estimate
 from rl.types import Forward, Prompt, UserError
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +23,14 @@ from rl.config.declared import declares
 @declares(reference=("hidden",))
 def bonus(outputs, rows, *, beta: float = 0.1):
     return Term(-beta * outputs.logprobs_BT)
+
+
+@declares(reference="hidden")
+def wrong(outputs, rows): ...
+
+
+@declares(reference=("hiden",))
+def typo(outputs, rows): ...
 
 
 def jump(velocity, noise, scheduler, steps, /, *, size: float = 1.0):
@@ -55,6 +64,8 @@ def test_terms_are_removed_and_mistyped_as_rewards_are(plugin: str) -> None:
         ([added, "terms.bonsu=null"], "terms.bonsu: there is no such term to remove, did you mean 'bonus'?"),
         ([added, "terms.bonus.options.bta=1"], "terms.bonus.options.bta: .* has no such option, did you mean 'beta'?"),
         (["terms.bonus=bonus"], "terms.bonus: there is no 'bonus' among the terms"),
+        ([f"terms.b={plugin}:wrong"], "terms.b.*: its `reference` is 'hidden': it must be a tuple of names"),
+        ([f"terms.b={plugin}:typo"], r"its `reference` is \('hiden',\): it must be a tuple of 'logprobs' and 'hidden'"),
         ([f"terms.policy={plugin}:bonus"], "terms.policy: 'policy' is the name of a term that every loss may have"),
         ([f"terms.a b={plugin}:bonus"], "'terms.a b=.*' is not of the form key=value"),
     ]:
@@ -87,3 +98,10 @@ def test_a_policy_folder_names_its_prompt_encoder(tiny_policy: Path, tmp_path: P
         again = Policy.load(tmp_path / "shouting")
         assert type(again.encode_prompt).__name__ == "Shout"
         assert again.text_ids("two rings") == Policy.load(tiny_policy).encode_prompt(Prompt("p", "two rings")).ids
+
+
+def test_the_dry_run_counts_the_reference_that_a_term_needs(plugin: str) -> None:
+    without = load(GENEVAL, ["kl=null", "anchor=null"])
+    with_it = load(GENEVAL, ["kl=null", "anchor=null", f"terms.bonus={plugin}:bonus"])
+    assert "reference weights" not in memory_estimate(without, 100, 7)
+    assert memory_estimate(with_it, 100, 7)["reference weights"] == 400

@@ -16,6 +16,7 @@ from rl.learn import Learner, TrainedLanguageModel, mean_metrics, minibatches
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import Experience, Prompt, Renders, Rollout, Rows, Scores, Sequences, TokenBatch
 from rollout.sync import Canary, WeightSync
+from rollout.weights import SyncError
 from tests.rl.trainer.trainer_case import LAYOUT, make_trainer
 
 
@@ -54,9 +55,9 @@ class FakePart:
     def weights(self) -> WeightStream:
         return WeightStream.of([("w", torch.full((1,), float(self.version)))])
 
-    def canary(self, rollout: Rollout) -> Canary[Sequences]:
-        rows = Sequences([(1,)], torch.zeros(1, 1, dtype=torch.int64), 1.0)
-        return Canary(rows, np.full((1, 1), float(self.version), np.float32))
+    def canaries(self, rollout: Rollout) -> dict[str, Canary]:
+        expected = np.full((1, 1), float(self.version), np.float32)
+        return {"logprobs": Canary("tokens", expected), "velocity": Canary("latents", expected + 100)}
 
     def save(self, folder: Path) -> None: ...
 
@@ -64,37 +65,48 @@ class FakePart:
 
 
 class FakeFollower:
-    """Computes its one weight."""
+    """Computes the sum of its weights, one for each part."""
 
-    def __init__(self, follows: set[str]) -> None:
-        self.follows, self.version, self.weight = frozenset(follows), 0, 0.0
+    def __init__(self, follows: set[str], asked: str) -> None:
+        self.follows, self.asked = frozenset(follows), asked
+        self.versions = dict.fromkeys(follows, 0)
+        self.weights = dict.fromkeys(follows, 0.0)
 
     def load_weights(self, part: str, weights: WeightStream, version: int) -> None:
         ((_, tensor),) = weights.tensors()
-        self.weight, self.version = tensor.item(), version
+        self.weights[part], self.versions[part] = tensor.item(), version
 
-    def answer(self, question: Sequences) -> np.ndarray:
-        return np.full((1, 1), self.weight, np.float32)
+    def answer(self, question: object) -> np.ndarray:
+        assert question == {"logprobs": "tokens", "velocity": "latents"}[self.asked]
+        return np.full((1, 1), self.weights["ar"] + (100 if self.asked == "velocity" else 0), np.float32)
 
 
 def test_joint_training_is_two_entries() -> None:
     ar, decoder = FakePart(), FakePart()
-    sampler, painter = FakeFollower({"ar"}), FakeFollower({"ar", "decoder"})
+    sampler, painter = FakeFollower({"ar"}, "logprobs"), FakeFollower({"ar", "decoder"}, "velocity")
     learner = Learner({"ar": ar, "decoder": decoder}, advantages.dr_grpo, WeightSync([sampler, painter]), 2)
     metrics = learner.learn(an_experience(), Stopwatch())
     assert metrics["loss"] == metrics["decoder/loss"] == 0.5
     assert metrics["policy_version"] == metrics["decoder/policy_version"] == 2.0
-    assert (sampler.version, painter.version) == (2, 2)
+    assert (sampler.versions, painter.versions) == ({"ar": 2}, {"ar": 2, "decoder": 2})
     # the group of the first prompt has two valid samples of three, scored 1 and 0
     assert ar.taught[0].tolist()[0] == [0.5, 0.0, -0.5]
     assert torch.equal(ar.taught[0], decoder.taught[0])
 
 
 def test_a_follower_gets_only_the_parts_that_it_follows() -> None:
-    sampler = FakeFollower({"ar"})
+    sampler = FakeFollower({"ar"}, "logprobs")
     learner = Learner({"decoder": FakePart()}, advantages.grpo, WeightSync([sampler]))
     assert learner.publish("decoder", an_experience().rollout)["sync_mismatch"] == 0.0
-    assert sampler.version == 0
+    assert sampler.versions == {"ar": 0}
+
+
+def test_a_follower_that_nobody_can_check_is_refused() -> None:
+    stranger = FakeFollower({"ar"}, "smell")
+    learner = Learner({"ar": FakePart()}, advantages.grpo, WeightSync([stranger]))
+    with pytest.raises(SyncError, match="nobody can say what 'smell' is after an update of 'ar'"):
+        learner.publish("ar", an_experience().rollout)
+    assert stranger.versions == {"ar": 0}
 
 
 def test_experience_made_elsewhere_is_read_back_by_the_trainer() -> None:
@@ -110,8 +122,8 @@ def test_experience_made_elsewhere_is_read_back_by_the_trainer() -> None:
 
 def test_a_canary_is_a_few_sequences_and_what_the_trainer_makes_of_them() -> None:
     trainer = make_trainer()
-    found = TrainedLanguageModel(trainer, asked=2).canary(an_experience().rollout)
-    assert len(found.question) == 2
+    found = TrainedLanguageModel(trainer, asked=2).canaries(an_experience().rollout)["logprobs"]
+    assert isinstance(found.question, Sequences) and len(found.question) == 2
     assert np.array_equal(found.expected, trainer.forward(found.question).logprobs_BT.numpy())
 
 
@@ -129,7 +141,15 @@ def test_minibatches_hold_every_row_once() -> None:
 def make_batch() -> TokenBatch:
     tokens_BT = torch.arange(10).view(5, 2)
     zeros_BT, zeros_B = torch.zeros(5, 2), torch.zeros(5)
-    return TokenBatch([(index,) for index in range(5)], tokens_BT, 0.7, zeros_BT, zeros_BT, zeros_B, zeros_B > 0)
+    return TokenBatch(
+        prompt_ids=[(index,) for index in range(5)],
+        tokens_BT=tokens_BT,
+        temperature=0.7,
+        rollout_logprobs_BT=zeros_BT,
+        old_logprobs_BT=zeros_BT,
+        advantages_B=zeros_B,
+        valid_B=zeros_B > 0,
+    )
 
 
 def test_rows_are_taken_in_the_order_asked_and_may_repeat() -> None:

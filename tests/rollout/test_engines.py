@@ -156,7 +156,7 @@ def test_ids_outside_the_vocabulary_are_refused_by_us_and_the_engine_lives(engin
             engine.encode = policy.encode_prompt
     wrong = good.tokens_BT.copy()
     wrong[0, 3] = 5
-    with pytest.raises(UserError, match="row 0, position 3 has id 5, not one of the image tokens"):
+    with pytest.raises(UserError, match="row 0, position 3 has id 5, not one of the span's"):
         engine.logprobs(good.prompt_ids, wrong)
     with pytest.raises(UserError, match="expected integers of shape"):
         engine.logprobs(good.prompt_ids, good.tokens_BT[:, :-1])

@@ -50,7 +50,9 @@ def render(
     micro_batch: int = 64,
 ) -> np.ndarray:
     seeds = render_seeds(rollout, seed_mode=seed_mode, renders=renders, run_seed=0, step=0)
-    return np.concatenate(list(painted(policy.decoder, hidden, seeds, steps=steps, micro_batch=micro_batch)))
+    return np.concatenate(
+        list(painted(policy.decoder, hidden, seeds, renders=renders, steps=steps, micro_batch=micro_batch))
+    )
 
 
 def test_seeds_of_a_group_are_shared_and_renders_differ(loaded: Policy) -> None:
@@ -99,8 +101,9 @@ def test_wrong_options_are_refused(loaded: Policy) -> None:
         render(loaded, hidden, rollout, steps=2, seed_mode="prompt")  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"render\.renders is 0; it must be at least 1"):
         render(loaded, hidden, rollout, steps=2, renders=0)
-    with pytest.raises(ValueError, match="3 rows of hidden states for 4 seeds: not k seeds for each row"):
-        render(loaded, hidden[:3], rollout, steps=2)
+    for rows in (2, 3):
+        with pytest.raises(ValueError, match=f"4 seeds for 1 renders of {rows} rows of hidden states"):
+            render(loaded, hidden[:rows], rollout, steps=2)
 
 
 def test_sample_seeds_are_fixed_numbers_and_never_shared() -> None:

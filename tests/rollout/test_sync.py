@@ -41,9 +41,9 @@ def logprobs(policy: Policy, rollout: Rollout, temperature: float = 1.0) -> np.n
         return image_forward(policy.ar, policy.layout.image, ids, tokens, temperature=temperature).logprobs_BT.numpy()
 
 
-def canary(policy: Policy, rollout: Rollout, temperature: float = 1.0) -> Canary[Sequences]:
+def canary(policy: Policy, rollout: Rollout, temperature: float = 1.0) -> dict[str, Canary]:
     rows = Sequences(rollout.prompt_ids_per_sample(), torch.from_numpy(rollout.tokens_BT), temperature)
-    return Canary(rows, logprobs(policy, rollout, temperature))
+    return {"logprobs": Canary(rows, logprobs(policy, rollout, temperature))}
 
 
 def stream(policy: Policy) -> WeightStream:
@@ -77,17 +77,19 @@ def test_a_skipped_sync_is_caught(engine: Any, policy: Policy) -> None:
 def test_the_wrong_temperature_is_caught(engine: Any, policy: Policy) -> None:
     perturb(policy)
     rollout = engine.sample(PROMPTS, 1, [1, 2])
-    asked = canary(policy, rollout, 1.0)
-    wrong = Canary(replace(asked.question, temperature=0.8), asked.expected)
+    asked = canary(policy, rollout, 1.0)["logprobs"]
+    wrong = {"logprobs": Canary(replace(asked.question, temperature=0.8), asked.expected)}
     with pytest.raises(SyncError, match="check that the trainer's log-probs come from these weights at this temp"):
         WeightSync([engine]).push("ar", stream(policy), 2, wrong)
 
 
 def test_nan_from_the_trainer_is_a_disagreement(engine: Any, policy: Policy) -> None:
     rollout = engine.sample(PROMPTS, 1, [1, 2])
-    asked = canary(policy, rollout)
+    asked = canary(policy, rollout)["logprobs"]
     with pytest.raises(SyncError, match="differ by up to nan nats"):
-        WeightSync([engine]).push("ar", stream(policy), 2, replace(asked, expected=asked.expected * np.nan))
+        WeightSync([engine]).push(
+            "ar", stream(policy), 2, {"logprobs": replace(asked, expected=asked.expected * np.nan)}
+        )
 
 
 NAME = "model.layers.1.mlp.up_proj.weight"

@@ -423,16 +423,27 @@ def test_a_body_of_a_byte_now_and_then_is_cut_off(server: LiveServer) -> None:
     assert b"the body was not complete within 1 s" in answer
 
 
-def test_above_the_most_connections_requests_are_refused(server: LiveServer) -> None:
+def test_above_the_most_requests_others_are_refused(server: LiveServer) -> None:
     with ExitStack() as stack:
-        for _ in range(MAX_CONNECTIONS):
-            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
-        time.sleep(0.2)  # until they are accepted
-        assert ask(server, body("bright", samples())).status_code == 503
+        for _ in range(MAX_CONNECTIONS):  # each waits for its body, until it is cut off
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+            connection.sendall(head(1000, BEARER))
+        time.sleep(0.2)  # until they are under way
+        answer = ask(server, body("bright", samples()))
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.json()["detail"] == f"{MAX_CONNECTIONS} requests are under way, the most at once"
     deadline = time.monotonic() + 10
     while ask(server, body("bright", samples())).status_code != 200:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_silent_connections_keep_nobody_out(server: LiveServer) -> None:
+    with ExitStack() as stack:
+        for _ in range(3 * MAX_CONNECTIONS):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+        time.sleep(0.2)
+        assert ask(server, body("bright", samples())).status_code == 200
 
 
 @pytest.mark.parametrize("line", [BEARER, "authorization: Bearer wrong", "content-type: text/plain"])

@@ -262,3 +262,9 @@ def test_hugging_face_images_are_the_prompts_pictures(tmp_path: Path) -> None:
     both, none = hf(name=str(tmp_path / "rows"))
     assert [p.pixels[0, 0, 0] for p in both.pictures] == [10, 20] and none.pictures == ()
     assert (both.metadata, none.metadata) == ({"image": "a.png"}, {"image": "b.png"})  # a column of text stays one
+
+
+def test_keys_of_pictures_may_stay_metadata(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", {"prompt": "a", "image": "http://x/y.png"})
+    (prompt,) = jsonl(path=str(path), pictures=False)
+    assert (prompt.pictures, prompt.metadata) == ((), {"image": "http://x/y.png"})

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from rl.data import pictures
-from rl.data.pictures import Picture, PictureError, is_pixels, read_file
+from rl.data.pictures import Picture, PictureError, _Kept, is_pixels, read_file
 from rl.types import Prompt, UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
@@ -104,3 +104,19 @@ def test_an_array_needs_no_pil() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split("\n")[0] == "(2, 3, 3) 64 False"
+
+
+def test_decoded_files_are_kept_up_to_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path | bytes] = []
+
+    def counted(source: Path | bytes, most: int) -> np.ndarray:
+        read.append(source)
+        return np.zeros((10, 10, 3), np.uint8)
+
+    monkeypatch.setattr("rl.data.pictures.read_file", counted)
+    kept = _Kept(most_bytes=700)  # two pictures of 300 bytes
+    for name in ("a", "b", "a", "c", "a", "b"):
+        kept.get(Path(name))
+    assert [str(one) for one in read] == ["a", "b", "c", "b"]  # b was not used for longest when c came
+    kept = _Kept(most_bytes=1)  # one is kept however large it is
+    assert kept.get(Path("a")) is kept.get(Path("a"))
