@@ -1,0 +1,65 @@
+"""How a run begins, and that it lets go of what it does not need any more."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rl import loop
+from rl.run_folder.checkpoint import Checkpoint
+from rl.types import Experience
+from tests.rl.test_learn import an_experience
+
+
+@pytest.mark.parametrize(("step", "evaluated"), [(None, True), (0, True), (3, False)])
+def test_the_base_is_the_baseline_of_the_guards_whenever_nothing_was_learnt_yet(
+    step: int | None, evaluated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, dict[str, float]]] = []
+    for name in ("restore", "first_weights", "replay_guards"):
+        monkeypatch.setattr(loop, name, lambda *_: None)
+    monkeypatch.setattr(loop, "evaluate_if_due", lambda run, done: {"eval/ink": 0.5})
+    run: Any = SimpleNamespace(guards=SimpleNamespace(check=lambda at, metrics: seen.append((at, metrics))))
+    saved = None if step is None else Checkpoint(Path("step"), step, {})  # type: ignore[typeddict-item]
+    loop.begin(run, saved)
+    assert seen == ([(-1, {"eval/ink": 0.5})] if evaluated else [])
+
+
+def test_an_experience_is_let_go_before_the_next_is_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[weakref.ref[Experience]] = []
+
+    class Collector:
+        def collect(self, first: int, last: int) -> Iterator[Experience]:
+            for step in range(first, last):
+                gc.collect()
+                assert all(one() is None for one in alive)
+                experience = replace(an_experience(), step=step)
+                alive.append(weakref.ref(experience))
+                waiting = [experience]
+                del experience
+                yield waiting.pop()
+
+    def evaluate(run: Any, done: int) -> dict[str, float]:
+        assert all(one() is None for one in alive)
+        return {}
+
+    monkeypatch.setattr(loop, "evaluate_if_due", evaluate)
+    monkeypatch.setattr(loop, "show_if_due", lambda *_: None)
+    monkeypatch.setattr(loop, "save_if_due", lambda *_, **__: None)
+    run: Any = SimpleNamespace(
+        config=SimpleNamespace(train=SimpleNamespace(steps=3), guards=SimpleNamespace(action="warn")),
+        collector=Collector(),
+        learner=SimpleNamespace(learn=lambda experience, timer: {}),
+        guards=SimpleNamespace(check=lambda *_: []),
+        tracker=SimpleNamespace(log=lambda *_: None),
+        interrupt=SimpleNamespace(asked=False),
+    )
+    assert loop.train(run, 0) == 3
+    assert len(alive) == 3
