@@ -8,6 +8,7 @@ A real run imports its heavy parts only after the configuration and the prompts 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(describe(config, train_prompts, eval_prompts))
             return 0
         claim_folder(config, Path(str(config.run.folder)), resume=given.resume)
+        # read when torch is imported, here and in workers: threads that wait by spinning slow a shared machine tenfold
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from rl.loop import run
 
         return run(config, resume=given.resume)

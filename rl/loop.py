@@ -24,6 +24,7 @@ from rl.milestones import evaluate_if_due, first_weights, replay_guards, restore
 from rl.parts import Run
 from rl.report.page import write_report
 from rl.run_folder import checkpoint
+from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.environment import record_environment
 from rl.run_folder.records import Alarm
 from rl.tracking.stopwatch import Stopwatch
@@ -51,7 +52,9 @@ def run(config: Config, resume: bool) -> int:
         begin(parts, saved)
         last = train(parts, done)
         if last < config.train.steps:
-            parts.tracker.message(f"stopped after {last} steps; go on with: --resume run.folder={folder}")
+            parts.tracker.message(
+                f"stopped after {last} steps; go on with: python -m rl.launch {folder / CONFIG_FILE} --resume"
+            )
             return INTERRUPTED
         if last == 0:
             save(parts, 0)

@@ -70,7 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     add_reward_arguments(parser)
     add = parser.add_argument
     add("folder", type=Path, metavar="FOLDER", help="with <prompt id>.png or <prompt id>-<n>.png")
-    add("--prompts", required=True, metavar="FILE", help="JSON lines with prompt, id and metadata")
+    add(
+        "--prompts",
+        required=True,
+        metavar="FILE",
+        help="JSON lines: prompt, id, and the keys that the reward needs",
+    )
     add("--out", type=Path, required=True, metavar="FILE", help="JSON lines, one row per picture; continued if there")
     add("--retry-failed", action="store_true", help="score the pictures again that failed before")
     add("--batch-size", type=positive_int, default=32, metavar="N", help="pictures at a time (default 32)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -85,9 +86,9 @@ def test_ctrl_c_saves_and_resumes_bit_for_bit(uninterrupted: Path, tiny_policy: 
     assert run.returncode == 130
     assert "interrupted: finishing this step and saving a checkpoint" in out
     done = len(metrics(tmp_path / "run"))
-    assert f"stopped after {done} steps; go on with: --resume" in out
     assert (tmp_path / "run" / "checkpoints" / f"step-{done:06d}").is_dir()
-    assert launch(config, "--resume").returncode == 0
+    (hint,) = re.findall(rf"stopped after {done} steps; go on with: python -m rl.launch (\S+) --resume", out)
+    assert launch(hint, "--resume").returncode == 0
     assert metrics(tmp_path / "run") == metrics(uninterrupted)
 
 

@@ -77,8 +77,8 @@ def test_pictures_that_cannot_be_used_are_named_with_their_line(tmp_path: Path) 
     Image.new("1", (8200, 8200)).save(tmp_path / "large.png")
     where = f"{tmp_path}/p.jsonl:1"
     for given, message in (
-        ({"image": "cta.png"}, f"there is no picture '{tmp_path}/cta.png' (paths start at the prompt file's folder), "
-         "did you mean 'cat.png'?"),
+        ({"image": "cta.png"}, f"there is no picture '{tmp_path}/cta.png' (paths start at the prompt file's folder; "
+         "where the key means something else, give the prompts the option pictures: false), did you mean 'cat.png'?"),
         ({"image": "text.png"}, f"the picture '{tmp_path}/text.png' can't be read (cannot identify image file "
          f"'{tmp_path}/text.png'); replace it, or take it out of the prompt's line"),
         ({"images": ["cat.png", "large.png"]}, f"the picture '{tmp_path}/large.png' can't be read (it has 67,240,000 "
