@@ -19,6 +19,7 @@ from rl.config.load import load
 from rl.config.schema import Config
 from rl.data.prompts import load_prompts
 from rl.data.stream import PromptStream, needs_of, require_metadata, require_text_alone
+from rl.run_folder import checkpoint
 from rl.run_folder.claim import claim_folder
 from rl.types import Prompt, RunFailure, UserError
 
@@ -34,12 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             print(describe(config, train_prompts, eval_prompts))
             return 0
-        claim_folder(config, Path(str(config.run.folder)), resume=given.resume)
+        folder = Path(str(config.run.folder))
+        claim_folder(config, folder, resume=given.resume)
+        checkpoint.clean(folder)
+        saved = checkpoint.latest(folder) if given.resume else None
+        if saved and saved.step >= (last := config.train.steps):
+            print(f"{folder}: this run is finished ({saved.step} of {last} steps); raise train.steps to go on.")
+            return 0
         # read when torch is imported, here and in workers: threads that wait by spinning slow a shared machine tenfold
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from rl.loop import run
 
-        return run(config, resume=given.resume)
+        return run(config, saved, resume=given.resume)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

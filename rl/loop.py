@@ -23,7 +23,7 @@ from rl.evaluation.tables import table
 from rl.milestones import evaluate_if_due, first_weights, replay_guards, restore, save, save_if_due, show_if_due
 from rl.parts import Run
 from rl.report.page import write_report
-from rl.run_folder import checkpoint
+from rl.run_folder.checkpoint import Checkpoint
 from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.environment import record_environment
 from rl.run_folder.records import Alarm
@@ -38,15 +38,12 @@ class AlarmStop(UserError):
     """A guard's alarm with ``guards.action: stop``."""
 
 
-def run(config: Config, resume: bool) -> int:
-    """A whole run in its claimed folder. Returns the exit code: 0 done, 130 interrupted after saving a checkpoint."""
-    folder = Path(str(config.run.folder))
-    checkpoint.clean(folder)
-    saved = checkpoint.latest(folder) if resume else None
-    done = saved.step if saved else 0
-    if saved and done >= config.train.steps:
-        print(f"{folder}: this run is finished ({done} of {config.train.steps} steps); raise train.steps to go on.")
-        return 0
+def run(config: Config, saved: Checkpoint | None, *, resume: bool) -> int:
+    """A whole run in its claimed folder, from ``saved`` on if there is one.
+
+    Returns the exit code: 0 done, 130 interrupted after saving a checkpoint.
+    """
+    folder, done = Path(str(config.run.folder)), saved.step if saved else 0
     record_environment(folder, sys.argv)
     with live_parts(config, folder, resume_step=done if resume else None) as parts:
         begin(parts, saved)
@@ -63,7 +60,7 @@ def run(config: Config, resume: bool) -> int:
     return 0
 
 
-def begin(run: Run, saved: checkpoint.Checkpoint | None) -> None:
+def begin(run: Run, saved: Checkpoint | None) -> None:
     """The state of the checkpoint, the trainer's weights in the sampler, and the base's evaluation before step 0."""
     done = saved.step if saved else 0
     if saved:

@@ -14,6 +14,7 @@ from rl.evaluation.evaluate import evaluate
 from rl.evaluation.results import Evaluation, load_all
 from rl.parts import Run
 from rl.run_folder import checkpoint
+from rl.run_folder.random_state import restore_rng, rng_state
 from rl.run_folder.records import read_metrics
 from rl.types import Experience, Prompt, Score
 from rollout.seeds import group_seeds
@@ -94,7 +95,7 @@ def save_if_due(run: Run, done: int) -> None:
 def save(run: Run, done: int) -> Path:
     """Raises: UserError if the disk is full; earlier checkpoints stay."""
     parts = {_folder_of(name): part.save for name, part in run.learner.parts.items()}
-    state: checkpoint.RunState = {"version": run.learner.parts["ar"].version, "rng": checkpoint.rng_state()}
+    state: checkpoint.RunState = {"version": run.learner.parts["ar"].version, "rng": rng_state()}
     return checkpoint.save(run.folder, done, parts, state, run.config.checkpoint.keep)
 
 
@@ -102,7 +103,7 @@ def restore(run: Run, saved: checkpoint.Checkpoint) -> None:
     """Trainers and random-number generators as they were when ``saved`` was written."""
     for name, part in run.learner.parts.items():
         part.load(saved.folder / _folder_of(name))
-    checkpoint.restore_rng(saved.state["rng"])
+    restore_rng(saved.state["rng"])
 
 
 def _folder_of(part: str) -> str:

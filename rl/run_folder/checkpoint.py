@@ -1,4 +1,4 @@
-"""Checkpoints that a ``kill -9`` or a full disk cannot spoil, and the export of a trained policy.
+"""Checkpoints that a ``kill -9`` or a full disk cannot spoil.
 
 ``RUN/checkpoints/step-000025/`` holds one folder per part and ``manifest.json``: the step, a small state, and size and
 CRC-32 of every file. All of it is written to ``.tmp-step-000025``, the manifest last, and appears by one rename; so a
@@ -7,35 +7,25 @@ folder with a final name is complete, and anything else is a leftover of a kille
 
 from __future__ import annotations
 
-import base64
 import errno
 import json
 import logging
 import os
-import random
 import shutil
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING, TypedDict
 
 from rl.types import UserError
+
+if TYPE_CHECKING:
+    from rl.run_folder.random_state import RngState
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class RngState(TypedDict):
-    """Of Python's, NumPy's and torch's global generators, as JSON."""
-
-    python: tuple[int, list[int], float | None]
-    numpy: tuple[str, list[int], int, int, float]
-    torch: list[str]
 
 
 class RunState(TypedDict):
@@ -115,29 +105,6 @@ def clean(run_folder: Path) -> None:
             replaced.rename(original)
     for unfinished in checkpoints.glob(".tmp-step-*"):
         shutil.rmtree(unfinished)
-
-
-def rng_state() -> RngState:
-    version, internal, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    torch_states = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
-    return {
-        "python": (version, list(internal), gauss),
-        "numpy": (str(name), np.asarray(keys).tolist(), int(position), int(has_gauss), float(cached)),
-        "torch": [base64.b64encode(value.numpy().tobytes()).decode() for value in torch_states],
-    }
-
-
-def restore_rng(state: RngState) -> None:
-    """Sets the global generators to a ``rng_state()``."""
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
-    cpu, *devices = (torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8) for text in state["torch"])
-    torch.set_rng_state(cpu)
-    if torch.cuda.is_available() and devices:
-        torch.cuda.set_rng_state_all(devices)
 
 
 def _folder(run_folder: Path, step: int) -> Path:

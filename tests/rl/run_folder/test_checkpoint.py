@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from rl.run_folder import checkpoint
+from rl.run_folder import checkpoint, random_state
 from rl.types import UserError
 
 
@@ -139,9 +139,9 @@ def test_a_programming_error_is_not_called_a_full_disk(tmp_path: Path) -> None:
 def test_random_numbers_continue(tmp_path: Path) -> None:
     draw = lambda: (random.gauss(0, 1), np.random.randn(3).tolist(), torch.randn(3).tolist())  # noqa: E731
     draw()
-    checkpoint.save(tmp_path, 1, {}, {"rng": checkpoint.rng_state()}, keep=1)
+    checkpoint.save(tmp_path, 1, {}, {"rng": random_state.rng_state()}, keep=1)
     expected = [draw() for _ in range(3)]
     found = checkpoint.latest(tmp_path)
     assert found is not None
-    checkpoint.restore_rng(found.state["rng"])
+    random_state.restore_rng(found.state["rng"])
     assert [draw() for _ in range(3)] == expected
