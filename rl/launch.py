@@ -2,7 +2,7 @@
 
 Exit codes: 0 done, 2 a mistake in the configuration or the data (one message, no traceback), 3 an engine broke or
 disagrees with the trainer, 130 interrupted after saving a checkpoint.
-A real run imports its heavy parts only after the configuration and the prompts have been checked.
+A real run imports its heavy parts only after the configuration, the prompts and the run folder have been checked.
 """
 
 from __future__ import annotations
