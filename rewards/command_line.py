@@ -6,7 +6,9 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from rl.config.paths import expanded_options
 from rl.config.schema import RewardComponent
+from rl.config.values import MOST
 from rl.config.yaml12 import parse_value
 from rl.types import UserError
 
@@ -54,8 +56,8 @@ def named_components(given: Sequence[NamedReward], workers: int) -> dict[str, Re
 
 def positive_int(text: str) -> int:
     """For ``type=``: a whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    if not text.isdecimal() or not 1 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MOST}")
     return int(text)
 
 
@@ -116,6 +118,6 @@ def parse_option(text: str, flag: str = "--option") -> tuple[str, object]:
     if not equals or not key.isidentifier():
         raise UserError(f"{flag} {text!r} is not of the form key=value, for example {flag} batch_size=16")
     try:
-        return key, parse_value(value)
+        return key, expanded_options({key: parse_value(value)})[key]
     except ValueError as error:
-        raise UserError(f"{flag} {key}: {value!r} can't be read: {error}") from error
+        raise UserError(f"{flag} {key}={value}: {error}") from error

@@ -4,7 +4,7 @@ Layers, each on top of the one before: the schema's defaults, the files named by
 to right, each file once), the file itself, the overrides in the order given. Mappings merge key by key, everything
 else is replaced. A component may be written as its name (``loss: dapo``); naming another ``use`` drops the
 options inherited so far; ``null`` removes a component. Relative paths inside ``extends`` start at the file that
-holds them, every other path at the current folder.
+holds them, every other path at the current folder (``rl.config.paths``).
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
 from rl import registry
 from rl.config.declared import declarations, wrong_options
 from rl.config.messages import dotted, explain
+from rl.config.origins import DEFAULTS, Origins
+from rl.config.paths import expanded
 from rl.config.rules import check
 from rl.config.schema import Config, component_kind, holds_components
 from rl.config.yaml12 import Entry, Origin, Problem, parse, parse_value, to_yaml
@@ -26,7 +29,6 @@ from rl.types import UserError
 
 _KEY = re.compile(r"[^\s.=]+(\.[^\s.=]+)*")
 _COMMAND_LINE = Origin("command line")
-_DEFAULTS = Origin("defaults")
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -34,6 +36,11 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Raises UserError listing every mistake with file, line and key.
     """
+    return load_with_origins(path, overrides)[0]
+
+
+def load_with_origins(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, Origins]:
+    """The same, and where its keys were written, for what is found out later. Raises as :func:`load`."""
     reading = _Reading()
     reading.add_file(Path(path), None)
     for override in overrides:
@@ -42,7 +49,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     config = _validated(tree, reading, default_folder=f"runs/{Path(path).stem}")
     if reading.problems or config is None:
         raise UserError(_message(reading.problems))
-    return config
+    return config, Origins(tree)
 
 
 def dump(config: Config) -> str:
@@ -102,7 +109,11 @@ class _Reading:
         named = entry.value if isinstance(entry.value, list) else [entry.value]
         files = [name for name in named if isinstance(name, str) and name]
         if len(files) == len(named):
-            return files
+            try:
+                return [expanded(file) for file in files]
+            except PydanticCustomError as error:
+                self._fail(entry.origin, "extends", str(error))
+                return []
         self._fail(entry.origin, "extends", f"must be a file name or a list of file names, got {entry.plain()!r}")
         return []
 
@@ -133,7 +144,7 @@ class _Reading:
         self.layers.append(entry)
 
     def merged(self) -> Entry:
-        tree = _entry(Config().model_dump(mode="json"), _DEFAULTS)
+        tree = _entry(Config().model_dump(mode="json"), DEFAULTS)
         for layer in self.layers:
             tree = Entry({}, layer.origin) if layer.value is None else self._merge(tree, layer, ())
         return tree
@@ -208,7 +219,7 @@ def _registry_problems(tree: Entry) -> Iterator[Problem]:
         for option, message in wrong:
             origin = given[option].origin if option in given else use.origin
             yield Problem(origin, dotted((*path, "options", option)), message)
-    engine = _find(tree, ("rollout", "engine"))
+    engine = tree.find(("rollout", "engine"))
     if engine is not None and isinstance(engine.value, str) and engine.value != "auto":
         try:
             registry.locate("samplers", engine.value)
@@ -224,13 +235,6 @@ def _component_entries(tree: Entry) -> Iterator[tuple[tuple[str, ...], Entry]]:
             for name, inner in entry.entries.items():
                 if inner.is_mapping and component_kind((section, name)):
                     yield (section, name), inner
-
-
-def _find(tree: Entry, path: Sequence[str]) -> Entry | None:
-    entry: Entry | None = tree
-    for part in path:
-        entry = entry.entries.get(part) if entry else None
-    return entry
 
 
 def _origin(tree: Entry, loc: Sequence[str | int]) -> Origin:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Mapping, Sequence
+from math import log10
 from typing import Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from rl.config.paths import PATH_ERROR
 from rl.config.schema import Component, Config
 from rl.registry import did_you_mean
 
@@ -24,6 +27,9 @@ _WANTED = {
     "string_too_short": "must not be empty",
     "too_long": "has too many values",
 }
+_NUMBERS = ("int_type", "float_type", "int_from_float")
+_PLAIN_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
+_LONG = 10**20  # longer numbers are counted, not shown
 _BOUNDS = {
     "greater_than": ("must be greater than", "gt"),
     "greater_than_equal": ("must be at least", "ge"),
@@ -50,8 +56,12 @@ def explain(error: ErrorDetails) -> str:
         return f"must be {' or '.join(choices)}, got {_show(value)}{near}"
     if kind in _BOUNDS:
         words, name = _BOUNDS[kind]
-        return f"{words} {context[name]:g}, got {_show(value)}"
-    return f"{_WANTED.get(kind, error['msg'])}, got {_show(value)}"
+        return f"{words} {_number(context[name])}, got {_show(value)}"
+    if kind == PATH_ERROR:
+        return error["msg"]
+    if kind == "value_error":
+        return str(context["error"])
+    return f"{_WANTED.get(kind, error['msg'])}, got {_show(value)}{_likely_number(kind, value)}"
 
 
 def dotted(loc: Sequence[str | int]) -> str:
@@ -102,9 +112,23 @@ def _bare(annotation: object) -> object:
     return annotation
 
 
+def _number(value: float) -> str:
+    return f"{value:g}" if abs(value) < 1e6 else f"{value:,.0f}"
+
+
+def _likely_number(kind: str, value: object) -> str:
+    """``; write 1000`` for ``1_000``, ``1,000`` and ``"1000"``, and 1.5 for ``1,5``."""
+    if kind not in _NUMBERS or not isinstance(value, str):
+        return ""
+    bare = re.sub(r"[\s_']|,(?=\d{3}(,|$))", "", value).replace(",", ".", 1)
+    return f"; write {bare}" if _PLAIN_NUMBER.fullmatch(bare) else ""
+
+
 def _show(value: object) -> str:
     if value is None:
         return "nothing (null)"
+    if isinstance(value, int) and abs(value) >= _LONG:
+        return f"a number of {int(value.bit_length() * log10(2)) + 1} digits"
     value = list(value) if isinstance(value, tuple) else value
     kinds: dict[type, str] = {str: "text", bool: "a boolean", list: "a list", dict: "a mapping"}
     kind = kinds.get(type(value))

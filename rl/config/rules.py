@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from math import inf, isnan
 
 from rl.config.declared import Declarations, declarations
 from rl.config.schema import Config, components
@@ -14,6 +15,7 @@ from rl.registry import names
 from rl.types import UserError
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+_MOST_SAMPLES = 10**7  # of 64 x 64 pixels: 120 GB
 _TERMS = ("policy", "kl", "anchor")  # of every loss; the latter two have keys of their own
 
 
@@ -25,6 +27,19 @@ def check(config: Config) -> Iterator[tuple[str, str]]:
     if config.train.steps > 0:
         yield from _sampling(config)
         yield from _training(config)
+    elif config.data.eval is None or not config.eval.due(0, 0):
+        missing = "data.eval is null" if config.data.eval is None else "eval.at_start and eval.at_end are off"
+        yield "train.steps", f"is 0 and {missing}, so there is nothing to do; give it steps or something to evaluate"
+
+
+def notes(config: Config) -> Iterator[str]:
+    """What is not as it is written, one line each."""
+    train = config.train
+    if train.steps > 0 and train.warmup_updates < train.warmup_steps:
+        yield (
+            f"train.warmup_steps: {train.warmup_steps} is clipped to {train.warmup_updates}, because the run has only "
+            f"{train.updates} optimiser step{'s' * (train.updates != 1)} and the cosine needs one"
+        )
 
 
 def _rewards(config: Config) -> Iterator[tuple[str, str]]:
@@ -51,12 +66,17 @@ def _terms(config: Config) -> Iterator[tuple[str, str]]:
 
 def _options(config: Config) -> Iterator[tuple[str, str]]:
     for path, kind, component in components(config):
-        for option in _declared(kind, component.use).not_negative:
-            value = component.options.get(option)
-            if value is None:
-                continue
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
-                yield ".".join((*path, "options", option)), f"must be a number that is not negative, got {value!r}"
+        at = ".".join((*path, "options"))
+        not_negative = _declared(kind, component.use).not_negative
+        for option, value in component.options.items():
+            if option in not_negative and value is not None and not _is_not_negative(value):
+                yield f"{at}.{option}", f"must be a number that is not negative, got {value!r}"
+            elif isinstance(value, float) and isnan(value):
+                yield f"{at}.{option}", "is .nan, which is no number"
+
+
+def _is_not_negative(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < inf
 
 
 def _sampling(config: Config) -> Iterator[tuple[str, str]]:
@@ -91,6 +111,13 @@ def _sampling(config: Config) -> Iterator[tuple[str, str]]:
 def _training(config: Config) -> Iterator[tuple[str, str]]:
     train = config.train
     samples = config.data.prompts_per_step * config.rollout.group_size
+    if samples * config.render.renders > _MOST_SAMPLES:
+        yield (
+            "rollout.group_size",
+            f"a step would hold {samples * config.render.renders:,} pictures (data.prompts_per_step "
+            f"{config.data.prompts_per_step} x rollout.group_size {config.rollout.group_size} x render.renders "
+            f"{config.render.renders}), more than {_MOST_SAMPLES:,}; lower one of them",
+        )
     if samples % train.updates_per_rollout:
         yield (
             "train.updates_per_rollout",
@@ -103,11 +130,6 @@ def _training(config: Config) -> Iterator[tuple[str, str]]:
             "train.updates_per_rollout",
             f"loss {config.loss.use!r} has no ratio, so it must be 1, got {train.updates_per_rollout}; "
             f"or use loss: {other}",
-        )
-    if train.schedule == "cosine" and train.warmup_steps >= train.steps:
-        yield (
-            "train.warmup_steps",
-            f"{train.warmup_steps} steps of warm-up leave none of the {train.steps} steps for the cosine",
         )
 
 

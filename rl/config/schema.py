@@ -10,42 +10,38 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from rl.config.values import (
+    AS_TUPLE,
+    AtLeastOne,
+    Bool,
+    Count,
+    Decay,
+    Dtype,
+    Fraction,
+    LearningRate,
+    Names,
+    NotNegative,
+    Number,
+    Options,
+    PathText,
+    Positive,
+    Range,
+    Role,
+    Seed,
+    Steps,
+    UpToThree,
+)
 from rl.types import Prompt
-
-_WORDS = {"on": True, "yes": True, "off": False, "no": False}
-
-
-def _bool_words(value: object) -> object:
-    """YAML 1.2 reads ``off`` as a string; where a boolean is meant, it is one."""
-    return _WORDS.get(value.lower(), value) if isinstance(value, str) else value
-
-
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] >= bounds[1]:
-        raise ValueError(f"must be [low, high] with low below high, got {list(bounds)}")
-    return bounds
-
-
-Bool = Annotated[bool, BeforeValidator(_bool_words)]
-Dtype = Literal["float32", "bfloat16"]
-Role = Literal["train", "monitor"]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=0)]
-AtLeastOne = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
     """What all sections share: unknown keys refused, no silent conversion, no change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Component(Section):
@@ -53,22 +49,22 @@ class Component(Section):
 
     use: Annotated[str, Field(min_length=1)]
     """A built-in name, the name of an installed plug-in, or ``module:attr``."""
-    options: dict[str, object] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """Keyword arguments of the component. Changing ``use`` drops the inherited ones."""
 
 
 class RewardComponent(Component):
     """A reward: a component with its place in the total."""
 
-    weight: float = 1.0
+    weight: Number = 1.0
     """Factor in the sum of the training rewards; negative makes a penalty."""
     role: Role = "train"
     """``monitor``: scored and logged, never trained on."""
-    scale: Annotated[tuple[float, float], BeforeValidator(_as_tuple), AfterValidator(_rising)] | None = None
+    scale: Range | None = None
     """``[low, high]``: values are mapped by (value - low) / (high - low) before they are combined."""
-    tags: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] | None = None
+    tags: Names | None = None
     """Score only prompts whose metadata ``tag`` is one of these; not applicable to the others."""
-    metadata: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    metadata: Names = ()
     """Score only prompts that have all these metadata keys, for example ``[text]``."""
     probe: Bool = True
     """Stop before the first step if the reward gets its own reference pictures wrong."""
@@ -80,7 +76,7 @@ class RewardComponent(Component):
     """Threads of each worker's numerical libraries; ``null``: what the reward declares, or a fair share."""
     gpus: NotNegative | None = None
     """Share of a GPU per worker (0: sees none, 0.5: two share one); ``null``: what the reward declares, or 0."""
-    python: str | None = None
+    python: PathText | None = None
     """Interpreter of the reward's own virtual environment; ``null``: what it declares, or that of the run."""
 
     def applies(self, prompt: Prompt) -> bool:
@@ -92,8 +88,8 @@ class RewardComponent(Component):
 class PolicyConfig(Section):
     """The image model that is trained."""
 
-    path: str = "shapes"
-    """A policy folder, or ``shapes`` for the embedded tiny one."""
+    path: PathText = "shapes"
+    """A policy folder, the folder of a finished run, or ``shapes`` for the embedded tiny one."""
     dtype: Dtype = "float32"
     """Precision of the weights in the sampler and the decoder."""
 
@@ -122,7 +118,7 @@ class RolloutConfig(Section):
     """Nucleus sampling; must be 1 (off) while training."""
     top_k: Count = 0
     """Sample among the k likeliest tokens; must be 0 (off) while training."""
-    options: dict[str, object] = Field(default_factory=dict)
+    options: Options = Field(default_factory=dict)
     """Keyword arguments of the engine."""
 
 
@@ -150,7 +146,7 @@ class RewardPoolConfig(Section):
     """Seconds until a call counts as hung and its process is killed."""
     start_timeout_s: Positive = 300.0
     """Seconds a worker may take to load its reward."""
-    retries: Annotated[int, Field(ge=0, le=3)] = 1
+    retries: UpToThree = 1
     """Further attempts after a dead worker or a transport error."""
     max_failed_fraction: Fraction = 0.05
     """Stop the run when more of a step's scores than this failed."""
@@ -160,7 +156,7 @@ class RewardPoolConfig(Section):
     """Megabytes of growth since its first answer at which a worker is replaced."""
     backend: Literal["local", "ray"] = "local"
     """Workers are processes of this machine, or Ray actors wherever the cluster has room."""
-    cache: str | None = None
+    cache: PathText | None = None
     """Folder of scores by content (picture, prompt, reward, options, code); ``null`` scores everything anew."""
     cache_mb: AtLeastOne = 1024
     """Megabytes at which the scores that were not used for longest leave the cache."""
@@ -169,18 +165,18 @@ class RewardPoolConfig(Section):
 class TrainConfig(Section):
     """The optimiser and how a step is cut into pieces."""
 
-    steps: Count = 100
+    steps: Steps = 100
     """Steps of sample, score, update; 0 only evaluates."""
-    lr: NotNegative = 1e-4
+    lr: LearningRate = 1e-4
     """Peak learning rate of AdamW."""
-    betas: Annotated[tuple[Fraction, Fraction], BeforeValidator(_as_tuple)] = (0.9, 0.95)
+    betas: Annotated[tuple[Decay, Decay], AS_TUPLE] = (0.9, 0.95)
     """Decay rates of AdamW's two moments."""
     eps: Positive = 1e-8
     """AdamW's epsilon; must be well below the gradient's RMS."""
     weight_decay: NotNegative = 0.0
     """Decoupled weight decay."""
     warmup_steps: Count = 5
-    """Steps of linear warm-up from 0."""
+    """Optimiser steps of linear warm-up from 0; before a cosine clipped to the run, so that one step is left."""
     schedule: Literal["constant", "cosine"] = "constant"
     """What follows the warm-up; cosine ends at 0."""
     grad_clip: NotNegative = 1.0
@@ -189,12 +185,23 @@ class TrainConfig(Section):
     """Samples per forward and backward pass on one rank; changes memory, not results."""
     dtype: Dtype = "float32"
     """Precision of the trainer's weights and gradients."""
-    zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
+    zero_stage: UpToThree = 0
     """DeepSpeed ZeRO stage."""
     updates_per_rollout: AtLeastOne = 1
     """Optimiser steps per rollout; the samples are split among them."""
     logprob_chunk: AtLeastOne = 1024
     """Token positions whose logits exist at one time."""
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.steps * self.updates_per_rollout
+
+    @property
+    def warmup_updates(self) -> int:
+        """``warmup_steps``, clipped where the schedule ends with the run. A run that goes on with more steps has them
+        all again, because the configuration keeps what was written."""
+        return min(self.warmup_steps, max(self.updates - 1, 0)) if self.schedule == "cosine" else self.warmup_steps
 
 
 class EvalConfig(Section):
@@ -208,7 +215,7 @@ class EvalConfig(Section):
     """Evaluate after the last step."""
     samples_per_prompt: AtLeastOne = 1
     """Pictures per held-out prompt."""
-    seed: Count = 1234
+    seed: Seed = 1234
     """Seed of sampling and decoder noise, the same in every evaluation."""
     grid: Count = 16
     """Pictures in the saved before/after grid."""
@@ -290,9 +297,9 @@ class TrackingConfig(Section):
 class RunConfig(Section):
     """This run."""
 
-    folder: str | None = None
+    folder: PathText | None = None
     """Where everything is written; default ``runs/<name of the YAML file>``."""
-    seed: Count = 0
+    seed: Seed = 0
     """The seed that every other one is derived from."""
 
 

@@ -2,7 +2,8 @@
 
 PyYAML follows YAML 1.1: ``1e-6`` is a string there, ``off`` is False, ``010`` is 8, and a repeated key
 silently wins. Here ``1e-6`` is a float, only ``true`` and ``false`` are booleans, ``010`` is 10, and a
-repeated key is an error. Merge keys (``<<: *name``) work as in YAML 1.1.
+repeated key is an error. Merge keys (``<<: *name``) work as in YAML 1.1. On the command line a value is what stands
+after ``=``, whatever YAML would make of ``#``, ``&``, ``|`` or ``>`` in it.
 
 ruamel.yaml reads 1.2 too, but not this: it stops at the first repeated key, takes ``1_000`` and dates for something
 else than text, and lets a tag on a list or mapping and an alias that contains itself pass.
@@ -11,8 +12,8 @@ else than text, and lets a tag on a list or mapping and an alias that contains i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import yaml
 
@@ -20,6 +21,7 @@ _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_MOST_DIGITS = 300  # a float holds no more, and Python refuses to read 4300
 _TAG = "tag:yaml.org,2002:"
 _RESOLVERS = [
     (_TAG + name, re.compile(f"(?:{pattern.pattern})$"))
@@ -42,13 +44,18 @@ class _Dumper(yaml.SafeDumper):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a value was written: a file and its line, or ``command line`` / ``defaults`` without one."""
+    """Where a value was written: a file and its line, or ``command line`` / ``defaults`` without one.
+
+    ``merged``: the line of a ``<<`` that brings more into a mapping.
+    """
 
     source: str
     line: int | None = None
+    merged: int | None = None
 
     def __str__(self) -> str:
-        return self.source if self.line is None else f"{self.source}:{self.line}"
+        place = self.source if self.line is None else f"{self.source}:{self.line}"
+        return place if self.merged is None else f"{place} (merged with << in line {self.merged})"
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,13 @@ class Entry:
     def entries(self) -> dict[str, Entry]:
         """Those of a mapping; none of anything else."""
         return self.value if isinstance(self.value, dict) else {}
+
+    def find(self, path: Sequence[str]) -> Entry | None:
+        """What stands at ``("rollout", "engine")`` below it."""
+        entry: Entry | None = self
+        for part in path:
+            entry = entry.entries.get(part) if entry else None
+        return entry
 
     def plain(self) -> object:
         """The value as plain dicts, lists and scalars."""
@@ -99,11 +113,44 @@ def parse(text: str, source: str) -> tuple[Entry, list[Problem]]:
 
 
 def parse_value(text: str) -> object:
-    """The value of a ``key=value`` override. Raises ValueError saying what is wrong with it."""
+    """What stands after ``key=`` on a command line: a number, ``true``, ``false`` or ``null``, a list or mapping in
+    brackets, a text in quotes, and everything else as it is, ``runs/a #1`` and ``&x`` too.
+
+    Raises ValueError saying what is wrong with it.
+    """
+    bare = text.strip()
+    if bare.startswith(("[", "{")):
+        return _flow(bare)
+    if bare.startswith(("'", '"')) and (quoted := _quoted(bare)) is not None:
+        return quoted
+    kind = next((tag for tag, pattern in _RESOLVERS if bare and pattern.match(bare)), None)
+    return _scalar(bare, kind.removeprefix(_TAG)) if kind else text
+
+
+def _flow(text: str) -> object:
     entry, problems = parse(text, "command line")
     if problems:
-        raise ValueError(problems[0].message)
-    return entry.plain() if text.strip() else ""
+        raise ValueError(f"{problems[0].message}; a text that begins with {text[0]} needs quotes")
+    read = 0
+    for token in yaml.scan(text, Loader=_Loader):
+        if isinstance(token, (yaml.AnchorToken, yaml.AliasToken)):
+            raise ValueError(
+                f"{text[token.start_mark.index : token.end_mark.index]!r} would be a name for a value in YAML; put the text in quotes"
+            )
+        if text[read : token.start_mark.index].strip():
+            raise ValueError("what follows ' #' would be a comment in YAML; put the text in quotes")
+        read = max(read, token.end_mark.index)
+    return entry.plain()
+
+
+def _quoted(text: str) -> str | None:
+    """The text in quotes; None if they don't go from its first character to its last."""
+    try:
+        _, token, *rest = yaml.scan(text, Loader=_Loader)
+    except yaml.YAMLError:
+        return None
+    whole = isinstance(token, yaml.ScalarToken) and len(rest) == 1 and token.end_mark.index == len(text)
+    return str(token.value) if whole else None
 
 
 def to_yaml(tree: object) -> str:
@@ -131,7 +178,8 @@ class _Reader:
                 self.problems.append(Problem(origin, path, f"the tag {node.tag} is not allowed; write a plain value"))
                 return Entry(None, origin)
             if isinstance(node, yaml.MappingNode):
-                return Entry(dict(self._items(node, path)), origin)
+                items = dict(self._items(node, path))
+                return Entry(items, replace(origin, merged=_merge_line(node)))
             if isinstance(node, yaml.SequenceNode):
                 return Entry([self.entry(item, f"{path}[{i}]").plain() for i, item in enumerate(node.value)], origin)
             return Entry(_scalar(str(node.value), str(node.tag).removeprefix(_TAG)), origin)
@@ -153,11 +201,12 @@ class _Reader:
                 self.problems.append(Problem(Origin(self.source, line), inner, message))
                 continue
             lines[key] = line
-            if key == "<<" and key_node.style is None:  # not quoted
+            if _is_merge(key_node):
                 merged = self._merged(value_node, inner)
                 continue
             # The key's line, not the value's: a mapping's value starts one line below.
-            yield key, Entry(self.entry(value_node, inner).value, Origin(self.source, line))
+            entry = self.entry(value_node, inner)
+            yield key, Entry(entry.value, replace(entry.origin, line=line))
         yield from ((key, entry) for key, entry in merged.items() if key not in lines)
 
     def _merged(self, node: yaml.Node, path: str) -> dict[str, Entry]:
@@ -172,12 +221,22 @@ class _Reader:
         return found
 
 
+def _is_merge(key: yaml.Node) -> bool:
+    return isinstance(key, yaml.ScalarNode) and key.value == "<<" and key.style is None  # not quoted
+
+
+def _merge_line(node: yaml.MappingNode) -> int | None:
+    return next((key.start_mark.line + 1 for key, _ in node.value if _is_merge(key)), None)
+
+
 def _scalar(text: str, kind: str) -> str | int | float | None:
     if kind == "null":
         return None
     if kind == "bool":
         return text.lower() == "true"
     if kind == "int":
+        if len(text) > _MOST_DIGITS:
+            return float("-inf" if text.startswith("-") else "inf")
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
     if kind == "float":
         return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))

@@ -180,8 +180,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
 
     def _set_lr(self) -> float:
         config = self._config
-        total = config.steps * config.updates_per_rollout
-        lr = config.lr * lr_factor(self.version, config.warmup_steps, total, config.schedule)
+        lr = config.lr * lr_factor(self.version, config.warmup_updates, config.updates, config.schedule)
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
         return lr

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from rl.config import schema
-from rl.config.rules import check
+from rl.config.rules import check, notes
 from rl.config.schema import (
     COMPONENT_KINDS,
     Component,
@@ -45,7 +45,7 @@ def test_sections_are_frozen_and_strict() -> None:
     train = TrainConfig()
     with pytest.raises(ValidationError, match="frozen"):
         train.lr = 1.0  # type: ignore[misc]
-    for wrong in ({"steps": 1.0}, {"steps": "3"}, {"steps": True}, {"lr": "1e-4"}, {"lr": float("nan")}, {"stps": 3}):
+    for wrong in ({"steps": 1.5}, {"steps": "3"}, {"steps": True}, {"lr": "1e-4"}, {"lr": float("nan")}, {"stps": 3}):
         with pytest.raises(ValidationError):
             TrainConfig.model_validate(wrong)
 
@@ -139,10 +139,49 @@ def test_reinforce_is_on_policy() -> None:
     assert "has no ratio, so it must be 1" in wrong["train.updates_per_rollout"]
 
 
-def test_cosine_needs_steps_after_the_warm_up() -> None:
-    train = {"steps": 5, "warmup_steps": 5}
-    assert "leave none of the 5 steps" in broken(train={**train, "schedule": "cosine"})["train.warmup_steps"]
-    assert broken(train=train) == {}
+def test_the_warm_up_is_clipped_to_a_run_with_a_cosine() -> None:
+    short = run(train={"steps": 5, "warmup_steps": 10, "schedule": "cosine"})
+    assert list(check(short)) == []
+    assert (short.train.warmup_steps, short.train.warmup_updates) == (10, 4)
+    assert list(notes(short)) == [
+        "train.warmup_steps: 10 is clipped to 4, because the run has only 5 optimiser steps and the cosine needs one"
+    ]
+    longer = run(train={"steps": 100, "warmup_steps": 10, "schedule": "cosine"})
+    assert (longer.train.warmup_updates, list(notes(longer))) == (10, [])
+    # optimiser steps are counted, not rollouts
+    assert TrainConfig(steps=5, warmup_steps=12, updates_per_rollout=2, schedule="cosine").warmup_updates == 9
+    # a constant rate knows no end, so a run may end inside its warm-up and go on from there
+    assert TrainConfig(steps=5, warmup_steps=10).warmup_updates == 10
+    for steps in (0, 1):
+        assert TrainConfig(steps=steps, schedule="cosine").warmup_updates == 0
+    assert list(notes(run(train={"steps": 0, "schedule": "cosine"}))) == []
+
+
+def test_a_run_of_nothing_is_refused() -> None:
+    none = {"train": {"steps": 0}}
+    assert broken(**none) == {}
+    assert "data.eval is null, so there is nothing to do" in broken(**none, data={"eval": None})["train.steps"]
+    off = {"at_start": False, "at_end": False}
+    assert "eval.at_start and eval.at_end are off" in broken(**none, eval=off)["train.steps"]
+    assert broken(**none, eval={"at_start": False}) == {}
+    assert broken(data={"eval": None}) == {}
+
+
+def test_a_step_that_no_machine_holds() -> None:
+    wrong = broken(data={"prompts_per_step": 10**5}, rollout={"group_size": 10**5}, render={"renders": 2})
+    assert wrong["rollout.group_size"].startswith("a step would hold 20,000,000,000 pictures (data.prompts_per_step")
+
+
+@pytest.mark.parametrize("value", [float("nan"), -0.5, float("inf"), True, "1"])
+def test_numbers_in_options(value: object) -> None:
+    wrong = broken(kl={"use": "k3", "options": {"beta": value}})
+    assert wrong["kl.options.beta"] == f"must be a number that is not negative, got {value!r}"
+    assert broken(kl={"use": "k3", "options": {"beta": -0.0}}) == {}
+
+
+def test_nan_is_no_number_in_any_option() -> None:
+    wrong = broken(rewards={"mine": {"use": "my:own", "options": {"target": float("nan"), "cap": float("inf")}}})
+    assert wrong == {"rewards.mine.options.target": "is .nan, which is no number"}
 
 
 @pytest.mark.parametrize("beta", [-1, "much", True])
