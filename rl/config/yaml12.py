@@ -133,13 +133,12 @@ def _flow(text: str) -> object:
         raise ValueError(f"{problems[0].message}; a text that begins with {text[0]} needs quotes")
     read = 0
     for token in yaml.scan(text, Loader=_Loader):
+        start, end = token.start_mark.index, token.end_mark.index
         if isinstance(token, (yaml.AnchorToken, yaml.AliasToken)):
-            raise ValueError(
-                f"{text[token.start_mark.index : token.end_mark.index]!r} would be a name for a value in YAML; put the text in quotes"
-            )
-        if text[read : token.start_mark.index].strip():
+            raise ValueError(f"{text[start:end]!r} would be a name for a value in YAML; put the text in quotes")
+        if text[read:start].strip():
             raise ValueError("what follows ' #' would be a comment in YAML; put the text in quotes")
-        read = max(read, token.end_mark.index)
+        read = max(read, end)
     return entry.plain()
 
 
@@ -149,8 +148,9 @@ def _quoted(text: str) -> str | None:
         _, token, *rest = yaml.scan(text, Loader=_Loader)
     except yaml.YAMLError:
         return None
-    whole = isinstance(token, yaml.ScalarToken) and len(rest) == 1 and token.end_mark.index == len(text)
-    return str(token.value) if whole else None
+    if len(rest) > 1 or token.end_mark.index < len(text) or not isinstance(token, yaml.ScalarToken):
+        return None
+    return str(token.value)
 
 
 def to_yaml(tree: object) -> str:

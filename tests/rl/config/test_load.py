@@ -333,23 +333,47 @@ def test_a_plug_in_is_checked_without_being_imported(write: Write) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["runs/a #1", "a # b", "&x", "*x", "|", ">-", "!x", "%d", "@home", "`ls`", "- a", "? a", "a: b", "a:", ", b", "]"]
-    + [" led", '"a" and "b"', "'tis", "a\nb", "#1", "---", "...", "1_000", "off", "0b1", "1e", "--x", "=", "läufe/中"],
+    [
+        *("runs/a #1", "a # b", "#1", "&x", "*x", "|", ">-", "!x", "%d", "@home", "`ls`", "- a", "? a", "a: b", "a:"),
+        *(
+            ", b",
+            "]",
+            " led",
+            '"a" and "b"',
+            "'tis",
+            "a\nb",
+            "---",
+            "...",
+            "1_000",
+            "off",
+            "0b1",
+            "1e",
+            "=",
+            "läufe/中",
+        ),
+    ],
 )
-def test_what_stands_after_the_equals_sign_is_the_value(write: Write, text: str) -> None:
-    path = write("a.yaml", "")
-    config = load(path, [f"run.folder={text}"])
-    assert config.run.folder == text
+def test_what_stands_after_the_equals_sign_is_the_value(text: str) -> None:
+    assert parse_value(text) == text
+    assert parse(to_yaml({"folder": text}), "x")[0].plain() == {"folder": text}
+
+
+def test_a_folder_with_a_comment_sign(write: Write) -> None:
+    config = load(
+        write("a.yaml", ""), ["run.folder=runs/a #1", "rewards.p=clip_score", "rewards.p.options.prefix=A: &x"]
+    )
+    assert config.run.folder == "runs/a #1"
+    assert config.rewards["p"].options == {"prefix": "A: &x"}
     Path("resolved.yaml").write_text(dump(config))
-    assert load("resolved.yaml").run.folder == text
+    assert load("resolved.yaml") == config
 
 
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        *[("1e-5", 1e-5), ("0x1F", 31), ("0o17", 15), ("010", 10), ("-3", -3), ("true", True), ("null", None), ("~", None)],
+        *[("1e-5", 1e-5), ("0x1F", 31), ("0o17", 15), ("010", 10), ("-3", -3), ("null", None), ("~", None)],
         *[("'1'", "1"), ('"a # b"', "a # b"), ('"\\t"', "\t"), ("'it''s'", "it's"), ('""', ""), ("", ""), (" 7 ", 7)],
-        *[("[1, 'a # b']", [1, "a # b"]), ("{a: {b: [c d]}}", {"a": {"b": ["c d"]}}), ("[]", [])],
+        *[("[1, 'a # b']", [1, "a # b"]), ("{a: {b: [c d]}}", {"a": {"b": ["c d"]}}), ("[]", []), ("true", True)],
     ],
 )  # fmt: skip
 def test_values_on_the_command_line(text: str, value: object) -> None:
@@ -362,7 +386,7 @@ def test_values_on_the_command_line(text: str, value: object) -> None:
     [
         ("[1, 2] # two", "what follows ' #' would be a comment in YAML; put the text in quotes"),
         ("{a: 1, # one\n b: 2}", "what follows ' #' would be a comment in YAML; put the text in quotes"),
-        ("[&x]", "'x' would be a name for a value in YAML; put the text in quotes"),
+        ("[&x]", "'&x' would be a name for a value in YAML; put the text in quotes"),
         ("[!!str 1, !x 2]", "the tag !x is not allowed; write a plain value; a text that begins with [ needs quotes"),
         ("[1] 2", "not valid YAML: expected '<document start>'"),
     ],
@@ -389,11 +413,11 @@ def test_brackets_that_can_not_be_read(text: str, words: str) -> None:
         ("train: {lr: -.inf}", "train.lr: must be a finite number, got -inf"),
         ("train: {lr: .nan}", "train.lr: must be a finite number, got nan"),
         ("rollout: {temperature: -0.0}", "rollout.temperature: must be greater than 0, got -0.0"),
-        ("data: {prompts_per_step: 1000000000000}", "data.prompts_per_step: must be at most 1,000,000,000, got 10000000"),
+        ("data: {prompts_per_step: 1000000000000}", "data.prompts_per_step: must be at most 1,000,000,000, got 1000"),
         ("train: {betas: [0.9, 1]}", "train.betas[1]: must be less than 1, got 1"),
-        ("run: {seed: 0xFFFFFFFFFFFFFFFF}", "run.seed: must be less than 9,223,372,036,854,775,808, got 18446744073709"),
-        ("rewards: {geneval: {use: geneval, weight: -1e9}}", "rewards.geneval.weight: must be at least -1,000,000, got -1000"),
-        ("rewards: {geneval: {use: geneval, scale: [2, 1]}}", "rewards.geneval.scale: must be [low, high] with low below"),
+        ("run: {seed: 0xFFFFFFFFFFFFFFFF}", "run.seed: must be less than 9,223,372,036,854,775,808, got 1844674407"),
+        ("rewards: {geneval: {use: geneval, weight: -1e9}}", "rewards.geneval.weight: must be at least -1,000,000"),
+        ("rewards: {geneval: {use: geneval, scale: [2, 1]}}", "rewards.geneval.scale: must be [low, high] with"),
         ("train: {steps: %s}" % ("9" * 5000), "train.steps: must be a whole number, got inf"),
     ],
 )  # fmt: skip

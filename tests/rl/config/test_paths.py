@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from rewards.command_line import parse_option
 from rl.config.load import dump, load
+from rl.config.paths import expanded, expanded_options
 from rl.config.schema import Config, RewardComponent
 from rl.config.values import PathText
 from rl.types import UserError
@@ -47,41 +48,43 @@ def test_the_keys_that_are_paths() -> None:
 OPTIONS = ["rewards.geneval.options.detector_options.file", "data.train.options.path", "rollout.options.download_dir"]
 
 
-@pytest.mark.parametrize("key", [*path_keys(), *OPTIONS])
 @pytest.mark.parametrize(
     ("written", "path"),
-    [("~/x", "/home/ada/x"), ("~", "/home/ada"), ("$DATA/a b", "/data/a b"), ("${DATA}x/y", "/datax/y"), ("x/y", "x/y")]
-    + [("./~/$5", "./~/$5"), ("../x", "../x"), ("/a/$DATA", "/a//data")],
+    [
+        *[("~/x", "/home/ada/x"), ("~", "/home/ada"), ("$DATA/a b", "/data/a b"), ("${DATA}x/y", "/datax/y")],
+        *[("x/y", "x/y"), ("./~/$5", "./~/$5"), ("../x", "../x"), ("/a/$DATA", "/a//data")],
+    ],
 )
-def test_paths_of_every_key(key: str, written: str, path: str) -> None:
-    overrides = [f"{key}='{written}'"]
-    if key == "data.train.options.path":
-        overrides.insert(0, "data.train.use=text")
-    config = load("a.yaml", overrides)
-    found: object = config
-    for part in key.split("."):
-        found = found[part] if isinstance(found, dict) else getattr(found, part)
-    assert found == path
+def test_what_a_path_stands_for(written: str, path: str) -> None:
+    assert expanded(written) == path
+    assert expanded_options({"a": {"b": [written]}}) == {"a": {"b": [path]}}
+
+
+def test_paths_of_every_key() -> None:
+    keys = [*path_keys(), *OPTIONS]
+    config = load("a.yaml", ["data.train.use=text", *(f"{key}=~/$DATA" for key in keys)])
+    for key in keys:
+        found: object = config
+        for part in key.split("."):
+            found = found[part] if isinstance(found, dict) else getattr(found, part)
+        assert found == "/home/ada//data", key
     Path("resolved.yaml").write_text(dump(config))
     assert load("resolved.yaml") == config
 
 
-@pytest.mark.parametrize("key", [*path_keys(), *OPTIONS])
-@pytest.mark.parametrize(
-    ("written", "words"),
-    [
-        ("$NOWHERE/x", "'$NOWHERE/x': the environment variable NOWHERE is not set; set it, or write the path out"),
-        (
-            "~nobody-here/x",
-            "'~nobody-here/x': '~nobody-here' is no home folder here; write the folder out, or ./~nobody-h",
-        ),
-    ],
-)
-def test_what_has_no_value_is_an_error(key: str, written: str, words: str) -> None:
-    with pytest.raises(UserError) as caught:
-        load("a.yaml", ["data.train.use=text", "data.train.options.path=p.txt", f"{key}={written}"])
-    where = key.partition(".options")[0] + ".options" if ".options" in key else key
-    assert str(caught.value).startswith(f"command line: {where}: {words}")
+def test_what_has_no_value_is_an_error() -> None:
+    keys = [*path_keys(), *OPTIONS]
+    for written, words in {
+        "$NOWHERE/x": "'$NOWHERE/x': the environment variable NOWHERE is not set; set it, or write the path out",
+        "~nobody-here/x": "'~nobody-here/x': '~nobody-here' is no home folder here; write the folder out, or ./~nobod",
+    }.items():
+        with pytest.raises(UserError) as caught:
+            load("a.yaml", ["data.train.use=text", *(f"{key}={written}" for key in keys)])
+        lines = str(caught.value).splitlines()
+        assert lines[0] == f"{len(keys)} problems in the configuration:"
+        for key in keys:
+            where = key.partition(".options")[0] + ".options" if ".options" in key else key
+            assert any(line.startswith(f"  command line: {where}: {words}") for line in lines), key
 
 
 @pytest.mark.parametrize("written", ['""', '" "', '"\\0"'])
