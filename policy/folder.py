@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from policy.json_file import read_json
@@ -24,16 +25,27 @@ PARTS = {
     "image_tokenizer": ("config.json", "model.safetensors"),
 }
 CONFIG_FILE = "policy.json"
+OF_A_RUN, RUN_FILE = "policy", "config.yaml"  # what a run folder holds
 
 
 def resolve_folder(path: str | Path) -> Path:
-    """An embedded model's name or a folder -> the folder. Raises: UserError if there is none."""
+    """An embedded model's name, a policy folder, or the folder of a run that has ended -> the policy folder.
+
+    Raises: UserError if there is none.
+    """
     folder = EMBEDDED.get(str(path), Path(path))
     if not folder.is_dir():
         raise UserError(
             f"policy.path: there is no policy folder at '{path}'; give a folder or one of {sorted(EMBEDDED)}."
         )
-    return folder
+    if (folder / CONFIG_FILE).is_file() or not (folder / RUN_FILE).is_file():
+        return folder
+    if not (folder / OF_A_RUN / CONFIG_FILE).is_file():
+        raise UserError(
+            f"policy.path: {folder} is the folder of a run that has not written its policy yet; let it end "
+            f"(python -m rl.launch {shlex.quote(str(folder / RUN_FILE))} --resume), or give a policy folder."
+        )
+    return folder / OF_A_RUN
 
 
 def read_policy_config(folder: Path) -> tuple[TokenLayout, str]:

@@ -11,9 +11,8 @@ from policy.folder import read_policy_config, resolve_folder
 from rl.config.declared import declarations
 from rl.config.load import dump
 from rl.config.schema import Config
+from rl.preflight.room import BYTES, SHARED_MEMORY, check_shared_memory, checkpoint_bytes, optimiser_bytes
 from rl.types import Prompt
-
-_BYTES = {"float32": 4, "bfloat16": 2}
 
 
 def describe(config: Config, train_prompts: Sequence[Prompt], eval_prompts: Sequence[Prompt]) -> str:
@@ -27,6 +26,8 @@ def describe(config: Config, train_prompts: Sequence[Prompt], eval_prompts: Sequ
     rows += [("memory, without activations", f"{_size(sum(memory.values()))} for {parameters:,} parameters in the AR")]
     rows += [(f"  {name}", _size(size)) for name, size in memory.items()]
     rows += [("decoder on disk", _size(_decoder_bytes(folder))), ("run folder", str(config.run.folder))]
+    rows += [("disk", f"{_size(checkpoint_bytes(config.train, parameters))} a checkpoint")]
+    rows += [(check.name, f"{check.found}; {check.fix}") for check in [check_shared_memory(SHARED_MEMORY)] if check.fix]
     width = max(len(name) for name, _ in rows)
     return dump(config) + "\n" + "\n".join(f"# {name:<{width}}  {value}" for name, value in rows)
 
@@ -35,20 +36,20 @@ def evaluation_steps(config: Config) -> list[int]:
     """Steps after which the run evaluates; 0 is before the first."""
     if config.data.eval is None:
         return []
-    return [step for step in range(config.train.steps + 1) if config.eval.due(step, config.train.steps)]
+    steps, every = config.train.steps, config.eval.every
+    between = range(every, steps, every) if every else ()
+    return sorted({*between, *(step for step in (0, steps) if config.eval.due(step, steps))})
 
 
 def memory_estimate(config: Config, parameters: int, num_image_tokens: int) -> dict[str, int]:
     """Bytes of what is known beforehand, on one rank. Activations and the engine's KV cache come on top."""
     train = config.train
-    trained = _BYTES[train.dtype]
-    # bf16 training keeps an fp32 master copy beside AdamW's two fp32 moments.
-    states = 8 if trained == 4 else 12
+    trained = BYTES[train.dtype]
     found = {
         "trainer's weights": parameters * trained,
         "gradients": parameters * trained,
-        "AdamW states": parameters * states,
-        "sampler's weights": parameters * _BYTES[config.policy.dtype],
+        "AdamW states": parameters * optimiser_bytes(train),
+        "sampler's weights": parameters * BYTES[config.policy.dtype],
         "logits of one chunk": train.logprob_chunk * num_image_tokens * 4,
     }
     if config.kl or config.anchor or any(declarations("terms", term.use).reference for term in config.terms.values()):
@@ -61,9 +62,11 @@ def _work(config: Config, prompts: int, tokens: int) -> list[tuple[str, str]]:
     samples, renders = per_step * config.rollout.group_size, config.render.renders
     updates = config.train.updates_per_rollout
     passes = ceil(samples / updates / config.train.micro_batch) * updates
-    checkpoints = sum(config.checkpoint.due(step, steps) for step in range(1, steps + 1)) or 1  # one without any step
+    every = config.checkpoint.every
+    checkpoints = 1 + (max(steps - 1, 0) // every if every else 0)  # the last, also without any step
     return [
         ("steps", f"{steps:,} with {updates} update{_s(updates)} in {passes} micro-batch{_s(passes, 'es')} each"),
+        ("warm-up", f"{config.train.warmup_updates:,} of {config.train.updates:,} updates"),
         ("training prompts", f"{prompts:,}, seen {steps * per_step / prompts:.1f} times each"),
         ("prompts", f"{per_step:,} a step, {steps * per_step:,} in all"),
         ("samples", f"{samples:,} a step, {steps * samples:,} in all"),

@@ -15,10 +15,12 @@ from pathlib import Path
 
 from policy.folder import read_prompt_encoder, resolve_folder
 from rl.config.declared import declarations
-from rl.config.load import load
+from rl.config.load import load_with_origins
+from rl.config.rules import notes
 from rl.config.schema import Config
 from rl.data.prompts import load_prompts
 from rl.data.stream import PromptStream, needs_of, require_metadata, require_text_alone
+from rl.preflight.machine import check_machine
 from rl.run_folder import checkpoint
 from rl.run_folder.claim import claim_folder
 from rl.types import Prompt, RunFailure, UserError
@@ -28,8 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, check, run; returns the exit code."""
     given = _parser().parse_intermixed_args(arguments)
     try:
-        config = load(given.config, given.overrides)
-        train_prompts, eval_prompts = check_data(config)
+        config, origins = load_with_origins(given.config, given.overrides)
+        with origins.named():
+            train_prompts, eval_prompts = check_data(config)
+            check_machine(config)
+        for note in notes(config):
+            print(f"note: {note}", file=sys.stderr)
         if given.dry_run:
             from rl.dry_run import describe
 

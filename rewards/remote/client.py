@@ -46,6 +46,7 @@ class Remote:
     """
 
     needs = {"whole_groups": True, "batch_size": 128}  # noqa: RUF012 - read from the source as it is written
+    servers = ("urls",)
     requires = Requires(packages=("httpx",), note="needs a server: `python -m rewards.serve`")
 
     def __init__(

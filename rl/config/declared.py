@@ -13,12 +13,13 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from rl.registry import did_you_mean, locate, source_file
+from rl.registry import BUILT_IN, did_you_mean, locate, source_file
 from rl.types import UserError
 
 REFERENCE = ("logprobs", "hidden")
@@ -73,6 +74,10 @@ class Declarations:
     """Of a loss: it has no ratio, so it is right for the first update after a rollout only."""
     pictures: bool = False
     """Of a prompt encoder: it reads prompts that hold pictures."""
+    servers: tuple[str, ...] = ()
+    """Options that hold the address of a server, or a list of them: one must answer."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """Options that name another component -> its kind; the option ``<name>_options`` holds what that one takes."""
     reference: tuple[str, ...] = ()
     """Of a term of the loss: what of the frozen reference policy it compares with, ``logprobs``, ``hidden`` or both."""
 
@@ -144,10 +149,34 @@ class Source:
         if isinstance(found, ast.FunctionDef):
             required_are_options = self.kind in ("prompts", "rewards")
             return _options(found.args, skip=int(self.kind == "rewards"), required_are_options=required_are_options)
-        for inner in found.body:
-            if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
-                return _options(inner.args, skip=1, required_are_options=True)
-        return None
+        constructor = self.called()
+        return None if constructor is None else _options(constructor.args, skip=1, required_are_options=True)
+
+    def defaults(self) -> dict[str, object]:
+        """Option -> its default, of those that are literals or names of literals."""
+        found = {}
+        for option, written in self._written_defaults().items():
+            with suppress(ValueError):
+                found[option] = ast.literal_eval(_Literals(self.module).visit(written))
+        return found
+
+    def _written_defaults(self) -> dict[str, ast.expr]:
+        called = self.called()
+        if called is None:
+            return {}
+        positional = called.args.args[len(called.args.args) - len(called.args.defaults) :]
+        pairs = [
+            *zip(positional, called.args.defaults, strict=True),
+            *zip(called.args.kwonlyargs, called.args.kw_defaults, strict=True),
+        ]
+        return {argument.arg: default for argument, default in pairs if default is not None}
+
+    def called(self) -> ast.FunctionDef | None:
+        """The function that gets the options: itself, or the constructor of a class."""
+        if not isinstance(self.definition, ast.ClassDef):
+            return self.definition
+        inner = (node for node in self.definition.body if isinstance(node, ast.FunctionDef))
+        return next((node for node in inner if node.name == "__init__"), None)
 
     def value(self, name: str) -> object:
         """What is declared as ``name``, by the class or one that it inherits from; None if nothing is.
@@ -230,6 +259,8 @@ def declarations(kind: str, use: str) -> Declarations:
         centred=_flag(source, "centred"),
         on_policy=_flag(source, "on_policy") or False,
         pictures=_flag(source, "pictures") or False,
+        servers=_names(source, "servers", example="url"),
+        parts=_parts(source),
         reference=_reference(source),
     )
 
@@ -267,6 +298,15 @@ def _names(source: Source, name: str, example: str) -> tuple[str, ...]:
     if not isinstance(value, (tuple, list)) or not all(isinstance(item, str) for item in value):
         raise _wrong(source, name, value, f'a tuple of names, such as ("{example}",)')
     return tuple(value)
+
+
+def _parts(source: Source) -> dict[str, str]:
+    value = source.value("parts")
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(kind in BUILT_IN for kind in value.values()):
+        raise _wrong(source, "parts", value, f"a mapping of options to kinds ({', '.join(BUILT_IN)})")
+    return value
 
 
 def _reference(source: Source) -> tuple[str, ...]:

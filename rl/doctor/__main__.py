@@ -16,8 +16,9 @@ try:
     from rich.console import Console
     from rich.table import Table
 
-    from rl.doctor.checks import Check, check_engines, check_machine, check_pins, check_policy, check_tracking
+    from rl.doctor.checks import check_engines, check_machine, check_pins, check_policy, check_tracking
     from rl.doctor.components import check_components
+    from rl.preflight.requirements import Check
 except ModuleNotFoundError as error:  # the one module that is asked for help outside the environment
     sys.exit(
         f"{error.name} is not installed for {sys.executable}: type `make setup`, then `.venv/bin/python -m rl.doctor`."

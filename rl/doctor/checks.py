@@ -8,33 +8,21 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 import psutil
 from packaging.requirements import Requirement
 
 from policy.folder import EMBEDDED, read_policy_config
+from rl.preflight.requirements import SETUP_CPU, Check, Status, version
+from rl.preflight.room import SHARED_MEMORY, at_least, check_shared_memory
 from rl.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-SETUP_CPU, SETUP_GPU = "make setup", "make setup EXTRA=gpu"
-MIN_MEMORY_GB, MIN_DISK_GB, MIN_SHM_GB = 6.0, 2.0, 0.5
-Status = Literal["ok", "limited", "missing"]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the table. ``limited`` works with less (exit code 0), ``missing`` stops an example (exit code 1)."""
-
-    part: str
-    name: str
-    status: Status
-    found: str
-    fix: str = ""
+SETUP_GPU = "make setup EXTRA=gpu"
+MIN_MEMORY_GB, MIN_DISK_GB = 6.0, 2.0
 
 
 def check_machine() -> list[Check]:
@@ -53,7 +41,7 @@ def check_machine() -> list[Check]:
             MIN_DISK_GB,
             "free space, or set run.folder to another disk",
         ),
-        check_shared_memory(Path("/dev/shm")),
+        check_shared_memory(SHARED_MEMORY),
         check_gpu(gpu_names(), version("torch")),
     ]
 
@@ -63,20 +51,6 @@ def check_python(found: tuple[int, int, int] | tuple[int, ...]) -> Check:
     if (3, 11) <= tuple(found[:2]) <= (3, 13):
         return Check("machine", "Python", "ok", text)
     return Check("machine", "Python", "missing", f"{text} (3.11 to 3.13 is needed)", "make setup PY=python3.12")
-
-
-def at_least(name: str, have_gb: float, need_gb: float, fix: str) -> Check:
-    if have_gb >= need_gb:
-        return Check("machine", name, "ok", f"{have_gb:.0f} GB free")
-    return Check("machine", name, "limited", f"{have_gb:.1f} GB free ({need_gb:g} GB wanted)", fix)
-
-
-def check_shared_memory(folder: Path) -> Check:
-    if not folder.is_dir():
-        return Check("machine", "shared memory", "limited", f"no {folder}", "Ray and torch fall back to files in /tmp")
-    return at_least(
-        "shared memory", shutil.disk_usage(folder).free / 1e9, MIN_SHM_GB, "in a container: docker run --shm-size=2g"
-    )
 
 
 def check_gpu(names: list[str], torch_version: str | None) -> Check:
@@ -186,13 +160,6 @@ def out_of_range(requirements: Iterable[Requirement], extra: str) -> list[str]:
         if found and not requirement.specifier.contains(found, prereleases=True):
             wrong.append(f"{requirement.name} {found} is not {requirement.specifier}")
     return wrong
-
-
-def version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def needs(part: str, name: str, distribution: str, *, otherwise: Status = "missing") -> Check:

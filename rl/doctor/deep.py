@@ -15,8 +15,8 @@ from collections.abc import Callable
 from functools import partial
 
 from rl.config.declared import read_source
-from rl.doctor.checks import SETUP_CPU, Check
 from rl.doctor.components import lacks_weights
+from rl.preflight.requirements import SETUP_CPU, Check
 from rl.registry import names
 from rl.types import UserError
 

@@ -210,6 +210,23 @@ def test_a_missing_folder_is_named() -> None:
         resolve_folder("nowhere")
 
 
+def test_the_folder_of_a_run_stands_for_its_policy(tmp_path: Path) -> None:
+    run = tmp_path / "my run"
+    (run / "policy").mkdir(parents=True)
+    assert resolve_folder(run) == run  # nothing of a run: what lacks is named later
+    (run / "config.yaml").touch()
+    with pytest.raises(UserError) as caught:
+        resolve_folder(run)
+    assert str(caught.value) == (
+        f"policy.path: {run} is the folder of a run that has not written its policy yet; let it end (python -m "
+        f"rl.launch '{run}/config.yaml' --resume), or give a policy folder."
+    )
+    (run / "policy" / "policy.json").touch()
+    assert resolve_folder(run) == run / "policy"
+    (run / "policy.json").touch()  # a policy folder that happens to hold a config.yaml
+    assert resolve_folder(run) == run
+
+
 def test_an_unknown_image_tokenizer_is_named(policy: Policy, tmp_path: Path) -> None:
     folder = tmp_path / "other"
     shutil.copytree(policy.folder, folder)

@@ -117,6 +117,7 @@ def test_memory() -> None:
             {"eval": {"every": 10, "at_start": False, "at_end": False}, "train": {"steps": 30}},
             [10, 20],
         ),  # as the run does
+        ({"eval": {"every": 7}, "train": {"steps": 10**7}}, [0, *range(7, 10**7, 7), 10**7]),
         ({"train": {"steps": 0}}, [0]),
         ({"data": {"eval": None}}, []),
     ],
@@ -135,6 +136,8 @@ def test_counts(run_file: Path) -> None:
     rows = {name.strip(): value.strip() for name, value in rows.items()}
     # 4 prompts x 3 = 12 samples x 16 tokens; 2 updates of 6 samples in micro-batches of 5: 2 passes each.
     assert rows["steps"] == "30 with 2 updates in 4 micro-batches each"
+    assert rows["warm-up"] == "5 of 60 updates"
+    assert rows["disk"] == "2.83 MB a checkpoint"  # 235,808 x 12 bytes
     assert rows["training prompts"] == "6, seen 20.0 times each"
     assert rows["prompts"] == "4 a step, 120 in all"
     assert rows["samples"] == "12 a step, 360 in all"
@@ -170,6 +173,7 @@ def test_what_it_prints_is_a_runnable_configuration(
         (["data.prompts_per_step=8"], "error: data.prompts_per_step is 8, but data.train has only 6 different prompts"),
         (["data.train.options.path=none.jsonl"], "error: data.train: there is no prompt file 'none.jsonl'"),
         (["rewards=null", "rewards.o=ocr"], "lacks what its reward needs: 'text' (reward o); so do 5 more prompts"),
+        (["run.folder=small.yaml/x"], "error: run.folder: "),
         (["policy.path=nowhere"], "error: policy.path: there is no policy folder at 'nowhere'"),
     ],
 )

@@ -39,6 +39,7 @@ class GenEval:
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
     metadata = ("include",)
+    parts = {"detector": "detectors", "colors": "color_classifiers"}  # noqa: RUF012
 
     def __init__(
         self,

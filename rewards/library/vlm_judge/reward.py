@@ -63,6 +63,7 @@ class VlmJudge:
     Raises ``UserError`` at construction if the server does not answer or does not have the model.
     """
 
+    servers = ("url",)
     requires = Requires(
         part="chat endpoint",
         packages=("httpx",),

