@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from PIL import Image
 
 from policy.ar import image_forward
 from policy.base import Policy
+from rl.command import CommandParser, command
 from rl.registry import resolve
-from rl.types import Prompt, UserError
+from rl.types import Prompt
 
 
 @torch.no_grad()
@@ -27,8 +27,9 @@ def paint(policy: Policy, text: str, *, count: int, seed: int, steps: int, guida
     return policy.decoder.paint(hidden_BSD, seeds, steps=steps, guidance=guidance)
 
 
+@command
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("prompt")
     parser.add_argument("-o", "--out", type=Path, default=Path("out.png"))
     parser.add_argument("--policy", default="shapes", help="policy folder, or an embedded model's name")
@@ -38,11 +39,7 @@ def main() -> int:
     parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    try:
-        policy = Policy.load(options.policy, device=options.device)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    policy = Policy.load(options.policy, device=options.device)
     if unknown := policy.encode_prompt.unknown_words(options.prompt):
         print(f"note: this model does not know the words {', '.join(unknown)}", file=sys.stderr)
     pictures = paint(

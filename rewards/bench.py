@@ -8,7 +8,6 @@ cost. Of ``--repeats`` runs the fastest counts, the first one warms up.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -28,6 +27,7 @@ from rewards.batches import batches_by_group
 from rewards.load import load_reward
 from rewards.needs import settle_needs
 from rewards.pool.pool import RewardPool
+from rl.command import CommandParser, command
 from rl.config.schema import RewardComponent, RewardPoolConfig
 from rl.types import Prompt, Sample, Score, UserError
 
@@ -155,8 +155,9 @@ def show(rates: Sequence[Rate], overheads: Sequence[Overhead]) -> None:
     console.print(table)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m rewards.bench", description=(__doc__ or "").split("\n")[0])
+    parser = CommandParser(prog="python -m rewards.bench", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--reward", action="append", help="a reward, with its options as JSON after '='")
     parser.add_argument("--pictures", type=int, default=128, help="pictures per run (128)")
     parser.add_argument("--size", type=int, default=64, help="side of the rewards' pictures in pixels (64)")
@@ -164,13 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3, help="runs after the first (3)")
     parser.add_argument("--json", help="write the figures to this file as well")
     given = parser.parse_args(arguments)
-    try:
-        wanted = [(text, *parse_reward(text)) for text in given.reward or ("geneval", "ocr")]
-        asked = samples(given.pictures, given.size)
-        rates = [replace(rate(name, reward, asked, given.repeats), reward=text) for text, name, reward in wanted]
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    wanted = [(text, *parse_reward(text)) for text in given.reward or ("geneval", "ocr")]
+    asked = samples(given.pictures, given.size)
+    rates = [replace(rate(name, reward, asked, given.repeats), reward=text) for text, name, reward in wanted]
     overheads = [overhead(size, given.pictures, given.cost_ms, given.repeats) for size in SIZES]
     show(rates, overheads)
     if given.json:

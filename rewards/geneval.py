@@ -20,18 +20,17 @@ from rewards.score.geneval_layout import GenEvalLayout
 from rewards.score.geneval_rows import GenEvalRows, check_settings, summary, write_settings
 from rewards.score.program import score_missing
 from rewards.score.result_file import ResultFile
+from rl.command import CommandParser, command
 from rl.types import Sample, Score, UserError
 
 _LISTED = 10  # failures named one by one
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return evaluate(arguments)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("interrupted; the same command with --resume goes on", file=sys.stderr)
         return 130
@@ -105,7 +104,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rewards.geneval", description="GenEval on a folder of pictures.")
+    parser = CommandParser(prog="python -m rewards.geneval", description="GenEval on a folder of pictures.")
     command = parser.add_subparsers(required=True).add_parser(
         "evaluate", help="score FOLDER/00000/samples/0000.png ... by FOLDER/00000/metadata.jsonl and print the table"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, update_wrapper
 from typing import Any, TypeVar
@@ -78,9 +79,18 @@ def build(target: Callable[..., T], options: Mapping[str, object], *, where: str
     try:
         return target(**options)
     except UserError as error:
-        raise UserError(f"{where}: {error}") from error
+        raise UserError(_as_typed(str(error), where, options_at, use)) from error
     except Exception as error:
         raise UserError(f"{where}: {use!r} with options {dict(options)} raised {describe_exception(error)}") from error
+
+
+def _as_typed(message: str, where: str, options_at: str, use: str) -> str:
+    """The message of a component, which knows its own name alone, with the keys as they are typed.
+
+    ``pickscore.options.model is 3`` -> ``rewards.mine.options.model is 3``.
+    """
+    typed = re.sub(rf"(?<![\w.]){re.escape(use)}\.options\b", options_at, message)
+    return typed if typed.startswith((f"{options_at}.", f"{options_at}:")) else f"{where}: {typed}"
 
 
 def check_options(

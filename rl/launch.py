@@ -7,13 +7,13 @@ A real run imports its heavy parts only after the configuration, the prompts and
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from policy.folder import read_prompt_encoder, resolve_folder
+from rl.command import CommandParser
 from rl.config.declared import declarations
 from rl.config.load import load_with_origins
 from rl.config.rules import notes
@@ -83,8 +83,8 @@ def check_data(config: Config) -> tuple[list[Prompt], list[Prompt]]:
     return train_prompts, eval_prompts
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rl.launch", description="Train an image model by RL.")
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="python -m rl.launch", description="Train an image model by RL.")
     parser.add_argument("config", help="a YAML file, for example examples/geneval.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="train.lr=1e-5, loss=dapo, rewards.ocr=null")
     parser.add_argument("--dry-run", action="store_true", help="check everything, print the resolved run, stop")

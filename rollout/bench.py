@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
+from collections.abc import Sequence
 
 from policy.base import Policy
 from policy.folder import resolve_folder
 from policy.trainable import WeightStream
-from rl.types import Prompt, UserError
+from rl.command import CommandParser, command
+from rl.types import Prompt
 from rollout.samplers.torch_sampler import TorchSampler
 from rollout.samplers.vllm_sampler import VllmSampler
 from rollout.seeds import group_seeds
@@ -17,7 +18,7 @@ from rollout.seeds import group_seeds
 REPEATS = 3
 
 
-def main(folder: str, prompt_count: int, group_size: int) -> None:
+def measure(folder: str, prompt_count: int, group_size: int) -> None:
     path = resolve_folder(folder)
     policy = Policy.load(path)
     words = ["a red circle", "two blue squares", "a green star and a yellow ring"]
@@ -43,13 +44,16 @@ def main(folder: str, prompt_count: int, group_size: int) -> None:
         sampler.close()
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m rollout.bench", description=__doc__)
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = CommandParser(prog="python -m rollout.bench", description=__doc__)
     parser.add_argument("folder", nargs="?", default="shapes", help="policy folder, or an embedded model's name")
     parser.add_argument("prompts", nargs="?", type=int, default=16)
     parser.add_argument("group_size", nargs="?", type=int, default=8)
-    given = parser.parse_args()
-    try:
-        main(given.folder, given.prompts, given.group_size)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    given = parser.parse_args(arguments)
+    measure(given.folder, given.prompts, given.group_size)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

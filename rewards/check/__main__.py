@@ -6,7 +6,6 @@ Exit code 0: fit for a run, warnings included; 1: not fit; 2: it could not be tr
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
@@ -14,27 +13,24 @@ from rich.console import Console
 
 from rewards.check.rules import Finding, findings
 from rewards.command_line import parse_options
+from rl.command import CommandParser, command
 from rl.data.prompts import jsonl
-from rl.types import UserError
 
 _SIGNS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "error": "[red]error  [/]"}
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m rewards.check", description=__doc__.splitlines()[0])
+    parser = CommandParser(prog="python -m rewards.check", description=__doc__.splitlines()[0])
     parser.add_argument("reward", help="a built-in name, an installed plug-in, or module:attr")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="as in the YAML's options")
     parser.add_argument("--prompts", help="a prompt file (JSON lines), if the reward needs metadata")
     parser.add_argument("--no-processes", action="store_true", help="leave out the trial in a worker process")
     given = parser.parse_args(arguments)
-    try:
-        prompts = jsonl(path=given.prompts) if given.prompts else None
-        options = parse_options(given.option)
-        found = findings(given.reward, options, prompts=prompts, processes=not given.no_processes)
-        errors = [_show(finding) for finding in found].count("error")
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    prompts = jsonl(path=given.prompts) if given.prompts else None
+    options = parse_options(given.option)
+    found = findings(given.reward, options, prompts=prompts, processes=not given.no_processes)
+    errors = [_show(finding) for finding in found].count("error")
     print(f"{given.reward}: " + (f"{errors} error{'s' * (errors > 1)}" if errors else "fit for a run"))
     return 1 if errors else 0
 

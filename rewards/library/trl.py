@@ -24,10 +24,10 @@ class TrlReward:
         """Raises ``UserError`` if ``function`` (``module:attr``) cannot be found or is not callable."""
         self._function, self._options = resolve("rewards", function), dict(options or {})
         if inspect.isclass(self._function) or not callable(self._function):
-            raise UserError(f"options.function: {function!r} is not a function of prompts and completions")
+            raise UserError(f"trl.options.function: {function!r} is not a function of prompts and completions")
         for name in ("prompts", "completions"):
             if name in self._options:
-                raise UserError(f"options.options.{name}: the function gets the run's own {name}; drop the entry")
+                raise UserError(f"trl.options.options.{name}: the function gets the run's own {name}; drop the entry")
 
     def __call__(self, samples: Sequence[Sample]) -> object:
         """Whatever the function answers for the B samples; it is checked like any other reward's answer."""

@@ -18,19 +18,18 @@ from rewards.score.layout import PromptIdLayout
 from rewards.score.program import score_missing
 from rewards.score.result_file import ResultFile
 from rewards.score.score_rows import ScoreRows, failed_fraction, summary
+from rl.command import CommandParser, command
 from rl.config.schema import RewardPoolConfig
 from rl.data.prompts import jsonl
 from rl.types import UserError
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, score what is missing, print the summary; returns the exit code."""
     given = _parser().parse_args(arguments)
     try:
         return score_folder(given)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print(f"interrupted; the same command goes on from {given.out}", file=sys.stderr)
         return 130
@@ -66,7 +65,7 @@ def score_folder(given: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rewards.score", description=__doc__.partition("\n")[0])
+    parser = CommandParser(prog="python -m rewards.score", description=__doc__.partition("\n")[0])
     add_reward_arguments(parser)
     add = parser.add_argument
     add("folder", type=Path, metavar="FOLDER", help="with <prompt id>.png or <prompt id>-<n>.png")

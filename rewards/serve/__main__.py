@@ -31,21 +31,20 @@ from rewards.remote.wire import RequestLimits
 from rewards.serve.app import create_app
 from rewards.serve.metrics import ServerMetrics
 from rewards.serve.service import RewardService
+from rl.command import CommandParser, command
 from rl.types import UserError
 
 _LAST_WORDS_S = 0.2  # for the last answers to leave
 _KEEP_ALIVE_S = 15  # longer than httpx (5 s), or a client sends on a connection that is just being closed
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, load, serve; returns the exit code."""
     given = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         serve(given)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         return 130
     return 0
@@ -168,7 +167,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rewards.serve", description=__doc__.partition("\n")[0])
+    parser = CommandParser(prog="python -m rewards.serve", description=__doc__.partition("\n")[0])
     add_reward_arguments(parser)
     add, limits = parser.add_argument, RequestLimits()
     add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1; any other needs --token-env)")

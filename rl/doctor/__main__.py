@@ -7,7 +7,6 @@ what to type.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable
 
@@ -16,6 +15,7 @@ try:
     from rich.console import Console
     from rich.table import Table
 
+    from rl.command import CommandParser, command
     from rl.doctor.checks import check_engines, check_machine, check_pins, check_policy, check_tracking
     from rl.doctor.components import check_components
     from rl.preflight.requirements import Check
@@ -25,10 +25,9 @@ except ModuleNotFoundError as error:  # the one module that is asked for help ou
     )
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m rl.doctor", description="What this machine has and what is missing."
-    )
+    parser = CommandParser(prog="python -m rl.doctor", description="What this machine has and what is missing.")
     parser.add_argument("--deep", action="store_true", help="also import and run each engine and reward once (minutes)")
     arguments = parser.parse_args(argv)
     checks = all_checks()

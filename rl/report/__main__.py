@@ -6,25 +6,21 @@ for a run that is still going, was stopped, or came from another machine. Nothin
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rl.command import CommandParser, command
 from rl.report.page import write_report
-from rl.types import UserError
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 with one sentence when a folder cannot be reported on."""
-    parser = argparse.ArgumentParser(prog="python -m rl.report", description=__doc__.partition("\n")[0])
+    parser = CommandParser(prog="python -m rl.report", description=__doc__.partition("\n")[0])
     parser.add_argument("run", nargs="+", type=Path, help="run folder")
-    try:
-        for folder in parser.parse_args(arguments).run:
-            print(write_report(folder))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    for folder in parser.parse_args(arguments).run:
+        print(write_report(folder))
     return 0
 
 

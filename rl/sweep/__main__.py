@@ -7,7 +7,6 @@ seeds, range, and Student's 95 % t interval. Written to ``sweep.json`` and ``swe
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from rl.command import CommandParser, command
 from rl.evaluation.results import load_all
 from rl.run_folder.records import write_atomically
 from rl.sweep.plan import LAUNCH, FinishedRun, SweepRun, plan
@@ -97,9 +97,10 @@ def _named(finished: FinishedRun) -> dict[str, object]:
     return {"setting": run.setting, "seed": run.seed, "folder": str(run.folder), "command": list(run.command)}
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0, 1 if a run failed, 2 for a mistake in the command."""
-    parser = argparse.ArgumentParser(prog="python -m rl.sweep", description=__doc__.partition("\n")[0])
+    parser = CommandParser(prog="python -m rl.sweep", description=__doc__.partition("\n")[0])
     parser.add_argument("config", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="key=a,b,c makes one setting of each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -107,11 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help="default runs/<config>-sweep")
     found = parser.parse_intermixed_args(arguments)
     folder = found.folder or Path("runs") / f"{found.config.stem}-sweep"
-    try:
-        return sweep(found.config, found.seeds, found.overrides, folder, found.parallel)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return sweep(found.config, found.seeds, found.overrides, folder, found.parallel)
 
 
 if __name__ == "__main__":

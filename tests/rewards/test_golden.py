@@ -12,7 +12,7 @@ from PIL import Image
 
 from rewards.golden import Golden, check_varied, probe
 from rewards.library.trl import TrlReward
-from rewards.load import load_reward
+from rewards.load import build, load_reward
 from rewards.pool.pool import RewardPool
 from rl.config.schema import RewardComponent
 from rl.types import Prompt, Sample, Score, UserError
@@ -199,5 +199,27 @@ def test_a_trl_reward_must_be_a_function() -> None:
     with pytest.raises(UserError) as caught:
         load_reward("r", "trl", {"function": f"{__name__}:Holder"})
     assert str(caught.value) == (
-        f"rewards.r: options.function: '{__name__}:Holder' is not a function of prompts and completions"
+        f"rewards.r.options.function: '{__name__}:Holder' is not a function of prompts and completions"
     )
+
+
+class Picky:
+    """Knows its own name alone, as the rewards of the library do."""
+
+    def __init__(self, said: str) -> None:
+        raise UserError(said)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("picky.options.size is 3: it must be 4", "rewards.r.options.size is 3: it must be 4"),
+        ("picky.options.a: bad; set picky.options.b", "rewards.r.options.a: bad; set rewards.r.options.b"),
+        ("no lamp; set picky.options.lamp", "rewards.r: no lamp; set rewards.r.options.lamp"),
+        ("unpicky.options.size is 3", "rewards.r: unpicky.options.size is 3"),
+    ],
+)
+def test_keys_in_messages_are_those_to_type(said: str, told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        build(Picky, {"said": said}, where="rewards.r", options_at="rewards.r.options", use="picky")
+    assert str(caught.value) == told

@@ -173,7 +173,6 @@ def test_what_it_prints_is_a_runnable_configuration(
         (["data.prompts_per_step=8"], "error: data.prompts_per_step is 8, but data.train has only 6 different prompts"),
         (["data.train.options.path=none.jsonl"], "error: data.train: there is no prompt file 'none.jsonl'"),
         (["rewards=null", "rewards.o=ocr"], "lacks what its reward needs: 'text' (reward o); so do 5 more prompts"),
-        (["run.folder=small.yaml/x"], "error: run.folder: "),
         (["policy.path=nowhere"], "error: policy.path: there is no policy folder at 'nowhere'"),
     ],
 )
@@ -211,7 +210,7 @@ def test_interrupt_exits_with_130(run_file: Path, monkeypatch: pytest.MonkeyPatc
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rl.launch.load", interrupted)
+    monkeypatch.setattr("rl.launch.load_with_origins", interrupted)
     assert main([str(run_file), "--dry-run"]) == 130
 
 

@@ -6,9 +6,9 @@ Four stages, each resumable and skipped when done: image tokenizer (seconds), au
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from policy.shapes.pretrain.autoencoder import train_vae
 from policy.shapes.pretrain.decoder import train_decoder
 from policy.shapes.pretrain.image_tokenizer import fit_tokenizer
 from policy.shapes.pretrain.stage import is_finished
+from rl.command import CommandParser, command
 
 STAGES = ("tokenizer", "vae", "ar", "decoder")
 
@@ -48,8 +49,9 @@ def _note(work: Path, stage: str, seconds: float) -> None:
     file.write_text(json.dumps({**seen, stage: round(seen.get(stage, 0.0) + seconds, 1)}))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+@command
+def main() -> int:
+    parser = CommandParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the new policy")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--vae-steps", type=int, default=2000)
@@ -63,7 +65,8 @@ def main() -> None:
     pretrain(options.out, tuple(options.stages), steps, options.seed)
     if (options.out / "policy.json").exists():
         Policy.load(options.out)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -121,7 +121,7 @@ def test_parts_of_a_component() -> None:
 
 def test_a_server_must_listen(listening: str, silent: str) -> None:
     def remote(*urls: str) -> list[str]:
-        return found(f"rewards.r={{use: remote, options: {{urls: [{', '.join(urls)}], reward: ocr}}}}")
+        return found(f"rewards.r={{use: remote, options: {{urls: {list(urls)}, reward: ocr}}}}")
 
     assert remote(silent) == [
         f"rewards.r.options.urls: nobody answers ({silent}: Connection refused); 'remote' needs a server: "

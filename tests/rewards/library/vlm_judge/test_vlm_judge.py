@@ -472,6 +472,6 @@ def test_in_the_pool() -> None:
             RewardPool({"judge": RewardComponent(use="vlm_judge", options={"url": server.url, "model": "judge-7B"})})
     assert [(score.value, score.passed) for score in scores] == [(0.25, 0.0), (0.75, 1.0)]
     assert str(caught.value) == (
-        f"rewards.judge: vlm_judge.options.model: {server.url} serves no 'judge-7B', did you mean 'judge-7b'? "
+        f"rewards.judge.options.model: {server.url} serves no 'judge-7B', did you mean 'judge-7b'? "
         "(it serves: judge-7b, other)"
     )
