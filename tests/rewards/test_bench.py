@@ -53,7 +53,7 @@ def test_two_workers_are_faster_than_one() -> None:
 def test_mistakes_are_said_in_a_sentence(text: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.main(["--reward", text, "--pictures", "8"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith(message) and said.count("\n") == 1
+    assert said.startswith(f"error: {message}") and said.count("\n") == 1
 
 
 def test_options_are_read_as_json() -> None:

@@ -155,7 +155,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "has no 'nope'" in capsys.readouterr().err
     assert main([f"{__name__}:bright", "--option", "target"]) == 2
     assert capsys.readouterr().err == (
-        "--option 'target' is not of the form key=value, for example --option batch_size=16\n"
+        "error: --option 'target' is not of the form key=value, for example --option batch_size=16\n"
     )
     assert main([f"{__name__}:bright", "--option", "target=1", "--option", "target=2"]) == 2
     assert capsys.readouterr().err == "--option target is given twice\n"

@@ -269,7 +269,7 @@ def test_a_results_file_of_something_else_or_of_a_running_evaluation_is_left_alo
 def test_mistakes_in_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def complaint() -> str:
         assert main(["evaluate", str(tmp_path / "images"), *WITHOUT_MODELS]) == 2
-        return capsys.readouterr().err
+        return capsys.readouterr().err.removeprefix("error: ")
 
     root = tmp_path / "images"
     assert complaint() == f"there is no folder {root}\n"

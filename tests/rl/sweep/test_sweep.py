@@ -78,7 +78,7 @@ def test_mistakes_are_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     assert main([str(config(tmp_path)), *arguments, "--folder", str(tmp_path / "s")]) == 2
-    assert capsys.readouterr().err == message + "\n"
+    assert capsys.readouterr().err == f"error: {message}\n"
     assert not (tmp_path / "s").exists()
 
 
