@@ -83,7 +83,7 @@ class Declarations:
 
 
 @dataclass(frozen=True)
-class _Module:
+class SourceModule:
     name: str
     path: Path
     body: list[ast.stmt]
@@ -102,7 +102,7 @@ class _Module:
         definitions = (node for node in self.body if isinstance(node, (ast.FunctionDef, ast.ClassDef)))
         return next((node for node in definitions if node.name == name), None)
 
-    def imported(self, name: str) -> tuple[_Module | None, str]:
+    def imported(self, name: str) -> tuple[SourceModule | None, str]:
         """Where ``from module import own_name as name`` gets it, and its name there."""
         module, own_name = self._origin(name)
         return (_parse(module) if module else None), own_name
@@ -136,7 +136,7 @@ class Source:
     kind: str
     use: str
     attribute: str
-    module: _Module
+    module: SourceModule
     definition: ast.FunctionDef | ast.ClassDef | None
 
     def options(self) -> OptionNames | None:
@@ -155,12 +155,13 @@ class Source:
     def defaults(self) -> dict[str, object]:
         """Option -> its default, of those that are literals or names of literals."""
         found = {}
-        for option, written in self._written_defaults().items():
+        for option, written in self.written_defaults().items():
             with suppress(ValueError):
                 found[option] = ast.literal_eval(_Literals(self.module).visit(written))
         return found
 
-    def _written_defaults(self) -> dict[str, ast.expr]:
+    def written_defaults(self) -> dict[str, ast.expr]:
+        """Argument -> its default as it is written."""
         called = self.called()
         if called is None:
             return {}
@@ -216,7 +217,7 @@ class Source:
 class _Literals(ast.NodeTransformer):
     """Constants in place of their names, and a mapping in place of a call with keywords."""
 
-    def __init__(self, module: _Module) -> None:
+    def __init__(self, module: SourceModule) -> None:
         self._module = module
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
@@ -336,12 +337,12 @@ def _wrong(source: Source, name: str, value: object, wanted: str) -> UserError:
     return UserError(f"{source.use!r}: its `{name}` is {value!r}: it must be {wanted}")
 
 
-def _parse(module: str) -> _Module | None:
+def _parse(module: str) -> SourceModule | None:
     path = source_file(module)
     if path is None:
         return None
     try:
-        return _Module(module, path, ast.parse(path.read_text(encoding="utf-8"), str(path)).body)
+        return SourceModule(module, path, ast.parse(path.read_text(encoding="utf-8"), str(path)).body)
     except SyntaxError as error:
         raise UserError(f"{path}:{error.lineno}: not valid Python ({error.msg})") from error
 

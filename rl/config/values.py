@@ -60,7 +60,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63), WHOLE]
 
 Range = Annotated[tuple[Number, Number], AS_TUPLE, AfterValidator(_rising)]
 Names = Annotated[tuple[str, ...], AS_TUPLE]
-PathText = Annotated[str, AfterValidator(expanded)]
+PathText = Annotated[str, AfterValidator(expanded), Field(json_schema_extra={"format": "path"})]
 """A path, relative to the current folder; ``~`` and variables are expanded."""
 Options = Annotated[dict[str, object], AfterValidator(expanded_options)]
 """Keyword arguments; those that read like paths are expanded as paths are."""
