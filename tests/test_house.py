@@ -80,11 +80,11 @@ def _is_use(node: ast.expr) -> bool:
 
 
 def test_rooms_that_serve_all_rewards_and_algorithms_name_none() -> None:
-    """Configuration, data and doctor read what components declare."""
+    """Configuration, data, doctor, preflight and keys read what components declare."""
     names = {name for kind in ("rewards", "detectors", "losses", "advantages", "kls") for name in BUILT_IN[kind]}
     names -= {"trl"}  # a package that the doctor looks for, too
     rooms = [ROOT / "rl/config/rules.py", ROOT / "rl/config/declared.py", ROOT / "rl/data/stream.py"]
-    rooms += sorted((ROOT / "rl/doctor").glob("*.py"))
+    rooms += [file for room in ("doctor", "preflight", "keys") for file in sorted((ROOT / "rl" / room).glob("*.py"))]
     found = {
         f"{file.relative_to(ROOT)}:{node.lineno}": node.value
         for file in rooms
@@ -136,7 +136,7 @@ def test_one_prompt_is_followed_to_its_score_through_eleven_files() -> None:
 
 
 COMMANDS = (
-    *("rl.launch", "rl.report", "rl.sweep", "rl.doctor"),
+    *("rl.launch", "rl.report", "rl.sweep", "rl.doctor", "rl.keys"),
     *("rewards.check", "rewards.score", "rewards.serve", "rewards.bench", "rewards.geneval"),
     *("policy.paint", "policy.shapes.pretrain", "rollout.bench"),
 )

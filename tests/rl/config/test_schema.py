@@ -154,6 +154,8 @@ def test_the_warm_up_is_clipped_to_a_run_with_a_cosine() -> None:
     assert TrainConfig(steps=5, warmup_steps=10).warmup_updates == 10
     for steps in (0, 1):
         assert TrainConfig(steps=steps, schedule="cosine").warmup_updates == 0
+    # a run of 5 steps that goes on to 100 has the warm-up that was written
+    assert short.train.model_copy(update={"steps": 100}).warmup_updates == 10
     assert list(notes(run(train={"steps": 0, "schedule": "cosine"}))) == []
 
 
