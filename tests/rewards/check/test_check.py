@@ -158,9 +158,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         "error: --option 'target' is not of the form key=value, for example --option batch_size=16\n"
     )
     assert main([f"{__name__}:bright", "--option", "target=1", "--option", "target=2"]) == 2
-    assert capsys.readouterr().err == "--option target is given twice\n"
+    assert capsys.readouterr().err == "error: --option target is given twice\n"
     assert main([f"{__name__}:bright", "--option", "target=[1"]) == 2
-    assert capsys.readouterr().err.startswith("--option target: '[1' can't be read: ")
+    assert capsys.readouterr().err.startswith("error: --option target=[1: not valid YAML: ")
     assert main([f"{__name__}:bright", "--prompts", str(tmp_path / "none.jsonl")]) == 2
     assert capsys.readouterr().err.startswith("there is no prompt file ")
 
