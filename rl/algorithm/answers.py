@@ -58,7 +58,7 @@ def described(error: Exception) -> str:
     return f"{type(error).__name__}{': ' if message else ''}{message}{place}"
 
 
-def surrogate(answer: Any, logprobs_BT: Tensor, *_: Tensor) -> str | None:
+def surrogate(answer: object, logprobs_BT: Tensor, *_: Tensor) -> str | None:
     if not isinstance(answer, SurrogateLoss):
         return _type(answer, "a SurrogateLoss of rl.algorithm.losses")
     for name in ("loss_BT", "ratio_BT", "clipped_BT"):
@@ -93,7 +93,7 @@ def aggregation(answer: object, mask_BT: Tensor) -> str | None:
     return None
 
 
-def correction(answer: Any, train_logprobs_BT: Tensor, rollout_logprobs_BT: Tensor) -> str | None:
+def correction(answer: object, train_logprobs_BT: Tensor, rollout_logprobs_BT: Tensor) -> str | None:
     if not isinstance(answer, Correction):
         return _type(answer, "a Correction of rl.algorithm.correction")
     for name in ("weights_BT", "clipped_BT"):
@@ -108,13 +108,14 @@ def term(answer: object, *arguments: object) -> str | None:
     """Of a KL, an anchor or a term: shapes are checked where the loss is added up, which knows them."""
     if not isinstance(answer, Term):
         return _type(answer, "a Term of rl.algorithm.terms")
-    if not isinstance(answer.loss, Tensor):
-        return f"answered a Term whose loss is of type {type(answer.loss).__name__}; it must be a tensor"
+    loss: object = answer.loss
+    if not isinstance(loss, Tensor):
+        return f"answered a Term whose loss is of type {type(loss).__name__}; it must be a tensor"
     source = next((one for one in map(_differentiable, arguments) if one is not None), None)
-    return None if source is None else _no_gradient("its loss", answer.loss, source)
+    return None if source is None else _no_gradient("its loss", loss, source)
 
 
-def combination(answer: Any, values_KB: np.ndarray, applies_KB: np.ndarray, *_: object) -> str | None:
+def combination(answer: object, values_KB: np.ndarray, applies_KB: np.ndarray, *_: object) -> str | None:
     size = values_KB.shape[1]
     if not isinstance(answer, (np.ndarray, Sequence)) or np.shape(answer) != (size,):
         return f"answered {_told(answer)}; it must be an array of one total per sample, ({size},)"
