@@ -42,7 +42,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.batch_size < 1:
         raise UserError(f"--batch-size is {arguments.batch_size}: it must be 1 or more")
     layout = GenEvalLayout(arguments.folder)
-    failed = dict.fromkeys(layout.without_pictures, "no pictures in samples/")
+    failed = dict(layout.without_pictures)
     options = _options(arguments)
     # Rows elsewhere than beside their pictures say whose they are.
     settings = options if arguments.out is None else options | {"folder": str(arguments.folder.resolve())}

@@ -61,7 +61,8 @@ def score_folder(given: argparse.Namespace) -> int:
                 )
     rows = results.of(layout.pictures)
     unpainted = len(prompts) - len({picture.prompt.id for picture in layout.pictures})
-    print(summary(name, rows, unpainted=unpainted, kept=len(rows) - len(missing), out=given.out))
+    kept = len(rows) - len(missing)
+    print(summary(name, rows, unpainted=unpainted, kept=kept, out=given.out, left_out=layout.left_out))
     return 3 if failed_fraction(rows) > given.max_failed_fraction else 0
 
 

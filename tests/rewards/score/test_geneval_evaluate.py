@@ -131,7 +131,7 @@ def test_a_picture_without_a_verdict_is_never_a_wrong_one(folder: Path, capsys: 
     assert "Total images: 11\nTotal prompts: 5\n" in out and "single_object    = 100.00% (2 / 2)\n" in out
     assert "3 without a verdict, left out of every figure (--resume tries again):" in err
     assert f"{folder}/00077: no pictures in samples/" in err
-    assert f"{samples}/0002.png: cannot be read as a picture: " in err
+    assert f"{samples}/0002.png: can't be read as a picture: " in err
     assert len(rows(folder / "results.jsonl")) == 11
 
     (samples / "0002.png").write_bytes(whole)
@@ -293,13 +293,24 @@ def test_the_summary_needs_a_picture_and_counts_prompts_by_any_picture() -> None
     assert "% correct images: 33.33%\n% correct prompts: 100.00%\n" in text
 
 
-def test_pictures_are_read_upright_and_without_alpha(tmp_path: Path) -> None:
-    image = Image.fromarray(np.zeros((2, 6, 4), np.uint8))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn
-    file = write(tmp_path, 0, prompt("colors", 1), []) / "0000.png"
-    image.save(file, exif=exif)
-    assert GenEvalLayout(tmp_path).read(file).shape == (6, 2, 3)
+def test_a_picture_may_have_any_ending_and_must_have_a_number(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = folder / "00002" / "samples"
+    for number, ending in enumerate(("PNG", "Jpeg"), 2):
+        Image.fromarray(np.full((8, 8, 3), 150, np.uint8)).save(samples / f"{number:04d}.{ending}")
+    (samples / "._0001.png").write_bytes(b"macOS")
+    (folder / "00009" / "samples" / "0000.png").rename(folder / "00009" / "samples" / "first.png")
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS]) == 3
+    out, err = capsys.readouterr()
+    assert "counting         = 50.00% (4 / 8)\n" in out
+    assert (
+        f"{folder}/00009: no pictures in samples/ that are called 0000.png, 0001.png, ... (there is 'first.png')" in err
+    )
+    (samples / "0002.jpg").write_bytes(b"")
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--resume"]) == 2
+    assert (
+        f"{samples} holds '0002.PNG' and '0002.jpg', and only one of them can be the picture '0002'; move the other "
+        "away"
+    ) in capsys.readouterr().err
 
 
 def test_folders_and_pictures_come_in_numeric_order(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_folder_is_scored_and_summed_up(at: Path, capsys: pytest.CaptureFixtur
     assert (rows(at)[0]["reward"], rows(at)[0]["options"], rows(at)[0]["passed"]) == (BRIGHT, {}, None)
     said = capsys.readouterr().out
     reason = rows(at)[4]["failure"]
-    assert reason.startswith("the PNG can't be read: ")
+    assert reason.startswith("can't be read as a picture: ")
     assert said == (
         f"bright: 5 pictures, 0 of them scored before, in {at / 's.jsonl'}\n"
         f"mean 0.3000 over 4\n"
@@ -253,8 +253,8 @@ def test_wrong_folders_and_rewards_are_said(at: Path, capsys: pytest.CaptureFixt
     (pictures / "p9-1.png").write_bytes(b"")
     assert score(at) == 2
     assert error(capsys) == (
-        f"{pictures / 'p9-1.png'} belongs to no prompt: neither 'p9-1' nor 'p9' is the id of one; move the file away, "
-        f"or add the prompt"
+        f"{pictures / 'p9-1.png'} belongs to no prompt: neither 'p9-1' nor 'p9' is the id of one, did you mean 'p1'?; "
+        f"move the file away, or add the prompt"
     )
     (pictures / "p9-1.png").unlink()
     with (at / "p.jsonl").open("a") as file:
@@ -268,7 +268,8 @@ def test_wrong_folders_and_rewards_are_said(at: Path, capsys: pytest.CaptureFixt
         path.unlink()
     assert score(at) == 2
     assert error(capsys) == (
-        f"{pictures} holds no .png files; they must be called <prompt id>.png or <prompt id>-<n>.png"
+        f"{pictures} holds no pictures; they must be called <prompt id>.png or <prompt id>-<n>.png, or end in one of "
+        ".jpg .jpeg .webp .bmp .gif .tif .tiff .avif"
     )
     with pytest.raises(UserError, match="there is no folder nowhere"):
         PromptIdLayout(Path("nowhere"), {})
