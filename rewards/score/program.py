@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rewards.batches import batches_by_group
 from rewards.score.layout import Layout, PictureFile, load
 from rewards.score.result_file import ResultFile
+from rl.output import shown
 from rl.types import Sample, Score
 
 Scorer = Callable[[Sequence[Sample]], Sequence[Score]]
@@ -31,7 +32,7 @@ def score_missing(
     failed: dict[Path, str] = {}
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task(title, total=len(layout.pictures), completed=len(layout.pictures) - len(missing))
+        bar = progress.add_task(shown(title), total=len(layout.pictures), completed=len(layout.pictures) - len(missing))
         for batch, loaded in _loaded_ahead(in_batches(missing, batch_size, whole_groups=layout.whole_groups)):
             samples = [entry for entry in loaded if isinstance(entry, Sample)]
             scored = iter(scorer(samples) if samples else ())
