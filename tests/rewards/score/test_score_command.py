@@ -82,6 +82,18 @@ def test_not_applicable_is_neither_a_value_nor_a_failure(at: Path, capsys: pytes
     assert capsys.readouterr().out.endswith("mean 1.0000 over 3\nnot applicable: 1\nprompts without a picture: 1\n")
 
 
+def test_names_and_reasons_are_shown_as_they_are(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (at / "says.py").write_text("def bad(samples):\n    raise ValueError('[/b] is \\x1b[31mred')\n")
+    sys.path.insert(0, str(at))
+    try:
+        assert score(at, reward=("[red]x[/red]=says:bad",)) == 3
+    finally:
+        sys.path.remove(str(at))
+    out, err = capsys.readouterr()
+    assert out.startswith("[red]x[/red]: 5 pictures, ") and "ValueError: [/b] is \\x1b[31mred (says.py:2)" in out
+    assert "[red]x[/red] " in err and "\x1b[31m" not in out + err
+
+
 def test_goes_on_where_it_was_cut_off_and_scores_nothing_twice(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pids = (f"{BRIGHT[:-6]}pid",)
     score(at, reward=pids)
