@@ -9,7 +9,7 @@ The recogniser answers ``'`` for every painted apostrophe and ``-`` for nearly e
 2. **Typographic signs become one** by the table ``_SAME``, measured with PP-OCRv5 mobile on painted signs: what it
    never tells apart, or now reads as one and now as the other.
 3. **NFKC**: full-width forms, ligatures, ``…``, fractions, superscripts; then the letters' case, if it is ignored.
-4. Two apostrophes are a quotation mark, and other signs of two strokes (``<<``, ``,,``) one sign.
+4. Two apostrophes are a quotation mark, and other signs that come doubled (``<<``, ``,,``) one sign.
 """
 
 from __future__ import annotations
@@ -36,10 +36,12 @@ _SAME: Final = {
     "^": "ˆ",
     "|": "∣",
     "*": "∗⁎",
+    "✓": "✔√",
+    "£": "₤",
     " ": "\u2800",  # the empty Braille cell
 }
 _ONE: Final = str.maketrans({other: sign for sign, others in _SAME.items() for other in others})
-_TWO_STROKES: Final = {"''": '"', ",,": ",", "<<": "<", ">>": ">"}
+_DOUBLED: Final = {"''": '"', ",,": ",", "<<": "<", ">>": ">", "°°": "°"}  # ℃ is read as °℃
 # Unicode's Default_Ignorable_Code_Point; the standard library has no such property.
 _IGNORABLE: Final = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
@@ -57,7 +59,7 @@ def normalise(text: str, case: Case) -> str:
     seen = unicodedata.normalize("NFKC", seen).translate(_ONE)
     if case == "ignore":
         seen = seen.casefold()
-    for pair, one in _TWO_STROKES.items():
+    for pair, one in _DOUBLED.items():
         seen = seen.replace(pair, one)
     return seen
 

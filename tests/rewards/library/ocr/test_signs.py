@@ -73,6 +73,7 @@ def test_every_sign_that_unicode_calls_a_format_or_control_is_gone_but_the_paint
         ("wait—no", "wait-no"),
         ("-5°C", "−5℃"),
         ("20°C", "20ºC"),
+        ("20°℃", "20 ℃"),
         ("the end...", "the end…"),
         (',Hallo"', "„Hallo“"),
         ("《Oui>>", "«Oui»"),
