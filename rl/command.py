@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import NoReturn, ParamSpec
 
+from rl.output import prepare_output, shown
 from rl.types import UserError
 
 MISTAKE, INTERRUPTED, NO_READER = 2, 130, 141
@@ -24,7 +25,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(MISTAKE, f"error: {message}\n")
+        self.exit(MISTAKE, shown(f"error: {message}\n"))
 
 
 def command(main: Callable[Given, int]) -> Callable[Given, int]:
@@ -32,11 +33,12 @@ def command(main: Callable[Given, int]) -> Callable[Given, int]:
 
     @wraps(main)
     def told(*args: Given.args, **kwargs: Given.kwargs) -> int:
+        prepare_output()
         try:
             code = main(*args, **kwargs)
             sys.stdout.flush()
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(shown(f"error: {error}"), file=sys.stderr)
             return MISTAKE
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)

@@ -30,12 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prompts = jsonl(path=given.prompts) if given.prompts else None
     options = parse_options(given.option)
     found = findings(given.reward, options, prompts=prompts, processes=not given.no_processes)
-    errors = [_show(finding) for finding in found].count("error")
+    errors = [show(finding) for finding in found].count("error")
     print(f"{given.reward}: " + (f"{errors} error{'s' * (errors > 1)}" if errors else "fit for a run"))
     return 1 if errors else 0
 
 
-def _show(finding: Finding) -> str:
+def show(finding: Finding) -> str:
     Console(width=120).print(f"{_SIGNS[finding.level]} {finding.subject:<12} {finding.sentence}", soft_wrap=True)
     return finding.level
 

@@ -21,6 +21,7 @@ from rewards.score.score_rows import ScoreRows, failed_fraction, summary
 from rl.command import CommandParser, command
 from rl.config.schema import RewardPoolConfig
 from rl.data.prompts import jsonl
+from rl.output import shown
 from rl.types import UserError
 
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return score_folder(given)
     except KeyboardInterrupt:
-        print(f"interrupted; the same command goes on from {given.out}", file=sys.stderr)
+        print(shown(f"interrupted; the same command goes on from {given.out}"), file=sys.stderr)
         return 130
 
 
@@ -60,7 +61,8 @@ def score_folder(given: argparse.Namespace) -> int:
                 )
     rows = results.of(layout.pictures)
     unpainted = len(prompts) - len({picture.prompt.id for picture in layout.pictures})
-    print(summary(name, rows, unpainted=unpainted, kept=len(rows) - len(missing), out=given.out))
+    kept = len(rows) - len(missing)
+    print(shown(summary(name, rows, unpainted=unpainted, kept=kept, out=given.out, left_out=layout.left_out)))
     return 3 if failed_fraction(rows) > given.max_failed_fraction else 0
 
 

@@ -18,7 +18,7 @@ COMMANDS = (
         "rl/report/__main__",
         "rl/sweep/__main__",
         "rl/doctor/__main__",
-        "policy/paint",
+        *("policy/paint", "rl/check/__main__"),
         "policy/shapes/pretrain/__main__",
     ),
     *("rollout/bench", "rewards/bench", "rewards/geneval"),

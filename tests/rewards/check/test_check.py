@@ -162,7 +162,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([f"{__name__}:bright", "--option", "target=[1"]) == 2
     assert capsys.readouterr().err.startswith("error: --option target=[1: not valid YAML: ")
     assert main([f"{__name__}:bright", "--prompts", str(tmp_path / "none.jsonl")]) == 2
-    assert capsys.readouterr().err.startswith("there is no prompt file ")
+    assert capsys.readouterr().err.startswith("error: there is no prompt file ")
 
 
 def test_own_prompts(tmp_path: Path) -> None:
