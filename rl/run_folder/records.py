@@ -7,19 +7,17 @@ wall-clock times stand apart under ``seconds``.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rl.process.disk import disk_errors as disk_errors
 from rl.types import UserError
 
 METRICS_FILE = "metrics.jsonl"
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True)
@@ -41,18 +39,6 @@ class Row:
     metrics: Mapping[str, float | None]
     seconds: Mapping[str, float] = field(default_factory=dict)
     alarms: Sequence[Alarm] = ()
-
-
-@contextmanager
-def disk_errors(path: Path, doing: str) -> Iterator[None]:
-    """Turns a full disk into a UserError that names the file; every other OSError passes through."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _DISK_FULL:
-            raise
-        message = f"the disk is full: cannot write {path} ({doing}); free some space and resume the run"
-        raise UserError(message) from error
 
 
 def write_atomically(path: Path, text: str) -> None:

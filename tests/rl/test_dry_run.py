@@ -207,7 +207,7 @@ def test_interrupt_exits_with_130(run_file: Path, monkeypatch: pytest.MonkeyPatc
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rl.launch.load", interrupted)
+    monkeypatch.setattr("rl.start.load", interrupted)
     assert main([str(run_file), "--dry-run"]) == 130
 
 
