@@ -145,7 +145,10 @@ def test_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot write to .*file/run \(Not a directory\); choose another folder"):
-        with hold(tmp_path / "file" / "run"):
-            pass
+    folder = tmp_path / "file" / "run"
+    folder.parent.write_text("")
+    with (
+        pytest.raises(UserError, match=r"cannot write to .*file/run \(Not a directory\); choose another"),
+        hold(folder),
+    ):
+        pass
