@@ -16,7 +16,7 @@ from rl.config.load import load
 from rl.config.schema import Config
 from rl.data.prompts import load_prompts
 from rl.data.stream import PromptStream, needs_of, require_metadata, require_text_alone
-from rl.process.disk import is_write_error, words
+from rl.process.disk import folder_errors, quiet_writers
 from rl.process.host import allow_open_files, first_rank, forget_other_ranks, name_user
 from rl.process.interrupt import INTERRUPTED, Interrupt
 from rl.run_folder import checkpoint
@@ -51,13 +51,6 @@ def start(command: Command, interrupt: Interrupt) -> int:
     except RunFailure as error:
         print(f"error: the run cannot go on: {error}", file=sys.stderr)
         return 3
-    except OSError as error:
-        if not is_write_error(error):
-            raise
-        reason, fix = words(error)
-        where = f" ({error.filename})" if error.filename else ""
-        print(f"error: {reason}{where}: {fix} and start again, or go on with --resume", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -96,7 +89,9 @@ def _start(command: Command, interrupt: Interrupt) -> int:
         return 0
     allow_open_files()
     folder = Path(str(config.run.folder))
-    with hold(folder) if first_rank(os.environ) else nullcontext(lambda: None) as release:
+    quiet_writers()
+    held = hold(folder) if first_rank(os.environ) else nullcontext(lambda: None)
+    with folder_errors(folder), held as release:
         interrupt.closing.append(release)
         saved = _take_folder(config, going_on, {"data.train": train_prompts, "data.eval": eval_prompts})
         if going_on is not None and _finished(config, saved):

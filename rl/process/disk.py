@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ _WORDS = {
     errno.EMFILE: ("too many files are open", "raise the limit (ulimit -n)"),
     errno.ENFILE: ("too many files are open on this machine", "close some"),
 }
+_OF_ANY_FILE = _WORDS.keys() - {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM}
 _OS_ERROR = re.compile(r"Os \{ code: (\d+)")  # how safetensors writes what the system said
 
 
@@ -94,6 +96,25 @@ def _numbered(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
-def is_write_error(error: OSError) -> bool:
-    """Whether the system refused to write or to open more files, wherever that was; a missing file may be a bug."""
-    return error.errno in _WORDS and error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+@contextmanager
+def folder_errors(folder: Path) -> Iterator[None]:
+    """For all of a run: what nobody inside has put into words. An error elsewhere that may be a bug passes through."""
+    try:
+        yield
+    except OSError as error:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+        inside = bool(name) and Path(name).absolute().is_relative_to(folder.absolute())
+        if not inside and error.errno not in _OF_ANY_FILE:
+            raise
+        raise UserError(sentence(error, name or folder, "while the run was going on")) from error
+
+
+def quiet_writers() -> None:
+    """TensorBoard's writing thread raises its error again where it is asked to write; its own print is left out."""
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs, /) -> None:
+        if not (isinstance(args.exc_value, OSError) and type(args.thread).__module__.startswith("tensorboard.")):
+            before(args)
+
+    threading.excepthook = hook

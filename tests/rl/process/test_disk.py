@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rl.process.disk import disk_errors, is_write_error, true_cause, words
+from rl.process.disk import disk_errors, folder_errors, true_cause, words
 from rl.types import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -69,5 +69,54 @@ def test_what_safetensors_says(tmp_path: Path) -> None:
 
 def test_a_fault_of_ours_is_none(tmp_path: Path) -> None:
     assert true_cause(RuntimeError("shape mismatch"), tmp_path) is None
-    assert not is_write_error(FileNotFoundError(errno.ENOENT, "a module's own file"))
-    assert is_write_error(OSError(errno.ENOSPC, "full"))
+    with pytest.raises(FileNotFoundError), folder_errors(tmp_path):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/elsewhere/module.py")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "full", "/elsewhere/log"), "the disk is full: cannot write /elsewhere/log (while"),
+        (OSError(errno.EIO, "broken"), "the disk reports an input/output error: cannot write {folder} (while the run"),
+        (
+            FileNotFoundError(errno.ENOENT, "gone", b"{folder}/tensorboard/x"),
+            "a folder is gone: cannot write {folder}/t",
+        ),
+        (
+            PermissionError(errno.EACCES, "no", "{folder}/pictures"),
+            "there is no permission to write: cannot write {fol",
+        ),
+    ],
+)
+def test_what_nobody_has_put_into_words(error: OSError, said: str, tmp_path: Path) -> None:
+    if isinstance(error.filename, bytes):
+        error.filename = error.filename.replace(b"{folder}", os.fsencode(tmp_path))
+    elif error.filename:
+        error.filename = error.filename.replace("{folder}", str(tmp_path))
+    with pytest.raises(UserError) as caught, folder_errors(tmp_path):
+        raise error
+    assert str(caught.value).startswith(said.replace("{folder}", str(tmp_path)).removesuffix("{fol"))
+
+
+def test_a_writing_thread_of_tensorboard_prints_no_traceback(tmp_path: Path) -> None:
+    code = f"""
+import shutil, threading
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from rl.process.disk import quiet_writers
+quiet_writers()
+writer = EventFileWriter({str(tmp_path / "events")!r})
+shutil.rmtree({str(tmp_path / "events")!r})
+try:
+    for _ in range(1000):
+        writer._async_writer.write(b"x")
+        writer.flush()
+except FileNotFoundError:
+    print("raised again")
+other = threading.Thread(target=lambda: 1 / 0)
+other.start()
+other.join()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "raised again\n"
+    assert "FileNotFoundError" not in done.stderr
+    assert "ZeroDivisionError" in done.stderr  # anything else is shown as ever
