@@ -28,7 +28,7 @@ from rl.report.page import write_report
 from rl.run_folder.checkpoint import Checkpoint
 from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.environment import record_environment
-from rl.run_folder.records import Alarm
+from rl.run_folder.records import Alarm, require_log
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import UserError
 
@@ -86,6 +86,7 @@ def train(run: Run, first_step: int) -> int:
             metrics |= evaluate_if_due(run, done=step + 1)
         alarms = run.guards.check(step, metrics)
         run.tracker.log(step, metrics, timer.seconds, alarms)
+        require_log(run.folder)
         save_if_due(run, done=step + 1)  # after the log: a checkpoint never claims a step that the log does not show
         _obey(alarms, run.config.guards.action)
         if run.interrupt.asked:

@@ -97,3 +97,12 @@ def truncate_metrics(run_folder: Path, resume_step: int) -> None:
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
     kept = [line for line, row in zip(lines, rows, strict=True) if row.step < resume_step]
     write_atomically(path, "".join(line + "\n" for line in kept))
+
+
+def require_log(run_folder: Path) -> None:
+    """Raises: UserError if the log is not there any more: an open file can be written to long after it was removed."""
+    if not (run_folder / METRICS_FILE).exists():
+        raise UserError(
+            f"{run_folder / METRICS_FILE} is gone: the run folder was removed or moved while the run was going on; put "
+            "it back and resume the run, or start it again"
+        )
