@@ -17,7 +17,7 @@ from rl.config.schema import Config
 from rl.data.prompts import load_prompts
 from rl.data.stream import PromptStream, needs_of, require_metadata, require_text_alone
 from rl.process.disk import folder_errors, quiet_writers
-from rl.process.host import allow_open_files, first_rank, forget_other_ranks, name_user
+from rl.process.host import allow_open_files, check_temporary_folder, first_rank, forget_other_ranks, name_user
 from rl.process.interrupt import INTERRUPTED, Interrupt
 from rl.run_folder import checkpoint
 from rl.run_folder.checkpoint import Checkpoint
@@ -88,6 +88,7 @@ def _start(command: Command, interrupt: Interrupt) -> int:
         print(describe(config, train_prompts, eval_prompts))
         return 0
     allow_open_files()
+    check_temporary_folder()
     folder = Path(str(config.run.folder))
     quiet_writers()
     held = hold(folder) if first_rank(os.environ) else nullcontext(lambda: None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import resource
+import tempfile
 from collections.abc import MutableMapping
 
 from rl.types import UserError
@@ -65,3 +66,14 @@ def allow_open_files() -> None:
     wanted = _FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, _FILES_WANTED)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def check_temporary_folder() -> None:
+    """Raises: UserError if there is none; torch, vLLM and the reward processes each would say so in their own way."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise UserError(
+            "no folder for temporary files can be written (TMPDIR, /tmp, /var/tmp, the current folder): set TMPDIR to "
+            "one that can"
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import tempfile
 
 import pytest
 
@@ -51,3 +52,12 @@ def test_a_user_without_an_entry_gets_a_name(monkeypatch: pytest.MonkeyPatch) ->
     environment: dict[str, str] = {}
     host.name_user(environment)
     assert environment == {"LOGNAME": "uid987654", "USER": "uid987654"}
+
+
+def test_no_folder_for_temporary_files_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    with pytest.raises(UserError, match=r"no folder for temporary files can be written .*: set TMPDIR to one that can"):
+        host.check_temporary_folder()
