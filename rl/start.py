@@ -89,8 +89,8 @@ def _start(command: Command, interrupt: Interrupt) -> int:
         return 0
     allow_open_files()
     check_temporary_folder()
-    folder = Path(str(config.run.folder))
     quiet_writers()
+    folder = Path(str(config.run.folder))
     held = hold(folder) if first_rank(os.environ) else nullcontext(lambda: None)
     with folder_errors(folder), held as release:
         interrupt.closing.append(release)
@@ -123,12 +123,12 @@ def _configuration(command: Command) -> tuple[Config, Resumed | None]:
 
 
 def _folder(command: Command, typed: Config) -> Path:
-    """``run.folder``; a run's own ``config.yaml`` means the folder that it lies in, wherever that was moved to."""
-    file = Path(command.config)
+    """``run.folder``; to a resume, a run's own ``config.yaml`` means the folder that it lies in, moved or not."""
+    file, folder = Path(command.config), Path(str(typed.run.folder))
     named = any(override.startswith("run.folder=") for override in command.overrides)
-    if not named and file.name == CONFIG_FILE and written_by_a_run(file):
-        return file.parent
-    return Path(str(typed.run.folder))
+    if not command.resume or named or file.name != CONFIG_FILE or not written_by_a_run(file):
+        return folder
+    return folder if folder.resolve() == file.parent.resolve() else file.parent
 
 
 def _announce(command: Command, config: Config, going_on: Resumed | None, note: str | None) -> None:

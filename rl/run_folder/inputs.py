@@ -39,12 +39,17 @@ class Inputs(TypedDict):
 def fingerprints(config: Config, prompts: Mapping[str, Sequence[Prompt]]) -> Inputs:
     """``prompts``: what was read for ``data.train`` and ``data.eval``."""
     folder = resolve_folder(config.policy.path)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_note(path))
     return {
         "prompts": {key: _prompts(found) for key, found in prompts.items()},
         "policy": {path.relative_to(folder).as_posix(): _file(path) for path in files},
         "code": dict(_code(config)),
     }
+
+
+def _is_note(path: Path) -> bool:
+    """A model card, or what a file manager leaves: no part of the model."""
+    return path.suffix == ".md" or path.name.startswith(".")
 
 
 def record_inputs(folder: Path, found: Inputs) -> None:

@@ -180,9 +180,11 @@ def _owner(path: Path, descriptor: int) -> Owner:
 
 
 def _in_use(path: Path, owner: Owner) -> str:
+    visible = owner.namespace == Owner.here().namespace  # in another container the number means another process
+    who, stop = (f"process {owner.pid}", f" (kill {owner.pid})") if visible else ("a process of another container", "")
     return (
-        f"run.folder: {path.parent} is in use: process {owner.pid} of this machine has been running there since "
-        f"{owner.since}; wait for it, stop it (kill {owner.pid}), or give this run a folder of its own, for example "
+        f"run.folder: {path.parent} is in use: {who} of this machine has been running there since {owner.since}; wait "
+        f"for it, stop it{stop}, or give this run a folder of its own, for example "
         f"{shlex.quote(f'run.folder={path.parent}-2')}."
     )
 
