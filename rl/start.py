@@ -51,6 +51,9 @@ def start(command: Command, interrupt: Interrupt) -> int:
     except RunFailure as error:
         print(f"error: the run cannot go on: {error}", file=sys.stderr)
         return 3
+    except PermissionError as error:  # before the folder is held: somebody else's run, a prompt file
+        print(f"error: {error.filename or command.config}: this user may not read or write it", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

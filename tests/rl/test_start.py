@@ -163,3 +163,15 @@ def test_leftovers_in_the_environment_are_taken_out(
     assert main([str(run_file)]) == 0
     assert "note: RANK, WORLD_SIZE in the environment is ignored" in capsys.readouterr().out
     assert "WORLD_SIZE" not in os.environ
+
+
+def test_a_folder_of_another_user_is_one_sentence(
+    run_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def denied(*_: Any) -> bool:
+        raise PermissionError(13, "Permission denied", "runs/theirs/config.yaml")
+
+    monkeypatch.setattr("rl.start.is_free", denied)
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    assert main([str(run_file), "--resume"]) == 2
+    assert "error: runs/theirs/config.yaml: this user may not read or write it\n" in capsys.readouterr().err
