@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from rl.run_folder import checkpoint
 from rl.run_folder.checkpoint import Checkpoint
 from rl.run_folder.claim import CONFIG_FILE, begin_new, is_free, write_configuration, written_by_a_run
 from rl.run_folder.environment import typed_command
-from rl.run_folder.inputs import compare_inputs, fingerprints, record_inputs
+from rl.run_folder.inputs import Inputs, compare_inputs, fingerprints, record_inputs
 from rl.run_folder.lock import hold
 from rl.run_folder.resume import Resumed, listed, resumed
 from rl.trainer.schedule import lr_factor
@@ -92,12 +92,13 @@ def _start(command: Command, interrupt: Interrupt) -> int:
         return 0
     allow_open_files()
     check_temporary_folder()
+    inputs = fingerprints(config, {"data.train": train_prompts, "data.eval": eval_prompts})
     quiet_writers()
     folder = Path(str(config.run.folder))
     held = hold(folder) if first_rank(os.environ) else nullcontext(lambda: None)
     with folder_errors(folder), held as release:
         interrupt.closing.append(release)
-        saved = _take_folder(config, going_on, {"data.train": train_prompts, "data.eval": eval_prompts})
+        saved = _take_folder(config, going_on, inputs)
         if going_on is not None and _finished(config, saved):
             return 0
         # read when torch is imported, here and in workers: threads that wait by spinning slow a shared machine tenfold
@@ -149,20 +150,17 @@ def _announce(command: Command, config: Config, going_on: Resumed | None, note: 
     print("\n".join(lines), flush=True)
 
 
-def _take_folder(
-    config: Config, going_on: Resumed | None, prompts: Mapping[str, Sequence[Prompt]]
-) -> Checkpoint | None:
+def _take_folder(config: Config, going_on: Resumed | None, inputs: Inputs) -> Checkpoint | None:
     """Inside the lock: a new run's files, or the checkpoint that is gone on with."""
     folder = Path(str(config.run.folder))
     if not first_rank(os.environ):
         return checkpoint.latest(folder) if going_on is not None else None
-    found = fingerprints(config, prompts)
     if going_on is None:
         begin_new(config, folder)
         checkpoint.clean(folder)
-        record_inputs(folder, found)
+        record_inputs(folder, inputs)
         return None
-    for sentence in compare_inputs(folder, found):
+    for sentence in compare_inputs(folder, inputs):
         print(sentence, flush=True)
     checkpoint.clean(folder)
     saved = checkpoint.latest(folder)

@@ -175,3 +175,8 @@ def test_a_folder_of_another_user_is_one_sentence(
     monkeypatch.setattr(Path, "is_file", lambda _: True)
     assert main([str(run_file), "--resume"]) == 2
     assert "error: runs/theirs/config.yaml: this user may not read or write it\n" in capsys.readouterr().err
+
+
+def test_a_wrong_policy_does_not_even_make_the_folder(run_file: Path, tmp_path: Path) -> None:
+    assert main([str(run_file), "policy.path=nowhere"]) == 2
+    assert not (tmp_path / "run").exists()
