@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.environment import typed_command
 from rl.run_folder.lock import LOCK_FILE
 from rl.types import UserError
-from tests.rl.run_case import write_config
+from tests.rl.run_case import ROOT, write_config
 
 
 @pytest.fixture
@@ -180,3 +182,9 @@ def test_a_folder_of_another_user_is_one_sentence(
 def test_a_wrong_policy_does_not_even_make_the_folder(run_file: Path, tmp_path: Path) -> None:
     assert main([str(run_file), "policy.path=nowhere"]) == 2
     assert not (tmp_path / "run").exists()
+
+
+def test_the_handlers_of_signals_stand_before_anything_else_is_imported() -> None:
+    code = "import sys, rl.launch\nprint(sorted({'numpy', 'pydantic', 'yaml', 'psutil', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
