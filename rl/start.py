@@ -146,7 +146,10 @@ def _announce(command: Command, config: Config, going_on: Resumed | None, note: 
         lines.append(f"note: changed for the rest of the run: {listed(going_on.changed)}")
     if going_on is not None and going_on.ignored:
         saved = Path(str(config.run.folder)) / CONFIG_FILE
-        lines.append(f"note: {saved} goes on, where {command.config} says otherwise: {listed(going_on.ignored)}")
+        lines.append(
+            f"note: {saved} goes on, where {command.config} says otherwise: {listed(going_on.ignored)}; to change what "
+            "may change, type it as key=value"
+        )
     print("\n".join(lines), flush=True)
 
 
