@@ -15,22 +15,26 @@ from typing import Any
 from rewards.base import describe_exception, failures
 from rewards.command_line import parse_options
 from rewards.golden import prove
+from rewards.library.geneval.colors import AUTO
 from rewards.library.geneval.reward import GenEval
+from rewards.library.geneval.rules import parse
 from rewards.score.geneval_layout import GenEvalLayout
 from rewards.score.geneval_rows import GenEvalRows, check_settings, summary, write_settings
 from rewards.score.program import score_missing
 from rewards.score.result_file import ResultFile
-from rl.types import Sample, Score, UserError
+from rl.output import prepare_output, shown
+from rl.types import Prompt, Sample, Score, UserError
 
 _LISTED = 10  # failures named one by one
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    prepare_output()
     arguments = _parser().parse_args(argv)
     try:
         return evaluate(arguments)
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(shown(f"error: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command with --resume goes on", file=sys.stderr)
@@ -42,7 +46,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if arguments.batch_size < 1:
         raise UserError(f"--batch-size is {arguments.batch_size}: it must be 1 or more")
     layout = GenEvalLayout(arguments.folder)
-    failed = dict.fromkeys(layout.without_pictures, "no pictures in samples/")
+    failed = dict(layout.without_pictures)
     options = _options(arguments)
     # Rows elsewhere than beside their pictures say whose they are.
     settings = options if arguments.out is None else options | {"folder": str(arguments.folder.resolve())}
@@ -54,8 +58,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     with ResultFile(out, GenEvalRows()) as results:
         missing = results.missing(layout.pictures)
         if missing:
-            reward = GenEval(**options)
-            prove(reward)
+            reward = _reward(options, [picture.prompt for picture in missing])
             write_settings(out, settings)
             failed |= score_missing(
                 layout,
@@ -67,9 +70,26 @@ def evaluate(arguments: argparse.Namespace) -> int:
             )
     rows = results.of(layout.pictures)
     if rows:
-        print(summary(rows))
+        print(shown(summary(rows)))
     _report(failed)
     return 3 if failed else 0
+
+
+def _reward(options: Mapping[str, Any], prompts: Sequence[Prompt]) -> GenEval:
+    """With its reference pictures scored, and without a colour classifier if no prompt asks for a colour."""
+    if options["colors"] == AUTO and not any(_asks_for_a_color(prompt) for prompt in prompts):
+        options = {**options, "colors": None, "colors_options": {}}
+    reward = GenEval(**options)
+    try:
+        prove(reward)
+    except UserError as error:
+        raise UserError(f"--detector {options['detector']}: {error}") from error
+    return reward
+
+
+def _asks_for_a_color(prompt: Prompt) -> bool:
+    wanted = parse(prompt.metadata)
+    return wanted is not None and any(clause.color is not None for clause in wanted.include)
 
 
 def _scored(reward: GenEval, samples: Sequence[Sample]) -> list[Score]:
@@ -87,7 +107,7 @@ def _report(failed: Mapping[Path, str]) -> None:
         return
     print(f"\n{len(failed)} without a verdict, left out of every figure (--resume tries again):", file=sys.stderr)
     for file, reason in list(failed.items())[:_LISTED]:
-        print(f"  {file}: {reason}", file=sys.stderr)
+        print(shown(f"  {file}: {reason}"), file=sys.stderr)
     if len(failed) > _LISTED:
         print(f"  and {len(failed) - _LISTED} more", file=sys.stderr)
 
@@ -112,7 +132,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("folder", type=Path, help="the pictures, in GenEval's official layout")
     command.add_argument("--detector", default="mask2former", help="name or module:attr (default mask2former)")
     command.add_argument("--option", action="append", default=[], metavar="K=V", help="an option of the detector")
-    command.add_argument("--colors", default="clip", help="clip (official), pixels, module:attr, or none")
+    command.add_argument(
+        "--colors",
+        default=AUTO,
+        help="clip (official), pixels, module:attr, none, or auto: none if the detector names colours itself or no "
+        "prompt asks for any, else clip (default auto)",
+    )
     command.add_argument("--color-option", action="append", default=[], metavar="K=V", help="an option of --colors")
     command.add_argument("--threshold", type=float, default=0.3, help="detection score above which an object counts")
     command.add_argument("--counting-threshold", type=float, default=0.9, help="the same for counting prompts")

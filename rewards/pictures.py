@@ -1,27 +1,26 @@
 """PNG and .npy bytes <-> pictures (H, W, 3) uint8, for bytes that may come from anybody.
 
 Width and height are read from the header and checked before anything is decoded, so a small file cannot unpack to
-gigabytes. Only what carries over without loss is taken: 8 bits a channel, grey or RGB, and alpha only if it is opaque
-everywhere. Nothing is ever unpickled. One's own files, of any kind, are read by ``rl.data.pictures.read_file``.
+gigabytes. A PNG is read as every picture file is (``rl.data.pictures.read_file``), so it has the same score wherever it
+comes from. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-import warnings
 from io import BytesIO
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.data.pictures import BROKEN, PictureError
+from rl.data.pictures import PictureError, read_file
 
 Encoding = Literal["png", "npy"]
 
 _PNG_START = b"\x89PNG\r\n\x1a\n"
-_PNG_HEADER = struct.Struct(">8sI4sIIBB")  # signature, chunk length, chunk type, width, height, bit depth, colour type
+_PNG_HEADER = struct.Struct(">8sI4sII")  # signature, chunk length, chunk type, width, height
 _NPY_START = b"\x93NUMPY"
 # As numpy writes it for a plain array. Anything else, a Python expression after all, never reaches a parser.
 _NPY_HEADER = re.compile(
@@ -63,35 +62,23 @@ def _png_pixels(content: bytes) -> int:
         raise PictureError("the picture is not a PNG")
     if len(content) < _PNG_HEADER.size:
         raise PictureError("the PNG is cut short")
-    _, _, chunk, width, height, depth, _ = _PNG_HEADER.unpack_from(content)
+    _, _, chunk, width, height = _PNG_HEADER.unpack_from(content)
     if chunk != b"IHDR":
         raise PictureError("the PNG does not begin with its header")
-    if depth > 8:
-        raise PictureError(f"the PNG has {depth} bits a channel; send 8")
     if not width or not height:
         raise PictureError(f"the picture is {width} x {height} and has no pixels")
     return int(width * height)
 
 
 def _read_png(content: bytes) -> NDArray[np.uint8]:
-    from PIL import Image
-
+    declared = _png_pixels(content)  # the limit was held against them
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours, and was checked
-            with Image.open(BytesIO(content), formats=["PNG"]) as png:
-                png.verify()  # to the last chunk: a file that is cut short may still hold enough to fill the picture
-            with Image.open(BytesIO(content), formats=["PNG"]) as png:
-                if png.width * png.height != _png_pixels(content):  # the limit was held against the first header
-                    raise PictureError("the PNG has a second header of another size")
-                png.load()
-                picture = png.convert("RGBA") if png.has_transparency_data else png.convert("RGB")
-    except (*BROKEN, Image.DecompressionBombError) as error:
-        raise PictureError(f"the PNG can't be read: {' '.join(str(error).split())[:200]}") from error
-    pixels_HWC = np.array(picture, np.uint8)
-    if pixels_HWC.shape[2] == 4 and pixels_HWC[..., 3].min() < 255:
-        raise PictureError("the PNG is partly transparent; send it on the ground it is to be judged on")
-    return np.ascontiguousarray(pixels_HWC[..., :3])
+        picture = read_file(content, declared, formats=("PNG",))
+    except PictureError as error:
+        raise PictureError(f"the PNG can't be read: {str(error)[:200]}") from error
+    if picture.shape[0] * picture.shape[1] != declared:
+        raise PictureError("the PNG has a second header of another size")
+    return picture
 
 
 def _npy_header(content: bytes) -> tuple[str, tuple[int, ...], int]:

@@ -37,7 +37,7 @@ def _hash(path: str, changed_ns: int, size: int) -> str:
 def read_reference(reference: object) -> NDArray[np.uint8]:
     """The reference as (H, W, 3) uint8 RGB. Raises ``ValueError`` saying what is wrong.
 
-    Files: whatever PIL reads; turned upright by their EXIF orientation, transparency dropped.
+    Files: whatever PIL reads, as every command reads pictures (``rl.data.rgb``).
     """
     if isinstance(reference, np.ndarray):
         if not is_pixels(reference):

@@ -17,6 +17,7 @@ from policy.base import Policy
 from policy.trainable import LanguageModel
 from rewards.pool.pool import RewardPool
 from rewards.pool.worker_handle import kill_workers
+from rl.algorithm.answers import CHECKS, Answering
 from rl.algorithm.objective import PolicyObjective
 from rl.algorithm.terms import AnchorTerm, KLTerm, LossTerm
 from rl.collect import Collect, RewardWatch
@@ -67,7 +68,7 @@ def live_parts(config: Config, folder: Path, resume_step: int | None, interrupt:
             ),
             learner=Learner(
                 parts={"ar": TrainedLanguageModel(trainer, asked=config.sync.canary)},
-                advantage=component("advantages", config.advantage),
+                advantage=answering("advantages", "advantage", config.advantage),
                 sync=WeightSync([sampler], tolerance=config.sync.tolerance, enabled=config.sync.enabled),
                 updates_per_rollout=config.train.updates_per_rollout,
             ),
@@ -109,7 +110,7 @@ def start_collecting(
         forward=trainer.forward,
         painter=policy.decoder,
         rewards=rewards,
-        combination=component("combinations", config.combine),
+        combination=answering("combinations", "combine", config.combine),
         image_tokenizer=policy.image_tokenizer,
         watch=RewardWatch(config.rewards, config.reward_pool.max_failed_fraction, rewards.unprobed),
         rollout=config.rollout,
@@ -126,17 +127,22 @@ def objective(config: Config, connector: nn.Module) -> PolicyObjective:
     """The loss side of the algorithm's choices, options bound; ``connector`` is what an anchor compares through."""
     penalties: dict[str, LossTerm] = {}
     if config.kl:
-        penalties["kl"] = KLTerm(component("kls", config.kl))
+        penalties["kl"] = KLTerm(answering("kls", "kl", config.kl))
     if config.anchor:
-        penalties["anchor"] = AnchorTerm(partial(component("anchors", config.anchor), connector))
+        penalties["anchor"] = AnchorTerm(partial(answering("anchors", "anchor", config.anchor), connector))
     return PolicyObjective(
-        surrogate=component("losses", config.loss),
-        aggregation=component("aggregations", config.aggregation),
-        correction=component("corrections", config.correction) if config.correction else None,
-        penalties=penalties | {name: component("terms", term) for name, term in config.terms.items()},
+        surrogate=answering("losses", "loss", config.loss),
+        aggregation=answering("aggregations", "aggregation", config.aggregation),
+        correction=answering("corrections", "correction", config.correction) if config.correction else None,
+        penalties=penalties | {name: answering("terms", f"terms.{name}", term) for name, term in config.terms.items()},
     )
 
 
 def component(kind: str, chosen: Component) -> Any:
     """The function that ``use`` names, with its options bound."""
     return partial(resolve(kind, chosen.use), **chosen.options)
+
+
+def answering(kind: str, key: str, chosen: Component) -> Answering:
+    """The same, with every answer looked at: a wrong one is a sentence that names ``key``."""
+    return Answering(key, chosen.use, component(kind, chosen), CHECKS[kind])

@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from rl.output import prepare_output
 from rl.process.interrupt import Interrupt
 from rl.process.streams import keep_streams
 
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, check, run; returns the exit code."""
     typed = list(sys.argv[1:] if arguments is None else arguments)
     with Interrupt() as interrupt:
+        prepare_output()
         keep_streams()
         given = _parser().parse_intermixed_args(typed)
         from rl.start import Command, start

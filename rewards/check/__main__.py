@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prompts = jsonl(path=given.prompts) if given.prompts else None
         options = parse_options(given.option)
         found = findings(given.reward, options, prompts=prompts, processes=not given.no_processes)
-        errors = [_show(finding) for finding in found].count("error")
+        errors = [show(finding) for finding in found].count("error")
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if errors else 0
 
 
-def _show(finding: Finding) -> str:
+def show(finding: Finding) -> str:
     Console(width=120).print(f"{_SIGNS[finding.level]} {finding.subject:<12} {finding.sentence}", soft_wrap=True)
     return finding.level
 

@@ -20,19 +20,21 @@ from rewards.score.result_file import ResultFile
 from rewards.score.score_rows import ScoreRows, failed_fraction, summary
 from rl.config.schema import RewardPoolConfig
 from rl.data.prompts import jsonl
+from rl.output import prepare_output, shown
 from rl.types import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, score what is missing, print the summary; returns the exit code."""
+    prepare_output()
     given = _parser().parse_args(arguments)
     try:
         return score_folder(given)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(shown(f"error: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"interrupted; the same command goes on from {given.out}", file=sys.stderr)
+        print(shown(f"interrupted; the same command goes on from {given.out}"), file=sys.stderr)
         return 130
 
 
@@ -61,7 +63,8 @@ def score_folder(given: argparse.Namespace) -> int:
                 )
     rows = results.of(layout.pictures)
     unpainted = len(prompts) - len({picture.prompt.id for picture in layout.pictures})
-    print(summary(name, rows, unpainted=unpainted, kept=len(rows) - len(missing), out=given.out))
+    kept = len(rows) - len(missing)
+    print(shown(summary(name, rows, unpainted=unpainted, kept=kept, out=given.out, left_out=layout.left_out)))
     return 3 if failed_fraction(rows) > given.max_failed_fraction else 0
 
 

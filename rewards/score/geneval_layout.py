@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rewards.library.geneval.rules import parse
+from rewards.score.files import is_hidden, is_picture, without_doubles
 from rewards.score.layout import PictureFile
-from rl.data.pictures import PictureError, read_file
 from rl.types import Prompt, UserError
 
 
 class GenEvalLayout:
-    """The pictures of all prompts in order; ``without_pictures`` are the folders of prompts that have none.
+    """The pictures of all prompts in order; ``without_pictures`` are the folders of prompts that have none, with why.
 
     A prompt's metadata are GenEval's own (``tag``, ``prompt``, ``include``, ...).
     Raises ``UserError`` naming the folder or file that is missing or wrong.
@@ -34,20 +30,13 @@ class GenEvalLayout:
                 f"{folder} has no numbered folders: the layout is {folder}/00000/metadata.jsonl and .../samples/"
             )
         self.pictures: list[PictureFile] = []
-        self.without_pictures: list[Path] = []
+        self.without_pictures: dict[Path, str] = {}
         for path in numbered:
             prompt = _prompt(path / "metadata.jsonl")
             files = _files(path / "samples")
             self.pictures += [PictureFile(file, name_in_folder(file), prompt) for file in files]
             if not files:
-                self.without_pictures.append(path)
-
-    def read(self, path: Path) -> NDArray[np.uint8]:
-        """Any picture, turned as its EXIF says, without its alpha. Raises ``PictureError``."""
-        try:
-            return read_file(path)
-        except PictureError as error:
-            raise PictureError(f"cannot be read as a picture: {error}") from error
+                self.without_pictures[path] = _nothing_in(path / "samples")
 
 
 def name_in_folder(file: Path) -> str:
@@ -56,13 +45,24 @@ def name_in_folder(file: Path) -> str:
 
 
 def _number(path: Path) -> tuple[int, str]:
-    return int(path.name.removesuffix(".png")), path.name
+    return int(path.stem), path.name
 
 
 def _files(samples: Path) -> list[Path]:
+    """The pictures with a number for a name, ``0000.png`` (official), ``3.JPG``; others are not of the benchmark."""
     if not samples.is_dir():
         return []
-    return sorted((path for path in samples.iterdir() if re.fullmatch(r"\d+\.png", path.name)), key=_number)
+    numbered = [path for path in samples.iterdir() if path.stem.isdecimal() and is_picture(path)]
+    return without_doubles(sorted(numbered, key=_number))
+
+
+def _nothing_in(samples: Path) -> str:
+    if not samples.is_dir():
+        return "no folder samples/"
+    others = sorted(path.name for path in samples.iterdir() if not is_hidden(path))
+    if not others:
+        return "no pictures in samples/"
+    return f"no pictures in samples/ that are called 0000.png, 0001.png, ... (there is {others[0]!r})"
 
 
 def _prompt(file: Path) -> Prompt:

@@ -12,6 +12,8 @@ from rewards.score.layout import PictureFile
 from rewards.score.result_file import Row
 from rl.types import Score, UserError
 
+_READ = {"filename", "tag", "correct", "metadata"}  # of the official keys
+
 
 class GenEvalRows:
     """Official rows. A picture without a verdict has none: it is not counted as wrong, and is tried again."""
@@ -21,10 +23,12 @@ class GenEvalRows:
     def parse(self, line: str, path: Path, number: int) -> tuple[str, Row]:
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{path}, line {number}, is not JSON: remove it, or name another file with --out"
             ) from error
+        if not isinstance(row, dict) or not row.keys() >= _READ:
+            raise UserError(f"{path}, line {number}, is no row of results: remove it, or name another file with --out")
         return name_in_folder(Path(row["filename"])), row
 
     def check(self, row: Row, picture: PictureFile, path: Path) -> None:
@@ -48,7 +52,10 @@ class GenEvalRows:
 def check_settings(file: Path, settings: Mapping[str, object]) -> None:
     """Raises ``UserError`` if the results in ``file`` were made with others: no file mixes two detectors."""
     beside = _settings_file(file)
-    then = json.loads(beside.read_text()) if beside.exists() else {}
+    try:
+        then = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{beside} can't be read ({error}): name another file than {file} with --out") from error
     for key in {**settings, **then}:
         if settings.get(key) != then.get(key):
             raise UserError(
@@ -58,8 +65,12 @@ def check_settings(file: Path, settings: Mapping[str, object]) -> None:
 
 
 def write_settings(file: Path, settings: Mapping[str, object]) -> None:
-    """Beside ``file``."""
-    _settings_file(file).write_text(json.dumps(settings, indent=2) + "\n")
+    """Beside ``file``. Raises ``UserError``."""
+    beside = _settings_file(file)
+    try:
+        beside.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{beside} can't be written ({error})") from error
 
 
 def _settings_file(file: Path) -> Path:

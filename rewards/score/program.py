@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rewards.batches import batches_by_group
 from rewards.score.layout import Layout, PictureFile, load
 from rewards.score.result_file import ResultFile
+from rl.output import shown
 from rl.types import Sample, Score
 
 Scorer = Callable[[Sequence[Sample]], Sequence[Score]]
@@ -29,10 +30,10 @@ def score_missing(
 ) -> dict[Path, str]:
     """Score the pictures that ``results`` lacks into it; the reasons of those that failed, by file."""
     failed: dict[Path, str] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task(title, total=len(layout.pictures), completed=len(layout.pictures) - len(missing))
-        for batch, loaded in _loaded_ahead(layout, in_batches(missing, batch_size, whole_groups=layout.whole_groups)):
+        bar = progress.add_task(shown(title), total=len(layout.pictures), completed=len(layout.pictures) - len(missing))
+        for batch, loaded in _loaded_ahead(in_batches(missing, batch_size, whole_groups=layout.whole_groups)):
             samples = [entry for entry in loaded if isinstance(entry, Sample)]
             scored = iter(scorer(samples) if samples else ())
             scores = [next(scored) if isinstance(entry, Sample) else entry for entry in loaded]
@@ -49,12 +50,12 @@ def in_batches(pictures: Sequence[PictureFile], size: int, *, whole_groups: bool
 
 
 def _loaded_ahead(
-    layout: Layout, batches: Sequence[Sequence[PictureFile]]
+    batches: Sequence[Sequence[PictureFile]],
 ) -> Iterator[tuple[Sequence[PictureFile], list[Sample | Score]]]:
     """Each batch with its samples; the next one is read while this one is being scored."""
 
     def loaded(batch: Sequence[PictureFile]) -> list[Sample | Score]:
-        return [load(layout, picture) for picture in batch]
+        return [load(picture) for picture in batch]
 
     with ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(loaded, batches[0])

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from rewards.reference import file_hash
 from rewards.remote.wire import json_safe
-from rewards.score.layout import PictureFile, file_bytes
+from rewards.score.files import file_bytes
+from rewards.score.layout import PictureFile
 from rewards.score.result_file import Row
 from rl.types import Score, UserError
 
@@ -81,8 +82,13 @@ def failed_fraction(rows: Sequence[Row]) -> float:
     return failed / applicable if applicable else 0.0
 
 
-def summary(name: str, rows: Sequence[Row], *, unpainted: int, kept: int, out: Path) -> str:
-    """What came out, for people: mean, passed, not applicable, failures by reason."""
+def summary(
+    name: str, rows: Sequence[Row], *, unpainted: int, kept: int, out: Path, left_out: Sequence[str] = ()
+) -> str:
+    """What came out, for people: mean, passed, not applicable, failures by reason.
+
+    ``left_out``: files that are called like pictures and are none.
+    """
     values = [row["value"] for row in rows if isinstance(row["value"], float | int)]
     passed = [row["passed"] for row in rows if isinstance(row["passed"], float | int)]
     reasons = Counter(str(row["failure"]) for row in rows if row["failure"] is not None)
@@ -105,4 +111,6 @@ def summary(name: str, rows: Sequence[Row], *, unpainted: int, kept: int, out: P
         )
     if unpainted:
         lines.append(f"prompts without a picture: {unpainted}")
+    if left_out:
+        lines.append(f"left out, not being pictures by their ending: {len(left_out)} ({left_out[0]!r})")
     return "\n".join(lines)

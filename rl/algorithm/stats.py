@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -24,6 +25,7 @@ class UpdateStats:
         self._how: dict[str, str] = {}
         self._sums: dict[str, Tensor] = {}
         self._maxima: dict[str, Tensor] = {}
+        self._losses: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def add(self, weights: Tensor, loss: Tensor, terms: Mapping[str, Term]) -> None:
@@ -32,7 +34,8 @@ class UpdateStats:
         self._add(_TOKENS, counts.sum())
         self._add(_LOSS, loss)
         _check_names(terms)
-        for term in terms.values():
+        for key, term in terms.items():
+            self._losses[key] = self._losses.get(key, self._zero()) + (weights * term.loss).sum().double()
             for name, shown in term.shown.items():
                 self._how[name] = shown.how
                 if shown.how == "max":
@@ -49,6 +52,12 @@ class UpdateStats:
         for name, how in self._how.items():
             metrics[name] = maxima[name] if how == "max" else sums[name] / tokens if how == "mean" else sums[name]
         return metrics
+
+    def not_finite(self) -> list[str]:
+        """The terms whose part of the loss is not finite, equal on every rank. A collective call."""
+        return [
+            name for name, value in self._reduced(self._losses, dist.ReduceOp.SUM).items() if not math.isfinite(value)
+        ]
 
     def _add(self, name: str, value: Tensor) -> None:
         self._sums[name] = self._sums.get(name, self._zero()) + value.double()

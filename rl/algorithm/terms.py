@@ -38,6 +38,7 @@ class Term:
     shown: Mapping[str, Shown] = field(default_factory=dict)
 
 
+_KEYS = {"policy": "loss", "kl": "kl", "anchor": "anchor"}  # of the terms that have a key of their own
 LossTerm = Callable[[Forward, TokenBatch], Term]
 """A term of the language model's loss, options bound."""
 
@@ -65,8 +66,11 @@ class AnchorTerm:
 
 
 def reference_of(term: LossTerm) -> tuple[str, ...]:
-    """What of the reference policy a term needs; options may have been bound to it."""
-    found: tuple[str, ...] = getattr(getattr(term, "func", term), "reference", ())
+    """What of the reference policy a term needs; options may have been bound to it, or its answers be looked at."""
+    function: object = term
+    while (inner := getattr(function, "func", None)) is not None:
+        function = inner
+    found: tuple[str, ...] = getattr(function, "reference", ())
     return found
 
 
@@ -85,13 +89,14 @@ def total_loss(terms: Mapping[str, Term], weights: Tensor) -> Tensor:
 
 
 def _check(name: str, term: object, weights: Tensor) -> None:
+    key = _KEYS.get(name, f"terms.{name}")
     if not isinstance(term, Term):
-        raise UserError(f"terms.{name} answered {type(term).__name__}; it must be a Term of rl.algorithm.terms.")
+        raise UserError(f"{key} answered {type(term).__name__}; it must be a Term of rl.algorithm.terms.")
     per_row = (len(weights), *[1] * (weights.ndim - 1))
     for what, values in [("loss", term.loss), *((key, shown.values) for key, shown in term.shown.items())]:
         if values.shape not in (weights.shape, per_row):
             raise UserError(
-                f"terms.{name}: {what} has shape {tuple(values.shape)}; it must be one number per token, "
+                f"{key}: {what} has shape {tuple(values.shape)}; it must be one number per token, "
                 f"{tuple(weights.shape)}, or one per sample, {per_row}."
             )
 

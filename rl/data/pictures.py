@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from rl.data.rgb import rgb
 from rl.types import UserError
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 
 MOST_PIXELS: Final = 64 * 2**20
 """Of one picture file: width times height."""
-BROKEN: Final = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, struct.error, zlib.error)
-"""What Pillow raises on bytes that are no sound picture."""
+_BROKEN: Final = (  # what Pillow raises on bytes that are no sound picture
+    *(OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, OverflowError, RuntimeError),
+    *(struct.error, zlib.error),
+)
 _KEPT_BYTES = 512 * 2**20  # decoded files: a step needs the same ones several times, a run not all of them for ever
 
 
@@ -42,8 +45,9 @@ class PictureError(Exception):
 class Picture:
     """One picture of a prompt, decoded when it is first looked at.
 
-    ``Picture(Path("cat.png"))`` of 640 x 480 has ``pixels.shape == (480, 640, 3)``; a file that a camera turned is
-    upright. Equal are pictures of the same file, bytes or array; ``digest`` tells whether two show the same.
+    ``Picture(Path("cat.png"))`` of 640 x 480 has ``pixels.shape == (480, 640, 3)``; ``rl.data.rgb``
+    says how files are read. Equal are pictures of the same file, bytes or array; ``digest`` tells whether two show the
+    same.
     Pickled, it is its source: the path of a file, or the pixels of an array.
     """
 
@@ -88,7 +92,7 @@ class Picture:
     def check(self) -> None:
         """Raises ``PictureError`` if its file has no header of a picture or too many pixels; nothing is decoded."""
         if not isinstance(self.source, np.ndarray):
-            with _opened(self.source, MOST_PIXELS):
+            with _opened(self.source):
                 pass
 
     @cached_property
@@ -122,15 +126,17 @@ def is_pixels(value: object) -> TypeGuard[NDArray[np.uint8]]:
     )
 
 
-def read_file(source: str | Path | bytes, most_pixels: int | None = None) -> NDArray[np.uint8]:
-    """Any picture that PIL reads, a file or its bytes: turned upright by its EXIF orientation, transparency dropped.
+def read_file(
+    source: str | Path | bytes, most_pixels: int = MOST_PIXELS, formats: tuple[str, ...] | None = None
+) -> NDArray[np.uint8]:
+    """Any picture that PIL reads (``formats``: only these), a file or its bytes, as ``rl.data.rgb`` shows it.
 
     (H, W, 3) uint8 RGB, read-only. Raises ``PictureError``, also above ``most_pixels``.
     """
-    from PIL import ImageOps
-
-    with _opened(source, most_pixels) as picture:
-        return _read_only(np.asarray(ImageOps.exif_transpose(picture).convert("RGB")))
+    with _opened(source, most_pixels, formats) as picture:
+        picture.verify()  # PNG's checksums to the last chunk: one cut short may hold enough to fill the picture
+    with _opened(source, most_pixels, formats) as picture:
+        return _read_only(rgb(picture))
 
 
 def pixels_digest(pixels: NDArray[np.uint8]) -> str:
@@ -141,22 +147,22 @@ def pixels_digest(pixels: NDArray[np.uint8]) -> str:
 
 
 @contextmanager
-def _opened(source: str | Path | bytes, most_pixels: int | None) -> Iterator[Image]:
+def _opened(
+    source: str | Path | bytes, most_pixels: int = MOST_PIXELS, formats: tuple[str, ...] | None = None
+) -> Iterator[Image]:
     """Its header is read; whatever PIL finds wrong with it, here or later, is a ``PictureError``."""
     from PIL import Image
 
     try:
         with warnings.catch_warnings():
-            if most_pixels is not None:  # the limit is ours, and lower
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(BytesIO(source) if isinstance(source, bytes) else source)
-        with opened as picture:
-            if most_pixels is not None and picture.width * picture.height > most_pixels:
-                pixels = picture.width * picture.height
-                raise PictureError(f"it has {pixels:,} pixels, more than the {most_pixels:,} that are accepted")
-            yield picture
-    except (*BROKEN, Image.DecompressionBombError) as error:
-        raise PictureError(" ".join(str(error).split())) from error
+            warnings.simplefilter("ignore")  # the limit is ours, and lower; and of odd metadata
+            with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=formats) as picture:
+                if picture.width * picture.height > most_pixels:
+                    pixels = picture.width * picture.height
+                    raise PictureError(f"it has {pixels:,} pixels, more than the {most_pixels:,} that are accepted")
+                yield picture
+    except (*_BROKEN, Image.DecompressionBombError) as error:
+        raise PictureError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 class _Kept:
@@ -172,7 +178,7 @@ class _Kept:
             if source in self._pixels:
                 self._pixels.move_to_end(source)
                 return self._pixels[source]
-        pixels = read_file(source, MOST_PIXELS)
+        pixels = read_file(source)
         with self._lock:
             if source not in self._pixels:
                 self._pixels[source] = pixels

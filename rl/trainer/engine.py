@@ -6,6 +6,7 @@ set) every rank joins the group; without it one process forms a group of its own
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import logging
@@ -127,3 +128,9 @@ def _join_process_group(device: torch.device) -> None:
         dist.init_process_group(backend)
     else:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    atexit.register(_leave_process_group)  # NCCL complains of a process that ends without
+
+
+def _leave_process_group() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()

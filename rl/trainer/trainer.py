@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
@@ -86,7 +86,9 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
             # DeepSpeed averages the ranks' gradients, but our denominator is global already: undo its division.
             self._engine.backward(loss * self._ranks.world, scale_wrt_gas=False)
         metrics = stats.reduce()
-        grad_norm = self._step(metrics["loss"])
+        if not math.isfinite(metrics["loss"]):
+            raise UserError(self._not_finite("loss", metrics["loss"], stats.not_finite()))
+        grad_norm = self._step()
         self.version += 1
         metrics |= self.objective.describe(batch)
         return metrics | {"lr": lr, "grad_norm": grad_norm} | self._check_adam_eps(grad_norm)
@@ -143,10 +145,8 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         stats.add(weights, loss, terms)
         return loss
 
-    def _step(self, loss: float) -> float:
+    def _step(self) -> float:
         """Clips and steps. Returns the gradient's norm before clipping."""
-        if not math.isfinite(loss):
-            raise UserError(self._not_finite("loss", loss))
         if self._config.zero_stage == 0:
             limit = self._config.grad_clip or math.inf
             norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
@@ -161,9 +161,11 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
             raise UserError(self._not_finite("gradient norm", norm))
         return norm
 
-    def _not_finite(self, what: str, value: float) -> str:
+    def _not_finite(self, what: str, value: float, terms: Sequence[str] = ()) -> str:
+        part = f" (its part {' and '.join(map(repr, terms))})" if terms else ""
         return (
-            f"update {self.version + 1}: the {what} is {value}, so the weights were left at version {self.version}: "
+            f"update {self.version + 1}: the {what} is {value}{part}, so the weights were left at version "
+            f"{self.version}: "
             f"lower train.lr ({self._config.lr:g}) or train.grad_clip ({self._config.grad_clip:g}), or use train.dtype "
             "float32, and resume from the last checkpoint."
         )

@@ -15,12 +15,18 @@ from rl.registry import did_you_mean
 from rl.types import UserError
 
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
+AUTO = "auto"
 _WHERE = "geneval.options"
 
 
-def load_colors(use: str | None, options: Mapping[str, object] | None = None) -> ColorClassifier | None:
-    """Build the colour classifier ``use``; ``None`` believes the detector. Raises ``UserError``."""
+def load_colors(
+    use: str | None, options: Mapping[str, object] | None = None, *, detector: object = None
+) -> ColorClassifier | None:
+    """Build the colour classifier ``use``; ``None`` believes the detector, ``auto`` as well if it names any colours,
+    else it is ``clip``. Raises ``UserError``."""
     at, options_at = f"{_WHERE}.colors", f"{_WHERE}.colors_options"
+    if use == AUTO:
+        use = None if getattr(detector, "colors", ()) else "clip"
     if use is None:
         if options:
             raise UserError(f"{options_at} is set but {at} is not: add `colors: clip` or `colors: pixels`")

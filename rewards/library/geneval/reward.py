@@ -33,8 +33,8 @@ class GenEval:
 
     Strict and graded are both in the details, with the reason, every check and the objects found. A prompt without
     ``include`` in its metadata is not applicable; one that asks for a class or a colour that can never be found fails.
-    ``colors`` names the colours that the detector does not (``None``: it names and lists them all). ``threshold`` and
-    ``counting_threshold`` are the official .3 and .9, made for Mask2Former's scores.
+    ``colors`` names the colours that the detector does not (``None``: it names and lists them all; ``auto``: ``clip``
+    if it names none). ``threshold`` and ``counting_threshold``: the official .3 and .9, made for Mask2Former's scores.
     """
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
@@ -59,7 +59,7 @@ class GenEval:
         self._threshold = _fraction("threshold", threshold)
         self._counting_threshold = _fraction("counting_threshold", counting_threshold)
         self.detector = load_detector(detector, detector_options)
-        self.colors = load_colors(colors, colors_options)
+        self.colors = load_colors(colors, colors_options, detector=self.detector)
 
     def golden(self) -> list[Golden]:
         """The detector's own reference pictures, or photographs if it knows cats; none for other detectors."""

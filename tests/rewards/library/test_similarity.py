@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from rewards.library.similarity import Similarity
-from rl.data.pictures import Picture
+from rl.data.pictures import Picture, read_file
 from rl.types import Prompt, Sample, Score, UserError
 from tests.rewards.library.tiny_models import SIDE, hf_clip, open_clip_architecture, pictures, shake
 
@@ -99,14 +99,13 @@ def test_a_file_beside_the_working_directory(tmp_path: Path, monkeypatch: pytest
     assert [s.value for s in scores(picture, "refs/a.png", str(whole), whole)] == [1.0, 1.0, 1.0]
 
 
-def test_a_file_is_opened_once_per_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_read_once_per_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(even(9)).save(tmp_path / "a.png")
-    opened: list[str] = []
-    real = Image.open
-    monkeypatch.setattr("PIL.Image.open", lambda path: opened.append(path) or real(path))
+    read: list[object] = []
+    monkeypatch.setattr("rewards.reference.read_file", lambda path: read.append(path) or read_file(path))
     found = scores(even(9), *[str(tmp_path / "a.png")] * 5)
     assert [s.value for s in found] == [1.0] * 5
-    assert opened == [str(tmp_path / "a.png")]
+    assert read == [str(tmp_path / "a.png")]
 
 
 def test_files_are_turned_upright_and_made_rgb(tmp_path: Path) -> None:

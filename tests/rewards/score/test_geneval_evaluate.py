@@ -131,7 +131,7 @@ def test_a_picture_without_a_verdict_is_never_a_wrong_one(folder: Path, capsys: 
     assert "Total images: 11\nTotal prompts: 5\n" in out and "single_object    = 100.00% (2 / 2)\n" in out
     assert "3 without a verdict, left out of every figure (--resume tries again):" in err
     assert f"{folder}/00077: no pictures in samples/" in err
-    assert f"{samples}/0002.png: cannot be read as a picture: " in err
+    assert f"{samples}/0002.png: can't be read as a picture: " in err
     assert len(rows(folder / "results.jsonl")) == 11
 
     (samples / "0002.png").write_bytes(whole)
@@ -233,6 +233,69 @@ def test_mistakes_in_the_call(
     assert not (folder / "results.jsonl").exists()  # a second, corrected call starts afresh
 
 
+def test_a_detector_that_names_colours_needs_no_classifier(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does one that doesn't, where no prompt asks for a colour."""
+    built: list[str | None] = []
+
+    def load_colors(use: str | None, *given: object) -> None:
+        built.append(use)
+
+    monkeypatch.setattr("rewards.library.geneval.colors.load", lambda *given: load_colors)
+    monkeypatch.setattr(
+        "rewards.library.geneval.colors.build", lambda *given, use, **more: built.append(use) or Named()
+    )
+    detector = ["--detector", f"{__name__}:Bright"]
+    assert main(["evaluate", str(folder), *detector]) == 0
+    assert built == []
+    assert main(["evaluate", str(folder), *detector, "--option", "color=null", "--out", str(folder / "a")]) == 0
+    assert built == ["clip"]
+    for index in (9, 10):
+        shutil.rmtree(folder / f"{index:05d}")
+    assert main(["evaluate", str(folder), *detector, "--option", "color=null", "--out", str(folder / "b")]) == 0
+    assert built == ["clip"]
+
+
+class Named:
+    """A colour classifier."""
+
+    def classify(self, pictures: Sequence[np.ndarray], detections: Sequence[Detection]) -> list[str]:
+        return ["red"] * len(detections)
+
+
+class Wrong:
+    """Answers something else than lists of detections, or raises while it shows that it is alive."""
+
+    def __init__(self, golden: bool = False) -> None:
+        if golden:
+            self.golden = lambda: 1 / 0
+
+    def detect(self, pictures: Sequence[np.ndarray]) -> Any:
+        return None
+
+
+def test_a_detector_that_answers_nonsense_is_a_sentence(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = ["--detector", f"{__name__}:Wrong", "--colors", "none"]
+    assert main(["evaluate", str(folder), *wrong]) == 3
+    assert "RuntimeError: the detector must answer a list of `Detection`s for each picture, in a list (" in (
+        capsys.readouterr().err
+    )
+    assert main(["evaluate", str(folder), *wrong, "--option", "golden=true", "--out", str(folder / "g")]) == 2
+    assert capsys.readouterr().err.startswith(
+        f"error: --detector {__name__}:Wrong: its golden() raised ZeroDivisionError: division by zero ("
+    )
+
+
+def test_words_of_users_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "[red]x[/red]"
+    write(root, 0, prompt("[bold]tag[/]", 1), [1])
+    samples = write(root, 1, {**prompt("\x1b[31mred", 1), "prompt": "[/nope]"}, [1])
+    (samples / "0001.png").write_bytes(b"")
+    assert main(["evaluate", str(root), *WITHOUT_MODELS]) == 3
+    out, err = capsys.readouterr()
+    assert "[bold]tag[/]     = 100.00% (1 / 1)\n\\x1b[31mred         = " in out
+    assert f"  {root}/00001/samples/0001.png: can't be read" in err and "\x1b[31m" not in out + err
+
+
 def test_results_of_two_settings_are_never_mixed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(folder), *WITHOUT_MODELS]) == 0
     assert main(["evaluate", str(folder), *WITHOUT_MODELS]) == 2
@@ -248,6 +311,12 @@ def test_results_of_two_settings_are_never_mixed(folder: Path, capsys: pytest.Ca
     (folder / "results.jsonl").write_text("\n".join([lines[0], "{", *lines[1:], ""]))
     assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--resume"]) == 2
     assert "results.jsonl, line 2, is not JSON: remove it" in capsys.readouterr().err
+    (folder / "results.jsonl").write_text('{"file": "a.png"}\n')
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--resume"]) == 2
+    assert "results.jsonl, line 1, is no row of results: remove it" in capsys.readouterr().err
+    (folder / "results.jsonl.settings.json").write_text("{")
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--resume"]) == 2
+    assert "results.jsonl.settings.json can't be read (" in capsys.readouterr().err
 
 
 def test_a_results_file_of_something_else_or_of_a_running_evaluation_is_left_alone(
@@ -272,7 +341,7 @@ def test_mistakes_in_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[st
         return capsys.readouterr().err
 
     root = tmp_path / "images"
-    assert complaint() == f"there is no folder {root}\n"
+    assert complaint() == f"error: there is no folder {root}\n"
     root.mkdir()
     assert f"{root} has no numbered folders: the layout is {root}/00000/metadata.jsonl and .../samples/" in complaint()
     metadata = write(root, 3, prompt("counting", 1), [1]).parent / "metadata.jsonl"
@@ -293,13 +362,24 @@ def test_the_summary_needs_a_picture_and_counts_prompts_by_any_picture() -> None
     assert "% correct images: 33.33%\n% correct prompts: 100.00%\n" in text
 
 
-def test_pictures_are_read_upright_and_without_alpha(tmp_path: Path) -> None:
-    image = Image.fromarray(np.zeros((2, 6, 4), np.uint8))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn
-    file = write(tmp_path, 0, prompt("colors", 1), []) / "0000.png"
-    image.save(file, exif=exif)
-    assert GenEvalLayout(tmp_path).read(file).shape == (6, 2, 3)
+def test_a_picture_may_have_any_ending_and_must_have_a_number(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = folder / "00002" / "samples"
+    for number, ending in enumerate(("PNG", "Jpeg"), 2):
+        Image.fromarray(np.full((8, 8, 3), 150, np.uint8)).save(samples / f"{number:04d}.{ending}")
+    (samples / "._0001.png").write_bytes(b"macOS")
+    (folder / "00009" / "samples" / "0000.png").rename(folder / "00009" / "samples" / "first.png")
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS]) == 3
+    out, err = capsys.readouterr()
+    assert "counting         = 50.00% (4 / 8)\n" in out
+    assert (
+        f"{folder}/00009: no pictures in samples/ that are called 0000.png, 0001.png, ... (there is 'first.png')" in err
+    )
+    (samples / "0002.jpg").write_bytes(b"")
+    assert main(["evaluate", str(folder), *WITHOUT_MODELS, "--resume"]) == 2
+    assert (
+        f"{samples} holds '0002.PNG' and '0002.jpg', and only one of them can be the picture '0002'; move the other "
+        "away"
+    ) in capsys.readouterr().err
 
 
 def test_folders_and_pictures_come_in_numeric_order(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_folder_is_scored_and_summed_up(at: Path, capsys: pytest.CaptureFixtur
     assert (rows(at)[0]["reward"], rows(at)[0]["options"], rows(at)[0]["passed"]) == (BRIGHT, {}, None)
     said = capsys.readouterr().out
     reason = rows(at)[4]["failure"]
-    assert reason.startswith("the PNG can't be read: ")
+    assert reason.startswith("can't be read as a picture: ")
     assert said == (
         f"bright: 5 pictures, 0 of them scored before, in {at / 's.jsonl'}\n"
         f"mean 0.3000 over 4\n"
@@ -80,6 +80,18 @@ def test_not_applicable_is_neither_a_value_nor_a_failure(at: Path, capsys: pytes
     assert score(at, reward=only) == 0
     assert [(row["value"], row["failure"]) for row in rows(at)] == [(1.0, None)] * 3 + [(None, None)]
     assert capsys.readouterr().out.endswith("mean 1.0000 over 3\nnot applicable: 1\nprompts without a picture: 1\n")
+
+
+def test_names_and_reasons_are_shown_as_they_are(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (at / "says.py").write_text("def bad(samples):\n    raise ValueError('[/b] is \\x1b[31mred')\n")
+    sys.path.insert(0, str(at))
+    try:
+        assert score(at, reward=("[red]x[/red]=says:bad",)) == 3
+    finally:
+        sys.path.remove(str(at))
+    out, err = capsys.readouterr()
+    assert out.startswith("[red]x[/red]: 5 pictures, ") and "ValueError: [/b] is \\x1b[31mred (says.py:2)" in out
+    assert "[red]x[/red] " in err and "\x1b[31m" not in out + err
 
 
 def test_goes_on_where_it_was_cut_off_and_scores_nothing_twice(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,8 +265,8 @@ def test_wrong_folders_and_rewards_are_said(at: Path, capsys: pytest.CaptureFixt
     (pictures / "p9-1.png").write_bytes(b"")
     assert score(at) == 2
     assert error(capsys) == (
-        f"{pictures / 'p9-1.png'} belongs to no prompt: neither 'p9-1' nor 'p9' is the id of one; move the file away, "
-        f"or add the prompt"
+        f"{pictures / 'p9-1.png'} belongs to no prompt: neither 'p9-1' nor 'p9' is the id of one, did you mean 'p1'?; "
+        f"move the file away, or add the prompt"
     )
     (pictures / "p9-1.png").unlink()
     with (at / "p.jsonl").open("a") as file:
@@ -268,7 +280,8 @@ def test_wrong_folders_and_rewards_are_said(at: Path, capsys: pytest.CaptureFixt
         path.unlink()
     assert score(at) == 2
     assert error(capsys) == (
-        f"{pictures} holds no .png files; they must be called <prompt id>.png or <prompt id>-<n>.png"
+        f"{pictures} holds no pictures; they must be called <prompt id>.png or <prompt id>-<n>.png, or end in one of "
+        ".jpg .jpeg .webp .bmp .gif .tif .tiff .avif"
     )
     with pytest.raises(UserError, match="there is no folder nowhere"):
         PromptIdLayout(Path("nowhere"), {})

@@ -196,12 +196,6 @@ BAD_PICTURES: list[tuple[str, bytes, str]] = [
     ("png", png()[:20], "the PNG is cut short"),
     ("png", b"\x89PNG\r\n\x1a\n" + png()[33:] * 2, "the PNG does not begin with its header"),
     ("png", png_of_size(0, 8), "the picture is 0 x 8 and has no pixels"),
-    ("png", png_of_size(8, 8, depth=16), "the PNG has 16 bits a channel; send 8"),
-    (
-        "png",
-        png("RGBA", color=(1, 2, 3, 128)),
-        "the PNG is partly transparent; send it on the ground it is to be judged",
-    ),
     ("npy", b"\x80\x04]", "the picture is not a .npy file"),
     ("npy", b"\x93NUMPY\x01\x00\x10", "the .npy file is cut short"),
     ("npy", b"\x93NUMPY\x02\x00\xff\xff\xff\xff", "the .npy header is not that of a plain array"),
@@ -472,5 +466,7 @@ def test_unfinished_bodies_together_have_a_limit(server: LiveServer) -> None:
 
 def test_a_second_header_does_not_slip_past_the_pixel_limit() -> None:
     small, large = png(size=(1, 1)), png(size=(50, 50))
-    with pytest.raises(PictureError, match="the PNG has a second header of another size"):
+    with pytest.raises(PictureError, match="the PNG can't be read: it has 2,500 pixels, more than the 1 that are"):
         decode(small[:33] + large[8:], "png", max_pixels=10)
+    with pytest.raises(PictureError, match="the PNG has a second header of another size"):
+        decode(large[:33] + small[8:], "png", max_pixels=2500)

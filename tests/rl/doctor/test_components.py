@@ -9,7 +9,7 @@ from textwrap import dedent
 
 import pytest
 
-from rewards.library.ocr.reader import DET_NAME, MODEL_PACKAGE, REC_NAME
+from rewards.library.ocr.models import DET_NAME, MODEL_PACKAGE, REC_NAME
 from rewards.needs import Needs, settle_needs
 from rewards.requires import Requires, declared_requires
 from rl import registry

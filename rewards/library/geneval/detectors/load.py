@@ -35,7 +35,7 @@ def detect(
 ) -> list[list[Detection]]:
     """N pictures and the classes asked for in each -> N lists of detections.
 
-    Raises ``RuntimeError`` if the detector loses count.
+    Raises ``RuntimeError`` if the detector loses count or answers no lists.
     """
     if not pictures:
         return []
@@ -43,6 +43,8 @@ def detect(
         found = detector.detect_labels(pictures, labels)
     else:
         found = detector.detect(pictures)
+    if not isinstance(found, Sequence) or not all(isinstance(row, Sequence) for row in found):
+        raise RuntimeError("the detector must answer a list of `Detection`s for each picture, in a list")
     if len(found) != len(pictures):
         raise RuntimeError(f"the detector answered {len(found)} lists for {len(pictures)} pictures")
     return found

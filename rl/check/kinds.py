@@ -1,0 +1,71 @@
+"""Which part of a run a function is meant for, told from the names of what it takes."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any
+
+from rl.registry import BUILT_IN, resolve
+from rl.types import UserError
+
+KINDS = {
+    "loss": "losses",
+    "advantage": "advantages",
+    "aggregation": "aggregations",
+    "kl": "kls",
+    "anchor": "anchors",
+    "correction": "corrections",
+    "terms": "terms",
+    "combine": "combinations",
+}
+"""Key of the configuration -> kind of the registry."""
+
+_TAKES = {
+    "loss": ("logprobs", "old_logprobs", "advantages"),
+    "advantage": ("rewards", "valid"),
+    "aggregation": ("mask",),
+    "kl": ("logprobs", "reference_logprobs"),
+    "anchor": ("connector", "hidden", "reference_hidden"),
+    "correction": ("train_logprobs", "rollout_logprobs"),
+    "terms": ("outputs", "rows"),
+    "combine": ("values", "applies", "weights", "group"),
+}
+_SHAPE = re.compile(r"_[A-Z0-9]+$")
+
+
+def key_of(use: str, meant: str | None) -> str:
+    """``loss``, ``advantage``, ...: ``meant`` if given. Raises UserError if nothing tells."""
+    if meant is not None:
+        return meant
+    if ":" not in use:
+        found = [key for key, kind in KINDS.items() if use in BUILT_IN[kind]]
+        if len(found) == 1:
+            return found[0]
+        meanings = " and ".join(found) or "none of " + ", ".join(KINDS)
+        example = found[0] if found else "loss"
+        raise UserError(f"{use!r} is the name of {meanings}: say which with --as, for example --as {example}")
+    return _from_names(use, _positional(resolve("losses", use)))
+
+
+def _positional(function: Callable[..., Any]) -> tuple[str, ...]:
+    if not callable(function):
+        raise UserError(f"{function!r} can't be called; name a function")
+    taken = inspect.signature(function).parameters.values()
+    ordinary = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return tuple(_SHAPE.sub("", one.name) for one in taken if one.kind in ordinary and one.default is one.empty)
+
+
+def _from_names(use: str, names: tuple[str, ...]) -> str:
+    for key, takes in _TAKES.items():
+        if names == takes:
+            return key
+    same_number = [key for key, takes in _TAKES.items() if len(takes) == len(names)]
+    if len(same_number) == 1:
+        return same_number[0]
+    known = "; ".join(f"{key}: {', '.join(takes)}" for key, takes in _TAKES.items())
+    raise UserError(
+        f"{use!r} takes ({', '.join(names)}), which does not tell what it is for: say it with --as, or name its "
+        f"arguments as one of these does ({known}; options are keyword-only, after *)"
+    )

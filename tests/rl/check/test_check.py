@@ -1,0 +1,169 @@
+"""``python -m rl.check``: built-in functions pass, each fault is one sentence; a run ends with the same sentence."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from examples.custom_algorithm.gspo import gspo
+from examples.custom_algorithm.ranks import ranks
+from rl.algorithm import losses
+from rl.algorithm.answers import CHECKS, Answering
+from rl.algorithm.objective import PolicyObjective
+from rl.algorithm.terms import Term
+from rl.check.__main__ import main
+from rl.check.kinds import KINDS
+from rl.registry import BUILT_IN
+from rl.types import UserError
+from tests.rl.check import wrong
+from tests.rl.trainer.trainer_case import make_batch, make_trainer, weights
+
+HERE = "tests.rl.check.wrong"
+
+
+@pytest.mark.parametrize(("key", "name"), [(key, name) for key, kind in KINDS.items() for name in BUILT_IN[kind]])
+def test_what_we_ship_is_fit(key: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--as", key]) == 0
+    told = capsys.readouterr().out
+    assert told.endswith(f"{name} as {key}: fit for a run\n")
+    assert ("warning" in told) == (name == "k1")  # whose gradient does not depend on the reference, as its page says
+
+
+@pytest.mark.parametrize("use", ["gspo:gspo", "ranks:ranks"])
+def test_the_examples_are_fit_without_a_warning(use: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"examples.custom_algorithm.{use}"]) == 0
+    assert "warning" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (
+            "bare",
+            r"loss: '.*:bare' answered Tensor of shape \(6, 5\); it must be a SurrogateLoss of rl.algorithm.losses",
+        ),
+        ("flat_loss", r"answered loss_BT of shape \(6,\); it must be one per token, \(6, 5\)"),
+        ("detached", "answered loss_BT without a gradient, so it would train nothing; compute it from the policy's"),
+        ("climbs", "samples with a positive advantage become less likely, or the reverse: is a minus missing?"),
+        ("batch_mean", "row 0 alone gets another answer than in the batch: results would depend on train.micro_batch"),
+        ("raises", r"loss: '.*:raises' raised TypeError: .* \(wrong.py:\d+\)"),
+        ("changes", r"it changes what it was given, which others read; work on a copy \(.clone\(\)\)"),
+        ("as_list", r"answered list; the advantages must be a tensor, one per sample, \(4, 6\)"),
+        ("no_std_floor", r"answered nan for a group with the rewards 0.5, 0.5, .*; divide by std \+ eps"),
+        ("unmasked", r"gave a sample without a valid reward an advantage; it must be 0 there \(masked_fill"),
+        ("reversed_sign", "a sample with a higher reward gets a lower advantage: is the sign right?"),
+        ("over_all", r"depend on other prompts' rewards: compare inside each row, or declare it with @declares"),
+        ("by_place", "samples in another order get other advantages"),
+        ("plain_kl", r"kl: '.*:plain_kl' answered Tensor of shape \(6, 5\); it must be a Term of rl.algorithm.terms"),
+        ("infinite_mean", "with other inputs: aggregation: .* answered a weight of nan; clamp the denominator to"),
+        ("everywhere", "gave a masked token a weight; multiply by mask_BT"),
+        ("negative", "answered a negative weight, -1, which would turn the loss round"),
+        ("uncapped", "answered a weight that is not a finite number of 0 or more; give it a cap"),
+        ("trained", r"the weights carry a gradient; they weigh the loss and must not be trained: .detach\(\)"),
+        ("constant_term", "answered its loss without a gradient, so it would train nothing"),
+        ("wide_term", r"terms.terms: loss has shape \(6, 6\); it must be one number per token, \(6, 5\), or one per"),
+        ("one_total", r"answered float; it must be an array of one total per sample, \(6,\)"),
+        ("not_finite", "answered a total that is not finite for a sample that has rewards"),
+        ("forgets_applies", "a reward that does not apply to a sample changes its total: look at applies_KB"),
+        ("upside_down", "a sample whose rewards all rise gets no higher total, with weights above 0"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_fault_is_one_sentence(name: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"{HERE}:{name}"]) == 1
+    errors = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error")]
+    assert len(errors) == 1
+    assert re.search(sentence, errors[0]), errors[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("halved", "at ratio 1 it is 0.5 to 0.5 times that of the policy gradient, -A"),
+        ("graph_kept", "ratio_BT carries the gradient; it is for the log only: .detach() it"),
+        ("raw", "a group whose rewards are all equal is moved, though no sample was better"),
+        ("offset_kl", "1 where policy and reference are the same, not 0"),
+        ("summed", "the weights add up to 30 over a whole batch, to 23 where tokens are masked"),
+        ("entropy_bonus", "what it shows carries the gradient; .detach() it"),
+    ],
+)
+def test_what_may_be_meant_is_a_warning(name: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"{HERE}:{name}"]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert any(sentence in line for line in told), told
+
+
+def test_options_reach_the_function(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"{HERE}:halved", "--option", "scale=1.0"]) == 0
+    assert "warning" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["grpo"], "error: 'grpo' is the name of loss and advantage: say which with --as, for example --as loss\n"),
+        (["nonsense"], "error: 'nonsense' is the name of none of loss, advantage,"),
+        ([f"{HERE}:telling_nothing"], "which does not tell what it is for: say it with --as, or name its arguments"),
+        ([f"{HERE}:absent"], "has no 'absent'"),
+        (["no_such_module:f"], "error: there is no module 'no_such_module'"),
+        ([f"{HERE}:halved", "--option", "scale"], "is not of the form key=value"),
+        (["grop", "--as", "loss"], "error: there is no 'grop' among the losses, did you mean 'grpo'?"),
+    ],
+)
+def test_what_cannot_be_tried(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_run_ends_with_the_same_sentence_and_its_weights_as_they_were() -> None:
+    loss = Answering("loss", "mine:detached", wrong.detached, CHECKS["losses"])
+    aggregation = Answering(
+        "aggregation", "token_mean", lambda mask_BT: mask_BT.float() / mask_BT.sum(), CHECKS["aggregations"]
+    )
+    trainer = make_trainer(objective=PolicyObjective(loss, aggregation))
+    before = weights(trainer)
+    with pytest.raises(UserError, match="^loss: 'mine:detached' answered loss_BT without a gradient"):
+        trainer.update(make_batch(trainer))
+    assert all(torch.equal(value, before[name]) for name, value in weights(trainer).items())
+
+
+def test_a_loss_that_is_not_finite_is_blamed_on_its_part() -> None:
+    penalties = {"mine": lambda outputs, rows: Term(outputs.logprobs_BT * math.inf)}
+    trainer = make_trainer(objective=PolicyObjective(losses.grpo, losses.token_mean, penalties=penalties))
+    with pytest.raises(UserError, match=r"the loss is (nan|-?inf) \(its part 'mine'\), so the weights were left"):
+        trainer.update(make_batch(trainer))
+
+
+def test_gspo_by_hand() -> None:
+    """Two tokens with log-ratios .2 and .4 -> ratio e^.3 for both, above 1 + .1 -> clipped for A > 0 only."""
+    old_BT = torch.full((2, 2), -1.0)
+    now_BT = old_BT + torch.tensor([[0.2, 0.4], [0.2, 0.4]])
+    found = gspo(now_BT, old_BT, torch.tensor([2.0, -1.0]), clip_low=0.1, clip_high=0.1)
+    ratio = math.exp(0.3)
+    torch.testing.assert_close(found.ratio_BT, torch.full((2, 2), ratio))
+    torch.testing.assert_close(found.loss_BT, torch.tensor([[-2.2, -2.2], [ratio, ratio]]))
+    assert found.clipped_BT.tolist() == [[True, True], [False, False]]
+
+
+def test_ranks_by_hand() -> None:
+    rewards_PG = torch.tensor([[0.1, 0.9, 0.4, 0.4], [1e30, 0.0, torch.nan, 0.5]])
+    valid_PG = torch.tensor([[True] * 4, [True, True, False, True]])
+    torch.testing.assert_close(ranks(rewards_PG, valid_PG), torch.tensor([[-1.0, 1, 0, 0], [1, -1, 0, 0]]))
+
+
+def test_a_combination_may_answer_what_numpy_understands() -> None:
+    check = CHECKS["combinations"]
+    values_KB, applies_KB = np.zeros((1, 2)), np.array([[True, False]])
+    assert check([1.0, math.nan], values_KB, applies_KB) is None  # the second has no reward
+    assert check(["a", "b"], values_KB, applies_KB) == "answered an array of <U1; it must hold numbers"
+
+
+def test_the_module_is_where_one_looks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "beside_me.py").write_text("from rl.algorithm.losses import grpo as mine\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["beside_me:mine"]) == 0
