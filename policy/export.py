@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import save_torch_state_dict
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from policy.trainable import WeightStream
+from rl.process.disk import true_cause, words
 from rl.types import UserError
 
 
@@ -38,11 +39,14 @@ def export(policy_folder: Path, weights: WeightStream, out: Path) -> Path:
     try:
         shutil.copytree(policy_folder, unfinished, ignore=lambda d, names: skip_weights(d, names) if d == is_ar else [])
         save_torch_state_dict(trained, unfinished / "ar", metadata={"format": "pt"})
-    except OSError as error:
+        shutil.rmtree(out, ignore_errors=True)
+        unfinished.rename(out)
+    except (OSError, SafetensorError) as error:
+        cause = true_cause(error, unfinished)
+        if cause is None:
+            raise
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise UserError(f"{out}: cannot write the policy ({error.strerror}); free space or choose another.") from error
-    shutil.rmtree(out, ignore_errors=True)
-    unfinished.rename(out)
+        raise UserError(f"{out}: cannot write the policy: {'; '.join(words(cause))}, and resume the run.") from error
     return out
 
 

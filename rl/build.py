@@ -16,6 +16,7 @@ from torch import nn
 from policy.base import Policy
 from policy.trainable import LanguageModel
 from rewards.pool.pool import RewardPool
+from rewards.pool.worker_handle import kill_workers
 from rl.algorithm.answers import CHECKS, Answering
 from rl.algorithm.objective import PolicyObjective
 from rl.algorithm.terms import AnchorTerm, KLTerm, LossTerm
@@ -25,7 +26,8 @@ from rl.config.schema import Component, Config
 from rl.data.prompts import load_prompts
 from rl.data.stream import PromptStream
 from rl.learn import Learner, TokenTrainer, TrainedLanguageModel
-from rl.parts import Interrupt, Run
+from rl.parts import Run
+from rl.process.interrupt import Interrupt
 from rl.registry import resolve
 from rl.tracking.guards import Guards
 from rl.tracking.tracker import Tracker
@@ -35,13 +37,14 @@ from rollout.sync import WeightSync
 
 
 @contextmanager
-def live_parts(config: Config, folder: Path, resume_step: int | None) -> Iterator[Run]:
+def live_parts(config: Config, folder: Path, resume_step: int | None, interrupt: Interrupt) -> Iterator[Run]:
     """Every part of a run, started; leaving closes them all, whatever happened."""
     torch.manual_seed(config.run.seed)
     train_prompts = load_prompts(config.data.train, "data.train")
     eval_prompts = load_prompts(config.data.eval, "data.eval") if config.data.eval else []
     with ExitStack() as closing, ThreadPoolExecutor(1) as starter:
         tracker = closing.enter_context(Tracker(folder, config.tracking, config.train.steps, resume_step))
+        interrupt.closing += [kill_workers, tracker.close]
         tracker.message(f"{folder}: starting")
         pool = starter.submit(start_rewards, config)  # its processes load while the engines start
         closing.callback(lambda: pool.result().close() if not pool.exception() else None)
@@ -71,7 +74,7 @@ def live_parts(config: Config, folder: Path, resume_step: int | None) -> Iterato
             ),
             tracker=tracker,
             guards=Guards(config.guards, [name for name, one in config.rewards.items() if one.role == "monitor"]),
-            interrupt=closing.enter_context(Interrupt(tracker.message)),
+            interrupt=interrupt,
         )
 
 

@@ -1,86 +1,32 @@
 """The command: ``python -m rl.launch CONFIG [key=value ...] [--dry-run] [--resume]``.
 
-Exit codes: 0 done, 2 a mistake in the configuration or the data (one message, no traceback), 3 an engine broke or
-disagrees with the trainer, 130 interrupted after saving a checkpoint.
-A real run imports its heavy parts only after the configuration, the prompts and the run folder have been checked.
+Exit codes: 0 done, 2 a mistake in the configuration or the data, or a disk that takes no more (one message, no
+traceback), 3 an engine broke or disagrees with the trainer, 130 interrupted: after saving a checkpoint, or before the
+first step. Signals are handled from the first moment on; everything that takes time is imported after that.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from policy.folder import read_prompt_encoder, resolve_folder
 from rl.command import CommandParser
-from rl.config.declared import declarations
-from rl.config.load import load_with_origins
-from rl.config.rules import notes
-from rl.config.schema import Config
-from rl.data.prompts import load_prompts
-from rl.data.stream import PromptStream, needs_of, require_metadata, require_text_alone
-from rl.preflight.machine import check_machine
-from rl.run_folder import checkpoint
-from rl.run_folder.claim import claim_folder
-from rl.types import Prompt, RunFailure, UserError
+from rl.output import prepare_output
+from rl.process.interrupt import Interrupt
+from rl.process.streams import keep_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, check, run; returns the exit code."""
-    given = _parser().parse_intermixed_args(arguments)
-    try:
-        config, origins = load_with_origins(given.config, given.overrides)
-        with origins.named():
-            train_prompts, eval_prompts = check_data(config)
-            check_machine(config)
-        for note in notes(config):
-            print(f"note: {note}", file=sys.stderr)
-        if given.dry_run:
-            from rl.dry_run import describe
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    with Interrupt() as interrupt:
+        prepare_output()
+        keep_streams()
+        given = _parser().parse_intermixed_args(typed)
+        from rl.start import Command, start
 
-            print(describe(config, train_prompts, eval_prompts))
-            return 0
-        folder = Path(str(config.run.folder))
-        claim_folder(config, folder, resume=given.resume)
-        checkpoint.clean(folder)
-        saved = checkpoint.latest(folder) if given.resume else None
-        if saved and saved.step >= (last := config.train.steps):
-            print(f"{folder}: this run is finished ({saved.step} of {last} steps); raise train.steps to go on.")
-            return 0
-        # read when torch is imported, here and in workers: threads that wait by spinning slow a shared machine tenfold
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        from rl.loop import run
-
-        return run(config, saved, resume=given.resume)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except RunFailure as error:
-        print(f"error: the run cannot go on: {error}", file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-
-
-def check_data(config: Config) -> tuple[list[Prompt], list[Prompt]]:
-    """(training prompts, held-out prompts), fit for the run's step size, rewards and policy.
-
-    Raises UserError on missing or empty files, bad lines, too few prompts, prompts that no reward can score, and
-    prompts with pictures for a policy that reads text alone.
-    """
-    train_prompts = load_prompts(config.data.train, "data.train")
-    eval_prompts = load_prompts(config.data.eval, "data.eval") if config.data.eval else []
-    PromptStream(train_prompts, config.data.prompts_per_step, config.run.seed)
-    if needs := needs_of(config.rewards):
-        require_metadata(train_prompts, needs)
-        require_metadata(eval_prompts, needs)
-    if any(prompt.pictures for prompt in (*train_prompts, *eval_prompts)):
-        encoder = read_prompt_encoder(resolve_folder(config.policy.path))
-        if not declarations("prompt_encoders", encoder).pictures:
-            require_text_alone([*train_prompts, *eval_prompts], encoder, config.policy.path)
-    return train_prompts, eval_prompts
+        command = Command(given.config, given.overrides, typed, dry_run=given.dry_run, resume=given.resume)
+        return start(command, interrupt)
 
 
 def _parser() -> CommandParser:

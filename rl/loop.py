@@ -9,6 +9,7 @@ uninterrupted one bit for bit.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,15 +23,15 @@ from rl.evaluation.results import load_all
 from rl.evaluation.tables import table
 from rl.milestones import evaluate_if_due, first_weights, replay_guards, restore, save, save_if_due, show_if_due
 from rl.parts import Run
+from rl.process.interrupt import INTERRUPTED, Interrupt
 from rl.report.page import write_report
 from rl.run_folder.checkpoint import Checkpoint
 from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.environment import record_environment
-from rl.run_folder.records import Alarm
+from rl.run_folder.records import Alarm, require_log
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import UserError
 
-INTERRUPTED = 130
 _TABLE_WIDTH = 120
 
 
@@ -38,24 +39,27 @@ class AlarmStop(UserError):
     """A guard's alarm with ``guards.action: stop``."""
 
 
-def run(config: Config, saved: Checkpoint | None, *, resume: bool) -> int:
-    """A whole run in its claimed folder, from ``saved`` on if there is one.
+def run(config: Config, saved: Checkpoint | None, interrupt: Interrupt, *, resume: bool, command: Sequence[str]) -> int:
+    """A whole run in its claimed folder, from ``saved`` on if there is one; ``command`` is what it was started with.
 
     Returns the exit code: 0 done, 130 interrupted after saving a checkpoint.
     """
     folder, done = Path(str(config.run.folder)), saved.step if saved else 0
-    record_environment(folder, sys.argv)
-    with live_parts(config, folder, resume_step=done if resume else None) as parts:
+    record_environment(folder, command)
+    with live_parts(config, folder, done if resume else None, interrupt) as parts:
         begin(parts, saved)
+        hint = f"go on with: python -m rl.launch {shlex.quote(str(folder / CONFIG_FILE))} --resume"
+        interrupt.finish_steps(
+            parts.tracker.message, f"interrupted; the steps since the last checkpoint are lost; {hint}"
+        )
         last = train(parts, done)
-        if last < config.train.steps:
-            parts.tracker.message(
-                f"stopped after {last} steps; go on with: python -m rl.launch {folder / CONFIG_FILE} --resume"
-            )
-            return INTERRUPTED
         if last == 0:
             save(parts, 0)
-        export(parts.policy.folder, parts.learner.parts["ar"].weights(), folder / "policy")
+        if last == config.train.steps:
+            export(parts.policy.folder, parts.learner.parts["ar"].weights(), folder / "policy")
+    if last < config.train.steps:
+        print(f"stopped after {last} steps; {hint}", flush=True)
+        return INTERRUPTED
     conclude(folder)
     return 0
 
@@ -82,6 +86,7 @@ def train(run: Run, first_step: int) -> int:
             metrics |= evaluate_if_due(run, done=step + 1)
         alarms = run.guards.check(step, metrics)
         run.tracker.log(step, metrics, timer.seconds, alarms)
+        require_log(run.folder)
         save_if_due(run, done=step + 1)  # after the log: a checkpoint never claims a step that the log does not show
         _obey(alarms, run.config.guards.action)
         if run.interrupt.asked:

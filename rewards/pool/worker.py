@@ -8,6 +8,7 @@ libraries are imported here only. ``LoadedReward`` is the part that a Ray actor 
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
+from types import FrameType
 from typing import TypeVar
 
 from rewards.base import describe_exception, failures, normalise
@@ -31,6 +33,8 @@ from rewards.pool.version import reward_version
 from rl.types import Sample, Score, UserError
 
 T = TypeVar("T")
+_OF_THE_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""Ctrl-C, and what a scheduler or a shutdown sends to every process of a job: the parent finishes its step first."""
 
 
 class LoadedReward:
@@ -65,7 +69,9 @@ class LoadedReward:
 
 def main(fd: int, parent: int) -> None:
     """Serve one reward until the parent closes the socket or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    for number in _OF_THE_PARENT:
+        signal.signal(number, _nothing)
+    atexit.register(_end_children, parent)
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     _serve(Connection(fd))
 
@@ -96,11 +102,22 @@ def _or_stop(talk: Callable[..., T], *given: object) -> T:
         sys.exit(0)
 
 
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """A handler, and not SIG_IGN: that would be handed down to the programs that a reward starts."""
+
+
 def _die_with(parent: int) -> None:
     """End this process when the parent was killed, even in the middle of a hung call."""
     while os.getppid() == parent:
-        time.sleep(1.0)
+        time.sleep(0.5)
+    _end_children(parent)
     os._exit(1)
+
+
+def _end_children(parent: int) -> None:
+    """The programs that the reward has started end with this process; a parent that lives sees to that itself."""
+    if os.getppid() != parent and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -29,6 +30,15 @@ sys.path += [path for path in sys.argv.pop().split("\\n") if path not in sys.pat
 from rewards.pool.worker import main
 main(int(sys.argv[1]), int(sys.argv[2]))
 """
+
+
+_live: weakref.WeakSet[WorkerProcess] = weakref.WeakSet()
+
+
+def kill_workers() -> None:
+    """Every worker process of this one and their children, at once: for a process that is about to end."""
+    for worker in list(_live):
+        worker.kill_group()
 
 
 class WorkerLost(Exception):
@@ -126,6 +136,7 @@ class WorkerProcess(Worker):
         except OSError as error:  # too many processes or open files, no memory
             raise WorkerLost(f"could not be started: {error}") from error
         self.pid = self._process.pid
+        _live.add(self)
         with suppress(BrokenPipeError):  # it died at once: the handshake says so
             self._connection.send(start)
 
@@ -154,7 +165,7 @@ class WorkerProcess(Worker):
 
         def expire() -> None:
             expired.set()
-            self._kill_group()
+            self.kill_group()
 
         deadline = threading.Timer(timeout_s, expire)
         deadline.start()
@@ -201,10 +212,11 @@ class WorkerProcess(Worker):
 
     def kill(self) -> None:
         """Kill the worker and its children now, and reap it."""
-        self._kill_group()
+        self.kill_group()
         self._process.wait()
 
-    def _kill_group(self) -> None:
+    def kill_group(self) -> None:
+        """Kill it without waiting for its end."""
         if self._killed:  # once only: the number may belong to somebody else by the next time
             return
         self._killed = True

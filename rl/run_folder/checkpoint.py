@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from rl.process.disk import true_cause, words
 from rl.types import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class RunState(TypedDict):
@@ -70,11 +70,17 @@ def save(run_folder: Path, step: int, parts: Mapping[str, Callable[[Path], None]
         _publish(unfinished, folder)
         _prune(run_folder, keep)
     except (OSError, RuntimeError) as error:
-        if not _is_write_error(error):
+        cause = true_cause(error, unfinished)
+        if cause is None:
             raise
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise UserError(_write_failure(run_folder, step, error)) from error
+        raise UserError(_write_failure(run_folder, step, cause)) from error
     return folder
+
+
+def found(run_folder: Path) -> bool:
+    """Whether there is a complete checkpoint, intact or not, also one that was being replaced."""
+    return bool(_complete(run_folder)) or any((run_folder / "checkpoints").glob(".old-step-*"))
 
 
 def latest(run_folder: Path) -> Checkpoint | None:
@@ -179,18 +185,12 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _is_write_error(error: OSError | RuntimeError) -> bool:
-    # torch.save reports a failed write as a RuntimeError of its zip writer, without an errno.
-    return isinstance(error, OSError) or "PytorchStreamWriter" in str(error) or "inline_container" in str(error)
-
-
-def _write_failure(run_folder: Path, step: int, error: OSError | RuntimeError) -> str:
-    # torch's own writer gives no errno; a full disk is what it fails on
-    other = isinstance(error, OSError) and error.errno not in _FULL
-    reason = f"writing failed ({error})" if other else "the disk is full"
+def _write_failure(run_folder: Path, step: int, error: OSError) -> str:
+    reason, fix = words(error)
     kept = _complete(run_folder)
     rest = f"resume later from {kept[0].name}" if kept else "no earlier checkpoint exists"
+    room = ", lower checkpoint.keep" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     return (
-        f"{run_folder / 'checkpoints'}: {reason} while saving step {step}: free space, lower checkpoint.keep or choose "
-        f"another run.folder ({rest})."
+        f"{run_folder / 'checkpoints'}: {reason} while saving step {step}: {fix}{room} or choose another run.folder "
+        f"({rest})."
     )

@@ -1,65 +1,75 @@
-"""A run folder belongs to one run: who may write there, and with which configuration a run goes on."""
+"""A run folder belongs to one run: whether a new run may begin there, and with which configuration.
+
+A folder without a logged step and without a checkpoint is free: a start that failed (a wrong path, missing weights, a
+tracker that is not installed) keeps nobody out. Only files that runs write are replaced, and only in a folder whose
+``config.yaml`` a run wrote.
+"""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
-import yaml
-
-from rl.config.load import dump, load
+from rl.config.load import dump
 from rl.config.schema import Config
+from rl.run_folder import checkpoint
 from rl.run_folder.records import METRICS_FILE, write_atomically
 from rl.types import UserError
 
 CONFIG_FILE = "config.yaml"
-MAY_CHANGE = ("train.steps", "checkpoint.", "tracking.", "guards.", "reward_pool.", "eval.every", "run.folder")
+_OURS = ("environment.json", "inputs.json", METRICS_FILE, "report.html", "evaluation-*.json", "evaluation-*.png")
+_INNER = ("pictures/train-*.png", "pictures/train-*.jsonl", "tensorboard/events.out.tfevents.*")
+_FOLDERS = ("checkpoints", "policy")
 
 
-def claim_folder(config: Config, folder: Path, *, resume: bool) -> None:
-    """Creates the folder and writes the resolved configuration.
+def is_free(folder: Path) -> bool:
+    """Whether no run has come as far as a logged step or a checkpoint there."""
+    log = folder / METRICS_FILE
+    logged = log.is_file() and b"\n" in log.read_bytes()  # half a line is what a kill leaves
+    return not logged and not checkpoint.found(folder)
 
-    Raises: UserError if the folder holds another run, if there is nothing to resume, or if a resumed run's
-    configuration differs where it would make it a different run.
+
+def begin_new(config: Config, folder: Path) -> None:
+    """Writes the resolved configuration of a run that begins here, over what failed starts have left.
+
+    Raises: UserError if the folder holds another run, or files that no run wrote under the names that runs use.
     """
-    file = folder / CONFIG_FILE
-    if resume:
-        _check_same_run(config, file)
-    elif file.exists() or (folder / METRICS_FILE).exists():
+    if not is_free(folder):
         raise UserError(
             f"run.folder: {folder} already holds a run; pass --resume to go on with it, "
-            f"or give this run a folder of its own, for example run.folder={folder}-2."
+            f"or give this run a folder of its own, for example {shlex.quote(f'run.folder={folder}-2')}."
         )
+    if not written_by_a_run(folder / CONFIG_FILE):
+        _refuse_foreign(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, dump(config))
+        for leftover in (path for pattern in (*_OURS, *_INNER) for path in folder.glob(pattern)):
+            leftover.unlink()
     except OSError as error:
         raise UserError(f"run.folder: cannot write to {folder} ({error.strerror}); choose another folder.") from error
+    write_configuration(config, folder)
 
 
-def _check_same_run(config: Config, file: Path) -> None:
-    if not file.exists():
-        raise UserError(f"run.folder: {file.parent} holds no run to resume; start it without --resume.")
-    # read as a configuration, so that keys that did not exist yet have their defaults
-    before, now = _flat(yaml.safe_load(dump(load(file)))), _flat(yaml.safe_load(dump(config)))
-    changed = [
-        key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key) and not _may_change(key)
-    ]
-    if changed:
-        shown = ", ".join(f"{key} (was {before.get(key)}, now {now.get(key)})" for key in changed[:5])
+def write_configuration(config: Config, folder: Path) -> None:
+    """``config.yaml``, complete. Raises: UserError if it cannot be written."""
+    write_atomically(folder / CONFIG_FILE, dump(config))
+
+
+def written_by_a_run(file: Path) -> bool:
+    """Whether this is the ``config.yaml`` that a run wrote, and not somebody's own file of that name."""
+    head = dump(Config()).split("\n", 1)[0]
+    try:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            return lines.readline().rstrip("\n") == head
+    except OSError:
+        return False
+
+
+def _refuse_foreign(folder: Path) -> None:
+    patterns = (CONFIG_FILE, *_OURS, *_FOLDERS)
+    found = sorted(path.name for pattern in patterns for path in folder.glob(pattern))
+    if found:
         raise UserError(
-            f"{file}: a resumed run must keep its configuration, but these keys differ: {shown}; "
-            "resume with the old values, or start a new run in another run.folder."
+            f"run.folder: {folder} holds {', '.join(found[:3])}{' and more' if len(found) > 3 else ''}, which no run "
+            f"wrote and this one would replace; choose another folder, for example "
+            f"{shlex.quote(f'run.folder={folder}/run')}."
         )
-
-
-def _may_change(key: str) -> bool:
-    return any(key == allowed or (allowed.endswith(".") and key.startswith(allowed)) for allowed in MAY_CHANGE)
-
-
-def _flat(tree: object, prefix: str = "") -> dict[str, object]:
-    if not isinstance(tree, dict) or not tree:
-        return {prefix.rstrip("."): tree}
-    found: dict[str, object] = {}
-    for key, value in tree.items():
-        found |= _flat(value, f"{prefix}{key}.")
-    return found

@@ -38,6 +38,24 @@ class Session(TypedDict):
     versions: dict[str, str]
 
 
+def typed_command(arguments: Sequence[str]) -> list[str]:
+    """``python -m rl.launch ...`` as it can be typed again, without what is private of the machine's paths."""
+    return ["python", "-m", "rl.launch", *map(_shareable, arguments)]
+
+
+def _shareable(argument: str) -> str:
+    """Paths below the current folder start there; other ones below the home folder start with ``~``."""
+    key, equals, value = argument.partition("=")
+    if not (equals and value.startswith("/")):
+        key, equals, value = "", "", argument
+    if not value.startswith("/"):
+        return argument
+    for folder, short in ((Path.cwd(), ""), (Path(os.path.expanduser("~")), "~/")):
+        if folder != Path("/") and Path(value).is_relative_to(folder):
+            return f"{key}{equals}{short}{Path(value).relative_to(folder)}"
+    return argument
+
+
 def record_environment(run_folder: Path, command: Sequence[str]) -> Session:
     """Appends this start of the run to ``environment.json``: ``{"sessions": [first start, resume, ...]}``."""
     path = run_folder / ENVIRONMENT_FILE

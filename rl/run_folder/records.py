@@ -7,19 +7,17 @@ wall-clock times stand apart under ``seconds``.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rl.process.disk import disk_errors as disk_errors
 from rl.types import UserError
 
 METRICS_FILE = "metrics.jsonl"
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True)
@@ -41,18 +39,6 @@ class Row:
     metrics: Mapping[str, float | None]
     seconds: Mapping[str, float] = field(default_factory=dict)
     alarms: Sequence[Alarm] = ()
-
-
-@contextmanager
-def disk_errors(path: Path, doing: str) -> Iterator[None]:
-    """Turns a full disk into a UserError that names the file; every other OSError passes through."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _DISK_FULL:
-            raise
-        message = f"the disk is full: cannot write {path} ({doing}); free some space and resume the run"
-        raise UserError(message) from error
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -111,3 +97,12 @@ def truncate_metrics(run_folder: Path, resume_step: int) -> None:
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
     kept = [line for line, row in zip(lines, rows, strict=True) if row.step < resume_step]
     write_atomically(path, "".join(line + "\n" for line in kept))
+
+
+def require_log(run_folder: Path) -> None:
+    """Raises: UserError if the log is not there any more: an open file can be written to long after it was removed."""
+    if not (run_folder / METRICS_FILE).exists():
+        raise UserError(
+            f"{run_folder / METRICS_FILE} is gone: the run folder was removed or moved while the run was going on; put "
+            "it back and resume the run, or start it again"
+        )

@@ -7,6 +7,7 @@ to disturb its host: random states, the thread count and an existing process gro
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import random
 import warnings
@@ -199,7 +200,19 @@ class VllmSampler(CheckedSampler):
             raise UserError(f"vLLM and transformers disagree about parameter '{name}'; use a plain Qwen3 checkpoint.")
 
 
+def _check_semaphores() -> None:
+    """Raises: UserError where the machine gives none: vLLM makes a lock between processes even for one."""
+    try:
+        multiprocessing.get_context("fork").Lock()
+    except OSError as error:
+        raise UserError(
+            f"rollout.engine: vllm needs shared memory that can be written, and /dev/shm cannot ({error.strerror}): "
+            "mount it (mount -t tmpfs tmpfs /dev/shm; docker run --shm-size=1g), or use engine: torch."
+        ) from error
+
+
 def _start(options: dict[str, object], layout: TokenLayout, on_cpu: bool) -> LLM:
+    _check_semaphores()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     with _undisturbed(), warnings.catch_warnings():

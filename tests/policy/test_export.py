@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from policy.base import Policy
 from policy.export import export
@@ -35,3 +38,35 @@ def test_exporting_another_model_is_a_clear_error(tmp_path: Path, tiny_policy: P
     with pytest.raises(UserError, match=r"model.embed_tokens.weight has shape .*, the trained one \(2, 3\)"):
         export(tiny_policy, wrong, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def _no_space(*_: object, **__: object) -> None:
+    raise shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")])  # what copying collects: no number
+
+
+def _too_large(*_: object, **__: object) -> None:
+    text = 'Error while serializing: IoError(Os { code: 27, kind: FileTooLarge, message: "File too large" })'
+    raise SafetensorError(text)
+
+
+@pytest.mark.parametrize(
+    ("where", "fails", "said"),
+    [
+        ("shutil.copytree", _no_space, "cannot write the policy: the disk is full; free some space, and resume"),
+        ("save_torch_state_dict", _too_large, "cannot write the policy: the file would be larger than this shell or"),
+    ],
+)
+def test_a_policy_that_cannot_be_written_names_the_cause(
+    where: str,
+    fails: Callable[..., None],
+    said: str,
+    tmp_path: Path,
+    tiny_policy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(f"policy.export.{where}", fails)
+    weights = WeightStream.of(Policy.load(tiny_policy).ar.state_dict().items())
+    with pytest.raises(UserError) as caught:
+        export(tiny_policy, weights, tmp_path / "out")
+    assert said in str(caught.value)
+    assert list(tmp_path.glob("*out*")) == []

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Sequence
@@ -235,3 +236,13 @@ def sources(samples: Sequence[Sample]) -> list[Score]:
         )
         for sample in samples
     ]
+
+
+class StartsAProgram:
+    """Scores with the number of a program that it has started and that would outlive it."""
+
+    def __init__(self) -> None:
+        self.program = subprocess.Popen(["sleep", "300"])
+
+    def __call__(self, samples: Sequence[Sample]) -> list[float]:
+        return [float(self.program.pid)] * len(samples)

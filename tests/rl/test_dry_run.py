@@ -210,7 +210,7 @@ def test_interrupt_exits_with_130(run_file: Path, monkeypatch: pytest.MonkeyPatc
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rl.launch.load_with_origins", interrupted)
+    monkeypatch.setattr("rl.start.load_with_origins", interrupted)
     assert main([str(run_file), "--dry-run"]) == 130
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from rl import loop
 from rl.run_folder.checkpoint import Checkpoint
-from rl.types import Experience
+from rl.types import Experience, UserError
 from tests.rl.test_learn import an_experience
 
 
@@ -32,7 +32,7 @@ def test_the_base_is_the_baseline_of_the_guards_whenever_nothing_was_learnt_yet(
     assert seen == ([(-1, {"eval/ink": 0.5})] if evaluated else [])
 
 
-def test_an_experience_is_let_go_before_the_next_is_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_experience_is_let_go_before_the_next_is_collected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     alive: list[weakref.ref[Experience]] = []
 
     class Collector:
@@ -53,13 +53,28 @@ def test_an_experience_is_let_go_before_the_next_is_collected(monkeypatch: pytes
     monkeypatch.setattr(loop, "evaluate_if_due", evaluate)
     monkeypatch.setattr(loop, "show_if_due", lambda *_: None)
     monkeypatch.setattr(loop, "save_if_due", lambda *_, **__: None)
-    run: Any = SimpleNamespace(
+    (tmp_path / "metrics.jsonl").write_text("")
+    run = a_run(tmp_path, Collector())
+    assert loop.train(run, 0) == 3
+    assert len(alive) == 3
+
+
+def test_a_run_whose_folder_is_gone_stops(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("evaluate_if_due", "show_if_due"):
+        monkeypatch.setattr(loop, name, lambda *_, **__: {})
+    run = a_run(tmp_path / "gone", SimpleNamespace(collect=lambda *_: iter([an_experience()])))
+    with pytest.raises(UserError, match=r"gone/metrics.jsonl is gone: the run folder was removed or moved while the"):
+        loop.train(run, 0)
+
+
+def a_run(folder: Path, collector: Any) -> Any:
+    """Three steps of nothing."""
+    return SimpleNamespace(
+        folder=folder,
         config=SimpleNamespace(train=SimpleNamespace(steps=3), guards=SimpleNamespace(action="warn")),
-        collector=Collector(),
+        collector=collector,
         learner=SimpleNamespace(learn=lambda experience, timer: {}),
         guards=SimpleNamespace(check=lambda *_: []),
         tracker=SimpleNamespace(log=lambda *_: None),
         interrupt=SimpleNamespace(asked=False),
     )
-    assert loop.train(run, 0) == 3
-    assert len(alive) == 3

@@ -78,7 +78,7 @@ def test_entry_points_come_after_the_built_ins(monkeypatch: pytest.MonkeyPatch) 
 
 def test_nothing_heavy_is_imported() -> None:
     code = (
-        "import sys, rl.config.load, rl.registry, rl.types, rl.data.stream, rl.dry_run, rl.launch\n"
+        "import sys, rl.config.load, rl.registry, rl.types, rl.data.stream, rl.dry_run, rl.launch, rl.start\n"
         "print(sorted({'torch', 'vllm', 'deepspeed', 'ray', 'paddle', 'transformers', 'datasets'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.synchronize
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from policy.base import Policy
 from policy.prompt import Condition
 from policy.trainable import WeightStream
 from rl.types import Prompt, Rollout, UserError
+from rollout.samplers import vllm_sampler
 from rollout.samplers.contract import EngineError
 
 A, B, C = Prompt("a", "two red circles"), Prompt("b", "a green star left of a blue square"), Prompt("c", "a triangle")
@@ -197,3 +199,12 @@ def test_more_samples_than_sequences_at_once(policy: Policy, engine: Any) -> Non
             engine.max_num_seqs = before
     many = engine.sample([A, B, C], 100, range(300))  # 300 > 256, the default
     assert len({tuple(row) for row in many.tokens_BT.tolist()}) > 290
+
+
+def test_without_semaphores_the_reason_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(multiprocessing.synchronize, "Lock", read_only)
+    with pytest.raises(UserError, match=r"/dev/shm cannot \(Read-only file system\): mount it .* or use engine: torch"):
+        vllm_sampler._check_semaphores()

@@ -113,14 +113,17 @@ def fill_by_torch(folder: Path) -> None:
     torch.save(torch.zeros(100_000), "/dev/full")
 
 
-@pytest.mark.parametrize("fill", [fill_by_file, fill_by_torch])
+@pytest.mark.parametrize(
+    ("fill", "reason"),
+    [(fill_by_file, "the disk is full"), (fill_by_torch, "torch could not write its file, as on a full disk")],
+)
 def test_a_full_disk_is_one_sentence_and_keeps_the_previous_checkpoint(
-    tmp_path: Path, fill: Callable[[Path], None]
+    tmp_path: Path, fill: Callable[[Path], None], reason: str
 ) -> None:
     save(tmp_path, 5)
     with pytest.raises(UserError) as caught:
         checkpoint.save(tmp_path, 10, {"trainer": fill}, {}, keep=1)
-    assert f"{tmp_path}/checkpoints: the disk is full while saving step 10" in str(caught.value)
+    assert f"{tmp_path}/checkpoints: {reason} while saving step 10" in str(caught.value)
     assert "resume later from step-000005" in str(caught.value)
     found = checkpoint.latest(tmp_path)
     assert found is not None

@@ -1,0 +1,79 @@
+"""The machine as it is: what is left in the environment, how many files may be open, users without a name."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import resource
+import tempfile
+from collections.abc import MutableMapping
+
+from rl.types import UserError
+
+TORCHRUN = "TORCHELASTIC_RUN_ID"
+_RANKS = (
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "GROUP_RANK",
+    "NODE_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)
+_MPI = ("PMI_", "PMIX_", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_")
+_FILES_WANTED, _FILES_NEEDED = 4096, 200
+
+
+def forget_other_ranks(environment: MutableMapping[str, str]) -> str | None:
+    """Takes out what a scheduler or an earlier torchrun has left, and says so; under torchrun nothing happens.
+
+    torch, DeepSpeed and accelerate would take it for a group of processes and wait for the others until they time out.
+    """
+    if TORCHRUN in environment:
+        return None
+    left = [name for name in environment if name in _RANKS or name.startswith(_MPI)]
+    for name in left:
+        del environment[name]
+    told = sorted(set(left) & set(_RANKS))
+    if not told:
+        return None
+    return f"note: {', '.join(told)} in the environment is ignored, because torchrun did not start this process"
+
+
+def first_rank(environment: MutableMapping[str, str]) -> bool:
+    """Whether this process writes the run folder."""
+    return environment.get("RANK", "0") == "0"
+
+
+def name_user(environment: MutableMapping[str, str]) -> None:
+    """A name for a user id that has none (``docker run --user``): libraries ask for it to name their caches."""
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        for name in ("LOGNAME", "USER"):
+            environment.setdefault(name, f"uid{os.getuid()}")
+
+
+def allow_open_files() -> None:
+    """Raises the soft limit as far as this process may. Raises: UserError if a run does not fit into the hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < _FILES_NEEDED:
+        raise UserError(
+            f"this shell allows {hard} open files and a run needs about {_FILES_NEEDED}: raise the limit "
+            f"(ulimit -n {_FILES_WANTED})"
+        )
+    wanted = _FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, _FILES_WANTED)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def check_temporary_folder() -> None:
+    """Raises: UserError if there is none; torch, vLLM and the reward processes each would say so in their own way."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise UserError(
+            "no folder for temporary files can be written (TMPDIR, /tmp, /var/tmp, the current folder): set TMPDIR to "
+            "one that can"
+        ) from error

@@ -1,0 +1,209 @@
+"""From a command line to a run: read the configuration, check the data, take the folder, and only then load torch."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from policy.folder import read_prompt_encoder, resolve_folder
+from rl.config.declared import declarations
+from rl.config.load import load_with_origins
+from rl.config.origins import Origins
+from rl.config.rules import notes
+from rl.config.schema import Config
+from rl.data.prompts import load_prompts
+from rl.data.stream import PromptStream, needs_of, require_metadata, require_text_alone
+from rl.preflight.machine import check_machine
+from rl.process.disk import folder_errors, quiet_writers
+from rl.process.host import allow_open_files, check_temporary_folder, first_rank, forget_other_ranks, name_user
+from rl.process.interrupt import INTERRUPTED, Interrupt
+from rl.run_folder import checkpoint
+from rl.run_folder.checkpoint import Checkpoint
+from rl.run_folder.claim import CONFIG_FILE, begin_new, is_free, write_configuration, written_by_a_run
+from rl.run_folder.environment import typed_command
+from rl.run_folder.inputs import Inputs, compare_inputs, fingerprints, record_inputs
+from rl.run_folder.lock import hold
+from rl.run_folder.resume import Resumed, listed, resumed
+from rl.trainer.schedule import lr_factor
+from rl.types import Prompt, RunFailure, UserError
+
+
+@dataclass(frozen=True)
+class Command:
+    """What was typed: the parts, and ``arguments`` as they came."""
+
+    config: str
+    overrides: Sequence[str]
+    arguments: Sequence[str]
+    dry_run: bool = False
+    resume: bool = False
+
+
+def start(command: Command, interrupt: Interrupt) -> int:
+    """The whole of a command; returns its exit code. Mistakes are one message."""
+    try:
+        return _start(command, interrupt)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RunFailure as error:
+        print(f"error: the run cannot go on: {error}", file=sys.stderr)
+        return 3
+    except PermissionError as error:  # before the folder is held: somebody else's run, a prompt file
+        print(f"error: {error.filename or command.config}: this user may not read or write it", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def check_data(config: Config) -> tuple[list[Prompt], list[Prompt]]:
+    """(training prompts, held-out prompts), fit for the run's step size, rewards and policy.
+
+    Raises UserError on missing or empty files, bad lines, too few prompts, prompts that no reward can score, and
+    prompts with pictures for a policy that reads text alone.
+    """
+    train_prompts = load_prompts(config.data.train, "data.train")
+    eval_prompts = load_prompts(config.data.eval, "data.eval") if config.data.eval else []
+    PromptStream(train_prompts, config.data.prompts_per_step, config.run.seed)
+    if needs := needs_of(config.rewards):
+        require_metadata(train_prompts, needs)
+        require_metadata(eval_prompts, needs)
+    if any(prompt.pictures for prompt in (*train_prompts, *eval_prompts)):
+        encoder = read_prompt_encoder(resolve_folder(config.policy.path))
+        if not declarations("prompt_encoders", encoder).pictures:
+            require_text_alone([*train_prompts, *eval_prompts], encoder, config.policy.path)
+    return train_prompts, eval_prompts
+
+
+def _start(command: Command, interrupt: Interrupt) -> int:
+    name_user(os.environ)
+    note = forget_other_ranks(os.environ)
+    config, going_on, origins = _configuration(command)
+    if not command.dry_run:
+        _announce(command, config, going_on, note)
+    with origins.named():
+        train_prompts, eval_prompts = check_data(config)
+        check_machine(config)
+    for told in notes(config):
+        print(f"note: {told}", file=sys.stderr)
+    if command.dry_run:
+        from rl.dry_run import describe
+
+        print(describe(config, train_prompts, eval_prompts))
+        return 0
+    allow_open_files()
+    check_temporary_folder()
+    inputs = fingerprints(config, {"data.train": train_prompts, "data.eval": eval_prompts})
+    quiet_writers()
+    folder = Path(str(config.run.folder))
+    held = hold(folder) if first_rank(os.environ) else nullcontext(lambda: None)
+    with folder_errors(folder), held as release:
+        interrupt.closing.append(release)
+        saved = _take_folder(config, going_on, inputs)
+        if going_on is not None and _finished(config, saved):
+            return 0
+        # read when torch is imported, here and in workers: threads that wait by spinning slow a shared machine tenfold
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        from rl.loop import run
+
+        return run(config, saved, interrupt, resume=going_on is not None, command=typed_command(command.arguments))
+
+
+def _configuration(command: Command) -> tuple[Config, Resumed | None, Origins]:
+    """The run's configuration, and where it comes from if an earlier start is to go on.
+
+    A folder in which no step was done has nothing to go on with: such a run begins, with what is typed now.
+    """
+    typed, origins = load_with_origins(command.config, command.overrides)
+    folder = _folder(command, typed)
+    typed = typed.model_copy(update={"run": typed.run.model_copy(update={"folder": str(folder)})})
+    if not command.resume or (command.dry_run and not (folder / CONFIG_FILE).is_file()):
+        return typed, None, origins
+    if not (folder / CONFIG_FILE).is_file():
+        raise UserError(f"run.folder: {folder} holds no run to resume; start it without --resume.")
+    if is_free(folder):
+        return typed, None, origins
+    found = resumed(folder, typed, command.overrides)
+    return found.config, found, origins
+
+
+def _folder(command: Command, typed: Config) -> Path:
+    """``run.folder``; to a resume, a run's own ``config.yaml`` means the folder that it lies in, moved or not."""
+    file, folder = Path(command.config), Path(str(typed.run.folder))
+    named = any(override.startswith("run.folder=") for override in command.overrides)
+    if not command.resume or named or file.name != CONFIG_FILE or not written_by_a_run(file):
+        return folder
+    return folder if folder.resolve() == file.parent.resolve() else file.parent
+
+
+def _announce(command: Command, config: Config, going_on: Resumed | None, note: str | None) -> None:
+    if config.tracking.console == "off":
+        return
+    again = "going on, " if going_on is not None else ""
+    steps = f"{config.train.steps} step{'' if config.train.steps == 1 else 's'}"
+    lines = [f"easel-rl: {command.config} -> {config.run.folder}, {again}{steps}; loading torch, engine and rewards"]
+    lines += [note] if note else []
+    if going_on is not None and going_on.changed:
+        lines.append(f"note: changed for the rest of the run: {listed(going_on.changed)}")
+    if going_on is not None and going_on.ignored:
+        saved = Path(str(config.run.folder)) / CONFIG_FILE
+        lines.append(
+            f"note: {saved} goes on, where {command.config} says otherwise: {listed(going_on.ignored)}; to change what "
+            "may change, type it as key=value"
+        )
+    print("\n".join(lines), flush=True)
+
+
+def _take_folder(config: Config, going_on: Resumed | None, inputs: Inputs) -> Checkpoint | None:
+    """Inside the lock: a new run's files, or the checkpoint that is gone on with."""
+    folder = Path(str(config.run.folder))
+    if not first_rank(os.environ):
+        return checkpoint.latest(folder) if going_on is not None else None
+    if going_on is None:
+        begin_new(config, folder)
+        checkpoint.clean(folder)
+        record_inputs(folder, inputs)
+        return None
+    for sentence in compare_inputs(folder, inputs):
+        print(sentence, flush=True)
+    checkpoint.clean(folder)
+    saved = checkpoint.latest(folder)
+    if saved is not None and (jump := rate_jump(config, going_on, saved.state["version"])):
+        print(jump, flush=True)
+    write_configuration(config, folder)
+    return saved
+
+
+def rate_jump(config: Config, going_on: Resumed, updates: int) -> str | None:
+    """What more steps do to a schedule that ends with the run, and the way on."""
+    before = next((one.saved for one in going_on.changed if one.key == "train.steps"), None)
+    train = config.train
+    if not isinstance(before, int) or train.schedule == "constant":
+        return None
+    per_step = train.updates_per_rollout
+    old, new = (
+        train.lr * lr_factor(updates, train.warmup_steps, steps * per_step, train.schedule)
+        for steps in (before, train.steps)
+    )
+    return (
+        f"note: train.schedule {train.schedule} ends with the run, so with {train.steps} instead of {before} steps the "
+        f"learning rate jumps from {old:.2g} to {new:.2g} here; to train on without that, start a new run from this "
+        f"one's policy: policy.path={shlex.quote(f'{config.run.folder}/policy')} train.schedule=constant run.folder=..."
+    )
+
+
+def _finished(config: Config, saved: Checkpoint | None) -> bool:
+    """Whether nothing is left to do, which is then said."""
+    folder, last = Path(str(config.run.folder)), config.train.steps
+    ended = (folder / "policy").is_dir() and (folder / "report.html").is_file()
+    if saved is None or saved.step < last or not ended:
+        return False
+    again = f"python -m rl.launch {shlex.quote(str(folder / CONFIG_FILE))} --resume train.steps={2 * max(last, 1)}"
+    print(f"{folder}: this run is finished ({saved.step} of {last} steps); raise train.steps to go on: {again}")
+    return True

@@ -1,0 +1,63 @@
+"""Leftovers in the environment, few open files, users without a name."""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+
+import pytest
+
+from rl.process import host
+from rl.types import UserError
+
+
+def test_leftovers_of_a_scheduler_are_taken_out_and_named() -> None:
+    left = {"RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "10.0.0.7", "OMPI_COMM_WORLD_RANK": "1", "PATH": "/bin"}
+    said = host.forget_other_ranks(left)
+    assert said == (
+        "note: MASTER_ADDR, RANK, WORLD_SIZE in the environment is ignored, because torchrun did not start this process"
+    )
+    assert left == {"PATH": "/bin"}
+
+
+def test_slurm_alone_is_nothing_to_speak_of() -> None:
+    environment = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0"}
+    assert host.forget_other_ranks(environment) is None
+    assert environment == {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0"}
+
+
+def test_torchrun_is_left_alone() -> None:
+    environment = {"RANK": "1", "WORLD_SIZE": "2", host.TORCHRUN: "none"}
+    assert host.forget_other_ranks(environment) is None
+    assert environment["WORLD_SIZE"] == "2"
+    assert not host.first_rank(environment)
+
+
+def test_few_open_files_are_said_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
+    with pytest.raises(UserError, match=r"this shell allows 64 open files .* \(ulimit -n 4096\)"):
+        host.allow_open_files()
+
+
+def test_a_low_soft_limit_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 1000))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    host.allow_open_files()
+    assert asked == [(1000, 1000)]
+
+
+def test_a_user_without_an_entry_gets_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getuid", lambda: 987654)
+    environment: dict[str, str] = {}
+    host.name_user(environment)
+    assert environment == {"LOGNAME": "uid987654", "USER": "uid987654"}
+
+
+def test_no_folder_for_temporary_files_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    with pytest.raises(UserError, match=r"no folder for temporary files can be written .*: set TMPDIR to one that can"):
+        host.check_temporary_folder()
