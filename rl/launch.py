@@ -21,6 +21,7 @@ from rl.data.prompts import load_prompts
 from rl.data.stream import PromptStream, needs_of, require_metadata, require_text_alone
 from rl.run_folder import checkpoint
 from rl.run_folder.claim import claim_folder
+from rl.tracking.services import check_trackers
 from rl.types import Prompt, RunFailure, UserError
 
 
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = load(given.config, given.overrides)
         train_prompts, eval_prompts = check_data(config)
+        check_trackers(config.tracking)
         if given.dry_run:
             from rl.dry_run import describe
 

@@ -13,8 +13,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from policy.export import export
 from rl.build import live_parts
 from rl.config.schema import Config
@@ -27,7 +25,9 @@ from rl.run_folder.checkpoint import Checkpoint
 from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.environment import record_environment
 from rl.run_folder.records import Alarm
+from rl.tracking.profile import StepProfile
 from rl.tracking.stopwatch import Stopwatch
+from rl.tracking.terminal import Terminal
 from rl.types import UserError
 
 INTERRUPTED = 130
@@ -73,8 +73,10 @@ def begin(run: Run, saved: Checkpoint | None) -> None:
 
 def train(run: Run, first_step: int) -> int:
     """Steps ``first_step`` to the configured last; returns the number of steps done, fewer after Ctrl-C."""
+    profile = StepProfile(run.config.tracking.profile, run.folder, run.tracker.message)
+    profile.reach(first_step)
     for experience in run.collector.collect(first_step, run.config.train.steps):
-        step, timer = experience.step, Stopwatch(experience.seconds)
+        step, timer = experience.step, Stopwatch(experience.seconds, run.tracker.stage)
         metrics = {**experience.metrics, **run.learner.learn(experience, timer)}
         show_if_due(run, experience)
         del experience  # or its hidden states and pictures would stay while the next ones are made
@@ -83,6 +85,7 @@ def train(run: Run, first_step: int) -> int:
         alarms = run.guards.check(step, metrics)
         run.tracker.log(step, metrics, timer.seconds, alarms)
         save_if_due(run, done=step + 1)  # after the log: a checkpoint never claims a step that the log does not show
+        profile.reach(step + 1)
         _obey(alarms, run.config.guards.action)
         if run.interrupt.asked:
             return step + 1
@@ -93,9 +96,8 @@ def conclude(folder: Path) -> None:
     """The table before/after and the page."""
     evaluations = load_all(folder)
     if len(evaluations) > 1:
-        # a file or a pipe counts as 80 columns, where the intervals would be folded
-        console = Console() if sys.stdout.isatty() else Console(width=_TABLE_WIDTH)
-        console.print(table(evaluations[0], evaluations[-1]))
+        # a file or a pipe would count as 80 columns, where the intervals would be folded
+        Terminal(narrowest=_TABLE_WIDTH).print(table(evaluations[0], evaluations[-1]))
     print(f"report: {write_report(folder)}")
 
 
