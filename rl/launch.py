@@ -19,6 +19,7 @@ from rl.config.load import load
 from rl.config.schema import Config
 from rl.data.prompts import load_prompts
 from rl.data.stream import PromptStream, needs_of, require_metadata, require_text_alone
+from rl.output import prepare_output
 from rl.run_folder import checkpoint
 from rl.run_folder.claim import claim_folder
 from rl.tracking.services import check_trackers
@@ -27,6 +28,7 @@ from rl.types import Prompt, RunFailure, UserError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, check, run; returns the exit code."""
+    prepare_output()
     given = _parser().parse_intermixed_args(arguments)
     try:
         config = load(given.config, given.overrides)

@@ -63,7 +63,7 @@ def run_evaluation(run: Run, done: int) -> Evaluation:
         return pictures, by_reward
 
     def tell(pictures: int, total: int) -> None:
-        run.tracker.progress(f"evaluating {_after(done)}", pictures, total, "pictures")
+        run.tracker.progress("evaluating " + (_after(done) if done else "the base"), pictures, total, "pictures")
 
     prompts_per_batch = max(1, _PICTURES_AT_ONCE // options.samples_per_prompt)
     evaluation = evaluate(done, run.eval_prompts, pipeline, run.folder, options, prompts_per_batch, tell)
@@ -71,12 +71,12 @@ def run_evaluation(run: Run, done: int) -> Evaluation:
         run.act.watch.check(found, first=True)
     run.tracker.evaluated(done, evaluation.flat(), grid_path(run.folder, done) if evaluation.tiles else None)
     means = [f"{name.removeprefix('eval/')} {value:.3f}" for name, value in evaluation.flat().items()]
-    run.tracker.message(f"evaluation {_after(done)}: {', '.join(means)}")
+    run.tracker.message(f"evaluation {_after(done) if done else 'of the base'}: {', '.join(means)}")
     return evaluation
 
 
 def _after(done: int) -> str:
-    return f"after {done} step{'' if done == 1 else 's'}" if done else "of the base"
+    return f"after {done} step{'' if done == 1 else 's'}"
 
 
 def show_if_due(run: Run, experience: Experience) -> None:

@@ -11,12 +11,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rl.output import prepare_output
 from rl.report.page import write_report
 from rl.types import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 with one sentence when a folder cannot be reported on."""
+    prepare_output()
     parser = argparse.ArgumentParser(prog="python -m rl.report", description=__doc__.partition("\n")[0])
     parser.add_argument("run", nargs="+", type=Path, help="run folder")
     try:

@@ -29,8 +29,8 @@ class Terminal(RichConsole):
         super().__init__(file=stream, highlight=False, _environ=environment)
         self._narrowest = narrowest
 
-    @property
-    def size(self) -> ConsoleDimensions:  # type: ignore[override, misc]  # the terminal's own, always
+    @property  # type: ignore[misc]  # rich's can be set; this one is the terminal's own, always
+    def size(self) -> ConsoleDimensions:
         found = terminal_size(self.file)
         if found is None:
             return ConsoleDimensions(max(_USUAL.columns, self._narrowest), _USUAL.lines)

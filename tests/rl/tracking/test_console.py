@@ -95,11 +95,11 @@ def test_a_plain_console_is_never_silent_for_more_than_half_a_minute(
     assert told(29) == []
     assert told(31) == ["... starting: sampling engine, 31 s"]
     assert told(32) == []
-    console.progress("evaluating of the base", 0, 600, "pictures")
+    console.progress("evaluating the base", 0, 600, "pictures")
     hand.time = 42
-    console.progress("evaluating of the base", 100, 600, "pictures")
-    assert told(72) == ["... evaluating of the base, 100/600 pictures, 2.5/s, 3 min 20 s left"]
-    console.progress("evaluating of the base", 600, 600, "pictures")
+    console.progress("evaluating the base", 100, 600, "pictures")
+    assert told(72) == ["... evaluating the base, 100/600 pictures, 2.5/s, 3 min 20 s left"]
+    console.progress("evaluating the base", 600, 600, "pictures")
     console.stage("painting")
     assert told(110) == ["... step 1/10: painting for 38 s"]  # nothing is known yet about how long a step takes
     for step, at in enumerate((120, 180)):
