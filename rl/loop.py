@@ -25,7 +25,7 @@ from rl.run_folder.checkpoint import Checkpoint
 from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.environment import record_environment
 from rl.run_folder.records import Alarm
-from rl.tracking.profile import StepProfile
+from rl.tracking.profile import profiled
 from rl.tracking.stopwatch import Stopwatch
 from rl.tracking.terminal import Terminal
 from rl.types import UserError
@@ -73,9 +73,8 @@ def begin(run: Run, saved: Checkpoint | None) -> None:
 
 def train(run: Run, first_step: int) -> int:
     """Steps ``first_step`` to the configured last; returns the number of steps done, fewer after Ctrl-C."""
-    profile = StepProfile(run.config.tracking.profile, run.folder, run.tracker.message)
-    profile.reach(first_step)
-    for experience in run.collector.collect(first_step, run.config.train.steps):
+    collected = run.collector.collect(first_step, run.config.train.steps)
+    for experience in profiled(collected, first_step, run.config.tracking.profile, run.folder, run.tracker.message):
         step, timer = experience.step, Stopwatch(experience.seconds, run.tracker.stage)
         metrics = {**experience.metrics, **run.learner.learn(experience, timer)}
         show_if_due(run, experience)
@@ -85,7 +84,6 @@ def train(run: Run, first_step: int) -> int:
         alarms = run.guards.check(step, metrics)
         run.tracker.log(step, metrics, timer.seconds, alarms)
         save_if_due(run, done=step + 1)  # after the log: a checkpoint never claims a step that the log does not show
-        profile.reach(step + 1)
         _obey(alarms, run.config.guards.action)
         if run.interrupt.asked:
             return step + 1

@@ -54,11 +54,16 @@ def test_an_experience_is_let_go_before_the_next_is_collected(monkeypatch: pytes
     monkeypatch.setattr(loop, "show_if_due", lambda *_: None)
     monkeypatch.setattr(loop, "save_if_due", lambda *_, **__: None)
     run: Any = SimpleNamespace(
-        config=SimpleNamespace(train=SimpleNamespace(steps=3), guards=SimpleNamespace(action="warn")),
+        config=SimpleNamespace(
+            train=SimpleNamespace(steps=3),
+            guards=SimpleNamespace(action="warn"),
+            tracking=SimpleNamespace(profile=()),
+        ),
+        folder=Path("nowhere"),
         collector=Collector(),
         learner=SimpleNamespace(learn=lambda experience, timer: {}),
         guards=SimpleNamespace(check=lambda *_: []),
-        tracker=SimpleNamespace(log=lambda *_: None),
+        tracker=SimpleNamespace(log=lambda *_: None, message=print, stage=lambda name: None),
         interrupt=SimpleNamespace(asked=False),
     )
     assert loop.train(run, 0) == 3
