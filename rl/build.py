@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -43,19 +43,25 @@ def live_parts(config: Config, folder: Path, resume_step: int | None, interrupt:
     train_prompts = load_prompts(config.data.train, "data.train")
     eval_prompts = load_prompts(config.data.eval, "data.eval") if config.data.eval else []
     with ExitStack() as closing, ThreadPoolExecutor(1) as starter:
-        tracker = closing.enter_context(Tracker(folder, config.tracking, config.train.steps, resume_step))
+        tracker = closing.enter_context(
+            Tracker(folder, config.tracking, config.train.steps, resume_step, config.model_dump(mode="json"))
+        )
         interrupt.closing += [kill_workers, tracker.close]
         tracker.message(f"{folder}: starting")
         pool = starter.submit(start_rewards, config)  # its processes load while the engines start
         closing.callback(lambda: pool.result().close() if not pool.exception() else None)
+        tracker.starting(f"policy {config.policy.path}")
         policy = Policy.load(config.policy.path, dtype=config.policy.dtype)
+        tracker.starting("sampling engine")
         sampler = start_sampler(config, policy, [*train_prompts, *eval_prompts])
         closing.callback(sampler.close)
+        tracker.starting("trainer")
         loss = objective(config, policy.decoder.connector)
         trainer = TokenTrainer(language_model(config, policy), loss, config.train)
         policy.decoder.sampler = component("decoder_samplers", config.render.sampler)
         policy.decoder.to(trainer.device)
-        act = start_collecting(config, policy, sampler, trainer, pool.result())
+        tracker.starting(f"rewards {', '.join(config.rewards)}")
+        act = start_collecting(config, policy, sampler, trainer, pool.result(), tracker.stage)
         yield Run(
             config=config,
             folder=folder,
@@ -102,9 +108,14 @@ def start_sampler(config: Config, policy: Policy, prompts: list[Prompt]) -> Samp
 
 
 def start_collecting(
-    config: Config, policy: Policy, sampler: Sampler, trainer: TokenTrainer, rewards: RewardPool
+    config: Config,
+    policy: Policy,
+    sampler: Sampler,
+    trainer: TokenTrainer,
+    rewards: RewardPool,
+    tell: Callable[[str], None] | None = None,
 ) -> Collect:
-    """The first half of a step, in this process: it asks the trainer's own weights."""
+    """The first half of a step, in this process: it asks the trainer's own weights. ``tell`` hears of its stages."""
     return Collect(
         sampler=sampler,
         forward=trainer.forward,
@@ -116,6 +127,7 @@ def start_collecting(
         rollout=config.rollout,
         render=config.render,
         components=config.rewards,
+        tell=tell,
     )
 
 

@@ -63,10 +63,12 @@ class Collect:
     rollout: RolloutConfig
     render: RenderConfig
     components: Mapping[str, RewardComponent]
+    tell: Callable[[str], None] | None = None
+    """Hears of each stage when it begins."""
 
     def __call__(self, step: int, prompts: Sequence[Prompt], seed: int) -> Experience:
         """P prompts of this step; every seed is a hash of (run seed, step, prompt, sample)."""
-        timer = Stopwatch()
+        timer = Stopwatch(tell=self.tell)
         with timer("sample"):
             seeds = group_seeds(seed, step, prompts, self.rollout.group_size)
             rollout = sample(self.sampler, prompts, self.rollout.group_size, seeds, self.rollout)
@@ -85,12 +87,16 @@ class Collect:
         self, name: str, prompts: Sequence[Prompt], samples_per_prompt: int, seeds: Sequence[int], seed: int
     ) -> tuple[NDArray[np.uint8], dict[str, list[Score]]]:
         """One picture and its scores for each of P * k samples, with noise that depends on the sample alone."""
-        rollout = sample(self.sampler, prompts, samples_per_prompt, seeds, self.rollout)
-        forward = read_back(self.forward, rollout)
-        renders, waiting = paint(
-            self.painter, forward, rollout, self.render, Noise("sample", seed, 0), self.rewards, name
-        )
-        return renders.one_each, mean_scores(waiting, renders)
+        timer = Stopwatch(tell=self.tell)
+        with timer("sample"):
+            rollout = sample(self.sampler, prompts, samples_per_prompt, seeds, self.rollout)
+        with timer("forward"):
+            forward = read_back(self.forward, rollout)
+        with timer("paint"):
+            noise = Noise("sample", seed, 0)
+            renders, waiting = paint(self.painter, forward, rollout, self.render, noise, self.rewards, name)
+        with timer("score"):
+            return renders.one_each, mean_scores(waiting, renders)
 
     def combined(self, by_reward: Mapping[str, Sequence[Score]], rollout: Rollout) -> Scores:
         return combine(

@@ -10,11 +10,8 @@ uninterrupted one bit for bit.
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console
 
 from policy.export import export
 from rl.build import live_parts
@@ -29,7 +26,9 @@ from rl.run_folder.checkpoint import Checkpoint
 from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.environment import record_environment
 from rl.run_folder.records import Alarm, require_log
+from rl.tracking.profile import profiled
 from rl.tracking.stopwatch import Stopwatch
+from rl.tracking.terminal import Terminal
 from rl.types import UserError
 
 _TABLE_WIDTH = 120
@@ -77,8 +76,9 @@ def begin(run: Run, saved: Checkpoint | None) -> None:
 
 def train(run: Run, first_step: int) -> int:
     """Steps ``first_step`` to the configured last; returns the number of steps done, fewer after Ctrl-C."""
-    for experience in run.collector.collect(first_step, run.config.train.steps):
-        step, timer = experience.step, Stopwatch(experience.seconds)
+    collected = run.collector.collect(first_step, run.config.train.steps)
+    for experience in profiled(collected, first_step, run.config.tracking.profile, run.folder, run.tracker.message):
+        step, timer = experience.step, Stopwatch(experience.seconds, run.tracker.stage)
         metrics = {**experience.metrics, **run.learner.learn(experience, timer)}
         show_if_due(run, experience)
         del experience  # or its hidden states and pictures would stay while the next ones are made
@@ -98,9 +98,8 @@ def conclude(folder: Path) -> None:
     """The table before/after and the page."""
     evaluations = load_all(folder)
     if len(evaluations) > 1:
-        # a file or a pipe counts as 80 columns, where the intervals would be folded
-        console = Console() if sys.stdout.isatty() else Console(width=_TABLE_WIDTH)
-        console.print(table(evaluations[0], evaluations[-1]))
+        # a file or a pipe would count as 80 columns, where the intervals would be folded
+        Terminal(narrowest=_TABLE_WIDTH).print(table(evaluations[0], evaluations[-1]))
     print(f"report: {write_report(folder)}")
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rl.collect import sample
 from rl.evaluation.evaluate import evaluate
-from rl.evaluation.results import Evaluation, load_all
+from rl.evaluation.results import Evaluation, grid_path, load_all
 from rl.parts import Run
 from rl.run_folder import checkpoint
 from rl.run_folder.random_state import restore_rng, rng_state
@@ -24,6 +24,7 @@ _PICTURES_AT_ONCE = 128
 
 def first_weights(run: Run) -> None:
     """Puts the trainer's weights into the followers before anything is sampled from them for real."""
+    run.tracker.starting("the first weights go into the sampler")
     options, asked = run.config.rollout, run.config.sync.canary
     prompts = run.train_prompts[: -(-asked // options.group_size)]
     seeds = group_seeds(run.config.run.seed, 0, prompts, options.group_size)
@@ -61,13 +62,21 @@ def run_evaluation(run: Run, done: int) -> Evaluation:
             found.setdefault(reward, []).extend(scores)
         return pictures, by_reward
 
+    def tell(pictures: int, total: int) -> None:
+        run.tracker.progress("evaluating " + (_after(done) if done else "the base"), pictures, total, "pictures")
+
     prompts_per_batch = max(1, _PICTURES_AT_ONCE // options.samples_per_prompt)
-    evaluation = evaluate(done, run.eval_prompts, pipeline, run.folder, options, prompts_per_batch)
+    evaluation = evaluate(done, run.eval_prompts, pipeline, run.folder, options, prompts_per_batch, tell)
     if done == 0:
         run.act.watch.check(found, first=True)
+    run.tracker.evaluated(done, evaluation.flat(), grid_path(run.folder, done) if evaluation.tiles else None)
     means = [f"{name.removeprefix('eval/')} {value:.3f}" for name, value in evaluation.flat().items()]
-    run.tracker.message(f"evaluation after {done} steps: {', '.join(means)}")
+    run.tracker.message(f"evaluation {_after(done) if done else 'of the base'}: {', '.join(means)}")
     return evaluation
+
+
+def _after(done: int) -> str:
+    return f"after {done} step{'' if done == 1 else 's'}"
 
 
 def show_if_due(run: Run, experience: Experience) -> None:
@@ -94,6 +103,7 @@ def save_if_due(run: Run, done: int) -> None:
 
 def save(run: Run, done: int) -> Path:
     """Raises: UserError if the disk is full; earlier checkpoints stay."""
+    run.tracker.stage("save")
     parts = {_folder_of(name): part.save for name, part in run.learner.parts.items()}
     state: checkpoint.RunState = {"version": run.learner.parts["ar"].version, "rng": rng_state()}
     return checkpoint.save(run.folder, done, parts, state, run.config.checkpoint.keep)

@@ -29,6 +29,7 @@ from rl.run_folder.environment import typed_command
 from rl.run_folder.inputs import Inputs, compare_inputs, fingerprints, record_inputs
 from rl.run_folder.lock import hold
 from rl.run_folder.resume import Resumed, listed, resumed
+from rl.tracking.services import check_trackers
 from rl.trainer.schedule import lr_factor
 from rl.types import Prompt, RunFailure, UserError
 
@@ -89,6 +90,7 @@ def _start(command: Command, interrupt: Interrupt) -> int:
         _announce(command, config, going_on, note)
     with origins.named():
         train_prompts, eval_prompts = check_data(config)
+        check_trackers(config.tracking)
         check_machine(config)
     for told in notes(config):
         print(f"note: {told}", file=sys.stderr)

@@ -101,6 +101,8 @@ def _type_at(loc: Sequence[str | int]) -> object:
             kind = _bare(kind.model_fields[str(part)].annotation)
         elif get_origin(kind) is dict:
             kind = get_args(kind)[1]
+        elif get_origin(kind) is tuple:
+            kind = get_args(kind)[0]
         else:
             return None
     return kind

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rl.config.trackers import Trackers, switched
 from rl.config.values import (
     AS_TUPLE,
     AtLeastOne,
@@ -283,15 +284,29 @@ class TrackingConfig(Section):
     """What is shown and written."""
 
     console: Literal["auto", "rich", "plain", "off"] = "auto"
-    """``auto``: live view on a terminal, plain lines elsewhere."""
-    tensorboard: Bool = True
-    """Write TensorBoard events."""
+    """``auto``: live view on a terminal that can draw it, plain lines elsewhere."""
+    to: Trackers = ("tensorboard",)
+    """Trackers beside metrics.jsonl: ``tensorboard``, ``wandb``, ``trackio``, ``mlflow``, ``swanlab``. In short,
+    ``wandb: true`` adds one and ``tensorboard: false`` leaves one out."""
+    project: Annotated[str, Field(min_length=1)] = "easel-rl"
+    """Project (MLflow: experiment) of the run."""
+    name: Annotated[str, Field(min_length=1)] | None = None
+    """Name of the run; ``null``: the run folder's."""
+    group: Annotated[str, Field(min_length=1)] | None = None
+    """Group of runs that belong together, such as the seeds of a sweep."""
+    tags: Names = ()
+    """Words to find the run by."""
     pictures_every: Count = 10
     """Steps between saved training pictures; 0 for never."""
     pictures: Count = 8
     """How many are saved."""
-    wandb: Bool = False
-    """Log to Weights & Biases as well (needs wandb installed)."""
+    profile: Annotated[tuple[AtLeastOne, ...], AS_TUPLE] = ()
+    """Steps, counted from 1, whose time is traced by torch's profiler into ``RUN/profile/``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _switched(cls, given: object) -> object:
+        return switched(given, cls.model_fields["to"].default)
 
 
 class RunConfig(Section):

@@ -33,17 +33,20 @@ def evaluate(
     run_folder: Path,
     options: EvalConfig,
     prompts_per_batch: int = 64,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Runs the pipeline over all prompts and saves ``evaluation-<step>.json`` and ``.png`` in the run folder.
 
     The seeds depend on ``eval.seed`` and the prompt only, so every evaluation of a run, and of two runs with the same
-    seed, can be compared pair by pair. Raises UserError for no prompts or for two prompts with one id.
+    seed, can be compared pair by pair. ``progress`` hears how many pictures are done, of how many. Raises UserError
+    for no prompts or for two prompts with one id.
     """
     _check(prompts)
     shown = {prompt.id for prompt in grid_prompts(prompts, options.grid)}
     outcomes: list[Outcome] = []
     for_grid: list[_Shown] = []
     for start in range(0, len(prompts), prompts_per_batch):
+        progress(start * options.samples_per_prompt, len(prompts) * options.samples_per_prompt)
         batch = prompts[start : start + prompts_per_batch]
         samples = [(prompt, index) for prompt in batch for index in range(options.samples_per_prompt)]
         seeds = [sample_seed(options.seed, 0, prompt.id, index) for prompt, index in samples]
@@ -54,6 +57,7 @@ def evaluate(
             if prompt.id in shown and index == 0:
                 marks = {one.reward: one.value for one in found}
                 for_grid.append(_Shown(prompt, sampled_with, pictures[place], marks))
+    progress(len(prompts) * options.samples_per_prompt, len(prompts) * options.samples_per_prompt)
     evaluation = Evaluation(step, tuple(outcomes), _save_grid(run_folder, step, for_grid))
     save(evaluation, run_folder)
     return evaluation

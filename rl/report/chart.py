@@ -61,7 +61,7 @@ def line_chart(
         title,
         [_curve(frame, name, points, bands.get(name, ()), smooth) for name, points in shown.items()],
         [(frame.up(value), number(value)) for value in frame.y_ticks],
-        [(frame.across(x), number(x)) for x in ticks(frame.x0, frame.x1) if frame.x0 <= x <= frame.x1],
+        [(frame.across(x), number(x)) for x in ticks(frame.x0, frame.x1) if frame.x0 <= x <= frame.x1 and x == int(x)],
         [(frame.across(step), sentence) for step, sentence in alarms],
         json.dumps(hover),
     )

@@ -25,7 +25,7 @@ def charts(rows: Sequence[Row], evaluations: Sequence[Evaluation]) -> list[Chart
     alarms: dict[str, list[tuple[float, str]]] = {}
     for row in rows:
         for alarm in row.alarms:
-            alarms.setdefault(alarm.metric, []).append((row.step, alarm.sentence))
+            alarms.setdefault(alarm.metric, []).append((row.step + 1, alarm.sentence))
     logged = list(dict.fromkeys(name for row in rows for name in row.metrics))
     rewards = [name for name in logged if name.startswith("reward/")]
     training = _metrics_chart("Training reward", rows, _without_twin(rows, ["score", *rewards]), alarms)
@@ -50,7 +50,7 @@ def _without_twin(rows: Sequence[Row], names: Sequence[str]) -> Sequence[str]:
 def _metrics_chart(title: str, rows: Sequence[Row], names: Sequence[str], alarms: Alarms) -> Chart:
     series = {
         name.removeprefix("reward/"): [
-            (float(row.step), value) for row in rows if (value := row.metrics.get(name)) is not None
+            (row.step + 1.0, value) for row in rows if (value := row.metrics.get(name)) is not None
         ]
         for name in names
     }

@@ -16,7 +16,7 @@ from rl.report.pictures import pairs
 from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.environment import ENVIRONMENT_FILE, Session
 from rl.run_folder.records import Row, read_json, read_metrics, write_atomically
-from rl.tracking.console import duration
+from rl.tracking.clock import duration
 from rl.types import UserError
 
 REPORT_FILE = "report.html"

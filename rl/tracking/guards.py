@@ -209,7 +209,7 @@ def _sentence(watch: _Watch, step: int, baseline: float, value: float, allowed: 
     name = watch.metric.removeprefix(PREFIX).replace("_", " ")
     key = f"guards.{watch.threshold}"
     if watch.kind == "maximum":
-        return f"{name} is {value:.3g} at step {step} ({key}: {allowed:.3g}): {watch.advice}"
+        return f"{name} is {value:.3g} at step {step + 1} ({key}: {allowed:.3g}): {watch.advice}"
     verb = "rose" if value > baseline else "fell"
     limit = f"{allowed:.0%}" if watch.kind == "relative drop" else f"{allowed:.3g}"
-    return f"{name} {verb} from {baseline:.3g} to {value:.3g} by step {step} ({key}: {limit}): {watch.advice}"
+    return f"{name} {verb} from {baseline:.3g} to {value:.3g} by step {step + 1} ({key}: {limit}): {watch.advice}"

@@ -1,50 +1,50 @@
-"""Where a run's numbers go: metrics.jsonl, TensorBoard, pictures, the console, and W&B when asked."""
+"""Where a run's numbers go: metrics.jsonl, pictures, the console, and the trackers of ``tracking.to``."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from rl.config.schema import TrackingConfig
 from rl.run_folder.records import METRICS_FILE, Alarm, disk_errors, truncate_metrics, write_atomically
-from rl.tracking.console import Console, make_console
+from rl.tracking.console import make_console
+from rl.tracking.contract import STAGES, Console
 from rl.tracking.grid import make_grid
+from rl.tracking.services import RunIdentity, TrackerServices
+from rl.tracking.terminal import own_terminal
 from rl.types import UserError
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
-TENSORBOARD_FOLDER, PICTURES_FOLDER = "tensorboard", "pictures"
-
-
-class _WandbRun(Protocol):
-    """What is used of ``wandb.Run``: the package is optional."""
-
-    def log(self, data: dict[str, float], *, step: int) -> None: ...
-
-    def finish(self) -> None: ...
+PICTURES_FOLDER, LOG_FILE = "pictures", "log.txt"
+EVALUATION_PREFIX = "eval/"
 
 
 class Tracker:
     """One per run, on rank 0. Steps are numbered so that a resumed run writes ``resume_step`` next.
 
-    Use it as a context manager: leaving it closes the live view and the event files, whatever happened.
+    Use it as a context manager: leaving it closes the live view and the event files, whatever happened. Until then it
+    alone writes on the terminal, and whatever else is printed goes to ``log.txt``.
     Raises UserError if a new run (``resume_step=None``) meets another run's metrics, on a full disk,
-    and if W&B is asked for but is not installed.
+    and if a tracker cannot be started.
     """
 
     def __init__(
-        self, run_folder: Path, config: TrackingConfig, total_steps: int, resume_step: int | None = None
+        self,
+        run_folder: Path,
+        config: TrackingConfig,
+        total_steps: int,
+        resume_step: int | None = None,
+        resolved: Mapping[str, object] | None = None,
     ) -> None:
+        """``resolved``: the run's whole configuration as plain data, for the trackers."""
         self.run_folder = run_folder
         self._path = run_folder / METRICS_FILE
         run_folder.mkdir(parents=True, exist_ok=True)
@@ -54,18 +54,32 @@ class Tracker:
             raise UserError(
                 f"{run_folder} already holds the metrics of another run: choose another run.folder, or resume that run"
             )
-        self._closing = ExitStack()  # runs every closing step, even after one of them has failed
-        self._wandb = _start_wandb(run_folder) if config.wandb else None
-        self._events = _open_events(run_folder, resume_step) if config.tensorboard else None
-        with disk_errors(self._path, "opening the log"):
-            self._file = self._path.open("a", encoding="utf-8")
-        if self._wandb is not None:
-            self._closing.callback(self._wandb.finish)
-        if self._events is not None:
-            self._closing.callback(self._events.close)
-        self._closing.callback(self._close_file)
-        self.console: Console = make_console(config.console, run_folder.name, total_steps, resume_step or 0)
-        self._closing.callback(self.console.close)
+        with ExitStack() as closing:  # closes what is open already if the rest fails
+            self.console = self._open_console(config, total_steps, resume_step, closing)
+            with disk_errors(self._path, "opening the log"):
+                self._file = self._path.open("a", encoding="utf-8")
+            closing.callback(self._close_file)
+            name = config.name or run_folder.resolve().name
+            identity = RunIdentity(
+                run_folder, config.project, name, config.group, config.tags, resume_step, resolved or {}
+            )
+            self._services = TrackerServices(config.to, identity, self.message)
+            closing.callback(self._services.finish)
+            self._closing = closing.pop_all()  # runs every closing step, even after one of them has failed
+
+    def _open_console(
+        self, config: TrackingConfig, total_steps: int, resume_step: int | None, closing: ExitStack
+    ) -> Console:
+        log = self.run_folder / LOG_FILE
+        if config.console == "off":
+            return Console()
+        if resume_step is None:
+            log.unlink(missing_ok=True)
+        with disk_errors(log, "opening the log of what libraries say"):
+            stream = closing.enter_context(own_terminal(log))
+        console = make_console(config.console, stream, self.run_folder.name, total_steps, resume_step or 0)
+        closing.callback(console.close)
+        return console
 
     def log(
         self,
@@ -78,18 +92,20 @@ class Tracker:
         values = {name: _finite(value) for name, value in metrics.items()}
         seconds = {name: round(float(value), 6) for name, value in timings.items()}
         line = {"step": step, "metrics": values, "seconds": seconds, "alarms": [asdict(alarm) for alarm in alarms]}
-        with disk_errors(self._path, f"logging step {step}"):
+        with disk_errors(self._path, f"logging step {step + 1}"):
             self._file.write(json.dumps(line, allow_nan=False) + "\n")
             self._file.flush()
         known = {name: value for name, value in values.items() if value is not None}
-        numbers = known | {f"seconds/{name}": value for name, value in seconds.items()}
-        if self._events is not None:
-            with disk_errors(self.run_folder / TENSORBOARD_FOLDER, f"logging step {step}"):
-                for name, value in numbers.items():
-                    self._events.add_scalar(name, value, step)
-        if self._wandb is not None:
-            self._wandb.log(numbers, step=step)
+        numbers = {name: value for name, value in known.items() if not name.startswith(EVALUATION_PREFIX)}
+        self._services.log(numbers | {f"seconds/{name}": value for name, value in seconds.items()}, step + 1)
         self.console.step(step, known, seconds, alarms)
+
+    def evaluated(self, done: int, metrics: Mapping[str, float], grid: Path | None) -> None:
+        """An evaluation after ``done`` steps, with its picture grid, to the trackers; 0 is the base."""
+        self._services.log(metrics, done)
+        if grid is not None:
+            with Image.open(grid) as picture:
+                self._services.picture("evaluation", picture.convert("RGB"), done)
 
     def pictures(
         self,
@@ -99,7 +115,7 @@ class Tracker:
         captions: Sequence[str],
         verdicts: Sequence[object] = (),
     ) -> Path:
-        """(N, H, W, 3) pictures -> ``pictures/<name>-<step>.png``, a captioned grid; also into TensorBoard.
+        """(N, H, W, 3) pictures -> ``pictures/<name>-<step>.png``, a captioned grid; also to the trackers.
 
         ``verdicts``: plain data about each, written beside it as JSON lines.
         """
@@ -108,14 +124,24 @@ class Tracker:
         grid.save(path)
         if verdicts:
             write_atomically(path.with_suffix(".jsonl"), "".join(json.dumps(one) + "\n" for one in verdicts))
-        if self._events is not None:
-            with disk_errors(self.run_folder / TENSORBOARD_FOLDER, f"logging pictures of step {step}"):
-                self._events.add_image(name, np.asarray(grid.sheet), step, dataformats="HWC")
+        self._services.picture(name, grid.sheet, step + 1)
         return path
 
     def message(self, text: str) -> None:
         """One sentence for the person watching; it stays visible above the live view."""
         self.console.message(text)
+
+    def starting(self, what: str) -> None:
+        """Before the first step: what is loaded or started now."""
+        self.console.starting(what)
+
+    def stage(self, name: str) -> None:
+        """What goes on from now on, by the name that its seconds have: ``sample``, ``paint``, ..."""
+        self.console.stage(STAGES.get(name, name))
+
+    def progress(self, task: str, done: int, total: int, unit: str) -> None:
+        """How far something long is: 0 when it begins, ``total`` when it is over."""
+        self.console.progress(task, done, total, unit)
 
     def close(self) -> None:
         self._closing.close()
@@ -127,29 +153,14 @@ class Tracker:
     def __enter__(self) -> Tracker:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         self.close()
+        log = self.run_folder / LOG_FILE
+        unexpected = isinstance(error, Exception) and not isinstance(error, UserError)
+        if unexpected and log.exists() and log.stat().st_size:
+            sys.stderr.write(f"what libraries said meanwhile is in {log}\n")
 
 
 def _finite(value: float) -> float | None:
     number = float(value)
     return number if math.isfinite(number) else None  # JSON has no NaN
-
-
-def _open_events(run_folder: Path, resume_step: int | None) -> SummaryWriter:
-    from torch.utils.tensorboard import SummaryWriter  # imports torch: only when events are wanted
-
-    folder = run_folder / TENSORBOARD_FOLDER
-    with disk_errors(folder, "opening the event file"):
-        return SummaryWriter(str(folder), purge_step=resume_step)
-
-
-def _start_wandb(run_folder: Path) -> _WandbRun:
-    try:
-        wandb = importlib.import_module("wandb")
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "tracking.wandb is true but wandb is not installed: pip install wandb, or set it to false"
-        ) from error
-    run: _WandbRun = wandb.init(dir=str(run_folder), name=run_folder.name)
-    return run

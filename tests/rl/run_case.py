@@ -69,7 +69,7 @@ def write_config(folder: Path, policy: Path, reward: str = "tests.rl.run_case:in
         "train": {"steps": STEPS, "lr": 1e-3, "warmup_steps": 2, "schedule": "cosine", "micro_batch": 5},
         "eval": {"every": 3, "grid": 4},
         "checkpoint": {"every": 2},
-        "tracking": {"console": "plain", "tensorboard": False, "pictures_every": 0},
+        "tracking": {"console": "plain", "to": [], "pictures_every": 0},
         "run": {"folder": str(folder / "run")},
     }
     path = folder / "run.yaml"

@@ -63,7 +63,7 @@ def write_run(folder: Path, *, seed: int = 0, steps: int = 60, per_task: int = 2
     record_environment(folder, ["python", "-m", "rl.launch", "examples/geneval.yaml"])
     (folder / "config.yaml").write_text(f"run:\n  seed: {seed}\n  folder: null # <not html>\n")
     every = max(1, steps // 3)
-    with Tracker(folder, TrackingConfig(console="off", tensorboard=False), steps) as tracker:
+    with Tracker(folder, TrackingConfig(console="off", to=()), steps) as tracker:
         for step in range(steps + 1):
             if step % every == 0:
                 pipeline = Pipeline(gain * (step / steps) ** 0.6, seed)

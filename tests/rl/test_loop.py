@@ -71,10 +71,12 @@ def a_run(folder: Path, collector: Any) -> Any:
     """Three steps of nothing."""
     return SimpleNamespace(
         folder=folder,
-        config=SimpleNamespace(train=SimpleNamespace(steps=3), guards=SimpleNamespace(action="warn")),
+        config=SimpleNamespace(
+            train=SimpleNamespace(steps=3), guards=SimpleNamespace(action="warn"), tracking=SimpleNamespace(profile=())
+        ),
         collector=collector,
         learner=SimpleNamespace(learn=lambda experience, timer: {}),
         guards=SimpleNamespace(check=lambda *_: []),
-        tracker=SimpleNamespace(log=lambda *_: None),
+        tracker=SimpleNamespace(log=lambda *_: None, message=print, stage=lambda name: None),
         interrupt=SimpleNamespace(asked=False),
     )

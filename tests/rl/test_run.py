@@ -134,7 +134,7 @@ def test_two_rewards_routed_scaled_and_combined_by_gdpo(tiny_policy: Path, tmp_p
     config = write_config(
         tmp_path, tiny_policy, rewards=rewards, combine="gdpo", advantage="batch_norm",
         train={"steps": 2, "lr": 1e-3, "warmup_steps": 0}, eval={"at_start": False, "at_end": False, "every": 0},
-        tracking={"console": "plain", "tensorboard": False, "pictures_every": 1},
+        tracking={"console": "plain", "to": [], "pictures_every": 1},
     )  # fmt: skip
     done = launch(config)
     assert done.returncode == 0, done.stderr

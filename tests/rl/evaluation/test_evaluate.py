@@ -159,6 +159,14 @@ def test_runner_batches_saves_and_loads(tmp_path: Path) -> None:
     assert found.tiles[0].marks == {"geneval": float(seeds[0] % 2 == 0), "ocr": None}
 
 
+def test_progress_is_told_in_pictures(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    prompts = [Prompt(str(index), "a") for index in range(3)]
+    options = EvalConfig(samples_per_prompt=2, grid=0)
+    evaluate(0, prompts, Painter(), tmp_path, options, 2, lambda done, total: told.append((done, total)))
+    assert told == [(0, 6), (4, 6), (6, 6)]
+
+
 def test_runner_refuses_no_prompts_and_equal_ids(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no evaluation prompts: data.eval gave an empty list"):
         evaluate(0, [], Painter(), tmp_path, EvalConfig())

@@ -14,7 +14,9 @@ from PIL import Image
 from rl.evaluation.results import load_all
 from rl.report.__main__ import main
 from rl.report.chart import line_chart, number, running_mean, thin, ticks
+from rl.report.curves import charts
 from rl.report.page import page, read_run, write_report
+from rl.run_folder.records import Row
 from rl.types import UserError
 from tests.rl.synthetic_run import disc, write_run
 
@@ -151,6 +153,13 @@ def test_ticks_are_round_and_cover_the_data() -> None:
     assert ticks(0, 1) == [0, 0.25, 0.5, 0.75, 1.0]
     assert ticks(3e-6, 6e-6)[0] <= 3e-6 < 6e-6 <= ticks(3e-6, 6e-6)[-1] + 1e-12
     assert [number(value) for value in (0.30000000000000004, 1e-5, 12000, 1e-18)] == ["0.3", "1e-05", "12000", "0"]
+
+
+def test_steps_on_the_axis_are_whole_and_counted_from_one() -> None:
+    assert [text for _, text in line_chart("", {"a": [(1, 0.0), (2, 1.0), (3, 0.5)]}).x_ticks] == ["1", "2", "3"]
+    rows = [Row(step, {"score": 0.1 * step}) for step in range(3)]
+    [chart] = charts(rows, [])
+    assert [point[2] for point in json.loads(chart.hover)["score"]] == [1, 2, 3]
 
 
 def test_thinning_keeps_the_mean() -> None:

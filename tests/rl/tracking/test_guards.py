@@ -82,7 +82,7 @@ def test_alarm_when_the_smoothed_value_leaves_the_band() -> None:
     values = [0.4] * 8 + [0.9] * 6
     alarms = run(Guards(GuardsConfig()), "guard/darkness", values)
     assert [step for step, _ in alarms] == [10]  # once, not at every step outside
-    assert alarms[0][1].startswith("darkness rose from 0.4 to 0.7 by step 10 (guards.darkness_rise: 0.25): look at the")
+    assert alarms[0][1].startswith("darkness rose from 0.4 to 0.7 by step 11 (guards.darkness_rise: 0.25): look at the")
 
 
 def test_one_wild_step_is_smoothed_away() -> None:
@@ -99,7 +99,7 @@ def test_relative_drop() -> None:
     assert run(Guards(GuardsConfig()), "guard/edge_density", [0.2] * 5 + [0.11] * 9) == []
     [(step, sentence)] = run(Guards(GuardsConfig()), "guard/edge_density", [0.2] * 5 + [0.09] * 9)
     assert step == 9
-    assert "edge density fell from 0.2 to 0.09 by step 9 (guards.edge_drop: 50%)" in sentence
+    assert "edge density fell from 0.2 to 0.09 by step 10 (guards.edge_drop: 50%)" in sentence
 
 
 def test_an_alarm_can_come_back() -> None:
@@ -110,7 +110,7 @@ def test_an_alarm_can_come_back() -> None:
 def test_maxima_need_no_baseline() -> None:
     [(step, sentence)] = run(Guards(GuardsConfig()), "mismatch", [0.2] * 10)
     assert step == WINDOW - 1
-    assert sentence.startswith("mismatch is 0.2 at step 4 (guards.max_mismatch: 0.05): sampler")
+    assert sentence.startswith("mismatch is 0.2 at step 5 (guards.max_mismatch: 0.05): sampler")
 
 
 def test_monitors_and_evaluations() -> None:
@@ -119,7 +119,7 @@ def test_monitors_and_evaluations() -> None:
     assert run(guards, "reward/geneval", [0.8] * 5 + [0.1] * 5) == []  # trained on: no monitor
     [(step, sentence)] = run(Guards(GuardsConfig()), "eval/geneval/counting", [0.8, 0.75, 0.65])
     assert step == 2
-    assert sentence.startswith("eval/geneval/counting fell from 0.8 to 0.65 by step 2")
+    assert sentence.startswith("eval/geneval/counting fell from 0.8 to 0.65 by step 3")
 
 
 def test_null_turns_an_alarm_off_and_nan_is_skipped() -> None:

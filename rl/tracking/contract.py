@@ -1,0 +1,49 @@
+"""What a run tells the person who watches it, and the names that have a place of their own there.
+
+Those are ``reward/<name>``, ``score``, ``kl``, ``entropy``, ``mismatch``, ``zero_std_fraction``, ``failed_fraction``,
+``loss``, ``grad_norm``, ``lr``, ``guard/<name>``, and ``images`` (pictures of this step, for images per second).
+Everything else is logged but not shown. Steps are numbered from 0 here and shown counted from 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rl.run_folder.records import Alarm
+
+REWARD_PREFIX, FAILED_PREFIX = "reward/", "failed/"
+STAGES = {  # of a step, as people say them
+    "sample": "sampling",
+    "forward": "computing log-probs",
+    "paint": "painting",
+    "score": "scoring",
+    "update": "updating",
+    "sync": "sending weights to the sampler",
+    "evaluate": "evaluating",
+    "save": "saving a checkpoint",
+}
+HEALTH = ("kl", "entropy", "mismatch", "zero_std_fraction", "failed_fraction", "loss", "grad_norm", "lr")
+
+
+class Console:
+    """Shows nothing at all, not even alarms: those are in metrics.jsonl."""
+
+    def step(
+        self, step: int, metrics: Mapping[str, float], seconds: Mapping[str, float], alarms: Sequence[Alarm]
+    ) -> None:
+        """After each step."""
+
+    def message(self, text: str) -> None:
+        """A sentence that stays visible."""
+
+    def starting(self, what: str) -> None:
+        """Before the first step: what is loaded or started now."""
+
+    def stage(self, name: str) -> None:
+        """What a step does now: ``painting``."""
+
+    def progress(self, task: str, done: int, total: int, unit: str) -> None:
+        """How far something long is, from 0 to ``total``."""
+
+    def close(self) -> None:
+        """At the end of the run."""
