@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from policy.folder import read_prompt_encoder, resolve_folder
+from rl.config import shipped
 from rl.config.declared import declarations
 from rl.config.load import load
 from rl.config.schema import Config
@@ -27,6 +28,8 @@ from rl.types import Prompt, RunFailure, UserError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, check, run; returns the exit code."""
     given = _parser().parse_intermixed_args(arguments)
+    if note := shipped.note(Path(given.config)):
+        print(note, file=sys.stderr)
     try:
         config = load(given.config, given.overrides)
         train_prompts, eval_prompts = check_data(config)
