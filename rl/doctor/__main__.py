@@ -11,17 +11,12 @@ import argparse
 import sys
 from collections.abc import Iterable
 
-try:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
-    from rl.doctor.checks import Check, check_engines, check_machine, check_pins, check_policy, check_tracking
-    from rl.doctor.components import check_components
-except ModuleNotFoundError as error:  # the one module that is asked for help outside the environment
-    sys.exit(
-        f"{error.name} is not installed for {sys.executable}: type `make setup`, then `.venv/bin/python -m rl.doctor`."
-    )
+from rl.doctor.checks import Check, check_engines, check_machine, check_pins, check_policy, check_tracking
+from rl.doctor.components import check_components
 
 
 def main(argv: list[str] | None = None) -> int:
