@@ -21,12 +21,12 @@ from policy.folder import EMBEDDED, read_policy_config
 from rl.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
+IN_A_CLONE = (ROOT / "Makefile").is_file()
 SETUP_CPU, SETUP_GPU = (
     ("make setup", "make setup EXTRA=gpu")
-    if (ROOT / "Makefile").is_file()
+    if IN_A_CLONE
     else ("pip install 'easel-rl[cpu]'", "pip install 'easel-rl[gpu]'")
 )
-OPENCV = ("opencv-contrib-python", "opencv-python", "opencv-python-headless", "opencv-contrib-python-headless")
 MIN_MEMORY_GB, MIN_DISK_GB, MIN_SHM_GB = 6.0, 2.0, 0.5
 Status = Literal["ok", "limited", "missing"]
 
@@ -110,7 +110,6 @@ def check_engines() -> list[Check]:
     return [
         needs("engines", "torch", "torch"),
         check_torchvision(version("torch"), version("torchvision")),
-        check_opencv([f"{name} {found}" for name in OPENCV if (found := version(name))]),
         check_vllm(),
         needs("engines", "transformers", "transformers"),
         needs("engines", "diffusers (decoder)", "diffusers"),
@@ -126,17 +125,6 @@ def check_torchvision(torch_version: str | None, torchvision_version: str | None
         found = f"{torchvision_version} beside torch {torch_version}: transformers cannot be imported"
         return Check("engines", "torchvision", "missing", found, f"{sys.executable} -m pip uninstall -y torchvision")
     return Check("engines", "torchvision", "ok", torchvision_version or "absent, as it must be beside CPU torch")
-
-
-def check_opencv(installed: list[str]) -> Check:
-    """vLLM and PaddleOCR name different distributions, and each writes its own files into the same folder cv2/."""
-    if len(installed) > 1:
-        pip = f"{sys.executable} -m pip"
-        cure = f"{pip} uninstall -y {' '.join(OPENCV)} && {pip} install --no-deps {OPENCV[0]}==4.10.0.84"
-        return Check(
-            "engines", "cv2", "missing", f"{len(installed)} copies in one folder: {', '.join(installed)}", cure
-        )
-    return Check("engines", "cv2", "ok", installed[0] if installed else "absent (PaddleOCR brings it)")
 
 
 def check_vllm() -> Check:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rl.doctor import __main__ as doctor
 from rl.doctor import checks
 from rl.doctor.__main__ import show
-from rl.doctor.checks import Check, check_gpu, check_opencv, check_policy_folder, check_python, check_torchvision
+from rl.doctor.checks import Check, check_gpu, check_policy_folder, check_python, check_torchvision
 from rl.doctor.components import lacks_weights
 from rl.doctor.deep import all_parts, run_part
 
@@ -50,14 +50,6 @@ def test_a_gpu_beside_cpu_torch_is_idle() -> None:
     assert (check.status, check.fix) == ("limited", "make setup EXTRA=gpu")
     assert check.found == "NVIDIA H100, idle: torch is the CPU build"
     assert check_gpu(["NVIDIA H100"], "2.13.0").status == "ok"
-
-
-def test_two_copies_of_cv2_are_told_with_the_cure() -> None:
-    check = check_opencv(["opencv-contrib-python 4.10.0.84", "opencv-python-headless 5.0.0.93"])
-    assert check.status == "missing"
-    assert check.found == "2 copies in one folder: opencv-contrib-python 4.10.0.84, opencv-python-headless 5.0.0.93"
-    assert check.fix.endswith("-m pip install --no-deps opencv-contrib-python==4.10.0.84")
-    assert check_opencv(["opencv-contrib-python 4.10.0.84"]).status == check_opencv([]).status == "ok"
 
 
 def test_torchvision_beside_cpu_torch_is_an_error_elsewhere_not() -> None:
