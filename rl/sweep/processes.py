@@ -111,7 +111,7 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]], tell: Tell) -> None:
     )
     try:
         for process in processes:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)  # a process started in the background may ignore SIGINT
         deadline = time.monotonic() + _PATIENCE_S
         for process in processes:
             process.wait(max(0.0, deadline - time.monotonic()))

@@ -11,14 +11,14 @@ from rl.evaluation.tables import estimate, signed
 from rl.sweep.plan import FinishedRun, SweepRun
 
 _FOOTNOTE = (
-    "Mean over seeds [95 % Student t interval, cut at 0 and 1 for shares] (lowest .. highest seed); "
-    "held-out prompts, same seeds."
+    "Mean over seeds [95 % Student t interval; of a share of passed samples cut at 0 and 1, its difference at -1 and 1]"
+    " (lowest .. highest seed); held-out prompts, same seeds."
 )
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Over seeds: mean with t interval, cut at 0 and 1 for a share of passed samples, and the extremes."""
+    """Over seeds: mean with t interval, which is cut where a share of passed samples cannot be, and the extremes."""
 
     estimate: Estimate
     lowest: float
@@ -54,9 +54,9 @@ def summarise(runs: Sequence[SweepRun]) -> list[SweepRow]:
         SweepRow(
             *key,
             seeds=len(pairs),
-            before=_spread([before for before, _ in pairs], bounded=key[:2] not in graded),
-            after=_spread([after for _, after in pairs], bounded=key[:2] not in graded),
-            difference=_spread([after - before for before, after in pairs], bounded=False),
+            before=_spread([before for before, _ in pairs], least=0.0, share=key[:2] not in graded),
+            after=_spread([after for _, after in pairs], least=0.0, share=key[:2] not in graded),
+            difference=_spread([after - before for before, after in pairs], least=-1.0, share=key[:2] not in graded),
         )
         for key, pairs in found.items()
     ]
@@ -67,11 +67,11 @@ def _graded(evaluation: Evaluation) -> set[str]:
     return {one.reward for one in evaluation.outcomes if one.value not in (0.0, 1.0, None)}
 
 
-def _spread(values: Sequence[float], *, bounded: bool) -> Spread:
+def _spread(values: Sequence[float], *, least: float, share: bool) -> Spread:
     found = t_interval(values)
-    if bounded and found.interval:
+    if share and found.interval:
         low, high = found.interval
-        found = Estimate(found.mean, max(0.0, low), min(1.0, high))
+        found = Estimate(found.mean, max(least, low), min(1.0, high))
     return Spread(found, min(values), max(values))
 
 

@@ -212,7 +212,7 @@ import pathlib, signal, sys, time
 def save(*_):
     pathlib.Path(sys.argv[-1].partition("=")[2]).with_suffix(".saved").touch()
     sys.exit(130)
-signal.signal(signal.SIGINT, save)
+signal.signal(signal.SIGTERM, save)
 print("ready", flush=True)
 time.sleep(60)
 """
@@ -245,16 +245,18 @@ def test_intervals_of_shares_stay_between_0_and_1_others_do_not(tmp_path: Path) 
         run = SweepRun("", seed, tmp_path / f"seed{seed}", (), 1, "")
         run.folder.mkdir()
         for step in (0, 1):
-            outcomes = [Outcome("ocr", "words", "p0", 0, float(share)), Outcome("pick", "words", "p0", 0, grade)]
+            shown = float(share) if step else float(seed == 2)
+            outcomes = [Outcome("ocr", "words", "p0", 0, shown), Outcome("pick", "words", "p0", 0, grade)]
             save(Evaluation(step, tuple(outcomes)), run.folder)
         runs.append(run)
     rows = {(row.reward, row.task): row for row in summarise(runs)}
     assert rows["ocr", "words"].after.estimate.interval == (0.0, 1.0)
+    assert rows["ocr", "words"].difference.estimate.interval == (-1.0, 1.0)
     interval = rows["pick", "words"].after.estimate.interval
     assert interval is not None
     assert interval[0] < 0
     assert interval[1] > 1
-    assert "cut at 0 and 1 for shares" in markdown(list(rows.values()), [])
+    assert "cut at 0 and 1" in markdown(list(rows.values()), [])
 
 
 def test_the_configuration_of_every_run_lies_beside_it(tmp_path: Path, launch: tuple[str, ...]) -> None:
