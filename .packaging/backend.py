@@ -1,14 +1,17 @@
-"""setuptools' build backend with two additions.
+"""setuptools' build backend with three additions.
 
 It builds in a temporary folder: ``pip wheel .`` leaves no ``build/`` and no ``*.egg-info`` in the tree, and a module
 deleted since the last build is not found there and shipped again. And the files of ``START_UP`` stand in the wheel
 beside the packages, where Python reads them when it starts; setuptools cannot put them there in an editable wheel.
+A source distribution holds this folder, or nothing could be built from it.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import shutil
+import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,7 +19,6 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 from setuptools import build_meta
 from setuptools.build_meta import (
-    build_sdist,
     get_requires_for_build_editable,
     get_requires_for_build_sdist,
     get_requires_for_build_wheel,
@@ -57,6 +59,26 @@ def build_editable(
     name = build_meta.build_editable(wheel_directory, config_settings, metadata_directory)
     add_start_up(Path(wheel_directory, name))
     return name
+
+
+def build_sdist(sdist_directory: str, config_settings: dict[str, Any] | None = None) -> str:
+    """PEP 517."""
+    with TemporaryDirectory() as folder:
+        settings = {**(config_settings or {}), "--global-option": ["egg_info", "--egg-base", folder]}
+        name = build_meta.build_sdist(sdist_directory, settings)
+    add_this_folder(Path(sdist_directory, name))
+    return name
+
+
+def add_this_folder(sdist: Path) -> None:
+    here = Path(__file__).parent
+    with TemporaryDirectory() as folder:
+        with tarfile.open(sdist) as made:
+            made.extractall(folder, filter="tar")
+        (root,) = Path(folder).iterdir()
+        shutil.copytree(here, root / here.name, ignore=shutil.ignore_patterns("__pycache__"))
+        with tarfile.open(sdist, "w:gz") as made:
+            made.add(root, root.name)
 
 
 def add_start_up(wheel: Path) -> None:

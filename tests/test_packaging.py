@@ -8,6 +8,8 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tarfile
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from zipfile import ZipFile
@@ -43,6 +45,25 @@ def test_the_start_up_files_are_in_the_wheel_and_in_its_record(tmp_path: Path) -
     assert [line.partition(",")[0] for line in record] == [
         *("easel-rl.pth", "easel_rl_first.py", "a.py", "a-1.dist-info/RECORD")
     ]
+
+
+def test_a_source_distribution_holds_what_builds_it(tmp_path: Path) -> None:
+    (tmp_path / "a-1").mkdir()
+    (tmp_path / "a-1" / "a.py").touch()
+    with tarfile.open(tmp_path / "a-1.tar.gz", "w:gz") as made:
+        made.add(tmp_path / "a-1", "a-1")
+    load_backend().add_this_folder(tmp_path / "a-1.tar.gz")
+    with tarfile.open(tmp_path / "a-1.tar.gz") as found:
+        names = set(found.getnames())
+    wanted = {"a-1/a.py", "a-1/.packaging/backend.py", "a-1/.packaging/easel-rl.pth"}
+    assert wanted <= names
+    assert not [name for name in names if "__pycache__" in name]
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "rl" / "CITATION.cff").read_text()
+    assert f"\n## {version}\n" in (ROOT / "rl" / "CHANGELOG.md").read_text()
 
 
 @pytest.mark.slow  # 10 s, more on a busy machine
