@@ -6,9 +6,9 @@ installation's, and that what they need is there.
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 OWN_PACKAGES = ("rl", "rewards", "policy", "rollout")
@@ -27,17 +27,17 @@ def __getattr__(name: str) -> str:
 
 
 def _check_environment() -> None:
-    """Outside the environment the first import would end in a traceback about one of many packages."""
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if not missing:
+    """Outside the environment a command would end in a traceback about one of many packages.
+
+    Only commands need them all: a reward may have an environment of its own that holds less.
+    """
+    on_its_way_to_its_module = sys.argv[:1] == ["-m"]
+    if not on_its_way_to_its_module or not (missing := [name for name in _NEEDED if find_spec(name) is None]):
         return
     cure = "activate the environment that easel-rl is installed in"
     if (_HOME / "Makefile").is_file():
         cure = f"type `source {_HOME}/.venv/bin/activate`" if (_HOME / ".venv").is_dir() else "type `make setup` first"
-    sentence = f"{', '.join(missing)} not installed for {sys.executable}: {cure}."
-    if sys.argv[:1] != ["-m"]:
-        raise ImportError(sentence)
-    sys.stderr.write(f"error: {sentence}\n")  # a command, on its way to its module
+    sys.stderr.write(f"error: {', '.join(missing)} not installed for {sys.executable}: {cure}.\n")
     raise SystemExit(2)
 
 
@@ -50,10 +50,10 @@ def _import_siblings() -> None:
             if found != file:
                 raise ImportError(f"{found} has the name of a package of easel-rl: rename it, for example my_{name}.py")
             continue
-        spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=[str(file.parent)])
+        spec = spec_from_file_location(name, file, submodule_search_locations=[str(file.parent)])
         if spec is None or spec.loader is None:
             raise ImportError(f"{file} cannot be imported: install easel-rl again")
-        sys.modules[name] = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
 
 
