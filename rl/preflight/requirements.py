@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from packaging.utils import canonicalize_name
 from rewards.library.models.downloads import absent, download_command
 from rewards.requires import Requires
 
-SETUP_CPU = "make setup"
+IN_A_CLONE = (Path(__file__).resolve().parents[2] / "Makefile").is_file()
+SETUP_CPU = "make setup" if IN_A_CLONE else "pip install 'easel-rl[cpu]'"
 Status = Literal["ok", "limited", "missing"]
 
 
@@ -39,7 +41,8 @@ def check_required(part: str, name: str, wanted: Requires) -> Check:
     if clashing := [package for package in wanted.conflicts if version(package)]:
         copies = [*wanted.packages, *clashing]
         found = f"{', '.join(copies)} write over each other's files"
-        fix = f"{sys.executable} -m pip uninstall -y {' '.join(copies)}, then touch pyproject.toml && {SETUP_CPU}"
+        pip, kept = f"{sys.executable} -m pip", " ".join(f"{name}=={found}" for name, found in installed.items())
+        fix = f"{pip} uninstall -y {' '.join(copies)} && {pip} install --no-deps {kept}"
         return Check(part, name, fault, found, fix)
     if gone := missing_files(wanted.files):
         pinned = " ".join(f"{package}=={found}" for package, found in installed.items())
@@ -64,13 +67,24 @@ def missing_files(files: Sequence[str]) -> list[str]:
 
 
 def install_command(packages: Sequence[str]) -> str:
-    """``make setup`` for what belongs to our environment, pip for what a plug-in or an option brings."""
+    """The set-up for what belongs to our environment, pip for what a plug-in or an option brings."""
     try:
-        ours = {canonicalize_name(Requirement(line).name) for line in metadata.requires("easel-rl") or []}
+        ours = [Requirement(line) for line in metadata.requires("easel-rl") or []]
     except metadata.PackageNotFoundError:
         return SETUP_CPU
-    strange = [package for package in packages if canonicalize_name(package) not in ours]
-    return f"{sys.executable} -m pip install {' '.join(packages)}" if strange else SETUP_CPU
+    wanted = {canonicalize_name(package) for package in packages}
+    if wanted - {canonicalize_name(one.name) for one in ours}:
+        return f"{sys.executable} -m pip install {' '.join(packages)}"
+    extras = {_extra(one) for one in ours if canonicalize_name(one.name) in wanted} - {""}
+    if extras and not IN_A_CLONE:
+        return f"{sys.executable} -m pip install 'easel-rl[{','.join(sorted(extras))}]'"
+    return SETUP_CPU
+
+
+def _extra(requirement: Requirement) -> str:
+    """``clip`` of ``open-clip-torch>=3.3; extra == "clip"``."""
+    found = re.search(r"extra == ['\"]([\w-]+)", str(requirement.marker or ""))
+    return found[1] if found else ""
 
 
 def _present(wanted: Requires, installed: dict[str, str | None]) -> Iterator[str]:

@@ -1,67 +1,31 @@
-"""``python -m rl.sweep CONFIG --seeds 0 1 2 [--parallel 2] [key=value ...] [key=a,b,c ...]``: settings x seeds.
+"""``python -m rl.sweep CONFIG [--seeds 0 1 2] [--parallel 2] [key=value ...] [key=a,b,c ...]``: settings x seeds.
 
 Every run is its own ``python -m rl.launch`` process with its own folder. ``key=a,b`` makes one setting per value;
-several of them are crossed. The table has, per task, the held-out score before, after and the difference: mean over
-seeds, range, and Student's 95 % t interval. Written to ``sweep.json`` and ``sweep.md`` in the sweep's folder.
+several of them are crossed. The same command again goes on where the sweep stopped: finished runs are kept, the others
+resumed. The table has, per task, the held-out score before, after and the difference: mean over seeds, range, and
+Student's 95 % t interval. Written to ``sweep.json`` and ``sweep.md`` in the sweep's folder.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
+import re
+import shlex
 import sys
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from rewards.command_line import positive_int
 from rl.command import CommandParser, command
-from rl.evaluation.results import load_all
+from rl.config import shipped
 from rl.run_folder.records import write_atomically
-from rl.sweep.plan import LAUNCH, FinishedRun, SweepRun, plan
+from rl.sweep.again import claim
+from rl.sweep.plan import LAUNCH, FinishedRun, plan
+from rl.sweep.processes import run_all
 from rl.sweep.table import markdown, summarise
-from rl.types import UserError
 
-_TAIL_LINES = 15
-
-
-def run_one(run: SweepRun) -> FinishedRun:
-    """Runs the process to its end, its output in ``<folder>.log``."""
-    run.log.parent.mkdir(parents=True, exist_ok=True)
-    with run.log.open("wb") as log:
-        code = subprocess.run(run.command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
-    with run.log.open(encoding="utf-8", errors="replace") as lines:
-        tail = "".join(deque(lines, maxlen=_TAIL_LINES))
-    if code == 0 and len(load_all(run.folder)) < 2:
-        return FinishedRun(
-            run, 1, tail + "\nit ended without an evaluation before and one after: see eval.at_start, at_end"
-        )
-    return FinishedRun(run, code, "" if code == 0 else tail)
-
-
-def run_all(runs: Sequence[SweepRun], parallel: int = 1) -> list[FinishedRun]:
-    """In sequence, or ``parallel`` at a time as Ray tasks; a failed run does not stop the others."""
-    if parallel <= 1:
-        return [_told(run_one(run)) for run in runs]
-    import ray  # needed only here; costs seconds
-
-    ray.init(num_cpus=parallel, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    try:
-        waiting = {ray.remote(num_cpus=1, max_retries=0)(run_one).remote(run): run for run in runs}
-        finished: dict[Path, FinishedRun] = {}
-        while len(finished) < len(runs):
-            [ready], _ = ray.wait([task for task, run in waiting.items() if run.folder not in finished])
-            finished[waiting[ready].folder] = _told(ray.get(ready))
-    finally:
-        ray.shutdown()
-    return [finished[run.folder] for run in runs]
-
-
-def _told(finished: FinishedRun) -> FinishedRun:
-    run = finished.run
-    outcome = "done" if finished.code == 0 else f"FAILED with exit code {finished.code}"
-    print(f"{run.folder}: {outcome}", flush=True)
-    return finished
+INTERRUPTED = 130
 
 
 def sweep(
@@ -72,12 +36,10 @@ def sweep(
     parallel: int = 1,
     launch: Sequence[str] = LAUNCH,
 ) -> int:
-    """Runs everything and writes the table; 0 if every run succeeded, 1 otherwise."""
+    """Runs everything that is not done yet and writes the table; 0 if every run succeeded, 1 otherwise."""
     runs = plan(config, seeds, overrides, folder, launch)
-    taken = [run.folder for run in runs if run.folder.exists()]
-    if taken:
-        raise UserError(f"{taken[0]} exists already: choose another --folder, or remove the old sweep")
-    finished = run_all(runs, parallel)
+    claim(runs)
+    finished = run_all(runs, parallel, lambda line: print(line, flush=True))
     failures = [one for one in finished if one.code != 0]
     rows = summarise([one.run for one in finished if one.code == 0])
     record = {
@@ -99,16 +61,47 @@ def _named(finished: FinishedRun) -> dict[str, object]:
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0, 1 if a run failed, 2 for a mistake in the command."""
-    parser = CommandParser(prog="python -m rl.sweep", description=__doc__.partition("\n")[0])
-    parser.add_argument("config", type=Path)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="key=a,b,c makes one setting of each")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--parallel", type=int, default=1, help="runs at a time (Ray); default 1")
-    parser.add_argument("--folder", type=Path, help="default runs/<config>-sweep")
-    found = parser.parse_intermixed_args(arguments)
+    """Exit code 0, 1 if a run failed, 2 for a mistake in the command, 130 after Ctrl-C."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    found = _parser().parse_intermixed_args(_seeds_last(given))
     folder = found.folder or Path("runs") / f"{found.config.stem}-sweep"
-    return sweep(found.config, found.seeds, found.overrides, folder, found.parallel)
+    if note := shipped.note(found.config):
+        print(note, file=sys.stderr)
+    try:
+        return sweep(found.config, found.seeds, found.overrides, folder, found.parallel)
+    except KeyboardInterrupt:
+        print(f"stopped; go on with: python -m rl.sweep {shlex.join(given)}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        prog="python -m rl.sweep",
+        description="Settings x seeds of one run, and their table. The same command again goes on where it stopped.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", type=Path, help="the YAML of one run, for example examples/geneval.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="key=a,b,c makes one setting of each")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="default 0 1 2")
+    parser.add_argument("--parallel", type=positive_int, default=1, metavar="N", help="runs at a time; default 1")
+    parser.add_argument("--folder", type=Path, help="default runs/<config>-sweep")
+    return parser
+
+
+def _seeds_last(given: Sequence[str]) -> list[str]:
+    """``["a.yaml", "--seeds", "0", "1", "x=1"]`` -> ``["a.yaml", "x=1", "--seeds", "0", "1"]``.
+
+    What follows the seeds and is none is not taken for one.
+    """
+    rest, seeds = list(given), list[str]()
+    while "--seeds" in rest:
+        start = rest.index("--seeds")
+        end = start + 1
+        while end < len(rest) and re.fullmatch(r"-?\d+", rest[end]):
+            end += 1
+        seeds = rest[start:end]
+        del rest[start:end]
+    return rest + seeds
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rl.config import shipped
+from rl.config.load import dump, load
 from rl.types import UserError
 
 LAUNCH = (sys.executable, "-m", "rl.launch")
@@ -15,16 +17,26 @@ LAUNCH = (sys.executable, "-m", "rl.launch")
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One run of the sweep: a setting (the overrides that vary) and a seed."""
+    """One run of the sweep: a setting (the overrides that vary) and a seed.
+
+    ``steps``: how many it trains; ``resolved``: its whole configuration as YAML.
+    """
 
     setting: str
     seed: int
     folder: Path
     command: tuple[str, ...]
+    steps: int
+    resolved: str
 
     @property
     def log(self) -> Path:
         return self.folder.with_name(self.folder.name + ".log")
+
+    @property
+    def record(self) -> Path:
+        """``resolved`` on disk, beside the run's folder: by it the same sweep is known again."""
+        return self.folder.with_name(self.folder.name + ".yaml")
 
 
 @dataclass(frozen=True)
@@ -78,8 +90,11 @@ def split_values(text: str) -> list[str]:
 def plan(
     config: Path, seeds: Sequence[int], overrides: Sequence[str], folder: Path, launch: Sequence[str] = LAUNCH
 ) -> list[SweepRun]:
-    """All runs, setting by setting. Raises UserError for repeated seeds or a config that is not there."""
-    if not config.is_file():
+    """All runs, setting by setting.
+
+    Raises UserError for repeated seeds, a config that is not there, and every mistake in it or in an override.
+    """
+    if not shipped.find(config).is_file():
         raise UserError(f"{config} is not a file: give the YAML of one run")
     if len(set(seeds)) < len(seeds):
         raise UserError(f"--seeds {' '.join(map(str, seeds))} names a seed twice: every run needs its own")
@@ -89,6 +104,8 @@ def plan(
         for seed in seeds:
             name = f"seed{seed}" if len(crossed) == 1 else f"setting{number}-seed{seed}"
             target = folder / name
-            command = (*launch, str(config), *fixed, *setting, f"run.seed={seed}", f"run.folder={target}")
-            runs.append(SweepRun(" ".join(setting), seed, target, command))
+            given = (*fixed, *setting, f"run.seed={seed}", f"run.folder={target}")
+            resolved = load(config, given)
+            command = (*launch, str(config), *given)
+            runs.append(SweepRun(" ".join(setting), seed, target, command, resolved.train.steps, dump(resolved)))
     return runs

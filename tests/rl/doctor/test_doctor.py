@@ -13,7 +13,7 @@ from rich.console import Console
 from rl.doctor import __main__ as doctor
 from rl.doctor import checks
 from rl.doctor.__main__ import show
-from rl.doctor.checks import check_gpu, check_policy_folder, check_python, check_torchvision
+from rl.doctor.checks import check_cuda_only, check_gpu, check_policy_folder, check_python
 from rl.doctor.components import lacks_weights
 from rl.doctor.deep import all_parts, run_part
 from rl.preflight.requirements import Check
@@ -54,11 +54,12 @@ def test_a_gpu_beside_cpu_torch_is_idle() -> None:
 
 
 def test_torchvision_beside_cpu_torch_is_an_error_elsewhere_not() -> None:
-    check = check_torchvision("2.13.0+cpu", "0.28.0")
+    installed = ["torchvision 0.28.0", "torchaudio 2.11.0"]
+    check = check_cuda_only("2.13.0+cpu", installed)
     assert check.status == "missing"
-    assert check.found == "0.28.0 beside torch 2.13.0+cpu: transformers cannot be imported"
-    assert check.fix.endswith("-m pip uninstall -y torchvision")
-    assert check_torchvision("2.13.0", "0.28.0").status == check_torchvision("2.13.0+cpu", None).status == "ok"
+    assert check.found.startswith("torchvision 0.28.0, torchaudio 2.11.0 beside torch 2.13.0+cpu: transformers or ")
+    assert check.fix.endswith("-m pip uninstall -y torchvision torchaudio torchcodec")
+    assert check_cuda_only("2.13.0", installed).status == check_cuda_only("2.13.0+cpu", []).status == "ok"
 
 
 def test_policy_folder_complete_and_broken(tiny_policy: Path, tmp_path: Path) -> None:
