@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -28,7 +28,7 @@ from rl.parts import Interrupt, Run
 from rl.registry import resolve
 from rl.tracking.guards import Guards
 from rl.tracking.tracker import Tracker
-from rl.types import Prompt
+from rl.types import Forward, Prompt, Sequences
 from rollout.samplers.contract import Sampler
 from rollout.sync import WeightSync
 
@@ -51,7 +51,7 @@ def live_parts(config: Config, folder: Path, resume_step: int | None) -> Iterato
         trainer = TokenTrainer(language_model(config, policy), loss, config.train)
         policy.decoder.sampler = component("decoder_samplers", config.render.sampler)
         policy.decoder.to(trainer.device)
-        act = start_collecting(config, policy, sampler, trainer, pool.result())
+        act = start_collecting(config, policy, sampler, trainer.forward, pool.result())
         yield Run(
             config=config,
             folder=folder,
@@ -98,12 +98,16 @@ def start_sampler(config: Config, policy: Policy, prompts: list[Prompt]) -> Samp
 
 
 def start_collecting(
-    config: Config, policy: Policy, sampler: Sampler, trainer: TokenTrainer, rewards: RewardPool
+    config: Config,
+    policy: Policy,
+    sampler: Sampler,
+    forward: Callable[[Sequences], Forward],
+    rewards: RewardPool,
 ) -> Collect:
-    """The first half of a step, in this process: it asks the trainer's own weights."""
+    """The first half of a step, in this process; ``forward`` asks the trainer's own weights, or frozen ones."""
     return Collect(
         sampler=sampler,
-        forward=trainer.forward,
+        forward=forward,
         painter=policy.decoder,
         rewards=rewards,
         combination=component("combinations", config.combine),
