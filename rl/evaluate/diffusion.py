@@ -114,9 +114,9 @@ def _loaded(folder: Path, dtype: torch.dtype) -> Any:
 
     try:
         try:
-            return AutoPipelineForText2Image.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+            return AutoPipelineForText2Image.from_pretrained(folder, dtype=dtype, local_files_only=True)
         except ValueError:  # a class that the table of text-to-image pipelines does not list
-            return DiffusionPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+            return DiffusionPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
     except _BROKEN as error:
         raise UserError(f"{folder}: diffusers cannot load this pipeline: {_line(error)}") from error
 

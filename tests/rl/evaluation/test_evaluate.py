@@ -13,7 +13,7 @@ from rich.console import Console
 from rl.config.schema import EvalConfig
 from rl.evaluation.evaluate import evaluate, grid_prompts, strict_value
 from rl.evaluation.results import Evaluation, Outcome, compare, load, load_all
-from rl.evaluation.statistics import Estimate, macro_mean, mean_of, paired_bootstrap, t_interval, wilson
+from rl.evaluation.statistics import Estimate, macro_mean, mean_of, paired_bootstrap, sign_flip, t_interval, wilson
 from rl.evaluation.tables import table
 from rl.types import Prompt, Score, UserError
 from rollout.seeds import sample_seed
@@ -58,6 +58,16 @@ def test_paired_bootstrap() -> None:
     assert found.low == pytest.approx(normal.low, abs=0.02)
     assert found.high == pytest.approx(normal.high, abs=0.02)
     assert found == paired_bootstrap({"a": list(values)})  # the same table every time it is made
+
+
+def test_sign_flip_by_hand() -> None:
+    # three gains of three: the signs are all alike in 2 of 8 draws
+    assert sign_flip({"a": [1, 1, 1, 0]}, resamples=40000) == pytest.approx(2 / 8, abs=0.01)
+    # mean of two tasks: only all four signs alike give .75 or more
+    assert sign_flip({"a": [1, 1], "b": [0.5, 0.5]}, resamples=40000) == pytest.approx(2 / 16, abs=0.01)
+    assert sign_flip({"a": [0, 0]}) == 1
+    assert sign_flip({"a": [1, -1]}) == 1
+    assert sign_flip({"a": [1] * 40}) == pytest.approx(1 / 4001)
 
 
 def outcomes(values: Mapping[str, Sequence[float | None]], reward: str = "geneval", seed: int = 1) -> list[Outcome]:
