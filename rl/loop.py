@@ -17,6 +17,7 @@ from rich.console import Console
 
 from policy.export import export
 from rl.build import live_parts
+from rl.card.card import write_card
 from rl.config.schema import Config
 from rl.evaluation.results import load_all
 from rl.evaluation.tables import table
@@ -90,12 +91,13 @@ def train(run: Run, first_step: int) -> int:
 
 
 def conclude(folder: Path) -> None:
-    """The table before/after and the page."""
+    """The table before/after, the policy's card and the page."""
     evaluations = load_all(folder)
     if len(evaluations) > 1:
         # a file or a pipe counts as 80 columns, where the intervals would be folded
         console = Console() if sys.stdout.isatty() else Console(width=_TABLE_WIDTH)
         console.print(table(evaluations[0], evaluations[-1]))
+    print(f"card: {write_card(folder)}")
     print(f"report: {write_report(folder)}")
 
 
