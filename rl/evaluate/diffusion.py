@@ -111,7 +111,11 @@ def _unless(wrong: str | None, score: Score) -> Score:
 
 def _loaded(folder: Path, dtype: torch.dtype) -> Any:
     from diffusers import AutoPipelineForText2Image, DiffusionPipeline
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
 
+    diffusers_logging.disable_progress_bar()  # a bar for each part, above the one that counts pictures
+    transformers_logging.disable_progress_bar()
     try:
         try:
             return AutoPipelineForText2Image.from_pretrained(folder, dtype=dtype, local_files_only=True)

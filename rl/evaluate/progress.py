@@ -1,4 +1,4 @@
-"""How far an evaluation is: a bar with its rate on a terminal, a line now and then elsewhere. On stderr."""
+"""How far an evaluation is: a bar with its rate on a terminal, a line now and then elsewhere (a pipe, a dumb terminal). On stderr."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def picture_progress(
 ) -> Iterator[Callable[[int], None]]:
     """Gives what is called with the number of pictures that were just finished."""
     console = console or Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal:
         yield _Lines(title, total, now).advance
         return
     columns = (

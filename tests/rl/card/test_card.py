@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from huggingface_hub import metadata_load
 
+from policy.base import Policy
 from rl.card.card import cell, write_card
 from rl.card.front_matter import hub_name
 from rl.card.public import public
@@ -50,6 +54,31 @@ def test_its_configuration_runs_again(tmp_path: Path) -> None:
     text = write_card(run).read_text()
     (tmp_path / "again.yaml").write_text(text.partition("```yaml\n")[2].partition("\n```")[0])
     assert load(tmp_path / "again.yaml") == load(run / "config.yaml")
+
+
+def test_its_decoder_is_loaded_by_diffusers_as_it_says_and_paints_the_same(tiny_policy: Path, tmp_path: Path) -> None:
+    text = write_card(a_run(tmp_path / "run")).read_text()
+    code = text.partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {"FOLDER": str(tiny_policy)}
+    exec(code, names)
+    pipeline = names["decoder"]
+    pipeline.set_progress_bar_config(disable=True)
+    ours = Policy.load(tiny_policy).decoder
+    hidden_BSD = torch.randn(2, 17, ours.connector[0].in_features, generator=torch.Generator().manual_seed(0))
+    painted = pipeline(
+        negative_prompt=None,
+        prompt_embeds=ours.connector(hidden_BSD),
+        prompt_attention_mask=torch.ones(2, 17),
+        latents=ours.noise([1, 2]),
+        sigmas=[1.0, 0.5],
+        guidance_scale=1.0,
+        height=64,
+        width=64,
+        use_resolution_binning=False,
+        output_type="np",
+    ).images
+    expected = ours.paint(hidden_BSD, [1, 2], steps=2)
+    assert np.abs((painted * 255).round() - expected).max() <= 1
 
 
 def test_alarms_failures_and_a_missing_licence_are_its_limits(tmp_path: Path) -> None:
