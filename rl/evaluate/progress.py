@@ -1,4 +1,4 @@
-"""How far an evaluation is: a bar with its rate on a terminal, a line now and then elsewhere (a pipe, a dumb terminal). On stderr."""
+"""How far an evaluation is: a bar with its rate on a terminal, a line now and then elsewhere. On stderr."""
 
 from __future__ import annotations
 
