@@ -17,11 +17,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from policy.folder import read_policy_config
 from rl.config.load import dump
 from rl.config.schema import Config
 from rl.evaluate.arguments import EvaluateArguments, read_arguments
 from rl.evaluate.candidates import Candidate, find_candidates
 from rl.evaluate.out_folder import claim_out
+from rl.evaluate.overlap import overlaps
 from rl.evaluate.settings import measured_by, read_config, read_prompts
 from rl.evaluation.results import Evaluation
 from rl.run_folder.claim import CONFIG_FILE
@@ -53,15 +55,22 @@ def evaluate_policies(given: EvaluateArguments) -> int:
     config, file = read_config(given)
     prompts = read_prompts(config)
     out = given.out or Path("runs", "evaluate", "-vs-".join(one.name for one in candidates))
+    for one in candidates:
+        if one.kind == "policy":
+            read_policy_config(one.folder)
     claim_out(out, measured_by(config), prompts, candidates)
     write_atomically(out / CONFIG_FILE, dump(config))
     names = ", ".join(one.name for one in candidates)
     _tell(f"{out}: {names} on {len(prompts)} prompts, by the rules of {file or 'the command line'}")
+    seen = list(overlaps(candidates, prompts))
+    for sentence in seen:
+        _tell(sentence)
     # read when torch is imported: threads that wait by spinning slow a shared machine tenfold
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from rl.evaluate.measure import measure
 
-    return report(measure(config, prompts, candidates, out, _tell), config, prompts, candidates, out)
+    found = measure(config, prompts, candidates, out, _tell)
+    return report(found, config, prompts, candidates, out, seen)
 
 
 def report(
@@ -70,6 +79,7 @@ def report(
     prompts: Sequence[Prompt],
     candidates: Sequence[Candidate],
     out: Path,
+    seen: Sequence[str],
 ) -> int:
     """Files and table; the exit code."""
     from rich.console import Console
@@ -85,6 +95,7 @@ def report(
     content = {
         "policies": about,
         "prompts": len(prompts),
+        "seen_in_training": seen,
         "measured_by": measured_by(config),
         "intervals": summary.INTERVALS,
         "rows": summary.as_json(rows),

@@ -24,12 +24,16 @@ _LOOKED_AT = 2**20  # bytes at either end of a file: training moves every weight
 
 @dataclass(frozen=True)
 class Candidate:
-    """One that is measured. ``kind``: ours, which writes tokens first, or a pipeline of diffusers."""
+    """One that is measured. ``kind``: ours, which writes tokens first, or a pipeline of diffusers.
+
+    ``run``: the folder of the run that it comes from.
+    """
 
     name: str
     folder: Path
     kind: Literal["policy", "pipeline"]
     options: dict[str, object]
+    run: Path | None = None
 
     def about(self) -> dict[str, object]:
         """What it is, with a fingerprint of its files: pictures of another one are never taken for its own."""
@@ -68,7 +72,8 @@ def _find(given: NamedPolicy) -> Candidate:
                 f"--pipeline-option {next(iter(given.options))}: {given.path!r} is no diffusers pipeline; its options "
                 f"are those of the configuration, for example render.steps=3"
             )
-        return Candidate(name, folder, "policy", {})
+        run = folder.resolve().parent
+        return Candidate(name, folder, "policy", {}, run if (run / RUN_FILE).is_file() else None)
     if (folder / PIPELINE_FILE).is_file():
         return Candidate(name, folder, "pipeline", given.options)
     raise UserError(

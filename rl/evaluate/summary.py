@@ -14,9 +14,9 @@ from rl.evaluation.results import OVERALL, Change, Evaluation, TaskResult, compa
 from rl.evaluation.tables import STYLES, estimate, signed
 
 INTERVALS = (
-    "95 % intervals: Wilson where a verdict is pass or fail, else Student's t; overall is the mean of the tasks. "
-    "Differences are paired (same prompt, same seed): bootstrap over prompts; p: sign-flip test, not corrected for "
-    "several tasks."
+    "95 % intervals over prompts: Wilson where a verdict is pass or fail, else Student's t; overall is the mean of the "
+    "tasks. Differences are paired (same prompt, same seed): bootstrap over prompts; p: sign-flip test, not corrected "
+    "for several tasks."
 )
 
 

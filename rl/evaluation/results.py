@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from rl.evaluation.statistics import Estimate, macro_mean, mean_of, paired_bootstrap, sign_flip
+from rl.evaluation.statistics import Estimate, macro_mean, mean_over_prompts, paired_bootstrap, sign_flip
 from rl.run_folder.records import read_json, write_atomically
 from rl.types import UserError
 
@@ -172,8 +172,13 @@ def mark(value: float | None) -> str:
 
 
 def _task_result(members: Sequence[Outcome]) -> TaskResult:
-    values = [one.value for one in members if one.value is not None]
-    return TaskResult(len(values), len(members) - len(values), mean_of(values) if values else None)
+    by_prompt: dict[str, list[float]] = {}
+    for one in members:
+        if one.value is not None:
+            by_prompt.setdefault(one.prompt_id, []).append(one.value)
+    scored = sum(map(len, by_prompt.values()))
+    estimate = mean_over_prompts(list(by_prompt.values())) if by_prompt else None
+    return TaskResult(scored, len(members) - scored, estimate)
 
 
 def _changes(tasks: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Change]:

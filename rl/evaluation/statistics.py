@@ -48,6 +48,32 @@ def mean_of(values: Sequence[float]) -> Estimate:
     return t_interval(values)
 
 
+def mean_over_prompts(prompts: Sequence[Sequence[float]]) -> Estimate:
+    """Mean of the prompts' means, where a prompt may have several samples: those are alike, and count for less.
+
+    ``mean_of`` for one sample each. Else Student's t over the prompts, and where every value is 0 or 1 Wilson with the
+    effective number of samples (Kish 1965): as many independent ones have the variance that is seen between prompts;
+    never more than the samples, never fewer than the prompts.
+    """
+    if all(len(values) == 1 for values in prompts):
+        return mean_of([values[0] for values in prompts])
+    means = np.array([np.mean(values) for values in prompts])
+    if any(value not in (0.0, 1.0) for values in prompts for value in values):
+        return t_interval(means.tolist())
+    share, samples = float(means.mean()), sum(map(len, prompts))
+    variance = float(means.var(ddof=1)) / len(prompts) if len(prompts) > 1 else 0.0
+    effective = share * (1 - share) / variance if variance else 0.0
+    return _wilson_of_share(share, min(max(effective, len(prompts)), samples))
+
+
+def _wilson_of_share(share: float, n: float) -> Estimate:
+    """Wilson (1927) for a number of samples that need not be whole."""
+    square = float(stats.norm.ppf(0.975)) ** 2
+    centre = (share + square / (2 * n)) / (1 + square / n)
+    half = math.sqrt(square * (share * (1 - share) / n + square / (4 * n * n))) / (1 + square / n)
+    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half))
+
+
 def macro_mean(parts: Sequence[Estimate]) -> Estimate:
     """Mean of K independent means, every one weighing the same, as GenEval's overall score.
 

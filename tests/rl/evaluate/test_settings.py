@@ -11,6 +11,7 @@ from rl.config.load import dump, load
 from rl.evaluate.arguments import NamedPolicy, NamedPrompts, read_arguments
 from rl.evaluate.candidates import find_candidates
 from rl.evaluate.out_folder import claim_out
+from rl.evaluate.overlap import overlaps
 from rl.evaluate.settings import measured_by, prompt_component, read_config, read_prompts
 from rl.types import Prompt, UserError
 
@@ -141,6 +142,22 @@ def test_what_a_policy_may_be(tmp_path: Path, pipeline_folder: Path) -> None:
     assert found[0].folder == EMBEDDED["shapes"]
     assert found[1].folder == found[2].folder == run / "policy"
     assert find_candidates([NamedPolicy(str(run / "policy"))])[0].name == "my-run"
+
+
+def test_what_a_run_has_seen_in_training_is_told(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run")
+    (tmp_path / "train.txt").write_text("one ring\ntwo stars\n")
+    train = [f"data.train.options.path={tmp_path / 'train.txt'}"]
+    (run / "config.yaml").write_text(dump(load(GENEVAL, ["data.train.use=text", *train])))
+    found = find_candidates([NamedPolicy("shapes"), NamedPolicy(str(run))])
+    prompts = [Prompt("a", "one ring"), Prompt("b", "two rings")]
+    assert list(overlaps(found, prompts)) == ["run: 1 of the 2 prompts is among its training prompts"]
+    assert list(overlaps(found, prompts[1:])) == ["run: none of the 1 prompts is among its training prompts"]
+    (tmp_path / "train.txt").unlink()
+    (sentence,) = overlaps(found, prompts)
+    assert sentence.startswith(
+        "run: whether it has seen these prompts in training is not known: data.train: there is no"
+    )
 
 
 def test_what_a_policy_may_not_be(tmp_path: Path) -> None:

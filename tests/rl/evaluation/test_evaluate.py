@@ -13,7 +13,16 @@ from rich.console import Console
 from rl.config.schema import EvalConfig
 from rl.evaluation.evaluate import evaluate, grid_prompts, strict_value
 from rl.evaluation.results import Evaluation, Outcome, compare, load, load_all
-from rl.evaluation.statistics import Estimate, macro_mean, mean_of, paired_bootstrap, sign_flip, t_interval, wilson
+from rl.evaluation.statistics import (
+    Estimate,
+    macro_mean,
+    mean_of,
+    mean_over_prompts,
+    paired_bootstrap,
+    sign_flip,
+    t_interval,
+    wilson,
+)
 from rl.evaluation.tables import table
 from rl.types import Prompt, Score, UserError
 from rollout.seeds import sample_seed
@@ -41,6 +50,20 @@ def test_t_interval_by_hand() -> None:
 def test_mean_of_chooses_the_interval() -> None:
     assert mean_of([1.0, 0.0, 1.0]) == wilson(2, 3)
     assert mean_of([0.5, 0.7]) == t_interval([0.5, 0.7])
+
+
+def test_samples_of_one_prompt_are_no_independent_ones() -> None:
+    assert mean_over_prompts([[1.0], [0.0], [1.0]]) == wilson(2, 3)
+    # three samples that always agree say no more than one
+    alike = mean_over_prompts([[1.0] * 3] * 30 + [[0.0] * 3] * 10)
+    assert (alike.low, alike.high) == pytest.approx((wilson(30, 40).low, wilson(30, 40).high))
+    # samples that have nothing to do with their prompt say as much as other prompts would
+    coins = np.random.default_rng(0).integers(0, 2, (400, 4)).astype(float)
+    found, free = mean_over_prompts(coins.tolist()), wilson(int(coins.sum()), coins.size)
+    assert (found.low, found.high) == pytest.approx((free.low, free.high), abs=0.003)
+    # nothing ever passed: the prompts are what there is
+    assert mean_over_prompts([[0.0, 0.0]] * 20).high == pytest.approx(0.1611, abs=1e-4)
+    assert mean_over_prompts([[0.5, 0.7], [0.1, 0.3]]) == t_interval([0.6, 0.2])
 
 
 def test_macro_mean_by_hand() -> None:
