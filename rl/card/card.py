@@ -19,7 +19,7 @@ from rl.evaluation.results import Evaluation, grid_path
 from rl.evaluation.tables import estimate, rows, signed
 from rl.report.page import RecordedRun, read_run
 from rl.run_folder.claim import CONFIG_FILE
-from rl.run_folder.records import Alarm, Row, write_atomically
+from rl.run_folder.records import Alarm, Row, disk_errors, write_atomically
 from rl.types import UserError
 
 CARD_FILE = "README.md"
@@ -103,7 +103,8 @@ def _copied_pictures(run: RecordedRun, policy: Path) -> Iterator[tuple[str, str]
         source = grid_path(run.folder, step)
         if source.is_file():
             file = f"after-{step}-steps.png" if step else "before.png"
-            shutil.copyfile(source, policy / file)
+            with disk_errors(policy / file, "copying a picture for the card"):
+                shutil.copyfile(source, policy / file)
             yield (f"after {step} steps" if step else "before"), file
 
 

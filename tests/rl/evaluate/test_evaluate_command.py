@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rl.build import live_parts
-from rl.config.load import load as load_config
 from rl.evaluate.__main__ import main
 from rl.evaluation.results import load
-from rl.milestones import first_weights, run_evaluation
+from rl.launch import main as launch
 from tests.rl.run_case import write_config
 
 INK = "tests.rl.run_case:ink"
@@ -19,11 +17,9 @@ INK = "tests.rl.run_case:ink"
 
 def test_a_policy_scores_what_it_scores_in_a_run(tiny_policy: Path, tmp_path: Path) -> None:
     file = write_config(tmp_path, tiny_policy, eval={"grid": 4, "samples_per_prompt": 2})
-    config, run = load_config(file), tmp_path / "run"
-    with live_parts(config, run, None) as parts:
-        first_weights(parts)
-        in_the_run = run_evaluation(parts, 0)
-    out = tmp_path / "out"
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert launch([str(file), "train.steps=0"]) == 0
+    in_the_run = load(run / "evaluation-0.json")
     assert main(["--policy", str(tiny_policy), "--config", str(file), "--out", str(out)]) == 0
     assert load(out / "tiny" / "evaluation-0.json").outcomes == in_the_run.outcomes
     assert (out / "tiny" / "evaluation-0.png").read_bytes() == (run / "evaluation-0.png").read_bytes()
