@@ -116,6 +116,7 @@ def _loaded(folder: Path, dtype: torch.dtype) -> Any:
 
     diffusers_logging.disable_progress_bar()  # a bar for each part, above the one that counts pictures
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # it warns of image processors that no pipeline here has
     try:
         try:
             return AutoPipelineForText2Image.from_pretrained(folder, dtype=dtype, local_files_only=True)

@@ -21,7 +21,9 @@ from rl.evaluation.evaluate import Pipeline, evaluate
 from rl.evaluation.results import Evaluation
 from rl.types import Prompt, Score
 
-_PICTURES_AT_ONCE = 128
+_AT_ONCE = {"policy": 128, "pipeline": 16}
+"""Pictures between two tellings of progress, and lost where it is interrupted. Of a policy as many as in a run: the
+last bit of a picture may depend on how many are painted at once."""
 
 
 def measure(
@@ -50,7 +52,7 @@ def measure(
             unfinished = rewards if done[one.name] < total else None
             with _pipeline(one, config, prompts, unfinished) as pipeline:
                 kept = stores[one.name].around(pipeline, rewards.versions if rewards else {})
-                found[one.name] = _evaluated(one.name, kept, config, prompts, out)
+                found[one.name] = _evaluated(one, kept, config, prompts, out)
         return found
 
 
@@ -68,9 +70,9 @@ def _pipeline(
             yield pipeline
 
 
-def _evaluated(name: str, pipeline: Pipeline, config: Config, prompts: Sequence[Prompt], out: Path) -> Evaluation:
+def _evaluated(one: Candidate, pipeline: Pipeline, config: Config, prompts: Sequence[Prompt], out: Path) -> Evaluation:
     samples = config.eval.samples_per_prompt
-    with picture_progress(name, len(prompts) * samples) as advance:
+    with picture_progress(one.name, len(prompts) * samples) as advance:
 
         def told(
             batch: Sequence[Prompt], count: int, seeds: Sequence[int]
@@ -79,8 +81,7 @@ def _evaluated(name: str, pipeline: Pipeline, config: Config, prompts: Sequence[
             advance(len(seeds))
             return found
 
-        # as many as in a run: the last bit of a picture may depend on how many are painted at once
-        return evaluate(0, prompts, told, out / name, config.eval, max(1, _PICTURES_AT_ONCE // samples))
+        return evaluate(0, prompts, told, out / one.name, config.eval, max(1, _AT_ONCE[one.kind] // samples))
 
 
 def _never(
