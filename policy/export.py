@@ -10,16 +10,23 @@ from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from policy.checksums import CHECKSUMS_FILE, write_checksums
 from policy.trainable import WeightStream
 from rl.process.disk import true_cause, words
 from rl.types import UserError
+
+_OF_THE_BASE = shutil.ignore_patterns(
+    "README*", "readme*", CHECKSUMS_FILE, "*.sha256", ".*", "*.png", "model_index.json"
+)
+_WEIGHTS = shutil.ignore_patterns("*.safetensors", "*.safetensors.index.json")
 
 
 def export(policy_folder: Path, weights: WeightStream, out: Path) -> Path:
     """Writes a complete policy folder: ``policy_folder`` with the language model's weights replaced.
 
-    The tensors have the names and dtypes of the original ``ar/*.safetensors`` (so a tied lm_head is not stored twice);
-    ``out`` appears by one rename and may replace an earlier export.
+    The tensors have the names and dtypes of the original ``ar/*.safetensors`` (so a tied lm_head is not stored twice).
+    What speaks of the original alone (its card, its checksums) stays behind. ``out`` appears by one rename and may
+    replace an earlier export.
     Raises: UserError if a tensor is missing or has another shape.
     """
     expected = _tensor_specs(policy_folder / "ar")
@@ -34,11 +41,11 @@ def export(policy_folder: Path, weights: WeightStream, out: Path) -> Path:
         raise UserError(f"{policy_folder}/ar: the trained weights lack {sorted(expected)[0]}; export the same model.")
     unfinished = out.with_name(f".tmp-{out.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
-    skip_weights = shutil.ignore_patterns("*.safetensors", "*.safetensors.index.json")
-    is_ar = str(policy_folder / "ar")
+    left = {str(policy_folder): _OF_THE_BASE, str(policy_folder / "ar"): _WEIGHTS}
     try:
-        shutil.copytree(policy_folder, unfinished, ignore=lambda d, names: skip_weights(d, names) if d == is_ar else [])
+        shutil.copytree(policy_folder, unfinished, ignore=lambda d, names: left[d](d, names) if d in left else [])
         save_torch_state_dict(trained, unfinished / "ar", metadata={"format": "pt"})
+        write_checksums(unfinished)
         shutil.rmtree(out, ignore_errors=True)
         unfinished.rename(out)
     except (OSError, SafetensorError) as error:

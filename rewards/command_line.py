@@ -22,13 +22,13 @@ class NamedReward:
     options: dict[str, object] = field(default_factory=dict)
 
 
-def add_reward_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--reward`` (required; a list of ``NamedReward`` in ``rewards``), ``--option`` and ``--workers``."""
+def add_reward_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Adds ``--reward`` (a list of ``NamedReward`` in ``rewards``), ``--option`` and ``--workers``."""
     parser.add_argument(
         "--reward",
         dest="rewards",
         action=_Reward,
-        required=True,
+        required=required,
         metavar="[NAME=]USE",
         help="a reward: ocr, my_rewards:bright, or with a name of its own: words=ocr",
     )

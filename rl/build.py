@@ -31,7 +31,7 @@ from rl.process.interrupt import Interrupt
 from rl.registry import resolve
 from rl.tracking.guards import Guards
 from rl.tracking.tracker import Tracker
-from rl.types import Prompt
+from rl.types import Forward, Prompt, Sequences
 from rollout.samplers.contract import Sampler
 from rollout.sync import WeightSync
 
@@ -61,7 +61,7 @@ def live_parts(config: Config, folder: Path, resume_step: int | None, interrupt:
         policy.decoder.sampler = component("decoder_samplers", config.render.sampler)
         policy.decoder.to(trainer.device)
         tracker.starting(f"rewards {', '.join(config.rewards)}")
-        act = start_collecting(config, policy, sampler, trainer, pool.result(), tracker.stage)
+        act = start_collecting(config, policy, sampler, trainer.forward, pool.result(), tracker.stage)
         yield Run(
             config=config,
             folder=folder,
@@ -111,14 +111,17 @@ def start_collecting(
     config: Config,
     policy: Policy,
     sampler: Sampler,
-    trainer: TokenTrainer,
+    forward: Callable[[Sequences], Forward],
     rewards: RewardPool,
     tell: Callable[[str], None] | None = None,
 ) -> Collect:
-    """The first half of a step, in this process: it asks the trainer's own weights. ``tell`` hears of its stages."""
+    """The first half of a step, in this process; ``forward`` asks the trainer's own weights, or frozen ones.
+
+    ``tell`` hears of its stages.
+    """
     return Collect(
         sampler=sampler,
-        forward=trainer.forward,
+        forward=forward,
         painter=policy.decoder,
         rewards=rewards,
         combination=answering("combinations", "combine", config.combine),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from policy.export import export
 from rl.build import live_parts
+from rl.card.card import write_card
 from rl.config.schema import Config
 from rl.evaluation.results import load_all
 from rl.evaluation.tables import table
@@ -95,11 +96,12 @@ def train(run: Run, first_step: int) -> int:
 
 
 def conclude(folder: Path) -> None:
-    """The table before/after and the page."""
+    """The table before/after, the policy's card and the page."""
     evaluations = load_all(folder)
     if len(evaluations) > 1:
         # a file or a pipe would count as 80 columns, where the intervals would be folded
         Terminal(narrowest=_TABLE_WIDTH).print(table(evaluations[0], evaluations[-1]))
+    print(f"card: {write_card(folder)}")
     print(f"report: {write_report(folder)}")
 
 

@@ -33,22 +33,24 @@ _KEY = re.compile(r"[^\s.=]+(\.[^\s.=]+)*")
 _COMMAND_LINE = Origin("command line")
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     """Read a run. ``load("examples/geneval.yaml", ["train.steps=10", "rewards.ocr=null", "loss=dapo"])``.
 
+    Without a ``path`` the overrides stand on the defaults alone.
     Raises UserError listing every mistake with file, line and key.
     """
     return load_with_origins(path, overrides)[0]
 
 
-def load_with_origins(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Config, Origins]:
+def load_with_origins(path: str | Path | None, overrides: Sequence[str] = ()) -> tuple[Config, Origins]:
     """The same, and where its keys were written, for what is found out later. Raises as :func:`load`."""
     reading = _Reading()
-    reading.add_file(shipped.find(Path(path)), None)
+    if path is not None:
+        reading.add_file(shipped.find(Path(path)), None)
     for override in overrides:
         reading.add_override(override)
     tree = reading.merged()
-    config = _validated(tree, reading, default_folder=f"runs/{Path(path).stem}")
+    config = _validated(tree, reading, default_folder=f"runs/{Path(path or 'run').stem}")
     if reading.problems or config is None:
         raise UserError(_message(reading.problems))
     return config, Origins(tree)

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from rl.evaluation.statistics import Estimate, macro_mean, mean_of, paired_bootstrap
+from rl.evaluation.statistics import Estimate, macro_mean, mean_over_prompts, paired_bootstrap, sign_flip
 from rl.run_folder.records import read_json, write_atomically
 from rl.types import UserError
 
@@ -84,12 +84,16 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Change:
-    """After minus before on the same prompts and seeds; ``n`` pairs, of which ``gained`` and ``lost`` differ."""
+    """After minus before on the same prompts and seeds; ``n`` pairs, of which ``gained`` and ``lost`` differ.
+
+    ``p``: how likely a difference this large is between two that are the same.
+    """
 
     n: int
     gained: int
     lost: int
     difference: Estimate
+    p: float
 
     @property
     def direction(self) -> Literal["up", "down", ""]:
@@ -168,19 +172,24 @@ def mark(value: float | None) -> str:
 
 
 def _task_result(members: Sequence[Outcome]) -> TaskResult:
-    values = [one.value for one in members if one.value is not None]
-    return TaskResult(len(values), len(members) - len(values), mean_of(values) if values else None)
+    by_prompt: dict[str, list[float]] = {}
+    for one in members:
+        if one.value is not None:
+            by_prompt.setdefault(one.prompt_id, []).append(one.value)
+    scored = sum(map(len, by_prompt.values()))
+    estimate = mean_over_prompts(list(by_prompt.values())) if by_prompt else None
+    return TaskResult(scored, len(members) - scored, estimate)
 
 
 def _changes(tasks: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Change]:
     per_prompt = {task: [float(np.mean(values)) for values in prompts.values()] for task, prompts in tasks.items()}
     singles = {task: [value for values in prompts.values() for value in values] for task, prompts in tasks.items()}
-    changes = {task: _change(singles[task], paired_bootstrap({task: per_prompt[task]})) for task in tasks}
+    changes = {task: _change(singles[task], {task: per_prompt[task]}) for task in tasks}
     everything = [value for values in singles.values() for value in values]
-    changes[OVERALL] = _change(everything, paired_bootstrap(per_prompt))
+    changes[OVERALL] = _change(everything, per_prompt)
     return changes
 
 
-def _change(differences: Sequence[float], estimate: Estimate) -> Change:
+def _change(differences: Sequence[float], per_prompt: Mapping[str, Sequence[float]]) -> Change:
     gained, lost = sum(value > 0 for value in differences), sum(value < 0 for value in differences)
-    return Change(len(differences), gained, lost, estimate)
+    return Change(len(differences), gained, lost, paired_bootstrap(per_prompt), sign_flip(per_prompt))

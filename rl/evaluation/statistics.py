@@ -48,6 +48,32 @@ def mean_of(values: Sequence[float]) -> Estimate:
     return t_interval(values)
 
 
+def mean_over_prompts(prompts: Sequence[Sequence[float]]) -> Estimate:
+    """Mean of the prompts' means, where a prompt may have several samples: those are alike, and count for less.
+
+    ``mean_of`` for one sample each. Else Student's t over the prompts, and where every value is 0 or 1 Wilson with the
+    effective number of samples (Kish 1965): as many independent ones have the variance that is seen between prompts;
+    never more than the samples, never fewer than the prompts.
+    """
+    if all(len(values) == 1 for values in prompts):
+        return mean_of([values[0] for values in prompts])
+    means = np.array([np.mean(values) for values in prompts])
+    if any(value not in (0.0, 1.0) for values in prompts for value in values):
+        return t_interval(means.tolist())
+    share, samples = float(means.mean()), sum(map(len, prompts))
+    variance = float(means.var(ddof=1)) / len(prompts) if len(prompts) > 1 else 0.0
+    effective = share * (1 - share) / variance if variance else 0.0
+    return _wilson_of_share(share, min(max(effective, len(prompts)), samples))
+
+
+def _wilson_of_share(share: float, n: float) -> Estimate:
+    """Wilson (1927) for a number of samples that need not be whole."""
+    square = float(stats.norm.ppf(0.975)) ** 2
+    centre = (share + square / (2 * n)) / (1 + square / n)
+    half = math.sqrt(square * (share * (1 - share) / n + square / (4 * n * n))) / (1 + square / n)
+    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half))
+
+
 def macro_mean(parts: Sequence[Estimate]) -> Estimate:
     """Mean of K independent means, every one weighing the same, as GenEval's overall score.
 
@@ -77,3 +103,21 @@ def paired_bootstrap(differences: Mapping[str, Sequence[float]], resamples: int 
         means.append(float(array.mean()))
     low, high = np.percentile(drawn, [2.5, 97.5])
     return Estimate(sum(means) / len(means), float(low), float(high))
+
+
+def sign_flip(differences: Mapping[str, Sequence[float]], resamples: int = 4000, seed: int = 0) -> float:
+    """Two-sided p-value of the mean over tasks of each task's mean difference: Fisher's (1935) randomisation test.
+
+    Were the two the same, after - before of a prompt would be as likely as before - after, so signs are drawn at
+    random. ``differences`` as in :func:`paired_bootstrap`. The smallest value is 1 / (resamples + 1).
+    """
+    generator = np.random.default_rng(seed)
+    drawn, observed = np.zeros(resamples), 0.0
+    for values in differences.values():
+        array = np.asarray(values, dtype=np.float64) / (len(values) * len(differences))
+        observed += float(array.sum())
+        array = array[array != 0]
+        signs = generator.integers(0, 2, size=(resamples, array.size), dtype=np.int8) * 2 - 1
+        drawn += signs @ array
+    as_far = np.abs(drawn) >= abs(observed) - 1e-12
+    return float((as_far.sum() + 1) / (resamples + 1))

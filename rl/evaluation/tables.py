@@ -10,7 +10,7 @@ from rich.text import Text
 from rl.evaluation.results import OVERALL, Change, Evaluation, TaskResult, compare
 from rl.evaluation.statistics import Estimate
 
-_STYLES = {"up": "green", "down": "red", "": ""}
+STYLES = {"up": "green", "down": "red", "": ""}
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def table(before: Evaluation, after: Evaluation) -> Table:
         cells += [row.task.replace("_", " "), str(row.after.n), estimate(row.before.estimate)]
         failed = row.before.failed + row.after.failed
         difference = (
-            Text(signed(row.change.difference), style=_STYLES[row.change.direction]) if row.change else Text("–")
+            Text(signed(row.change.difference), style=STYLES[row.change.direction]) if row.change else Text("–")
         )
         shown.add_row(
             *cells, estimate(row.after.estimate), difference, str(failed) if failed else "",

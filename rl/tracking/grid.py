@@ -29,15 +29,18 @@ class Grid:
             self.sheet.save(path, pnginfo=PngImagePlugin.PngInfo())
 
 
-def make_grid(pictures: NDArray[np.uint8], captions: Sequence[str]) -> Grid:
-    """(N, H, W, 3) pictures, N captions. Small ones are enlarged by whole factors: they can be cut out exactly."""
+def make_grid(pictures: NDArray[np.uint8], captions: Sequence[str], columns: int | None = None) -> Grid:
+    """(N, H, W, 3) pictures, N captions. Small ones are enlarged by whole factors: they can be cut out exactly.
+
+    ``columns``: pictures in a row; ``None``: about as many as rows.
+    """
     if pictures.ndim != 4 or pictures.shape[3] != 3 or len(pictures) == 0:
         raise ValueError(f"a grid needs (N, H, W, 3) pictures with N > 0, got {pictures.shape}")
     if len(captions) != len(pictures):
         raise ValueError(f"{len(pictures)} pictures but {len(captions)} captions")
     count, height, width, _ = pictures.shape
     scale = max(1, math.ceil(_MIN_TILE / width))
-    columns = min(count, max(4, math.ceil(math.sqrt(count))))
+    columns = columns or min(count, max(4, math.ceil(math.sqrt(count))))
     font = ImageFont.load_default(_FONT_SIZE)
     cell_w, cell_h = width * scale + _PAD, height * scale + _PAD + _CAPTION_LINES * (_FONT_SIZE + 3)
     rows = math.ceil(count / columns)

@@ -7,19 +7,20 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from policy.trainable import Trainable, WeightStream
 from rl.algorithm.objective import Objective
 from rl.algorithm.stats import UpdateStats
 from rl.algorithm.terms import total_loss
 from rl.config.schema import TrainConfig
+from rl.trainer.answer import Network, answer
 from rl.trainer.engine import gathered, pick_device, start_engine
 from rl.trainer.ranks import Ranks
 from rl.trainer.schedule import lr_factor
@@ -126,13 +127,9 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
             f"{self._ranks.world} rank(s), train.zero_stage {self._config.zero_stage}, train.dtype {self._config.dtype}"
         )
 
-    def _answer(self, module: Callable[..., tuple[Tensor, ...]] | nn.Module, rows: QueryT) -> OutputsT:
-        parts = [
-            module(*self._trainable.inputs(rows.take(part.rows).to(self.device)))
-            for part in self._ranks.micro_batches(len(rows), self._config.micro_batch)
-        ]
-        columns = (self._ranks.all_rows(torch.cat(column), len(rows)) for column in zip(*parts, strict=True))
-        return self._trainable.outputs(tuple(columns))
+    def _answer(self, network: Network, rows: QueryT) -> OutputsT:
+        micro_batch = self._config.micro_batch
+        return answer(self._trainable, network, rows, ranks=self._ranks, micro_batch=micro_batch, device=self.device)
 
     def _loss(self, rows: BatchT, real_B: Tensor, stats: UpdateStats) -> Tensor:
         """These rows' share of the loss of the whole batch; rows that are not real weigh nothing."""

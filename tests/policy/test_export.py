@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def test_an_exported_policy_is_complete_and_holds_the_new_weights(tmp_path: Path
     assert again.keys() == trained.keys()
     assert all(torch.equal(again[name], trained[name]) for name in trained)
     files = [sorted(str(path.relative_to(root)) for path in root.rglob("*")) for root in (tiny_policy, out)]
-    assert files[0] == files[1]
+    assert ["SHA256SUMS", *files[0]] == files[1]
 
 
 def test_exporting_another_model_is_a_clear_error(tmp_path: Path, tiny_policy: Path) -> None:
@@ -70,3 +71,18 @@ def test_a_policy_that_cannot_be_written_names_the_cause(
         export(tiny_policy, weights, tmp_path / "out")
     assert said in str(caught.value)
     assert list(tmp_path.glob("*out*")) == []
+
+
+def test_an_export_has_checksums_of_its_own_and_no_card_of_its_base(tiny_policy: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_policy, base)
+    for name in ("README.md", "SHA256SUMS", "before.png", "LICENSE"):
+        (base / name).write_text("of the base")
+    weights = {name: value + 1 for name, value in Policy.load(base).ar.state_dict().items()}
+    out = export(base, WeightStream.of(weights.items()), tmp_path / "out")
+    assert {path.name for path in out.iterdir()} - {path.name for path in tiny_policy.iterdir()} == {
+        "LICENSE",
+        "SHA256SUMS",
+    }
+    checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=out, capture_output=True, text=True, check=True)
+    assert "ar/model.safetensors: OK" in checked.stdout

@@ -54,6 +54,11 @@ def late(samples: Sequence[Sample]) -> list[float]:
 calls = {"n": 0}
 
 
+def every_second(samples: Sequence[Sample]) -> list[float]:
+    """Fails on every second sample."""
+    return [float("nan") if index % 2 else 0.5 for index in range(len(samples))]
+
+
 def write_config(folder: Path, policy: Path, reward: str = "tests.rl.run_case:ink", **changes: Any) -> Path:
     """A config file for a run of seconds; ``changes`` replace top-level sections."""
     content: dict[str, Any] = {

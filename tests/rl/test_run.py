@@ -53,6 +53,7 @@ def test_the_exported_policy_is_the_trained_one(uninterrupted: Path, tiny_policy
         if "norm" not in name
     ]
     assert any(changed)
+    assert "# run\n" in (uninterrupted / "policy" / "README.md").read_text()  # a card of its own
     for name, value in before.decoder.state_dict().items():
         assert value.equal(after.decoder.state_dict()[name])
 

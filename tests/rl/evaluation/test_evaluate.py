@@ -13,7 +13,16 @@ from rich.console import Console
 from rl.config.schema import EvalConfig
 from rl.evaluation.evaluate import evaluate, grid_prompts, strict_value
 from rl.evaluation.results import Evaluation, Outcome, compare, load, load_all
-from rl.evaluation.statistics import Estimate, macro_mean, mean_of, paired_bootstrap, t_interval, wilson
+from rl.evaluation.statistics import (
+    Estimate,
+    macro_mean,
+    mean_of,
+    mean_over_prompts,
+    paired_bootstrap,
+    sign_flip,
+    t_interval,
+    wilson,
+)
 from rl.evaluation.tables import table
 from rl.types import Prompt, Score, UserError
 from rollout.seeds import sample_seed
@@ -43,6 +52,20 @@ def test_mean_of_chooses_the_interval() -> None:
     assert mean_of([0.5, 0.7]) == t_interval([0.5, 0.7])
 
 
+def test_samples_of_one_prompt_are_no_independent_ones() -> None:
+    assert mean_over_prompts([[1.0], [0.0], [1.0]]) == wilson(2, 3)
+    # three samples that always agree say no more than one
+    alike = mean_over_prompts([[1.0] * 3] * 30 + [[0.0] * 3] * 10)
+    assert (alike.low, alike.high) == pytest.approx((wilson(30, 40).low, wilson(30, 40).high))
+    # samples that have nothing to do with their prompt say as much as other prompts would
+    coins = np.random.default_rng(0).integers(0, 2, (400, 4)).astype(float)
+    found, free = mean_over_prompts(coins.tolist()), wilson(int(coins.sum()), coins.size)
+    assert (found.low, found.high) == pytest.approx((free.low, free.high), abs=0.003)
+    # nothing ever passed: the prompts are what there is
+    assert mean_over_prompts([[0.0, 0.0]] * 20).high == pytest.approx(0.1611, abs=1e-4)
+    assert mean_over_prompts([[0.5, 0.7], [0.1, 0.3]]) == t_interval([0.6, 0.2])
+
+
 def test_macro_mean_by_hand() -> None:
     found = macro_mean([Estimate(0.2, 0.17, 0.24), Estimate(0.8, 0.76, 0.83)])
     # below: hypot(.03, .04) / 2; above: hypot(.04, .03) / 2
@@ -58,6 +81,16 @@ def test_paired_bootstrap() -> None:
     assert found.low == pytest.approx(normal.low, abs=0.02)
     assert found.high == pytest.approx(normal.high, abs=0.02)
     assert found == paired_bootstrap({"a": list(values)})  # the same table every time it is made
+
+
+def test_sign_flip_by_hand() -> None:
+    # three gains of three: the signs are all alike in 2 of 8 draws
+    assert sign_flip({"a": [1, 1, 1, 0]}, resamples=40000) == pytest.approx(2 / 8, abs=0.01)
+    # mean of two tasks: only all four signs alike give .75 or more
+    assert sign_flip({"a": [1, 1], "b": [0.5, 0.5]}, resamples=40000) == pytest.approx(2 / 16, abs=0.01)
+    assert sign_flip({"a": [0, 0]}) == 1
+    assert sign_flip({"a": [1, -1]}) == 1
+    assert sign_flip({"a": [1] * 40}) == pytest.approx(1 / 4001)
 
 
 def outcomes(values: Mapping[str, Sequence[float | None]], reward: str = "geneval", seed: int = 1) -> list[Outcome]:

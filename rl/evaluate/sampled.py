@@ -1,0 +1,37 @@
+"""A policy of ours as an evaluation's pipeline: sampling, reading back and painting as in a run, no trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policy.base import Policy
+from rewards.pool.pool import RewardPool
+from rl.build import component, language_model, start_collecting, start_sampler
+from rl.config.schema import Config
+from rl.evaluation.evaluate import Pipeline
+from rl.trainer.answer import frozen
+from rl.trainer.engine import pick_device
+from rl.types import Prompt, Score
+
+
+@contextmanager
+def sampled(config: Config, folder: Path, prompts: Sequence[Prompt], rewards: RewardPool) -> Iterator[Pipeline]:
+    """The parts of a run without trainer and optimizer, started; leaving closes them. Raises UserError."""
+    policy = Policy.load(folder, dtype=config.policy.dtype)
+    with closing(start_sampler(config, policy, list(prompts))) as sampler:
+        forward = frozen(language_model(config, policy), config.train)
+        policy.decoder.sampler = component("decoder_samplers", config.render.sampler)
+        policy.decoder.to(pick_device())
+        act = start_collecting(config, policy, sampler, forward, rewards)
+
+        def pipeline(
+            batch: Sequence[Prompt], samples_per_prompt: int, seeds: Sequence[int]
+        ) -> tuple[NDArray[np.uint8], Mapping[str, Sequence[Score]]]:
+            return act.held_out(f"eval0-{batch[0].id}", batch, samples_per_prompt, seeds, config.eval.seed)
+
+        yield pipeline
