@@ -13,15 +13,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from policy.folder import read_prompt_encoder, resolve_folder
-from rl.config.declared import declarations
 from rl.config.load import load
-from rl.config.schema import Config
-from rl.data.prompts import load_prompts
-from rl.data.stream import PromptStream, needs_of, require_metadata, require_text_alone
 from rl.run_folder import checkpoint
 from rl.run_folder.claim import claim_folder
-from rl.types import Prompt, RunFailure, UserError
+from rl.run_prompts import check_data, notes_on
+from rl.types import RunFailure, UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = load(given.config, given.overrides)
         train_prompts, eval_prompts = check_data(config)
+        for note in notes_on(train_prompts, eval_prompts):
+            print(note, file=sys.stderr)
         if given.dry_run:
             from rl.dry_run import describe
 
@@ -56,25 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-
-
-def check_data(config: Config) -> tuple[list[Prompt], list[Prompt]]:
-    """(training prompts, held-out prompts), fit for the run's step size, rewards and policy.
-
-    Raises UserError on missing or empty files, bad lines, too few prompts, prompts that no reward can score, and
-    prompts with pictures for a policy that reads text alone.
-    """
-    train_prompts = load_prompts(config.data.train, "data.train")
-    eval_prompts = load_prompts(config.data.eval, "data.eval") if config.data.eval else []
-    PromptStream(train_prompts, config.data.prompts_per_step, config.run.seed)
-    if needs := needs_of(config.rewards):
-        require_metadata(train_prompts, needs)
-        require_metadata(eval_prompts, needs)
-    if any(prompt.pictures for prompt in (*train_prompts, *eval_prompts)):
-        encoder = read_prompt_encoder(resolve_folder(config.policy.path))
-        if not declarations("prompt_encoders", encoder).pictures:
-            require_text_alone([*train_prompts, *eval_prompts], encoder, config.policy.path)
-    return train_prompts, eval_prompts
 
 
 def _parser() -> argparse.ArgumentParser:

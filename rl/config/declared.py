@@ -73,6 +73,8 @@ class Declarations:
     """Of a loss: it has no ratio, so it is right for the first update after a rollout only."""
     pictures: bool = False
     """Of a prompt encoder: it reads prompts that hold pictures."""
+    in_template: bool = False
+    """Of a prompt encoder: its tokens are those of the text in the policy's template, and can be counted without it."""
     reference: tuple[str, ...] = ()
     """Of a term of the loss: what of the frozen reference policy it compares with, ``logprobs``, ``hidden`` or both."""
 
@@ -230,6 +232,7 @@ def declarations(kind: str, use: str) -> Declarations:
         centred=_flag(source, "centred"),
         on_policy=_flag(source, "on_policy") or False,
         pictures=_flag(source, "pictures") or False,
+        in_template=_flag(source, "in_template") or False,
         reference=_reference(source),
     )
 
