@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from policy.ar_size import ArSize
-from policy.folder import read_policy_config
+from policy.folder import read_policy_config, resolve_folder
 from policy.layout import TokenLayout
 from rl.data.prompt_list import name_of
 from rl.types import Prompt, UserError
@@ -24,19 +24,24 @@ def room_for_prompt(folder: Path, layout: TokenLayout) -> int:
     return room
 
 
-def require_room(prompts: Iterable[tuple[Prompt, int]], room: int, policy: object) -> None:
+def require_room(prompts: Iterable[tuple[Prompt, int]], room: int, policy: str) -> None:
     """(prompt, its tokens) pairs. Raises: UserError naming the first prompt that is too long, and counting the rest."""
     long = [(prompt, length) for prompt, length in prompts if length > room]
     if long:
-        more = f", and {len(long) - 1} more are too long as well" if len(long) > 1 else ""
+        others = len(long) - 1
+        more = f"; {others} more {'is' if others == 1 else 'are'} too long" if others else ""
         raise UserError(
-            f"{name_of(long[0][0])} has {long[0][1]} tokens, and the policy {str(policy)!r} has room for {room} before "
+            f"{name_of(long[0][0])} has {long[0][1]} tokens, and the policy {policy!r} has room for {room} before "
             f"a picture{more}; shorten the prompts or leave them out"
         )
 
 
-def require_room_in_template(prompts: Sequence[Prompt], folder: Path) -> None:
-    """As ``policy.prompt.TemplateEncoder`` counts. Raises: as ``require_room``, and on a broken policy folder."""
+def require_room_in_template(prompts: Sequence[Prompt], policy: str) -> None:
+    """``policy``: its path. Tokens are counted as by ``policy.prompt.TemplateEncoder``.
+
+    Raises: as ``require_room``, and on a broken policy folder.
+    """
+    folder = resolve_folder(policy)
     layout, template = read_policy_config(folder)
     room = room_for_prompt(folder, layout)
     around = len(template.format(prompt="").encode()) + _AFTER + _SLACK
@@ -51,7 +56,7 @@ def require_room_in_template(prompts: Sequence[Prompt], folder: Path) -> None:
         (prompt, len(tokenizer.encode(template.format(prompt=prompt.text), add_special_tokens=False).ids) + _AFTER)
         for prompt in candidates
     )
-    require_room(counted, room, folder)
+    require_room(counted, room, policy)
 
 
 def _most_tokens(text: str) -> int:

@@ -42,11 +42,10 @@ def notes_on(train_prompts: PromptList, eval_prompts: PromptList) -> list[str]:
 
 def _check_policy_reads(config: Config, prompts: Sequence[Prompt]) -> str:
     """Length and pictures; a sentence if not all pictures were looked at. Raises UserError."""
-    folder = resolve_folder(config.policy.path)
-    encoder = read_prompt_encoder(folder)
+    encoder = read_prompt_encoder(resolve_folder(config.policy.path))
     declared = declarations("prompt_encoders", encoder)
     if declared.in_template:  # the length in any other is known when the policy is loaded
-        require_room_in_template(prompts, folder)
+        require_room_in_template(prompts, config.policy.path)
     if not any(prompt.pictures for prompt in prompts):
         return ""
     if not declared.pictures:

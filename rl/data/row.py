@@ -7,7 +7,7 @@ import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from rl.data.pictures import Picture
 from rl.registry import did_you_mean
@@ -82,7 +82,7 @@ def _is_seen(character: str) -> bool:
     return unicodedata.category(character) not in ("Zs", "Zl", "Zp", "Cc", "Cf", "Cn")
 
 
-def _is_chat(value: object) -> bool:
+def _is_chat(value: object) -> TypeGuard[list[Mapping[str, Any]]]:
     return isinstance(value, list) and bool(value) and all(isinstance(one, Mapping) and "role" in one for one in value)
 
 
