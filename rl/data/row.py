@@ -16,6 +16,7 @@ from rl.types import Prompt, UserError
 NESTED: Final = "metadata"
 """A mapping under this key is read as if its keys stood beside it."""
 _TASK = "tag"
+_ALL_TASKS = "overall"  # what tables call the mean of all of them
 _UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800\u3164\uffa0")
 """Blank characters that Unicode counts among letters, marks and symbols."""
 
@@ -109,6 +110,8 @@ def _task(tag: object, where: str) -> str | None:
         return None
     if isinstance(value, (bool, int, float)):
         return json.dumps(value)
+    if value == _ALL_TASKS:
+        raise UserError(f'{where}: "{_TASK}" is {value!r}, which names the mean of all tasks; write another name')
     if isinstance(value, str):
         return value
     what = f"a list of {len(value)}" if isinstance(value, list) else f"a {type(value).__name__}"

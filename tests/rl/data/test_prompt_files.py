@@ -157,6 +157,9 @@ def test_a_tag_is_one_text(tmp_path: Path, tag: object, task: str | None) -> Non
 def test_a_tag_that_is_no_one_text_is_refused(tmp_path: Path) -> None:
     for tag, what in ((["colors", "easy"], "a list of 2"), ({"a": 1}, "a dict"), ([["x"]], "a list of 1")):
         assert line_complaint(tmp_path / "p.jsonl", {"prompt": "a", "tag": tag}).startswith(f'"tag" is {what} (')
+    assert line_complaint(tmp_path / "p.jsonl", {"prompt": "a", "tag": "overall"}) == (
+        "\"tag\" is 'overall', which names the mean of all tasks; write another name"
+    )
 
 
 def test_a_tag_may_change_its_kind_from_line_to_line(tmp_path: Path) -> None:
