@@ -11,7 +11,14 @@ from rl.config.schema import Config
 from rl.data.picture_check import require_sound_pictures
 from rl.data.prompt_list import PromptList, overlap
 from rl.data.prompts import load_prompts
-from rl.data.stream import PromptStream, needs_of, require_applicable, require_metadata, require_text_alone
+from rl.data.stream import (
+    PromptStream,
+    needs_of,
+    require_applicable,
+    require_metadata,
+    require_sound_metadata,
+    require_text_alone,
+)
 from rl.types import Prompt
 
 
@@ -28,6 +35,7 @@ def check_data(config: Config) -> tuple[PromptList, PromptList]:
     if needs := needs_of(config.rewards):
         require_metadata(train_prompts, needs)
         require_metadata(eval_prompts, needs)
+    require_sound_metadata([*train_prompts, *eval_prompts], config.rewards)
     idle = require_applicable(train_prompts, config.rewards)
     pictures = _check_policy_reads(config, [*train_prompts, *eval_prompts])
     return PromptList(train_prompts, [*train_prompts.notes, *idle, pictures]), eval_prompts

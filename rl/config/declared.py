@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from rl.registry import did_you_mean, locate, source_file
+from rl.registry import did_you_mean, is_module_attr, locate, source_file
 from rl.types import UserError
 
 REFERENCE = ("logprobs", "hidden")
@@ -61,6 +61,9 @@ class Declarations:
 
     metadata: tuple[str, ...] = ()
     """Of a reward: the keys of a prompt's metadata without which it can't score it."""
+    metadata_problem: str = ""
+    """Of a reward: ``module:function`` that says of a prompt's metadata what is wrong with them, or ``None``; it must
+    be quick to import."""
     not_negative: tuple[str, ...] = ()
     """Options that must be numbers of 0 or more."""
     least_group: int = 1
@@ -226,6 +229,7 @@ def declarations(kind: str, use: str) -> Declarations:
         return Declarations()
     return Declarations(
         metadata=_names(source, "metadata", example="text"),
+        metadata_problem=_function(source, "metadata_problem"),
         not_negative=_names(source, "not_negative", example="beta"),
         least_group=_count(source, "least_group"),
         across_prompts=_flag(source, "across_prompts") or False,
@@ -270,6 +274,15 @@ def _names(source: Source, name: str, example: str) -> tuple[str, ...]:
     if not isinstance(value, (tuple, list)) or not all(isinstance(item, str) for item in value):
         raise _wrong(source, name, value, f'a tuple of names, such as ("{example}",)')
     return tuple(value)
+
+
+def _function(source: Source, name: str) -> str:
+    value = source.value(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str) or not is_module_attr(value):
+        raise _wrong(source, name, value, 'of the form module:function, such as "my_rewards:problem"')
+    return value
 
 
 def _reference(source: Source) -> tuple[str, ...]:

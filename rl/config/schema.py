@@ -102,7 +102,7 @@ class DataConfig(Section):
     """Where the prompts come from."""
 
     train: Component = Component(use="shapes", options={"split": "rl"})
-    """Prompts to learn from (``shapes``, ``jsonl``, ``text``, ``hf``)."""
+    """Prompts to learn from (``shapes``, ``jsonl``, ``text``, ``hf``, ``geneval``, ``words``)."""
     eval: Component | None = Component(use="shapes", options={"split": "heldout", "per_task": 100})
     """Held-out prompts; ``null`` turns evaluation off."""
     prompts_per_step: AtLeastOne = 16

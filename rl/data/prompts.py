@@ -15,9 +15,11 @@ becomes (``auto``: see ``rl.data.quoted``; ``null``: none).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from pydantic import ConfigDict, ValidationError, validate_call
 
 from rl import registry
 from rl.config.schema import Component
@@ -31,6 +33,7 @@ from rl.types import Prompt, UserError
 
 PICTURES = ("image", "images")
 """Keys of a line that name a prompt's pictures: one, or a list."""
+_WANTED = {"string_type": "text", "int_type": "a whole number", "mapping_type": "a mapping", "dict_type": "a mapping"}
 
 
 def jsonl(*, path: str, pictures: bool = True, quoted: str | None = AUTO, repeats: Repeats = "once") -> PromptList:
@@ -71,11 +74,29 @@ def load_prompts(component: Component, key: str) -> PromptList:
     Raises UserError if there are none, two share an id, or one has no text.
     """
     try:
-        found = registry.resolve("prompts", component.use)(**component.options)
+        found = _checked_call(registry.resolve("prompts", component.use), component.options)
     except UserError as error:
         raise UserError(f"{key}: {error}") from error
     found = found if isinstance(found, PromptList) else gathered(found, key)
     return PromptList(found, [f"{key}: {note}" for note in found.notes])
+
+
+def _checked_call(source: Callable[..., Iterable[Prompt]], options: Mapping[str, Any]) -> Iterable[Prompt]:
+    """Calls one of our own sources with options of the annotated types; another's annotations are its own affair.
+
+    Raises UserError naming the first option that is of another type, and what the source raises.
+    """
+    if not source.__module__.startswith("rl."):
+        return source(**options)
+    try:
+        return validate_call(config=ConfigDict(strict=True))(source)(**options)
+    except ValidationError as wrong:
+        first, *others = wrong.errors(include_url=False)
+        same = [first, *(other for other in others if other["loc"][0] == first["loc"][0])]
+        wanted = " or ".join(
+            _WANTED.get(error["type"], error["msg"].removeprefix("Input should be ")) for error in same
+        )
+        raise UserError(f"options.{first['loc'][0]} is {first['input']!r}; it must be {wanted}") from wrong
 
 
 def checked_picture(picture: Picture, where: str) -> Picture:

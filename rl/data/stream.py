@@ -11,6 +11,7 @@ from rl.config.declared import declarations
 from rl.config.schema import RewardComponent
 from rl.data.prompt_list import keys_of, name_of
 from rl.data.quoted import QUOTED_KEY, has_one_quoted_text
+from rl.registry import resolve
 from rl.types import Prompt, UserError
 
 
@@ -37,6 +38,22 @@ def require_metadata(prompts: Sequence[Prompt], needs: Mapping[str, Sequence[str
         f"{name_of(lost[0])} lacks what its reward needs: {wanted}{more}; add it to the prompt's line or choose a "
         f"reward that fits (what the prompts hold: {keys_of(prompts)}{_quoted_hint(prompts, needs)})"
     )
+
+
+def require_sound_metadata(prompts: Sequence[Prompt], rewards: Mapping[str, RewardComponent]) -> None:
+    """What a reward declares to find wrong with metadata (``metadata_problem``), before a step draws the prompt.
+
+    Raises UserError naming the first prompt, what is wrong with it, and how many more there are.
+    """
+    for name, reward in rewards.items():
+        declared = declarations("rewards", reward.use).metadata_problem
+        if not declared:
+            continue
+        problem = resolve("rewards", declared)
+        found = [(one, wrong) for one in prompts if reward.applies(one) and (wrong := problem(one.metadata))]
+        if found:
+            more = f"; {len(found) - 1} more prompts can't be scored either" if len(found) > 1 else ""
+            raise UserError(f"{name_of(found[0][0])} can't be scored by the reward {name!r}: {found[0][1]}{more}")
 
 
 def require_applicable(prompts: Sequence[Prompt], rewards: Mapping[str, RewardComponent]) -> list[str]:

@@ -50,6 +50,23 @@ def test_a_prompt_too_long_for_the_policy_has_its_line(tmp_path: Path) -> None:
         check_data(config(good, train))
 
 
+def test_metadata_that_a_later_step_would_stumble_over_have_their_line(tmp_path: Path) -> None:
+    bad = [{"prompt": name, "include": [{"class": "circle"}], "text": "X"} for name in "ab"]
+    train = write(tmp_path / "p.jsonl", *circles("red", "blue"), *bad)
+    with pytest.raises(UserError) as caught:
+        check_data(config(train))
+    assert re.search(
+        rf"\('a', {train}:3\) can't be scored by the reward 'geneval': include\[0\].count is None: it must be of type "
+        r"int; 1 more prompts can't be scored either$",
+        str(caught.value),
+    )
+    words = write(
+        tmp_path / "q.jsonl", *({"prompt": f"a{i}", "text": text} for i, text in enumerate(["A", ["B"], [3]]))
+    )
+    with pytest.raises(UserError, match=rf"{words}:3\) can't be scored by the reward 'ocr': text is \[3\], it must be"):
+        check_data(config(words, ocr={"use": "ocr"}))
+
+
 def test_what_a_user_should_know_is_told_once_each(tmp_path: Path) -> None:
     train = write(tmp_path / "p.jsonl", *circles("red", "blue") * 2)
     held_out = write(tmp_path / "q.jsonl", *circles("red", "green"))

@@ -39,6 +39,7 @@ class GenEval:
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
     metadata = ("include",)
+    metadata_problem = "rewards.library.geneval.rules:metadata_problem"
 
     def __init__(
         self,

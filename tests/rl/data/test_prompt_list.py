@@ -75,3 +75,20 @@ def test_overlap_sees_through_spaces_and_unicode_forms() -> None:
     train = [Prompt("1", "a cat"), Prompt("2", "caf\u00e9"), Prompt("3", "a dog")]
     held_out = [Prompt("a", " a  cat"), Prompt("b", "cafe\u0301"), Prompt("c", "a Cat")]
     assert overlap(train, held_out) == 2
+
+
+@pytest.mark.parametrize(
+    ("use", "options", "message"),
+    [
+        ("jsonl", {"path": 2024}, "data.train: options.path is 2024; it must be text"),
+        ("text", {"path": "x", "repeats": "no"}, "data.train: options.repeats is 'no'; it must be 'once' or 'keep'"),
+        ("hf", {"name": "x", "limit": "ten"}, "data.train: options.limit is 'ten'; it must be a whole number"),
+        ("geneval", {"per_task": "all"}, "data.train: options.per_task is 'all'; it must be a whole number or "
+         "a mapping"),
+        ("shapes", {"tags": "ocr"}, "data.train: options.tags is 'ocr'; it must be "),
+    ],
+)  # fmt: skip
+def test_options_of_another_type_are_named(use: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_prompts(Component(use=use, options=options), "data.train")
+    assert str(caught.value).startswith(message)
