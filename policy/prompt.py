@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from policy.layout import TokenLayout
-from rl.data.prompts import name_of
+from rl.data.prompt_list import name_of
 from rl.types import Prompt, UserError
 
 
@@ -41,6 +41,7 @@ class TemplateEncoder:
     """The text in the policy's template, tokenised as it is."""
 
     pictures = False
+    in_template = True
 
     tokenizer: PreTrainedTokenizerFast
     template: str

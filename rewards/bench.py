@@ -27,8 +27,8 @@ from rewards.batches import batches_by_group
 from rewards.load import load_reward
 from rewards.needs import settle_needs
 from rewards.pool.pool import RewardPool
-from rl.command import CommandParser, command
 from rl.config.schema import RewardComponent, RewardPoolConfig
+from rl.process.command import CommandParser, command
 from rl.types import Prompt, Sample, Score, UserError
 
 GROUP = 8

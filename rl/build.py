@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from policy.base import Policy
+from policy.prompt_length import require_room, room_for_prompt
 from policy.trainable import LanguageModel
 from rewards.pool.pool import RewardPool
 from rewards.pool.worker_handle import kill_workers
@@ -94,14 +95,16 @@ def start_sampler(config: Config, policy: Policy, prompts: list[Prompt]) -> Samp
     engine = config.rollout.engine
     if engine == "auto":
         engine = "vllm" if importlib.util.find_spec("vllm") else "torch"
-    longest = max(len(policy.encode_prompt(prompt).ids) for prompt in prompts)
+    lengths = [len(policy.encode_prompt(prompt).ids) for prompt in prompts]
+    room = room_for_prompt(policy.folder, policy.layout)
+    require_room(zip(prompts, lengths, strict=True), room, config.policy.path)
     sampler: Sampler = resolve("samplers", engine)(
         policy.folder,
         policy.layout,
         encode=policy.encode_prompt,
         seed=config.run.seed,
         dtype=config.policy.dtype,
-        max_prompt_tokens=longest,
+        max_prompt_tokens=max(lengths),
         **config.rollout.options,
     )
     return sampler

@@ -11,6 +11,7 @@ from policy.folder import read_policy_config, resolve_folder
 from rl.config.declared import declarations
 from rl.config.load import dump
 from rl.config.schema import Config
+from rl.data.prompt_list import overlap
 from rl.preflight.room import BYTES, SHARED_MEMORY, check_shared_memory, checkpoint_bytes, optimiser_bytes
 from rl.types import Prompt
 
@@ -84,10 +85,9 @@ def _evaluations(config: Config, train: Sequence[Prompt], held_out: Sequence[Pro
     when = f"{len(steps)}, after step{_s(len(steps))} {', '.join(map(str, steps[:4]))}" + (
         f" ... {steps[-1]}" if len(steps) > 4 else ""
     )
-    overlap = len({prompt.text for prompt in train} & {prompt.text for prompt in held_out})
     return [
         ("evaluations", when),
-        ("held-out prompts", f"{len(held_out):,}, of which {overlap:,} are also training prompts"),
+        ("held-out prompts", f"{len(held_out):,}, of which {overlap(train, held_out):,} are also training prompts"),
         ("evaluation pictures", f"{pictures:,} each, {pictures * len(steps):,} in all"),
     ]
 

@@ -32,6 +32,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "jsonl": "rl.data.prompts:jsonl",
         "text": "rl.data.prompts:text",
         "hf": "rl.data.hugging_face:hf",
+        "geneval": "rl.data.presets.geneval:geneval",
+        "words": "rl.data.presets.words:words",
     },
     "samplers": {
         "vllm": "rollout.samplers.vllm_sampler:VllmSampler",

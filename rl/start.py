@@ -10,19 +10,17 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from policy.folder import read_prompt_encoder, resolve_folder
 from rl.config import shipped
-from rl.config.declared import declarations
 from rl.config.load import load_with_origins
 from rl.config.origins import Origins
 from rl.config.rules import notes
 from rl.config.schema import Config
-from rl.data.prompts import load_prompts
-from rl.data.stream import PromptStream, needs_of, require_metadata, require_text_alone
 from rl.preflight.machine import check_machine
+from rl.preflight.prompts import check_data, notes_on
 from rl.process.disk import folder_errors, quiet_writers
 from rl.process.host import allow_open_files, check_temporary_folder, first_rank, forget_other_ranks, name_user
 from rl.process.interrupt import INTERRUPTED, Interrupt
+from rl.process.output import shown
 from rl.run_folder import checkpoint
 from rl.run_folder.checkpoint import Checkpoint
 from rl.run_folder.claim import CONFIG_FILE, begin_new, is_free, write_configuration, written_by_a_run
@@ -32,7 +30,7 @@ from rl.run_folder.lock import hold
 from rl.run_folder.resume import Resumed, listed, resumed
 from rl.tracking.services import check_trackers
 from rl.trainer.schedule import lr_factor
-from rl.types import Prompt, RunFailure, UserError
+from rl.types import RunFailure, UserError
 
 
 @dataclass(frozen=True)
@@ -64,25 +62,6 @@ def start(command: Command, interrupt: Interrupt) -> int:
         return INTERRUPTED
 
 
-def check_data(config: Config) -> tuple[list[Prompt], list[Prompt]]:
-    """(training prompts, held-out prompts), fit for the run's step size, rewards and policy.
-
-    Raises UserError on missing or empty files, bad lines, too few prompts, prompts that no reward can score, and
-    prompts with pictures for a policy that reads text alone.
-    """
-    train_prompts = load_prompts(config.data.train, "data.train")
-    eval_prompts = load_prompts(config.data.eval, "data.eval") if config.data.eval else []
-    PromptStream(train_prompts, config.data.prompts_per_step, config.run.seed)
-    if needs := needs_of(config.rewards):
-        require_metadata(train_prompts, needs)
-        require_metadata(eval_prompts, needs)
-    if any(prompt.pictures for prompt in (*train_prompts, *eval_prompts)):
-        encoder = read_prompt_encoder(resolve_folder(config.policy.path))
-        if not declarations("prompt_encoders", encoder).pictures:
-            require_text_alone([*train_prompts, *eval_prompts], encoder, config.policy.path)
-    return train_prompts, eval_prompts
-
-
 def _start(command: Command, interrupt: Interrupt) -> int:
     name_user(os.environ)
     note = forget_other_ranks(os.environ)
@@ -95,8 +74,8 @@ def _start(command: Command, interrupt: Interrupt) -> int:
         train_prompts, eval_prompts = check_data(config)
         check_trackers(config.tracking)
         check_machine(config)
-    for told in notes(config):
-        print(f"note: {told}", file=sys.stderr)
+    for told in (*notes(config), *notes_on(train_prompts, eval_prompts)):
+        print(shown(f"note: {told}"), file=sys.stderr)
     if command.dry_run:
         from rl.dry_run import describe
 

@@ -13,8 +13,10 @@ from rich.console import Console
 
 from rewards.check.rules import Finding, findings
 from rewards.command_line import parse_options
-from rl.command import CommandParser, command
-from rl.data.prompts import jsonl
+from rl.config.schema import RewardComponent
+from rl.data.prompts import prompt_file
+from rl.data.stream import require_applicable
+from rl.process.command import CommandParser, command
 
 _SIGNS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "error": "[red]error  [/]"}
 
@@ -27,7 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--prompts", help="a prompt file (JSON lines), if the reward needs metadata")
     parser.add_argument("--no-processes", action="store_true", help="leave out the trial in a worker process")
     given = parser.parse_args(arguments)
-    prompts = jsonl(path=given.prompts) if given.prompts else None
+    prompts = prompt_file(given.prompts) if given.prompts else None
+    if prompts:
+        require_applicable(prompts, {given.reward: RewardComponent(use=given.reward)})
     options = parse_options(given.option)
     found = findings(given.reward, options, prompts=prompts, processes=not given.no_processes)
     errors = [show(finding) for finding in found].count("error")

@@ -16,6 +16,7 @@ from rewards.check.samples import resized, trial_samples
 from rewards.load import load_and_prove
 from rewards.pool.pool import RewardPool
 from rl.config.schema import RewardComponent
+from rl.data.prompt_list import keys_of
 from rl.types import Prompt, Sample, Score, UserError
 
 Level = Literal["ok", "warning", "error"]
@@ -106,7 +107,9 @@ def _spread(trial: _Trial) -> Finding:
 def _applies(trial: _Trial) -> Finding:
     absent = sum(score.value is None for score in trial.scores)
     if absent == len(trial.scores):
-        return Finding("warning", "applies", "not applicable to any trial prompt; give ones it is for with --prompts")
+        held = keys_of([sample.prompt for sample in trial.samples])
+        sentence = f"not applicable to any trial prompt; give ones it is for with --prompts (these hold {held})"
+        return Finding("warning", "applies", sentence)
     return Finding("ok", "applies", f"applies to {len(trial.scores) - absent} of {len(trial.scores)} samples")
 
 

@@ -1,8 +1,9 @@
 """Score a folder of pictures: ``python -m rewards.score --reward ocr --prompts p.jsonl FOLDER --out scores.jsonl``.
 
-A picture is called ``<prompt id>.png`` or ``<prompt id>-<n>.png``; the prompt file is that of a run (JSON lines). Rows
-are written batch by batch and the same command goes on where it was interrupted; ``--retry-failed`` scores failures
-again. Exit codes: 0 done, 2 a user's mistake, 3 more than ``--max-failed-fraction`` failed, 130 interrupted.
+A picture is called ``<prompt id>.png`` or ``<prompt id>-<n>.png``; the prompt file is that of a run (JSON lines, or
+plain text). Rows are written batch by batch and the same command goes on where it was interrupted; ``--retry-failed``
+scores failures again. Exit codes: 0 done, 2 a user's mistake (also if nothing could be scored), 3 more than
+``--max-failed-fraction`` failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from rewards.score.layout import PromptIdLayout
 from rewards.score.program import score_missing
 from rewards.score.result_file import ResultFile
 from rewards.score.score_rows import ScoreRows, failed_fraction, summary
-from rl.command import CommandParser, command
 from rl.config.schema import RewardPoolConfig
-from rl.data.prompts import jsonl
-from rl.output import shown
+from rl.data.prompt_list import keys_of
+from rl.data.prompts import prompt_file
+from rl.data.stream import require_applicable
+from rl.process.command import CommandParser, command
+from rl.process.output import shown
 from rl.types import UserError
 
 
@@ -42,13 +45,17 @@ def score_folder(given: argparse.Namespace) -> int:
     if len(rewards) != 1:
         raise UserError(f"--reward is given {len(rewards)} times; score with one reward at a time, each with its --out")
     name, reward = next(iter(rewards.items()))
-    prompts = {prompt.id: prompt for prompt in jsonl(path=given.prompts)}
+    found = prompt_file(given.prompts)
+    for note in found.notes:
+        print(shown(f"{given.prompts}: {note}"), file=sys.stderr)
+    prompts = {prompt.id: prompt for prompt in found}
     layout = PromptIdLayout(given.folder, prompts)
     with ResultFile(given.out, ScoreRows(reward.use, reward.options)) as results:
         if given.retry_failed:
             results.remove({file for file, row in results.rows.items() if row["failure"] is not None})
         missing = results.missing(layout.pictures)
         if missing:
+            require_applicable(found, rewards)
             with RewardPool({name: reward}, RewardPoolConfig(timeout_s=given.timeout)) as pool:
                 score_missing(
                     layout,
@@ -63,6 +70,11 @@ def score_folder(given: argparse.Namespace) -> int:
     unpainted = len(prompts) - len({picture.prompt.id for picture in layout.pictures})
     kept = len(rows) - len(missing)
     print(shown(summary(name, rows, unpainted=unpainted, kept=kept, out=given.out, left_out=layout.left_out)))
+    if not any(row["value"] is not None or row["failure"] is not None for row in rows):
+        raise UserError(
+            f"nothing was scored: {name} is not applicable to any of the {len(rows)} pictures; what their prompts hold "
+            f"beside the text: {keys_of(found)}"
+        )
     return 3 if failed_fraction(rows) > given.max_failed_fraction else 0
 
 
@@ -75,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         "--prompts",
         required=True,
         metavar="FILE",
-        help="JSON lines: prompt, id, and the keys that the reward needs",
+        help="JSON lines: prompt, id, and the keys that the reward needs; .txt: a prompt per line",
     )
     add("--out", type=Path, required=True, metavar="FILE", help="JSON lines, one row per picture; continued if there")
     add("--retry-failed", action="store_true", help="score the pictures again that failed before")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from rewards.library.geneval.rules import parse
 from rewards.score.files import is_hidden, is_picture, without_doubles
 from rewards.score.layout import PictureFile
+from rl.data.lines import json_object, read_text
 from rl.types import Prompt, UserError
 
 
@@ -72,14 +72,11 @@ def _prompt(file: Path) -> Prompt:
 
 
 def _metadata(file: Path) -> Mapping[str, object]:
-    try:
-        metadata = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{file} is missing: write the prompt's line of GenEval's evaluation_metadata.jsonl") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not one JSON object: {error}") from error
+    if not file.is_file():
+        raise UserError(f"{file} is missing: write the prompt's line of GenEval's evaluation_metadata.jsonl")
+    metadata = json_object(read_text(str(file)), str(file))
     for key in ("tag", "prompt", "include"):
-        if not isinstance(metadata, dict) or not metadata.get(key):
+        if not metadata.get(key):
             raise UserError(f"{file} has no {key!r}: write the prompt's line of GenEval's evaluation_metadata.jsonl")
     try:
         parse(metadata)

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rewards.batches import batches_by_group
 from rewards.score.layout import Layout, PictureFile, load
 from rewards.score.result_file import ResultFile
-from rl.output import shown
+from rl.process.output import shown
 from rl.types import Sample, Score
 
 Scorer = Callable[[Sequence[Sample]], Sequence[Score]]

@@ -31,7 +31,7 @@ from rewards.remote.wire import RequestLimits
 from rewards.serve.app import create_app
 from rewards.serve.metrics import ServerMetrics
 from rewards.serve.service import RewardService
-from rl.command import CommandParser, command
+from rl.process.command import CommandParser, command
 from rl.types import UserError
 
 _LAST_WORDS_S = 0.2  # for the last answers to leave

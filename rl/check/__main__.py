@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from rewards.check.__main__ import show
 from rewards.command_line import parse_options
 from rl.check.kinds import KINDS, key_of
-from rl.command import CommandParser, command
 from rl.config.schema import Component
+from rl.process.command import CommandParser, command
 
 
 @command

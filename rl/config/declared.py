@@ -19,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from rl.registry import BUILT_IN, did_you_mean, locate, source_file
+from rl.registry import BUILT_IN, did_you_mean, is_module_attr, locate, source_file
 from rl.types import UserError
 
 REFERENCE = ("logprobs", "hidden")
@@ -62,6 +62,9 @@ class Declarations:
 
     metadata: tuple[str, ...] = ()
     """Of a reward: the keys of a prompt's metadata without which it can't score it."""
+    metadata_problem: str = ""
+    """Of a reward: ``module:function`` that says of a prompt's metadata what is wrong with them, or ``None``; it must
+    be quick to import."""
     not_negative: tuple[str, ...] = ()
     """Options that must be numbers of 0 or more."""
     least_group: int = 1
@@ -78,6 +81,8 @@ class Declarations:
     """Options that hold the address of a server, or a list of them: one must answer."""
     parts: Mapping[str, str] = field(default_factory=dict)
     """Options that name another component -> its kind; the option ``<name>_options`` holds what that one takes."""
+    in_template: bool = False
+    """Of a prompt encoder: its tokens are those of the text in the policy's template, and can be counted without it."""
     reference: tuple[str, ...] = ()
     """Of a term of the loss: what of the frozen reference policy it compares with, ``logprobs``, ``hidden`` or both."""
 
@@ -254,6 +259,7 @@ def declarations(kind: str, use: str) -> Declarations:
         return Declarations()
     return Declarations(
         metadata=_names(source, "metadata", example="text"),
+        metadata_problem=_function(source, "metadata_problem"),
         not_negative=_names(source, "not_negative", example="beta"),
         least_group=_count(source, "least_group"),
         across_prompts=_flag(source, "across_prompts") or False,
@@ -262,6 +268,7 @@ def declarations(kind: str, use: str) -> Declarations:
         pictures=_flag(source, "pictures") or False,
         servers=_names(source, "servers", example="url"),
         parts=_parts(source),
+        in_template=_flag(source, "in_template") or False,
         reference=_reference(source),
     )
 
@@ -307,6 +314,15 @@ def _parts(source: Source) -> dict[str, str]:
         return {}
     if not isinstance(value, dict) or not all(kind in BUILT_IN for kind in value.values()):
         raise _wrong(source, "parts", value, f"a mapping of options to kinds ({', '.join(BUILT_IN)})")
+    return value
+
+
+def _function(source: Source, name: str) -> str:
+    value = source.value(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str) or not is_module_attr(value):
+        raise _wrong(source, name, value, 'of the form module:function, such as "my_rewards:problem"')
     return value
 
 

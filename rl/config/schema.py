@@ -1,8 +1,4 @@
-"""The schema of a run: one model per YAML section, strict and frozen.
-
-Read with :func:`rl.config.load.load`, which adds ``extends``, overrides and error messages with file and line.
-What one field alone can't tell (``top_p`` while training, an empty ``rewards``) is checked in :mod:`rl.config.rules`.
-"""
+"""The schema of a run, strict and frozen; what one field alone can't tell is checked in :mod:`rl.config.rules`."""
 
 from __future__ import annotations
 
@@ -99,7 +95,7 @@ class DataConfig(Section):
     """Where the prompts come from."""
 
     train: Component = Component(use="shapes", options={"split": "rl"})
-    """Prompts to learn from (``shapes``, ``jsonl``, ``text``, ``hf``)."""
+    """Prompts to learn from (``shapes``, ``jsonl``, ``text``, ``hf``, ``geneval``, ``words``)."""
     eval: Component | None = Component(use="shapes", options={"split": "heldout", "per_task": 100})
     """Held-out prompts; ``null`` turns evaluation off."""
     prompts_per_step: AtLeastOne = 16
@@ -223,8 +219,8 @@ class EvalConfig(Section):
 
     def due(self, done: int, steps: int) -> bool:
         """Whether to evaluate after ``done`` of ``steps`` steps."""
-        at_start, at_end = done == 0 and self.at_start, done == steps and self.at_end
-        return at_start or at_end or (0 < done < steps and self.every > 0 and done % self.every == 0)
+        in_between = 0 < done < steps and self.every > 0 and done % self.every == 0
+        return in_between or (done == 0 and self.at_start) or (done == steps and self.at_end)
 
 
 class CheckpointConfig(Section):
@@ -286,8 +282,7 @@ class TrackingConfig(Section):
     console: Literal["auto", "rich", "plain", "off"] = "auto"
     """``auto``: live view on a terminal that can draw it, plain lines elsewhere."""
     to: Trackers = ("tensorboard",)
-    """Trackers beside metrics.jsonl: ``tensorboard``, ``wandb``, ``trackio``, ``mlflow``, ``swanlab``. In short,
-    ``wandb: true`` adds one and ``tensorboard: false`` leaves one out."""
+    """Trackers beside metrics.jsonl; in short, ``wandb: true`` adds one and ``tensorboard: false`` leaves one out."""
     project: Annotated[str, Field(min_length=1)] = "easel-rl"
     """Project (MLflow: experiment) of the run."""
     name: Annotated[str, Field(min_length=1)] | None = None
@@ -399,6 +394,5 @@ def components(config: Config) -> Iterator[tuple[tuple[str, ...], str, Component
             for name, component in getattr(config, path[0]).items():
                 yield (path[0], name), kind, component
             continue
-        chosen: Component | None = attrgetter(".".join(path))(config)
-        if chosen is not None:
+        if (chosen := attrgetter(".".join(path))(config)) is not None:
             yield path, kind, chosen

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from rl import registry
 from rl.data.pictures import Picture
-from rl.data.prompts import PICTURES, checked, checked_picture, to_prompt
+from rl.data.prompt_list import PromptList, Repeats
+from rl.data.prompts import PICTURES, checked_picture, read
+from rl.data.quoted import AUTO
+from rl.data.row import NESTED, flattened, to_prompt
 from rl.types import Prompt, UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+_BUILDERS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".arrow": "arrow", ".json": "json", ".jsonl": "json"}
+_REASON = 300  # characters of another library's message
 
 
 class _Cell(TypedDict):
@@ -28,36 +35,86 @@ def hf(
     name: str,
     split: str = "train",
     subset: str | None = None,
+    revision: str | None = None,
     column: str = "prompt",
     limit: int | None = None,
     pictures: bool = True,
-) -> list[Prompt]:
-    """A Hugging Face dataset, or a local folder in a form that ``datasets.load_dataset`` reads.
+    quoted: str | None = AUTO,
+    repeats: Repeats = "once",
+) -> PromptList:
+    """A Hugging Face dataset, a local folder in a form that ``datasets.load_dataset`` reads, or one table (``.csv``,
+    ``.parquet``, ...).
 
-    ``column`` holds the prompt, ``id`` (if there is such a column) the id, a column ``image`` or ``images`` of images
-    the prompt's pictures (``pictures=False`` leaves such a column out), the other columns are metadata; empty cells are
-    left out. ``limit`` keeps the first rows.
+    ``revision`` is a branch, tag or commit of the hub. ``column`` holds the prompt, ``id`` (if there is such a column)
+    the id, a column ``image`` or ``images`` of images the prompt's pictures (``pictures=False`` leaves such a column
+    out), the other columns are metadata; empty cells are left out. ``limit`` keeps the first rows.
     Raises UserError if it can't be loaded, lacks the column, or a picture can't be read.
     """
     try:
         import datasets
     except ModuleNotFoundError as error:
         raise UserError("prompts from Hugging Face need the package datasets: pip install datasets") from error
-    try:
-        rows = datasets.load_dataset(name, subset, split=split)
-    except (OSError, ValueError) as error:  # missing, not reachable, unknown split or subset
-        raise UserError(f"the dataset {name!r} (split {split!r}) can't be loaded: {error}") from error
+    what, hint = f"the dataset {name!r} (split {split!r})", _lines_hint(name)
+    with _one_sentence(what, hint):
+        rows = datasets.load_dataset(**_source(name), name=subset, split=split, revision=revision)
     if column not in rows.column_names:
         near = registry.did_you_mean(column, rows.column_names)
-        raise UserError(f"dataset {name!r} has no column {column!r}{near} (it has {', '.join(rows.column_names)})")
+        raise UserError(
+            f"dataset {name!r} has no column {column!r}{near} (it has {', '.join(rows.column_names)}; options.column "
+            f"names the one that holds the prompts)"
+        )
     rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
     rows, columns = _undecoded(rows)
     rows, columns = (rows, columns) if pictures else (rows.remove_columns(columns), [])
     found = []
-    for number, row in enumerate(rows):
-        rest = {key: value for key, value in row.items() if value is not None and key not in (column, "prompt")}
-        found.append(_to_prompt({**rest, "prompt": row[column]}, f"{name}[{split}]:{number}", columns))
-    return checked(found, name)
+    with _one_sentence(what, hint):
+        for number, row in enumerate(rows):
+            rest = {key: value for key, value in row.items() if key not in (column, "prompt")}
+            found.append(_to_prompt({**rest, "prompt": row[column]}, f"{name}[{split}]:{number}", columns))
+    return read(found, name, quoted, repeats)
+
+
+def _source(name: str) -> dict[str, Any]:
+    """The arguments that name the data: a table is read by the builder of its kind."""
+    file = Path(name)
+    builder = _BUILDERS.get(file.suffix.lower())
+    if builder is None or not file.is_file():
+        return {"path": name}
+    options = {"sep": "\t"} if file.suffix.lower() == ".tsv" else {}
+    return {"path": builder, "data_files": name, **options}
+
+
+def _lines_hint(name: str) -> str:
+    """A table has one kind of value per column; JSON lines of many kinds are read by a source of their own."""
+    files = [Path(name)] if Path(name).is_file() else sorted(Path(name).glob("**/*.jsonl"))
+    found = [str(file) for file in files if file.suffix == ".jsonl"]
+    return f"; use: jsonl reads {found[0]} line by line" if found else ""
+
+
+@contextmanager
+def _one_sentence(what: str, hint: str) -> Iterator[None]:
+    """Whatever ``datasets`` and the readers below it raise on data that they can't build becomes one UserError."""
+    from datasets.exceptions import DatasetsError
+
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, DatasetsError) as error:
+        raise UserError(f"{what} can't be loaded: {_reason(error)}{hint}") from error
+    except StopIteration as error:
+        raise UserError(f"{what} can't be loaded: it has no rows") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Its message and, where that only says that something failed, those of its causes, in one line."""
+    causes: list[str] = []
+    one: BaseException | None = error
+    while one is not None and len(causes) < 3:
+        message = " ".join(str(one).split())
+        if message and message not in causes:
+            causes.append(message)
+        one = one.__cause__
+    told = ": ".join(causes) or type(error).__name__
+    return told if len(told) <= _REASON else told[: _REASON - 3] + "..."
 
 
 def _undecoded(rows: Dataset) -> tuple[Dataset, list[str]]:
@@ -82,9 +139,18 @@ def _undecoded(rows: Dataset) -> tuple[Dataset, list[str]]:
 
 def _to_prompt(row: Mapping[str, Any], where: str, columns: list[str]) -> Prompt:
     """``columns``: those that hold pictures; in the id of a row that has none, they count by their files' content."""
+    row = _filled(flattened(_filled(row), where))
     pictures = {key: _pictures(row[key], where) for key in columns if key in row}
     content = {} if "id" in row else {key: [_file_hash(one) for one in found] for key, found in pictures.items()}
     return to_prompt({**row, **content}, where, pictures)
+
+
+def _filled(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Without empty cells: a table has a cell for every key that any of its rows has."""
+    found = {key: value for key, value in row.items() if value is not None}
+    if isinstance(nested := found.get(NESTED), Mapping):
+        found[NESTED] = {key: value for key, value in nested.items() if value is not None}
+    return found
 
 
 def _pictures(cell: _Cell | list[_Cell], where: str) -> list[Picture]:

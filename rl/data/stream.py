@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from rl.config.declared import declarations
 from rl.config.schema import RewardComponent
-from rl.data.prompts import name_of
+from rl.data.prompt_list import keys_of, name_of
+from rl.data.quoted import QUOTED_KEY, has_one_quoted_text
+from rl.registry import resolve
 from rl.types import Prompt, UserError
 
 
@@ -34,8 +36,47 @@ def require_metadata(prompts: Sequence[Prompt], needs: Mapping[str, Sequence[str
     more = f"; so {'does' if others == 1 else 'do'} {others} more prompt{'s' * (others > 1)}" if others else ""
     raise UserError(
         f"{name_of(lost[0])} lacks what its reward needs: {wanted}{more}; add it to the prompt's line or choose a "
-        f"reward that fits"
+        f"reward that fits (what the prompts hold: {keys_of(prompts)}{_quoted_hint(prompts, needs)})"
     )
+
+
+def require_sound_metadata(prompts: Sequence[Prompt], rewards: Mapping[str, RewardComponent]) -> None:
+    """What a reward declares to find wrong with metadata (``metadata_problem``), before a step draws the prompt.
+
+    Raises UserError naming the first prompt, what is wrong with it, and how many more there are.
+    """
+    for name, reward in rewards.items():
+        declared = declarations("rewards", reward.use).metadata_problem
+        if not declared:
+            continue
+        problem = resolve("rewards", declared)
+        found = [(one, wrong) for one in prompts if reward.applies(one) and (wrong := problem(one.metadata))]
+        if found:
+            more = f"; {len(found) - 1} more prompts can't be scored either" if len(found) > 1 else ""
+            raise UserError(f"{name_of(found[0][0])} can't be scored by the reward {name!r}: {found[0][1]}{more}")
+
+
+def require_applicable(prompts: Sequence[Prompt], rewards: Mapping[str, RewardComponent]) -> list[str]:
+    """Each training reward must apply to at least one prompt; a sentence for each monitor that applies to none.
+
+    Raises UserError saying what the reward looks for and what the prompts hold.
+    """
+    idle = []
+    for name, reward in rewards.items():
+        needed = declarations("rewards", reward.use).metadata
+        if any(reward.applies(prompt) and _has(prompt, needed) for prompt in prompts):
+            continue
+        sentence = (
+            f"the reward {name!r} applies to none of the {len(prompts):,} prompts: it looks for "
+            f"{_looked_for(reward, needed)}, and they hold {keys_of(prompts)}"
+        )
+        if reward.tags is not None:
+            sentence += f" and the tags {_tags(prompts)}"
+        if reward.role == "train":
+            hint = _quoted_hint(prompts, {name: needed})
+            raise UserError(f"{sentence}{hint}; add it to the prompts or choose a reward that fits")
+        idle.append(sentence)
+    return idle
 
 
 def require_text_alone(prompts: Sequence[Prompt], encoder: str, policy: str) -> None:
@@ -99,3 +140,23 @@ def _put_off(order: NDArray[np.int64], taken: NDArray[np.int64], head: int) -> N
 
 def _has(prompt: Prompt, keys: Sequence[str]) -> bool:
     return all(prompt.metadata.get(key) not in (None, "", []) for key in keys)
+
+
+def _looked_for(reward: RewardComponent, needed: Sequence[str]) -> str:
+    keys = [repr(key) for key in dict.fromkeys((*needed, *reward.metadata))]
+    return " and ".join([*keys, *([f"a tag among {list(reward.tags)}"] if reward.tags is not None else [])])
+
+
+def _tags(prompts: Sequence[Prompt]) -> str:
+    return ", ".join(sorted({repr(prompt.metadata.get("tag")) for prompt in prompts})[:12])
+
+
+def _quoted_hint(prompts: Sequence[Prompt], needs: Mapping[str, Sequence[str]]) -> str:
+    """Where a text is asked for that stands in the prompts, in quotation marks."""
+    if not any(QUOTED_KEY in keys for keys in needs.values()):
+        return ""
+    lacking = [prompt for prompt in prompts if QUOTED_KEY not in prompt.metadata]
+    count = sum(has_one_quoted_text(prompt.text) for prompt in lacking)
+    if not count:
+        return ""
+    return f"; {count} of {len(lacking)} without {QUOTED_KEY!r} have one quoted text, which quoted: {QUOTED_KEY} takes"

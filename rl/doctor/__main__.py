@@ -14,10 +14,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rl.command import CommandParser, command
 from rl.doctor.checks import check_engines, check_machine, check_pins, check_policy, check_tracking
 from rl.doctor.components import check_components
 from rl.preflight.requirements import Check
+from rl.process.command import CommandParser, command
 
 
 @command

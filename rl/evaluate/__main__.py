@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from policy.folder import read_policy_config
-from rl.command import command
 from rl.config.load import dump
 from rl.config.schema import Config
 from rl.evaluate.arguments import EvaluateArguments, read_arguments
@@ -28,6 +27,7 @@ from rl.evaluate.out_folder import claim_out
 from rl.evaluate.overlap import overlaps
 from rl.evaluate.settings import measured_by, read_config, read_prompts
 from rl.evaluation.results import Evaluation
+from rl.process.command import command
 from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.records import write_atomically
 from rl.types import Prompt, RunFailure, UserError

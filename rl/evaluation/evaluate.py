@@ -64,7 +64,7 @@ def evaluate(
 
 
 def task_of(prompt: Prompt) -> str:
-    return str(prompt.metadata.get("tag", UNTAGGED))
+    return str(prompt.metadata.get("tag") or UNTAGGED)
 
 
 def strict_value(score: Score) -> float | None:

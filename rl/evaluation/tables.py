@@ -47,8 +47,8 @@ def table(before: Evaluation, after: Evaluation) -> Table:
     for row in found:
         if row.task == OVERALL:
             shown.add_section()
-        cells = [row.reward] if several else []
-        cells += [row.task.replace("_", " "), str(row.after.n), estimate(row.before.estimate)]
+        cells: list[str | Text] = [Text(row.reward)] if several else []
+        cells += [Text(row.task.replace("_", " ")), str(row.after.n), estimate(row.before.estimate)]
         failed = row.before.failed + row.after.failed
         difference = (
             Text(signed(row.change.difference), style=STYLES[row.change.direction]) if row.change else Text("–")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rl.command import CommandParser, command
+from rl.process.command import CommandParser, command
 from rl.push.plan import PushPlan, make_plan
 from rl.push.upload import upload
 

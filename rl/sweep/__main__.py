@@ -17,8 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rewards.command_line import positive_int
-from rl.command import CommandParser, command
 from rl.config import shipped
+from rl.process.command import CommandParser, command
 from rl.run_folder.records import write_atomically
 from rl.sweep.again import claim
 from rl.sweep.plan import LAUNCH, FinishedRun, plan

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from rl.output import shown
+from rl.process.output import shown
 from rl.run_folder.records import Alarm
 from rl.tracking.clock import Activity, Clock, images_per_second
 from rl.tracking.contract import FAILED_PREFIX, HEALTH, REWARD_PREFIX, Console

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TextIO
 
-from rl.output import shown
+from rl.process.output import shown
 from rl.run_folder.records import Alarm
 from rl.tracking.clock import Activity, Clock, duration, images_per_second
 from rl.tracking.contract import FAILED_PREFIX, HEALTH, REWARD_PREFIX, Console

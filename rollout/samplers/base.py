@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from policy.layout import TokenLayout
 from policy.prompt import Condition
+from policy.prompt_length import room_for_prompt
 from rl.types import Prompt, Rollout, Sequences, Span, UserError
-from rollout.samplers.checks import Sampling, check_ids, check_sampling, check_tokens, prompt_limit
+from rollout.samplers.checks import Sampling, check_ids, check_sampling, check_tokens
 
 Encode = Callable[[Prompt], Condition]
 
@@ -25,7 +26,7 @@ class CheckedSampler(ABC):
 
     def __init__(self, folder: str | Path, layout: TokenLayout, encode: Encode, max_prompt_tokens: int) -> None:
         self.layout, self.encode = layout, encode
-        self.max_prompt_tokens = prompt_limit(Path(folder) / "ar", layout, max_prompt_tokens)
+        self.max_prompt_tokens = min(max_prompt_tokens, room_for_prompt(Path(folder), layout))
         self.versions = {"ar": 0}
 
     @property

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from policy.ar_size import ArSize
 from policy.layout import TokenLayout
 from rl.types import Span, UserError
 from rollout.samplers.contract import EngineError
@@ -79,14 +77,6 @@ def check_sampling(samples: int, seeds: Sequence[object], how: Sampling) -> None
         raise UserError(f"rollout.top_p is {top_p}; it must lie in (0, 1], 1 keeps every token.")
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 0:
         raise UserError(f"rollout.top_k is {top_k}; it must be 0 (keep every token) or a positive integer.")
-
-
-def prompt_limit(ar_folder: Path, layout: TokenLayout, wanted: int) -> int:
-    """Longest prompt that leaves room for a picture in the model's positions, at most ``wanted``."""
-    room = ArSize.read(ar_folder).positions - layout.tokens_per_image - 1
-    if room < 1:
-        raise UserError(f"{ar_folder}/config.json: max_position_embeddings leaves no room for a prompt; raise it.")
-    return min(wanted, room)
 
 
 def not_finite(version: int, positions: int) -> EngineError:

@@ -63,7 +63,7 @@ def policy(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run_file(tmp_path: Path, policy: Path) -> Path:
-    lines = [json.dumps({"prompt": f"{n} circles", "include": [{"class": "circle", "count": n}]}) for n in range(6)]
+    lines = [json.dumps({"prompt": f"{n} circles", "include": [{"class": "circle", "count": n}]}) for n in range(1, 7)]
     (tmp_path / "p.jsonl").write_text("\n".join(lines))
     path = tmp_path / "small.yaml"
     path.write_text(

@@ -40,6 +40,7 @@ class GenEval:
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
     metadata = ("include",)
     parts = {"detector": "detectors", "colors": "color_classifiers"}  # noqa: RUF012
+    metadata_problem = "rewards.library.geneval.rules:metadata_problem"
 
     def __init__(
         self,

@@ -104,6 +104,15 @@ def parse(
     return Requirements(include, exclude, counting_threshold if metadata.get("tag") == "counting" else threshold)
 
 
+def metadata_problem(metadata: Mapping[str, object]) -> str | None:
+    """Which entry is malformed; ``None`` if none is."""
+    try:
+        parse(metadata)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def _entries(metadata: Mapping[str, object], key: str) -> list[Mapping[str, object]]:
     """The clauses under ``key``; none if it is null, as tables write what is missing."""
     entries = metadata.get(key)

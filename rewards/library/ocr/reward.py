@@ -70,6 +70,7 @@ class Ocr:
     """
 
     metadata = ("text",)
+    metadata_problem = "rewards.library.ocr.target:metadata_problem"
     requires = (
         Requires(part="PaddleOCR", packages=("paddleocr", "paddlepaddle", "rapidfuzz", "scipy")),
         Requires(

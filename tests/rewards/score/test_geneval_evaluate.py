@@ -346,7 +346,7 @@ def test_mistakes_in_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert f"{root} has no numbered folders: the layout is {root}/00000/metadata.jsonl and .../samples/" in complaint()
     metadata = write(root, 3, prompt("counting", 1), [1]).parent / "metadata.jsonl"
     metadata.write_text("{}{}")
-    assert f"{metadata} is not one JSON object: Extra data" in complaint()
+    assert f"{metadata}: this line is not valid JSON (Extra data" in complaint()
     metadata.write_text(json.dumps({"prompt": "x", "include": [{"class": "star", "count": 1}]}))
     assert f"{metadata} has no 'tag': write the prompt's line of GenEval's evaluation_metadata.jsonl" in complaint()
     metadata.write_text(json.dumps({"tag": "x", "prompt": "x", "include": [{"class": "star", "count": 0}]}))

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from rewards.score.layout import PromptIdLayout
 from rewards.score.program import in_batches
 from rewards.score.result_file import ResultFile
 from rewards.score.score_rows import ScoreRows
-from rl.data.prompts import jsonl
-from rl.types import UserError
+from rl.data.prompts import jsonl, prompt_file
+from rl.types import Sample, UserError
 
 BRIGHT = "tests.rewards.plugins:bright"
 PROMPTS = [
@@ -290,7 +291,7 @@ def test_wrong_folders_and_rewards_are_said(at: Path, capsys: pytest.CaptureFixt
 def test_a_bad_prompt_file_is_named_with_its_line(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (at / "p.jsonl").write_text('{"id": "p1"}\n')
     assert score(at) == 2
-    assert error(capsys) == f'{at / "p.jsonl"}:1: this line has no "prompt" (non-empty text)'
+    assert error(capsys) == f'{at / "p.jsonl"}:1: this line has no "prompt" (non-empty text) (its keys: id)'
 
 
 def test_batches_keep_a_prompts_pictures_together(at: Path) -> None:
@@ -298,3 +299,55 @@ def test_batches_keep_a_prompts_pictures_together(at: Path) -> None:
     found = PromptIdLayout(at / "pictures", prompts).pictures
     sizes = {size: [len(batch) for batch in in_batches(found, size, whole_groups=True)] for size in (1, 2, 4, 5)}
     assert sizes == {1: [3, 1, 1], 2: [3, 2], 4: [4, 1], 5: [5]}
+
+
+def test_a_reward_that_no_prompt_is_for_is_found_before_it_is_loaded(
+    at: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert score(at, reward=("geneval", "--option", "detector=nowhere:Missing")) == 2
+    assert error(capsys) == (
+        "the reward 'geneval' applies to none of the 3 prompts: it looks for 'include', and they hold 'tag' (3 of 3); "
+        "add it to the prompts or choose a reward that fits"
+    )
+    assert not (at / "s.jsonl").exists()
+
+
+def clauses(samples: Sequence[Sample]) -> list[float | None]:
+    return [len(found) if (found := sample.prompt.metadata.get("include")) else None for sample in samples]
+
+
+def test_metadata_in_an_object_of_its_own_is_seen(at: Path) -> None:
+    rows_of = [{"id": name, "prompt": "a", "metadata": {"include": [1, 2]}} for name in ("p1", "p2", 3)]
+    (at / "p.jsonl").write_text("\n".join(map(json.dumps, rows_of)))
+    (at / "pictures" / "3-0.png").unlink()
+    assert score(at, reward=(f"{__name__}:clauses",)) == 0
+    assert [row["value"] for row in rows(at)] == [2.0] * 4
+
+
+def nothing(samples: Sequence[Sample]) -> list[None]:
+    return [None] * len(samples)
+
+
+def test_a_folder_of_which_nothing_is_scored_is_no_success(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (at / "pictures" / "3-0.png").unlink()
+    assert score(at, reward=(f"{__name__}:nothing",)) == 2
+    assert error(capsys).endswith(
+        "error: nothing was scored: nothing is not applicable to any of the 4 pictures; what their prompts hold beside "
+        "the text: 'tag' (3 of 3)"
+    )
+
+
+def letters(samples: Sequence[Sample]) -> list[float]:
+    return [len(sample.prompt.metadata["text"]) for sample in samples]
+
+
+def test_plain_text_gives_its_quoted_texts(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, folder = at / "p.txt", at / "signs"
+    file.write_bytes(b'\xef\xbb\xbfa sign "OPEN"\na door "A"\n')
+    folder.mkdir()
+    for prompt in prompt_file(str(file)):
+        Image.new("RGB", (8, 8)).save(folder / f"{prompt.id}.png")
+    given = ["--prompts", str(file), str(folder), "--out", str(at / "s.jsonl")]
+    assert main(["--reward", f"{__name__}:letters", *given]) == 0
+    assert [row["value"] for row in rows(at)] == [4.0, 1.0]
+    assert f'{file}: each prompt has one quoted text, which becomes its "text"' in capsys.readouterr().err

@@ -13,7 +13,7 @@ from PIL import Image
 from rl.config.schema import Component, RewardComponent
 from rl.data.pictures import Picture
 from rl.data.prompts import jsonl, load_prompts, text
-from rl.data.stream import PromptStream, needs_of, require_metadata, require_text_alone
+from rl.data.stream import PromptStream, needs_of, require_applicable, require_metadata, require_text_alone
 from rl.types import Prompt, UserError
 
 
@@ -98,7 +98,6 @@ def test_bad_lines(tmp_path: Path) -> None:
     )
     assert f"{path}:1: this line is not valid JSON (maximum recursion" in complaint(write(path, "[" * 100_000))
     assert f"{path}:1: this line is not valid JSON (Exceeds the limit" in complaint(write(path, "9" * 5_000))
-    assert jsonl(path=str(write(path, {"prompt": "\ud800"})))[0].text == "\ud800"
     assert complaint(write(path, good, good | {"x": 1}, {"promt": "b"})) == (
         f"{path}:3: this line has no \"prompt\" (non-empty text), did you mean 'promt'?"
     )
@@ -120,8 +119,11 @@ def test_duplicates(tmp_path: Path) -> None:
         f"{path}: prompt 'x' ('a', {path}:1) and prompt 'x' ('b', {path}:2) have the same id; remove one or give them "
         f"different ids"
     )
-    with pytest.raises(UserError, match="have the same id"):
-        text(path=write(tmp_path / "p.txt", "same", "same"))
+    rows = [{"prompt": name, "id": name[0]} for name in ("a", "b", "a", "a2", "b3", "b4", "b")]
+    assert complaint(write(tmp_path / "p.jsonl", *rows)) == (
+        f"{path}: prompt 'a' ('a', {path}:1) and prompt 'a' ('a2', {path}:4) have the same id; 2 more have an id that "
+        f"is taken; remove one or give them different ids"
+    )
 
 
 def test_text(tmp_path: Path) -> None:
@@ -180,10 +182,33 @@ def test_metadata_for_the_rewards() -> None:
     assert str(caught.value) == (
         "prompt 'c' ('a house', p.jsonl:9) lacks what its reward needs: 'include' (reward geneval)"
         "; so does 1 more prompt; "
-        "add it to the prompt's line or choose a reward that fits"
+        "add it to the prompt's line or choose a reward that fits (what the prompts hold: 'include' (1 of 3), "
+        "'text' (2 of 3))"
     )
     with pytest.raises(UserError, match=r"needs: 'include' \(reward geneval\) or 'text' \(reward ocr\); add it"):
         require_metadata([objects, words, bare], both)
+    signs = [Prompt("d", 'a sign "OPEN"'), Prompt("e", "a house", {"include": None})]
+    with pytest.raises(UserError, match=r"\(what the prompts hold: none; 1 of 2 without 'text' have one quoted text, "
+                       r"which quoted: text takes\)$"):  # fmt: skip
+        require_metadata(signs, {"ocr": ("text",)})
+
+
+def test_a_reward_that_no_prompt_is_for() -> None:
+    found = [Prompt("a", "two circles", {"include": [1], "tag": "counting"}), Prompt("b", "x", {"tag": "colors"})]
+    fits = {"g": RewardComponent(use="geneval"), "mine": RewardComponent(use="my:reward", tags=("counting",))}
+    assert require_applicable(found, fits) == []
+    with pytest.raises(UserError) as caught:
+        require_applicable(found, {"o": RewardComponent(use="ocr")})
+    assert str(caught.value) == (
+        "the reward 'o' applies to none of the 2 prompts: it looks for 'text', and they hold 'include' (1 of 2), "
+        "'tag' (2 of 2); add it to the prompts or choose a reward that fits"
+    )
+    mistyped = RewardComponent(use="my:reward", tags=("count",), metadata=("include",))
+    with pytest.raises(UserError, match=r"it looks for 'include' and a tag among \['count'\], and they hold .* and the "
+                       r"tags 'colors', 'counting'; add"):  # fmt: skip
+        require_applicable(found, {"mine": mistyped})
+    (note,) = require_applicable(found, {"o": RewardComponent(use="ocr", role="monitor")})
+    assert note.startswith("the reward 'o' applies to none of the 2 prompts: it looks for 'text'")
 
 
 def test_a_policy_of_text_alone_refuses_pictures_by_name() -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from rich.console import Console
 
 from rl.config.schema import EvalConfig
-from rl.evaluation.evaluate import evaluate, grid_prompts, strict_value
+from rl.evaluation.evaluate import evaluate, grid_prompts, strict_value, task_of
 from rl.evaluation.results import Evaluation, Outcome, compare, load, load_all
 from rl.evaluation.statistics import (
     Estimate,
@@ -238,3 +238,16 @@ def test_tables() -> None:
     assert expected.split() == color_attr[3 : 3 + len(expected.split())]
     assert counting[-1] == "1"  # failed
     assert "+0.500" in overall
+
+
+def test_a_users_tag_is_shown_as_it_is() -> None:
+    before, after = (Evaluation(step, tuple(outcomes({"[red]a/b c": [1], "überall 中": [0]}))) for step in (0, 5))
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(table(before, after))
+    assert "[red]a/b c" in capture.get() and "überall 中" in capture.get()
+
+
+@pytest.mark.parametrize(("metadata", "task"), [({}, "untagged"), ({"tag": None}, "untagged"), ({"tag": "x"}, "x")])
+def test_a_prompt_that_names_no_task_is_untagged(metadata: Mapping[str, object], task: str) -> None:
+    assert task_of(Prompt("a", "a", metadata)) == task

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from rl.output import shown
+from rl.process.output import shown
 
-ROOT = Path(__file__).parents[2]
-PROGRAM = "import sys; from rl.output import prepare_output; prepare_output(); print('\\xe9\\u4e2d', *sys.argv[1:]); "
+ROOT = Path(__file__).parents[3]
+PROGRAM = (
+    "import sys; from rl.process.output import prepare_output; prepare_output(); print('\\xe9\\u4e2d', *sys.argv[1:]); "
+)
 PROGRAM += "open(sys.argv[1], 'w').close()"
 
 

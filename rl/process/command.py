@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import NoReturn, ParamSpec
 
-from rl.output import prepare_output, shown
+from rl.process.output import prepare_output, shown
 from rl.types import UserError
 
 MISTAKE, INTERRUPTED, NO_READER = 2, 130, 141

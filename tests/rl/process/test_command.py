@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from rl.command import CommandParser, command
+from rl.process.command import CommandParser, command
 from rl.types import UserError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMMANDS = (
     *(
         "rl/report/__main__",
@@ -62,7 +62,7 @@ def test_wrong_arguments_are_told_the_same_way(capsys: pytest.CaptureFixture[str
 
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
     code = (
-        "import sys\nfrom rl.command import command\n@command\ndef main():\n"
+        "import sys\nfrom rl.process.command import command\n@command\ndef main():\n"
         "    for line in range(10**6): print(line)\n    return 0\nsys.exit(main())"
     )
     reading = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)

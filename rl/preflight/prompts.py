@@ -1,0 +1,61 @@
+"""The prompts of a run, looked over before anything heavy is loaded: whatever a later step would stumble over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from policy.folder import read_prompt_encoder, resolve_folder
+from policy.prompt_length import require_room_in_template
+from rl.config.declared import declarations
+from rl.config.schema import Config
+from rl.data.picture_check import require_sound_pictures
+from rl.data.prompt_list import PromptList, overlap
+from rl.data.prompts import load_prompts
+from rl.data.stream import (
+    PromptStream,
+    needs_of,
+    require_applicable,
+    require_metadata,
+    require_sound_metadata,
+    require_text_alone,
+)
+from rl.types import Prompt
+
+
+def check_data(config: Config) -> tuple[PromptList, PromptList]:
+    """(training prompts, held-out prompts), fit for the run's step size, rewards and policy.
+
+    Raises UserError on missing or empty files, bad lines, too few prompts, prompts that no reward can score, rewards
+    that no prompt is for, prompts too long for the policy, broken pictures, and prompts with pictures for a policy
+    that reads text alone.
+    """
+    train_prompts = load_prompts(config.data.train, "data.train")
+    eval_prompts = load_prompts(config.data.eval, "data.eval") if config.data.eval else PromptList([])
+    PromptStream(train_prompts, config.data.prompts_per_step, config.run.seed)
+    if needs := needs_of(config.rewards):
+        require_metadata(train_prompts, needs)
+        require_metadata(eval_prompts, needs)
+    require_sound_metadata([*train_prompts, *eval_prompts], config.rewards)
+    idle = require_applicable(train_prompts, config.rewards)
+    pictures = _check_policy_reads(config, [*train_prompts, *eval_prompts])
+    return PromptList(train_prompts, [*train_prompts.notes, *idle, pictures]), eval_prompts
+
+
+def notes_on(train_prompts: PromptList, eval_prompts: PromptList) -> list[str]:
+    """What a user should know of these prompts, one sentence each."""
+    shared = overlap(train_prompts, eval_prompts)
+    both = [f"data.eval: {shared:,} of {len(eval_prompts):,} prompts are training prompts too"] if shared else []
+    return [*train_prompts.notes, *eval_prompts.notes, *both]
+
+
+def _check_policy_reads(config: Config, prompts: Sequence[Prompt]) -> str:
+    """Length and pictures; a sentence if not all pictures were looked at. Raises UserError."""
+    encoder = read_prompt_encoder(resolve_folder(config.policy.path))
+    declared = declarations("prompt_encoders", encoder)
+    if declared.in_template:  # the length in any other is known when the policy is loaded
+        require_room_in_template(prompts, config.policy.path)
+    if not any(prompt.pictures for prompt in prompts):
+        return ""
+    if not declared.pictures:
+        require_text_alone(prompts, encoder, config.policy.path)
+    return require_sound_pictures(prompts)
