@@ -24,10 +24,18 @@ def failures(count: int, reason: str) -> list[Score]:
 
 def describe_exception(error: BaseException) -> str:
     """One line: ``ValueError: no text (my_reward.py:12)``, the place being where it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    message = " ".join(str(error).split())
+    found = _place(error)
+    place = f" ({Path(found[0]).name}:{found[1]})" if found else ""
+    message = " ".join((error.msg if isinstance(error, SyntaxError) and found else str(error)).split())
     return f"{type(error).__name__}{': ' if message else ''}{message}{place}"
+
+
+def _place(error: BaseException) -> tuple[str, int | None] | None:
+    """File and line: of the text that is no Python, else of the last frame that is not Python's own importing."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return error.filename, error.lineno or 1
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen ")]
+    return (frames[-1].filename, frames[-1].lineno) if frames else None
 
 
 def normalise(raw: object, samples: Sequence[Sample]) -> list[Score]:

@@ -156,7 +156,7 @@ def show(rates: Sequence[Rate], overheads: Sequence[Overhead]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m rewards.bench", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m rewards.bench", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--reward", action="append", help="a reward, with its options as JSON after '='")
     parser.add_argument("--pictures", type=int, default=128, help="pictures per run (128)")
     parser.add_argument("--size", type=int, default=64, help="side of the rewards' pictures in pixels (64)")

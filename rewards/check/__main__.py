@@ -21,7 +21,7 @@ _SIGNS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "error": "
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m rewards.check", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m rewards.check", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("reward", help="a built-in name, an installed plug-in, or module:attr")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="as in the YAML's options")
     parser.add_argument("--prompts", help="a prompt file (JSON lines), if the reward needs metadata")

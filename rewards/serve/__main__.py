@@ -168,7 +168,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rewards.serve", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m rewards.serve", description=(__doc__ or "").partition("\n")[0])
     add_reward_arguments(parser)
     add, limits = parser.add_argument, RequestLimits()
     add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1; any other needs --token-env)")

@@ -52,7 +52,7 @@ def create_app(
 ) -> FastAPI:
     """The application. ``token`` guards everything but ``/health`` and ``/docs``; a body must arrive within
     ``read_timeout_s``; ``max_requests`` may be under way at once."""
-    app = FastAPI(title="easel-rl rewards", description=__doc__)
+    app = FastAPI(title="easel-rl rewards", description=__doc__ or "")
     bodies = _Bodies(limits.max_bytes, read_timeout_s)
     guard = [Depends(_guard(token))]
     app.add_middleware(_AtMost, count=max_requests)

@@ -99,7 +99,7 @@ def _named(finished: FinishedRun) -> dict[str, object]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0, 1 if a run failed, 2 for a mistake in the command."""
-    parser = argparse.ArgumentParser(prog="python -m rl.sweep", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m rl.sweep", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("config", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="key=a,b,c makes one setting of each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
