@@ -120,7 +120,9 @@ def _certificates() -> ssl.SSLContext:
     except OSError as error:  # an SSLError too
         named = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "certifi")
         reason = error.strerror or error
-        raise UserError(f"no certificates can be read from what {named} names ({reason}); correct or unset it") from error
+        raise UserError(
+            f"no certificates can be read from what {named} names ({reason}); correct or unset it"
+        ) from error
 
 
 def passing(outcome: Outcome) -> bool:

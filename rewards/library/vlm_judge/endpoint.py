@@ -145,7 +145,7 @@ class Endpoint:
         except EndpointFailed as error:
             fix = "it must be the address of an OpenAI-compatible server, such as http://localhost:8000/v1"
             if self._proxy is not None:
-                fix += f"; where it is reached without a proxy, add its host to NO_PROXY or unset {self._proxy.variable}"
+                fix += f"; if it needs no proxy, add its host to NO_PROXY or unset {self._proxy.variable}"
             raise UserError(f"vlm_judge.options.url: {error}; {fix}") from error
         rows = listing.get("data") if isinstance(listing, Mapping) else None
         known = [str(row.get("id")) for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []

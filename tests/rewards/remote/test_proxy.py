@@ -37,7 +37,17 @@ def judge(url: str) -> Endpoint:
 
 @pytest.mark.parametrize(
     "host",
-    ["localhost", "judge.localhost", "127.0.0.1", "127.8.9.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "[::]"],
+    [
+        "localhost",
+        "judge.localhost",
+        "127.0.0.1",
+        "127.8.9.1",
+        "127.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "0.0.0.0",
+        "[::]",
+    ],
 )
 @pytest.mark.parametrize("value", ["http://127.0.0.1:9", "proxy.corp:3128", "127.0.0.1", "socks5://127.0.0.1:9", "??"])
 def test_this_machine_needs_no_proxy(monkeypatch: pytest.MonkeyPatch, host: str, value: str) -> None:
@@ -84,14 +94,18 @@ def test_what_can_be_no_proxy_is_named(monkeypatch: pytest.MonkeyPatch, value: s
     with pytest.raises(UserError) as caught:
         judge(FAR)
     text = str(caught.value)
-    assert text.startswith(f"vlm_judge.options.url: {FAR} would be reached by a proxy, and the environment variable ALL_")
+    assert text.startswith(
+        f"vlm_judge.options.url: {FAR} would be reached by a proxy, and the environment variable ALL_"
+    )
     assert text.endswith("correct or unset it, or add judge.example.org to NO_PROXY") and "\n" not in text
 
 
 def test_a_socks_proxy_needs_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "socksio", None)
     monkeypatch.setenv("ALL_PROXY", "socks5://somebody:secret@a:1")
-    with pytest.raises(UserError, match="ALL_PROXY names a SOCKS proxy, which needs the package socksio: `pip in") as at:
+    with pytest.raises(
+        UserError, match="ALL_PROXY names a SOCKS proxy, which needs the package socksio: `pip in"
+    ) as at:
         proxy_for(FAR)
     assert "secret" not in str(at.value)
 
@@ -103,7 +117,9 @@ def test_a_dead_proxy_is_named_without_its_password(monkeypatch: pytest.MonkeyPa
         with pytest.raises(UserError) as caught:
             judge(FAR).check()
     text = str(caught.value)
-    assert f"{FAR} does not answer through the proxy http://127.0.0.1:" in text and "of http_proxy (ConnectError" in text
+    assert (
+        f"{FAR} does not answer through the proxy http://127.0.0.1:" in text and "of http_proxy (ConnectError" in text
+    )
     assert text.endswith("add its host to NO_PROXY or unset http_proxy") and "secret" not in text
 
 
