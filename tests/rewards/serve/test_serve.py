@@ -113,6 +113,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(capsys: pytest.CaptureFixture
     said = capsys.readouterr().err
     assert said.startswith(f"error: --host 127.0.0.1 --port {port} can't be used: ")
     assert said.endswith("; name another --port, or 0 for a free one\n")
+    ports = "a whole number up to 65535, 0 for a free one"
     assert main(["--reward", BRIGHT, "--option", "scal=1", "--port", "0"]) == 2
     assert capsys.readouterr().err.startswith("error: rewards.bright.options.scal: ")
     assert main(["--reward", "ocr", "--reward", "ocr"]) == 2
@@ -129,10 +130,13 @@ def test_mistakes_are_one_sentence_and_exit_code_2(capsys: pytest.CaptureFixture
         (["--reward", "=ocr"], "--reward =ocr: must read USE or NAME=USE, for example ocr or words=ocr"),
         (["--reward", "ocr", "--timeout", "nan"], "argument --timeout: 'nan' is not a number above 0"),
         *(
-            (["--reward", "ocr", f"--port={port}"], f"argument --port: {port!r} is not a port: a whole number up to")
+            (["--reward", "ocr", f"--port={port}"], f"argument --port: {port!r} is not a port: {ports}")
             for port in ("-1", "65536", "99999", "8000.0", "0x50", "http", "", " 80", "\u0663")
         ),
-        (["--reward", "ocr", "--host", " "], "argument --host: it is empty; name an address to listen on"),
+        (
+            ["--reward", "ocr", "--host", " "],
+            "argument --host: it is empty; name an address to listen on, such as 127.0.0.1",
+        ),
         (["--reward", "ocr", "--max-batch", "0"], "argument --max-batch: '0' is not a whole number from 1"),
     ):
         with pytest.raises(SystemExit) as stopped:
