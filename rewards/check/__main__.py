@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 
 from rewards.check.rules import Finding, findings
 from rewards.command_line import parse_options
@@ -33,14 +34,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = findings(given.reward, options, prompts=prompts, processes=not given.no_processes)
         errors = [_show(finding) for finding in found].count("error")
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{given.reward}: " + (f"{errors} error{'s' * (errors > 1)}" if errors else "fit for a run"))
+    print(
+        f"{given.reward}: " + (f"not fit for a run, {errors} error{'s' * (errors > 1)}" if errors else "fit for a run")
+    )
     return 1 if errors else 0
 
 
 def _show(finding: Finding) -> str:
-    Console(width=120).print(f"{_SIGNS[finding.level]} {finding.subject:<12} {finding.sentence}", soft_wrap=True)
+    sentence = escape(finding.sentence)  # it may quote a reward, and its brackets are no colours
+    Console(width=120).print(f"{_SIGNS[finding.level]} {finding.subject:<12} {sentence}", soft_wrap=True)
     return finding.level
 
 
