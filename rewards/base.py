@@ -118,7 +118,7 @@ def _number(value: object) -> float | None:
     try:
         return float(value)
     except OverflowError:  # whole numbers have no end
-        return math.inf if value > 0 else -math.inf
+        return math.inf if abs(value) == value else -math.inf
 
 
 def _a(value: object) -> str:

@@ -36,9 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(
-        f"{given.reward}: " + (f"not fit for a run, {errors} error{'s' * (errors > 1)}" if errors else "fit for a run")
-    )
+    verdict = f"not fit for a run, {errors} error{'s' * (errors > 1)}" if errors else "fit for a run"
+    print(f"{given.reward}: {verdict}")
     return 1 if errors else 0
 
 

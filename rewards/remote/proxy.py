@@ -6,7 +6,7 @@ import ipaddress
 import os
 import socket
 from dataclasses import dataclass
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 import httpx
 
@@ -77,7 +77,7 @@ def _short_ip(host: str) -> ipaddress.IPv4Address | None:
 
 def _excepted(host: str, named: dict[str, str]) -> bool:
     """By name or domain, as urllib and curl read ``NO_PROXY``, or by network, ``10.0.0.0/8``."""
-    if proxy_bypass_environment(host, named):
+    if proxy_bypass(host, named):
         return True
     address = _ip(host)
     networks = (_network(entry.strip()) for entry in named.get("no", "").split(","))

@@ -119,6 +119,21 @@ def test_golden_itself_may_raise(tmp_path: Path) -> None:
     assert str(caught.value).endswith("; repair it, or set `probe: false` on it")
 
 
+def pairs(samples: Sequence[Sample]) -> list[float]:
+    return bright(samples)
+
+
+pairs.golden = lambda: [(GOLDEN[0].sample, 0.9)]  # type: ignore[attr-defined]
+
+
+def test_golden_gives_something_else() -> None:
+    with pytest.raises(UserError) as caught:
+        load_reward("r", f"{__name__}:pairs", {})
+    assert str(caught.value) == (
+        "rewards.r: its golden() gives a tuple; it must give a list of rewards.golden.Golden(sample)"
+    )
+
+
 def test_the_pool_refuses_a_dead_reward() -> None:
     with pytest.raises(UserError) as caught:
         RewardPool({"ink": RewardComponent(use=f"{__name__}:Holder", options={"gain": 0.5})})
