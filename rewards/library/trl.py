@@ -35,13 +35,13 @@ class TrlReward:
         the options."""
         self._function, self._options = resolve("rewards", function), dict(options or {})
         if inspect.isclass(self._function) or not callable(self._function):
-            raise UserError(f"options.function: {function!r} is not a function of prompts and completions")
+            raise UserError(f"trl.options.function: {function!r} is not a function of prompts and completions")
         for name in _PASSED:
             if name in self._options:
-                raise UserError(f"options.options.{name}: the function gets the run's own {name}; drop the entry")
+                raise UserError(f"trl.options.options.{name}: the function gets the run's own {name}; drop the entry")
         self._takes = _Parameters(self._function)
         for option, near in self._takes.unknown(self._options):
-            raise UserError(f"options.options.{option}: {function!r} takes no such argument{near}")
+            raise UserError(f"trl.options.options.{option}: {function!r} takes no such argument{near}")
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
         """B scores. Raises ``ValueError`` for an argument that the function needs and nothing here has."""
