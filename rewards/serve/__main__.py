@@ -100,12 +100,12 @@ def serve(given: argparse.Namespace) -> None:
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_S,
         )
-        server = _Server(config, services, _url(listener), given.grace)
+        server = RewardServer(config, services, _url(listener), given.grace)
         with suppress(KeyboardInterrupt):  # how uvicorn passes the signal on after it has stopped
             server.run(sockets=[listener])
 
 
-class _Server(uvicorn.Server):
+class RewardServer(uvicorn.Server):
     """Says when it is ready, and when told to stop answers what it can within ``grace_s``."""
 
     def __init__(self, config: uvicorn.Config, services: Mapping[str, RewardService], url: str, grace_s: float) -> None:
