@@ -20,6 +20,7 @@ import diskcache
 import numpy as np
 from diskcache.core import MODE_PICKLE
 
+from rewards.base import LARGEST
 from rewards.reference import file_hash
 from rl.config.schema import RewardComponent
 from rl.types import Sample, Score, UserError
@@ -70,7 +71,7 @@ def read_score(text: str) -> Score | None:
         value, details, passed = json.loads(text)
     except (ValueError, TypeError, RecursionError):
         return None
-    numbers = all(part is None or type(part) in (int, float) for part in (value, passed))
+    numbers = all(part is None or (type(part) is float and abs(part) <= LARGEST) for part in (value, passed))
     return Score(value, details=details, passed=passed) if isinstance(details, dict) and numbers else None
 
 

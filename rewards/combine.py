@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rewards.base import LARGEST
 from rl.config.declared import declares
 from rl.config.schema import Role
 from rl.types import Score, Scores, UserError
@@ -86,7 +87,8 @@ def combine(
 
     ``groups``: the B samples' group ids. ``scales[name] = (low, high)`` maps that reward's values by
     (r - low) / (high - low) first. ``score_B`` is the weighted mean whatever ``how`` is, to be compared between runs.
-    Raises ``UserError`` if no reward has role ``train`` or a train weight is 0 or not finite.
+    Raises ``UserError`` if no reward has role ``train``, a train weight is 0 or not finite, or ``how`` does not answer
+    B numbers of a usable size.
     """
     train = check_weights({name: weights[name] for name in by_reward}, roles)
     weights_K = np.array(list(train.values()))
@@ -98,10 +100,29 @@ def combine(
     group_B = np.unique(list(groups), return_inverse=True)[1]
 
     def totals(function: Combination) -> NDArray[np.float32]:
-        found_B = function(values_KB, applies_KB, weights_K, group_B)
-        return np.where(valid_B, found_B, 0.0).astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused below
+            found_B = function(values_KB, applies_KB, weights_K, group_B)
+        return _checked(found_B, valid_B, groups)
 
     return Scores(by_reward=by_reward, total_B=totals(how), valid_B=valid_B, score_B=totals(mean))
+
+
+def _checked(found: object, valid_B: NDArray[np.bool_], groups: Sequence[str]) -> NDArray[np.float32]:
+    """The totals, 0 where there is none. Raises ``UserError`` if they are not B numbers of a usable size."""
+    found_B = np.asarray(found)
+    if found_B.shape != valid_B.shape or found_B.dtype.kind not in "biuf":
+        raise UserError(
+            f"combine.use: it returned {found_B.dtype} of shape {found_B.shape}; it must return one number for each of "
+            f"the {len(valid_B)} samples"
+        )
+    total_B = np.where(valid_B, found_B, 0.0)
+    beyond = np.flatnonzero(~(np.abs(total_B) <= LARGEST))
+    if len(beyond):
+        raise UserError(
+            f"combine: the training reward of the prompt {groups[beyond[0]]!r} is {total_B[beyond[0]]:g}, and it must "
+            f"lie within {LARGEST:g}; look at the rewards' `weight` and `scale`"
+        )
+    return total_B.astype(np.float32)
 
 
 def _scaled(scores: Sequence[Score], scale: tuple[float, float] | None) -> list[float]:

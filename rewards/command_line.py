@@ -56,7 +56,7 @@ def named_components(given: Sequence[NamedReward], workers: int) -> dict[str, Re
 
 def positive_int(text: str) -> int:
     """For ``type=``: a whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
+    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     if int(text) > MOST:
         raise argparse.ArgumentTypeError(f"{text!r} is more than {MOST:,}")

@@ -47,13 +47,19 @@ def reference_pictures(reward: object) -> list[Golden]:
     if golden is None:
         return []
     try:
-        return list(golden())
+        given = list(golden())
     except UserError:
         raise
     except Exception as error:  # a plug-in may raise anything
         raise UserError(
             f"its golden() raised {describe_exception(error)}; repair it, or set `probe: false` on it"
         ) from error
+    for one in given:
+        if not isinstance(one, Golden):
+            raise UserError(
+                f"its golden() gives a {type(one).__name__}; it must give a list of rewards.golden.Golden(sample)"
+            )
+    return given
 
 
 def probe(reward: Callable[[Sequence[Sample]], object], golden: Sequence[Golden]) -> None:

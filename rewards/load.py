@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from rewards.base import describe_exception
 from rewards.golden import prove
-from rl.config.declared import OptionNames
+from rl.config.declared import OptionNames, read_source
 from rl.registry import resolve
 from rl.types import Sample, UserError
 
@@ -66,10 +66,20 @@ def load(kind: str, where: str, use: str) -> Any:
     except UserError as error:
         raise UserError(f"{where}.use: {error}") from error
     except Exception as error:  # importing a plug-in runs its code: anything can be raised
+        if isinstance(error, SyntaxError | MemoryError):
+            _check_source(kind, where, use)
         raise UserError(
             f"{where}.use: importing {use!r} raised {describe_exception(error)}; "
             f"install what it needs (`python -m rl.doctor` lists it) or repair the module"
         ) from error
+
+
+def _check_source(kind: str, where: str, use: str) -> None:
+    """Raises ``UserError`` if the component's own file is not valid Python; Python says less well where."""
+    try:
+        read_source(kind, use)
+    except UserError as error:
+        raise UserError(f"{where}.use: {error}; repair the file") from error
 
 
 def build(target: Callable[..., T], options: Mapping[str, object], *, where: str, options_at: str, use: str) -> T:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 
 from rewards.check.rules import Finding, findings
 from rewards.command_line import parse_options
@@ -23,7 +24,7 @@ _SIGNS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "error": "
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = CommandParser(prog="python -m rewards.check", description=__doc__.splitlines()[0])
+    parser = CommandParser(prog="python -m rewards.check", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("reward", help="a built-in name, an installed plug-in, or module:attr")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="as in the YAML's options")
     parser.add_argument("--prompts", help="a prompt file (JSON lines), if the reward needs metadata")
@@ -35,12 +36,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_options(given.option)
     found = findings(given.reward, options, prompts=prompts, processes=not given.no_processes)
     errors = [show(finding) for finding in found].count("error")
-    print(f"{given.reward}: " + (f"{errors} error{'s' * (errors > 1)}" if errors else "fit for a run"))
+    print(f"{given.reward}: {verdict(errors)}")
     return 1 if errors else 0
 
 
+def verdict(errors: int) -> str:
+    return f"not fit for a run, {errors} error{'s' * (errors > 1)}" if errors else "fit for a run"
+
+
 def show(finding: Finding) -> str:
-    Console(width=120).print(f"{_SIGNS[finding.level]} {finding.subject:<12} {finding.sentence}", soft_wrap=True)
+    """Prints it; returns its level."""
+    sentence = escape(finding.sentence)  # it may quote a reward, and its brackets are no colours
+    Console(width=120).print(f"{_SIGNS[finding.level]} {finding.subject:<12} {sentence}", soft_wrap=True)
     return finding.level
 
 

@@ -60,6 +60,7 @@ def findings(
     reward, proven = load_and_prove("check", use, options)
     probed = "with its reference pictures scored" if proven else "no reference pictures of its own"
     yield Finding("ok", "loading", f"loaded, {probed}")
+    unseen: Level = "warning" if proven else "error"  # what the trial does not show, its own pictures may have shown
     own = getattr(reward, "trial_prompts", None)
     samples = trial_samples(prompts or (own and own()))
     untouched = deepcopy(list(samples))
@@ -71,7 +72,8 @@ def findings(
     yield _mutation(samples, untouched)
     determinism = _determinism(trial)
     yield determinism
-    for rule in (_spread, _applies, _empty, _sizes, _speed):
+    yield _alive(trial, unseen)
+    for rule in (_empty, _sizes, _speed):
         yield rule(trial)
     if determinism.level != "ok":  # nothing can be compared
         return
@@ -97,20 +99,18 @@ def _mutation(samples: Sequence[Sample], untouched: Sequence[Sample]) -> Finding
     return Finding("ok", "mutation", "pictures and metadata are left as they are")
 
 
-def _spread(trial: _Trial) -> Finding:
-    values = {score.value for score in trial.scores if score.value is not None}
-    if len(values) == 1:
-        return Finding("warning", "spread", f"all pictures get {values.pop():g}: a constant teaches nothing")
-    return Finding("ok", "spread", f"values from {min(values):g} to {max(values):g}" if values else "no values")
-
-
-def _applies(trial: _Trial) -> Finding:
-    absent = sum(score.value is None for score in trial.scores)
-    if absent == len(trial.scores):
+def _alive(trial: _Trial, unseen: Level) -> Finding:
+    """Whether it tells pictures apart at all."""
+    values = [score.value for score in trial.scores if score.value is not None]
+    applies = f"it applies to {len(values)} of {len(trial.scores)} samples"
+    if not values:
         held = keys_of([sample.prompt for sample in trial.samples])
-        sentence = f"not applicable to any trial prompt; give ones it is for with --prompts (these hold {held})"
-        return Finding("warning", "applies", sentence)
-    return Finding("ok", "applies", f"applies to {len(trial.scores) - absent} of {len(trial.scores)} samples")
+        told = f"give prompts it is for with --prompts (these hold {held})"
+        return Finding(unseen, "values", f"{applies}, so nothing is known of it; {told}")
+    if len(set(values)) == 1:
+        constant = f"{applies} and gives {values[0]:g} to each: a constant teaches nothing"
+        return Finding(unseen, "values", f"{constant}; if it is none, show that by `golden()` or prompts of --prompts")
+    return Finding("ok", "values", f"{applies}, with values from {min(values):g} to {max(values):g}")
 
 
 def _order(trial: _Trial) -> Finding:

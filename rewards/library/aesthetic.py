@@ -36,7 +36,10 @@ AESTHETIC_HEAD: Final = "trl-lib/ddpo-aesthetic-predictor:aesthetic-model.pth"  
 
 
 class Aesthetic:
-    """Scores pictures by their looks. ``checkpoint``: the head. ``clip`` and ``model``: the CLIP under it."""
+    """Scores pictures by their looks. ``checkpoint``: the head. ``clip`` and ``model``: the CLIP under it.
+
+    ``revision``, ``clip_revision``: branch, tag or commit of the hub.
+    """
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
     requires = Requires(weights=(CLIP_L, AESTHETIC_HEAD))
@@ -47,13 +50,15 @@ class Aesthetic:
         checkpoint: str = AESTHETIC_HEAD,
         clip: str = CLIP_L,
         model: str | None = None,
+        revision: str | None = None,
+        clip_revision: str | None = None,
         device: str = "auto",
         dtype: str = "float32",
         batch_size: int = 32,
     ) -> None:
         run = runtime("aesthetic.options", device, dtype, batch_size)
-        self.head = AestheticHead(checkpoint)
-        self.clip = load_clip(clip, run, model=model, option="clip")
+        self.head = AestheticHead(checkpoint, revision)
+        self.clip = load_clip(clip, run, model=model, option="clip", revision=clip_revision)
         width = self.clip.embed_texts(["a"]).shape[1]
         if width != self.head.width:
             raise UserError(
@@ -71,8 +76,8 @@ class Aesthetic:
 class AestheticHead:
     """A head by itself: (N, ``width``) unit embeddings -> (N,) ratings, float32 on the CPU."""
 
-    def __init__(self, checkpoint: str) -> None:
-        path = find_file(checkpoint, at="aesthetic.options")
+    def __init__(self, checkpoint: str, revision: str | None = None) -> None:
+        path = find_file(checkpoint, at="aesthetic.options", revision=revision)
         state = read_weights(path, at="aesthetic.options")
         self._layers = linear_chain(state, at="aesthetic.options").float().eval().requires_grad_(False)
         self.width: int = self._layers[0].in_features  # type: ignore[assignment]

@@ -26,7 +26,7 @@ from rl.types import Sample, Score
 
 
 class ClipScore:
-    """Scores pictures by CLIPScore. ``prefix`` is put before each prompt, ``""`` for none."""
+    """Scores pictures by CLIPScore. ``prefix`` is put before each prompt, ``""`` for none; ``revision`` of the hub."""
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
     requires = Requires(weights=(CLIP_B,))
@@ -36,13 +36,15 @@ class ClipScore:
         self,
         checkpoint: str = CLIP_B,
         model: str | None = None,
+        revision: str | None = None,
         prefix: str = "A photo depicts",
         device: str = "auto",
         dtype: str = "float32",
         batch_size: int = 32,
     ) -> None:
         self.prefix = prefix
-        self.clip = load_clip(checkpoint, runtime("clip_score.options", device, dtype, batch_size), model=model)
+        run = runtime("clip_score.options", device, dtype, batch_size)
+        self.clip = load_clip(checkpoint, run, model=model, revision=revision)
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
         texts = [f"{self.prefix} {sample.prompt.text}".strip() for sample in samples]

@@ -31,7 +31,7 @@ HPSV2: Final = "xswu/HPSv2:HPS_v2.1_compressed.pt"  # Apache-2.0, 2 GB
 
 
 class HpsV2:
-    """Scores pictures by HPSv2. ``model``: the open_clip architecture of the checkpoint."""
+    """Scores pictures by HPSv2. ``model``: the open_clip architecture of the checkpoint; ``revision``: its own."""
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
     requires = (Requires(part="open_clip", packages=("open-clip-torch",), optional=True), Requires(weights=(HPSV2,)))
@@ -41,12 +41,13 @@ class HpsV2:
         self,
         checkpoint: str = HPSV2,
         model: str = "ViT-H-14",
+        revision: str | None = None,
         device: str = "auto",
         dtype: str = "float32",
         batch_size: int = 16,
     ) -> None:
         run = runtime("hpsv2.options", device, dtype, batch_size)
-        self.clip = load_clip(checkpoint, run, model=model, fit="longest")
+        self.clip = load_clip(checkpoint, run, model=model, revision=revision, fit="longest")
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
         cosines = self.clip.cosines([s.picture for s in samples], [s.prompt.text for s in samples])

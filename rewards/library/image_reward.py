@@ -34,7 +34,10 @@ _MAX_TOKENS = 35  # as the authors trained it
 
 
 class ImageReward:
-    """Scores pictures by ImageReward. ``tokenizer``: hub name or folder of BERT's lower-case tokenizer."""
+    """Scores pictures by ImageReward. ``tokenizer``: hub name or folder of BERT's lower-case tokenizer.
+
+    ``revision``, ``tokenizer_revision``: branch, tag or commit of the hub.
+    """
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
     requires = Requires(weights=(IMAGE_REWARD,), tokenizers=(BERT,))
@@ -44,6 +47,8 @@ class ImageReward:
         self,
         checkpoint: str = IMAGE_REWARD,
         tokenizer: str = BERT,
+        revision: str | None = None,
+        tokenizer_revision: str | None = None,
         device: str = "auto",
         dtype: str = "float32",
         batch_size: int = 16,
@@ -51,8 +56,10 @@ class ImageReward:
         from transformers import AutoTokenizer
 
         self._runtime = runtime("image_reward.options", device, dtype, batch_size)
-        path = find_file(checkpoint, at="image_reward.options")
-        self._tokenizer = load_processor(AutoTokenizer, tokenizer, self._runtime, option="tokenizer")
+        path = find_file(checkpoint, at="image_reward.options", revision=revision)
+        self._tokenizer = load_processor(
+            AutoTokenizer, tokenizer, self._runtime, option="tokenizer", revision=tokenizer_revision
+        )
         self.model = ImageRewardModel(read_weights(path, at="image_reward.options"))
         self._runtime.place(self.model)
         self._preprocess = Preprocess(self.model.image_size)

@@ -32,7 +32,10 @@ PICKSCORE: Final = "yuvalkirstain/PickScore_v1"  # MIT, 3.9 GB
 
 
 class PickScore:
-    """Scores pictures by PickScore. ``processor``: hub name or folder of the tokenizer and the picture settings."""
+    """Scores pictures by PickScore. ``processor``: hub name or folder of the tokenizer and the picture settings.
+
+    ``revision``, ``processor_revision``: branch, tag or commit of the hub.
+    """
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
     requires = Requires(weights=(PICKSCORE,), tokenizers=(CLIP_H,))
@@ -42,6 +45,8 @@ class PickScore:
         self,
         checkpoint: str = PICKSCORE,
         processor: str | None = None,
+        revision: str | None = None,
+        processor_revision: str | None = None,
         device: str = "auto",
         dtype: str = "float32",
         batch_size: int = 16,
@@ -51,6 +56,8 @@ class PickScore:
             checkpoint,
             runtime("pickscore.options", device, dtype, batch_size),
             processor=processor or (checkpoint if own else CLIP_H),
+            revision=revision,
+            processor_revision=processor_revision,
         )
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:

@@ -49,7 +49,7 @@ _CHECKPOINTS: Final = {"clip": CLIP_L, "dino": DINOV2, "lpips": ""}  # lpips bri
 
 
 class Similarity:
-    """Scores pictures by likeness to a reference. ``checkpoint``, ``model``: of the measures ``clip`` and ``dino``."""
+    """Scores pictures by likeness to a reference. ``checkpoint``, ``model``, ``revision``: of ``clip`` and ``dino``."""
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
     requires = (
@@ -66,6 +66,7 @@ class Similarity:
         reference: Reference = "metadata",
         checkpoint: str | None = None,
         model: str | None = None,
+        revision: str | None = None,
         device: str = "auto",
         dtype: str = "float32",
         batch_size: int = 32,
@@ -76,7 +77,7 @@ class Similarity:
             from rewards.library.models.features import feature_comparison
 
             checkpoint = checkpoint or _CHECKPOINTS[measure]
-            self._compare = feature_comparison(measure, checkpoint, model, device, dtype, batch_size)
+            self._compare = feature_comparison(measure, checkpoint, model, revision, device, dtype, batch_size)
         else:
             raise UserError(
                 f"similarity.options.measure is {measure!r}: it must be 'pixel', 'ssim', 'clip', 'dino' or 'lpips'"

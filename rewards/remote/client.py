@@ -25,7 +25,7 @@ from rewards.remote.http import MOST_RETRIES, RetryingClient, is_address
 from rewards.remote.request_pictures import RequestPicture, RequestPictures
 from rewards.remote.servers import Endpoints, NoAnswer, Server, sentence
 from rewards.requires import Requires
-from rl.registry import did_you_mean
+from rl.registry import did_you_mean, names
 from rl.types import Sample, Score, UserError
 
 _REQUESTS_PER_SERVER = 2  # one is scored while the next is decoded
@@ -159,9 +159,10 @@ def greet(endpoints: Endpoints, reward: str) -> wire.RequestLimits:
         except NoAnswer as error:
             problems.append(str(error))
     if not limits:
+        served = reward if reward in names("rewards") else f"{reward}=MODULE:ATTRIBUTE"
         raise UserError(
-            f"no reward server answers ({'; '.join(problems)}); start one with `python -m rewards.serve --reward "
-            f"{reward}`, or correct `urls`"
+            f"no reward server answers ({'; '.join(problems)}); correct `urls`, or start one that offers {reward!r} "
+            f"and wait until it says `serving`: `python -m rewards.serve --reward {served}`"
         )
     return wire.RequestLimits(
         max_bytes=min(limit.max_bytes for limit in limits),

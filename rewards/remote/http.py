@@ -6,6 +6,8 @@ httpx alone retries only connections that could not be made; clients for one API
 
 from __future__ import annotations
 
+import os
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -14,6 +16,9 @@ from typing import TypeAlias
 
 import httpx
 from pydantic import JsonValue
+
+from rewards.remote.proxy import Proxy
+from rl.types import UserError
 
 Outcome: TypeAlias = httpx.Response | httpx.TransportError
 """How one attempt ended: with an answer of any status, or without any."""
@@ -30,8 +35,8 @@ class RetryingClient:
     """An ``httpx.Client`` that asks up to ``1 + retries`` times. Thread-safe.
 
     ``timeout_s``: for connecting and for each piece of an answer; with ``deadline`` also for the whole of it, however
-    slowly it drips. ``token``: sent as a bearer token. ``proxies``: whether the environment's are used.
-    ``largest_answer``: in bytes.
+    slowly it drips. ``token``: sent as a bearer token. ``proxy``: everything goes through it; the environment's are not
+    looked at. ``largest_answer``: in bytes. Raises ``UserError`` if ``SSL_CERT_FILE`` names no certificates.
     """
 
     def __init__(
@@ -42,7 +47,7 @@ class RetryingClient:
         retries: int,
         largest_answer: int,
         deadline: bool = False,
-        proxies: bool = False,
+        proxy: Proxy | None = None,
         transport: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -54,7 +59,9 @@ class RetryingClient:
             headers={} if token is None else {"authorization": f"Bearer {token}"},
             timeout=timeout_s,
             limits=httpx.Limits(max_connections=None),  # as many as there are threads
-            trust_env=proxies,
+            proxy=None if proxy is None else proxy.address,
+            trust_env=False,
+            verify=_certificates(),
             transport=transport,
         )
 
@@ -104,6 +111,18 @@ class RetryingClient:
             content=bytes(content),
             request=response.request,
         )
+
+
+def _certificates() -> ssl.SSLContext:
+    """Those of ``SSL_CERT_FILE`` or ``SSL_CERT_DIR``, else certifi's."""
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:  # an SSLError too
+        named = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "certifi")
+        reason = error.strerror or error
+        raise UserError(
+            f"no certificates can be read from what {named} names ({reason}); correct or unset it"
+        ) from error
 
 
 def passing(outcome: Outcome) -> bool:

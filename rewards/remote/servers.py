@@ -23,6 +23,7 @@ from rewards.remote.http import Outcome, RetryingClient, back_off_s, in_words, p
 _BUSY = (408, 429, 503)  # try again later, but nothing is wrong with the server
 _LONGEST_RETRY_AFTER_S = 30.0
 _HEALTH_TIMEOUT_S = 2.0
+_GREETING_TIMEOUT_S = 5.0  # whoever scores slowly still says at once what it offers
 
 
 class NoAnswer(Exception):
@@ -54,9 +55,9 @@ class Endpoints:
         self._turn = count(1)
 
     def get(self, server: Server, path: str) -> httpx.Response:
-        """Ask one server once. Raises ``NoAnswer`` if it cannot be reached, and leaves it out for a while."""
+        """Ask one server once. Raises ``NoAnswer`` if it cannot be reached in 5 s, and leaves it out for a while."""
         try:
-            return self.client.once("GET", server.url + path)
+            return self.client.once("GET", server.url + path, timeout_s=_GREETING_TIMEOUT_S)
         except httpx.RequestError as error:
             self._rest(server)
             raise NoAnswer(f"{server.url}: {in_words(error)}") from error

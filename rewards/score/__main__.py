@@ -79,7 +79,7 @@ def score_folder(given: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(prog="python -m rewards.score", description=__doc__.partition("\n")[0])
+    parser = CommandParser(prog="python -m rewards.score", description=(__doc__ or "").partition("\n")[0])
     add_reward_arguments(parser)
     add = parser.add_argument
     add("folder", type=Path, metavar="FOLDER", help="with <prompt id>.png or <prompt id>-<n>.png")

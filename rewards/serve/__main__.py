@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ipaddress
+import errno
 import signal
 import socket
 import sys
@@ -27,6 +27,7 @@ import uvicorn
 from rewards.command_line import add_reward_arguments, named_components, positive_float, positive_int
 from rewards.needs import settle_needs
 from rewards.remote.bearer import token_in
+from rewards.remote.proxy import is_loopback
 from rewards.remote.wire import RequestLimits
 from rewards.serve.app import create_app
 from rewards.serve.metrics import ServerMetrics
@@ -35,6 +36,11 @@ from rl.process.command import CommandParser, command
 from rl.types import UserError
 
 _LAST_WORDS_S = 0.2  # for the last answers to leave
+_FIXES = {
+    errno.EADDRINUSE: "; name another --port, or 0 for a free one",
+    errno.EADDRNOTAVAIL: "; --host must be an address of this machine",
+    errno.EACCES: "; ports under 1024 are the administrator's, name another --port",
+}
 _KEEP_ALIVE_S = 15  # longer than httpx (5 s), or a client sends on a connection that is just being closed
 
 
@@ -57,7 +63,7 @@ def serve(given: argparse.Namespace) -> None:
     limits = RequestLimits(max_bytes=given.max_bytes, max_pixels=given.max_pixels, max_batch=given.max_batch)
     metrics = ServerMetrics()
     with ExitStack() as stack:
-        listener = stack.enter_context(_bind(given.host, given.port))
+        listener = stack.enter_context(bind(given.host, given.port))
         workers = {name: settle_needs(name, reward)[0].workers for name, reward in rewards.items()}
         services = {
             name: stack.enter_context(
@@ -93,12 +99,12 @@ def serve(given: argparse.Namespace) -> None:
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_S,
         )
-        server = _Server(config, services, _url(listener), given.grace)
+        server = RewardServer(config, services, _url(listener), given.grace)
         with suppress(KeyboardInterrupt):  # how uvicorn passes the signal on after it has stopped
             server.run(sockets=[listener])
 
 
-class _Server(uvicorn.Server):
+class RewardServer(uvicorn.Server):
     """Says when it is ready, and when told to stop answers what it can within ``grace_s``."""
 
     def __init__(self, config: uvicorn.Config, services: Mapping[str, RewardService], url: str, grace_s: float) -> None:
@@ -106,6 +112,8 @@ class _Server(uvicorn.Server):
         self._services, self._url, self._grace_s = services, url, grace_s
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in sockets or ():
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             await super().startup(sockets)
         except OSError as error:  # another server has taken the port while the rewards were loading
@@ -129,7 +137,7 @@ class _Server(uvicorn.Server):
 def read_token(host: str, variable: str | None) -> str | None:
     """The token that requests must bring. Raises ``UserError`` if there must be one and there is none."""
     if variable is None:
-        if not _is_loopback(host):
+        if not is_loopback(host):
             raise UserError(
                 f"--host {host} can be reached from other machines, so a token is needed: put a long random one into "
                 f"an environment variable and name it, for example --token-env EASEL_TOKEN"
@@ -138,22 +146,25 @@ def read_token(host: str, variable: str | None) -> str | None:
     return token_in(variable, f"--token-env {variable}")
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def bind(host: str, port: int) -> socket.socket:
+    """A bound socket that does not listen yet: while the rewards load, clients are refused rather than left waiting.
 
-
-def _bind(host: str, port: int) -> socket.socket:
-    """A bound socket that does not listen yet: while the rewards load, clients are refused rather than left waiting."""
+    ``SO_REUSEADDR`` is for connections of a server that has just ended; it is taken back until this one listens, or
+    another could take the port as well and would be told only after its rewards are loaded.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except (OSError, OverflowError) as error:
-        raise UserError(f"--host {host} --port {port} can't be used: {error}") from error
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        except BaseException:
+            listener.close()
+            raise
+    except (OSError, UnicodeError) as error:
+        fix = _FIXES.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+        raise UserError(f"--host {host} --port {port} can't be used: {error}{fix}") from error
     return listener
 
 
@@ -162,16 +173,35 @@ def _url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def _port(text: str) -> int:
+    """For ``type=``: what an address can hold; the system would take 65536 for 0."""
+    if not (text.isascii() and text.isdecimal()) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: a whole number up to 65535, 0 for a free one")
+    return int(text)
+
+
+def _host(text: str) -> str:
+    """For ``type=``: Python would take nothing for all addresses of the machine."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; name an address to listen on, such as 127.0.0.1")
+    return text.strip()
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(prog="python -m rewards.serve", description=__doc__.partition("\n")[0])
+    parser = CommandParser(prog="python -m rewards.serve", description=(__doc__ or "").partition("\n")[0])
     add_reward_arguments(parser)
     add, limits = parser.add_argument, RequestLimits()
-    add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1; any other needs --token-env)")
-    add("--port", type=int, default=8000, help="0 takes a free one (default 8000)")
+    add(
+        "--host",
+        type=_host,
+        default="127.0.0.1",
+        help="address to listen on (default 127.0.0.1; any other needs --token-env)",
+    )
+    add("--port", type=_port, default=8000, help="0 takes a free one and prints it (default 8000)")
     add("--token-env", metavar="VARIABLE", help="environment variable with the token that requests must bring")
     add("--timeout", type=positive_float, default=60.0, metavar="S", help="of a batch in a worker (default 60 s)")
     add("--queue", type=positive_int, default=16, metavar="N", help="requests in work per reward (default 16)")

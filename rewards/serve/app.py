@@ -11,12 +11,13 @@ import asyncio
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,7 +30,7 @@ from rl.registry import did_you_mean
 _HELD_BODIES = 4  # bodies of the largest size that may be in memory at once
 _BEARER = HTTPBearer(auto_error=False, description="the value of the variable that --token-env names")
 _SCHEMA = "#/components/schemas/{model}"
-_REFUSED = {  # what the OpenAPI page says of ``/score``, whose body is checked by hand
+_REFUSED = {  # for the OpenAPI page: bodies are checked by hand
     400: "not JSON",
     401: "no token, or a wrong one",
     404: "no such reward",
@@ -52,9 +53,10 @@ def create_app(
 ) -> FastAPI:
     """The application. ``token`` guards everything but ``/health`` and ``/docs``; a body must arrive within
     ``read_timeout_s``; ``max_requests`` may be under way at once."""
-    app = FastAPI(title="easel-rl rewards", description=__doc__)
+    app = FastAPI(title="easel-rl rewards", description=__doc__ or "", responses=_documented(503))
     bodies = _Bodies(limits.max_bytes, read_timeout_s)
-    guard = [Depends(_guard(token))]
+    guard = [] if token is None else [Depends(_guard(token))]
+    guarded = _documented() if token is None else _documented(401)
     app.add_middleware(_AtMost, count=max_requests)
     app.add_middleware(_Answers, metrics=metrics)  # the outer one: refusals are counted too
     app.add_exception_handler(RequestError, _refusal)
@@ -62,7 +64,7 @@ def create_app(
     @app.post(
         "/score",
         dependencies=guard,
-        responses={200: {"model": ScoreAnswer}, **{status: {"description": why} for status, why in _REFUSED.items()}},
+        responses={200: {"model": ScoreAnswer}, **guarded, **_documented(400, 404, 408, 413, 415, 422)},
         openapi_extra={
             "requestBody": {
                 "required": True,
@@ -83,7 +85,7 @@ def create_app(
             answer = asyncio.wrap_future(service.submit(asked))
             return Response(await _unless_gone(request, answer), media_type="application/json")
 
-    @app.get("/rewards", dependencies=guard)
+    @app.get("/rewards", dependencies=guard, responses=guarded)
     def rewards() -> Offer:
         """The rewards served here, by name, and the limits of a request."""
         offered = {
@@ -92,7 +94,12 @@ def create_app(
         }
         return Offer(rewards=offered, limits=limits)
 
-    @app.get("/metrics", dependencies=guard)
+    @app.get(
+        "/metrics",
+        dependencies=guard,
+        response_class=Response,
+        responses={200: {"content": {CONTENT_TYPE_PLAIN_0_0_4: {"schema": {"type": "string"}}}}, **guarded},
+    )
     def measured() -> Response:
         """Counts in Prometheus' text format."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
@@ -104,6 +111,16 @@ def create_app(
 
     _add_schema(app)
     return app
+
+
+class Refusal(BaseModel):
+    """Every answer that is not one of 200: what is wrong, in a sentence."""
+
+    detail: str
+
+
+def _documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": Refusal, "description": _REFUSED[status]} for status in statuses}
 
 
 class _AtMost:
@@ -195,10 +212,8 @@ class _Bodies:
         return RequestError(413, f"the body is larger than the {self._max_bytes:,} bytes that are accepted")
 
 
-def _guard(token: str | None) -> Callable[[HTTPAuthorizationCredentials | None], Awaitable[None]]:
+def _guard(token: str) -> Callable[[HTTPAuthorizationCredentials | None], Awaitable[None]]:
     async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
-        if token is None:
-            return
         if given is None:
             raise RequestError(401, "this server wants a token: send the header Authorization: Bearer TOKEN")
         if not hmac.compare_digest(given.credentials.encode(), token.encode()):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from rewards.check.__main__ import show
+from rewards.check.__main__ import show, verdict
 from rewards.command_line import parse_options
 from rl.check.kinds import KINDS, key_of
 from rl.config.schema import Component
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     found = findings(key, Component(use=given.function, options=parse_options(given.option)))
     errors = [show(finding) for finding in found].count("error")
-    print(f"{given.function} as {key}: " + (f"{errors} error{'s' * (errors > 1)}" if errors else "fit for a run"))
+    print(f"{given.function} as {key}: {verdict(errors)}")
     return 1 if errors else 0
 
 

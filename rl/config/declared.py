@@ -358,9 +358,16 @@ def _parse(module: str) -> SourceModule | None:
     if path is None:
         return None
     try:
-        return SourceModule(module, path, ast.parse(path.read_text(encoding="utf-8"), str(path)).body)
+        return SourceModule(
+            module, path, ast.parse(path.read_bytes(), str(path)).body
+        )  # bytes: in the coding it declares
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror})") from error
     except SyntaxError as error:
-        raise UserError(f"{path}:{error.lineno}: not valid Python ({error.msg})") from error
+        line = f":{error.lineno}" if error.lineno else ""
+        raise UserError(f"{path}{line}: not valid Python ({error.msg})") from error
+    except (ValueError, RecursionError, MemoryError) as error:  # a NUL byte before Python 3.12; nested too deeply
+        raise UserError(f"{path}: not valid Python ({str(error) or 'nested too deeply'})") from error
 
 
 def _right_side(node: ast.stmt, name: str) -> ast.expr | None:

@@ -17,7 +17,7 @@ from rl.report.page import write_report
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0, or 2 with one sentence when a folder cannot be reported on."""
-    parser = CommandParser(prog="python -m rl.report", description=__doc__.partition("\n")[0])
+    parser = CommandParser(prog="python -m rl.report", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("run", nargs="+", type=Path, help="run folder")
     for folder in parser.parse_args(arguments).run:
         print(write_report(folder))

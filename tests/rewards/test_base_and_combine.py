@@ -1,18 +1,32 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from fractions import Fraction
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 
-from rewards.base import describe_exception, normalise
-from rewards.combine import FailureBudget, TooManyFailures, combine, failure_counts, gdpo, product, sum_
+from rewards.base import LARGEST, describe_exception, normalise
+from rewards.combine import (
+    Combination,
+    FailureBudget,
+    TooManyFailures,
+    combine,
+    failure_counts,
+    gdpo,
+    mean,
+    product,
+    sum_,
+)
 from rl.config.schema import Role
 from rl.types import Prompt, Sample, Score, UserError
 
 SAMPLES = [Sample(f"s{i}", "g", Prompt("p", "x"), np.zeros((2, 2, 3), np.uint8)) for i in range(3)]
+BEYOND = " for the prompt 'p'; a reward must lie within 1e+12, so divide it"
 ROLES: dict[str, Role] = {"a": "train", "b": "train", "m": "monitor"}
 
 
@@ -49,9 +63,19 @@ def test_good_answers() -> None:
         ("abc", "returned str ('abc') instead of a list of 3 values"),
         (["1.0"] * 3, "returned str ('1.0') where a number or None was expected"),
         ([[1.0]] * 3, "returned list ([1.0]) where a number or None was expected"),
-        ([float("nan")] * 3, "returned nan"),
-        ([float("-inf")] * 3, "returned -inf"),
-        ([Score(float("inf"))] * 3, "returned inf"),
+        ([float("nan")] * 3, "returned nan for the prompt 'p'"),
+        ([float("-inf")] * 3, "returned -inf for the prompt 'p'"),
+        ([Score(float("inf"))] * 3, "returned inf for the prompt 'p'"),
+        ([10**400] * 3, "returned inf for the prompt 'p'"),
+        (np.float32([3e38] * 3), f"returned 3e+38{BEYOND}"),
+        ([-1e300] * 3, f"returned -1e+300{BEYOND}"),
+        ([Score(2e12, passed=True)] * 3, f"returned 2e+12{BEYOND}"),
+        ([Fraction(10**13)] * 3, f"returned 1e+13{BEYOND}"),
+        ([1j] * 3, "returned complex (1j) where a number or None was expected"),
+        (np.array([1j] * 3), "returned complex (1j) where a number or None was expected"),
+        (np.ones((3, 1)), "returned list ([1.0]) where a number or None was expected"),
+        (np.float64(1.0), "returned float64 (np.float64(1.0)) instead of a list of 3 values"),
+        ((value for value in (1.0, 2.0, 3.0)), None),
         ([Score("high")] * 3, "returned a Score whose value is str ('high')"),  # type: ignore[arg-type]
         ([Score(1.0, failure="no face")] * 3, "no face"),
         (
@@ -60,8 +84,17 @@ def test_good_answers() -> None:
         ),
     ],
 )
-def test_bad_answers_are_failures_without_a_value(raw: object, reason: str) -> None:
-    assert [(score.value, score.failure) for score in normalise(raw, SAMPLES)] == [(None, reason)] * 3
+def test_bad_answers_are_failures_without_a_value(raw: object, reason: str | None) -> None:
+    found = normalise(raw, SAMPLES)
+    assert [score.value for score in found] == [None] * 3
+    reason = reason or f"returned generator ({str(raw)[:37]}...) instead of a list of 3 values"
+    assert [score.failure for score in found] == [reason] * 3
+
+
+def test_the_largest_rewards_still_have_a_deviation_in_32_bits() -> None:
+    values = [score.value for score in normalise([LARGEST, -LARGEST, np.float16(2)], SAMPLES)]
+    assert values == [LARGEST, -LARGEST, 2.0]
+    assert np.isfinite(np.float32(values).std())
 
 
 def test_exceptions_are_described_in_one_line() -> None:
@@ -116,6 +149,43 @@ def test_a_product_needs_values_and_weights_that_it_can_multiply(value: float, w
         "combine.use: 'product' needs weights above 0 and values not below 0; "
         "give the reward a `scale` that maps it to [0, 1], or use 'mean'"
     )
+
+
+@pytest.mark.parametrize(
+    ("weight", "scale", "how", "said"),
+    [
+        (
+            1.0,
+            (0.0, 1e-300),
+            mean,
+            "the training reward of the prompt 'q' is 2e+300, and it must lie within 1e+12; loo",
+        ),
+        (1e13, None, sum_, "the training reward of the prompt 'q' is 2e+13, and it must lie within 1e+12; look at"),
+        (1e308, (0.0, 1e-9), mean, "the training reward of the prompt 'q' is inf, and it must lie within 1e+12; look"),
+        (300.0, (0.0, 1e-3), product, "the training reward of the prompt 'q' is inf, and it must lie within 1e+12; lo"),
+    ],
+)
+def test_a_combination_beyond_all_measure_names_the_prompt(
+    weight: float, scale: tuple[float, float] | None, how: Combination, said: str
+) -> None:
+    scales = {"a": scale} if scale else None
+    with pytest.raises(UserError, match=re.escape(said)):
+        combine({"a": [Score(0.0), Score(2.0)]}, {"a": weight}, ROLES, groups=["p", "q"], how=how, scales=scales)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (None, "combine.use: it returned object of shape (); it must return one number for each of the 2 samples"),
+        ([1.0], "combine.use: it returned float64 of shape (1,); it must return one number for each of the 2 samples"),
+        ([[1.0, 2.0]], "combine.use: it returned float64 of shape (1, 2); it must return one number for each of the 2"),
+        (["a", "b"], "combine.use: it returned <U1 of shape (2,); it must return one number for each of the 2 samples"),
+        ([0.0, float("nan")], "combine: the training reward of the prompt 'q' is nan, and it must lie within 1e+12"),
+    ],
+)
+def test_a_combination_of_ones_own_that_answers_something_else(answer: Any, said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        combine({"a": [Score(0.0), Score(2.0)]}, {"a": 1.0}, ROLES, groups=["p", "q"], how=lambda *_: answer)
 
 
 def test_gdpo_gives_every_reward_its_own_scale_inside_each_group() -> None:

@@ -1,4 +1,4 @@
-"""The golden probe stops a dead reward before a run; the TRL adapter takes TRL's functions as they are."""
+"""The golden probe stops a dead reward before a run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from rewards.golden import Golden, check_varied, probe
-from rewards.library.trl import TrlReward
 from rewards.load import build, load_reward
 from rewards.pool.pool import RewardPool
 from rl.config.schema import RewardComponent
@@ -121,6 +119,21 @@ def test_golden_itself_may_raise(tmp_path: Path) -> None:
     assert str(caught.value).endswith("; repair it, or set `probe: false` on it")
 
 
+def pairs(samples: Sequence[Sample]) -> list[float]:
+    return bright(samples)
+
+
+pairs.golden = lambda: [(GOLDEN[0].sample, 0.9)]  # type: ignore[attr-defined]
+
+
+def test_golden_gives_something_else() -> None:
+    with pytest.raises(UserError) as caught:
+        load_reward("r", f"{__name__}:pairs", {})
+    assert str(caught.value) == (
+        "rewards.r: its golden() gives a tuple; it must give a list of rewards.golden.Golden(sample)"
+    )
+
+
 def test_the_pool_refuses_a_dead_reward() -> None:
     with pytest.raises(UserError) as caught:
         RewardPool({"ink": RewardComponent(use=f"{__name__}:Holder", options={"gain": 0.5})})
@@ -157,50 +170,6 @@ def test_the_pool_knows_which_rewards_nobody_has_proven_alive() -> None:
     specs["empty"] = RewardComponent(use=f"{__name__}:without_any")
     with RewardPool(specs) as pool:
         assert pool.unprobed == {"plain", "empty"}
-
-
-def trl_style(prompts: list[str], completions: list[Image.Image], text: list[str | None], **columns: Any) -> list[Any]:
-    assert set(columns) == {"bonus"}
-    return [len(p) + c.size[0] + len(t or "") for p, c, t in zip(prompts, completions, text, strict=True)]
-
-
-async def trl_later(completions: list[Image.Image], bonus: float, **columns: Any) -> list[float]:
-    return [bonus for _ in completions]
-
-
-def test_a_trl_function_works_as_it_is() -> None:
-    samples = [
-        Sample("a", "g", Prompt("p", "four", {"text": "CAT"}), np.zeros((8, 16, 3), np.uint8)),
-        Sample("b", "g", Prompt("q", "six six"), np.zeros((8, 8, 3), np.uint8)),
-    ]
-    reward = TrlReward(f"{__name__}:trl_style", {"bonus": 1})
-    assert reward(samples) == [4 + 16 + 3, 7 + 8 + 0]
-    assert TrlReward(f"{__name__}:trl_later", {"bonus": 2.0})(samples) == [2.0, 2.0]
-    with RewardPool(
-        {"r": RewardComponent(use="trl", options={"function": f"{__name__}:trl_later", "options": {"bonus": 3}})}
-    ) as pool:
-        assert pool.score(samples)["r"] == [Score(3.0), Score(3.0)]
-
-
-def trl_given(**given: Any) -> list[float]:
-    return [float(given["bonus"])] * len(given["prompts"])
-
-
-def test_metadata_named_like_an_option_or_an_argument_is_hidden() -> None:
-    metadata = {"bonus": 7, "prompts": "x", "completions": "y", "samples": "z", "self": 0}
-    samples = [Sample("a", "g", Prompt("p", "four", metadata), np.zeros((8, 8, 3), np.uint8))]
-    assert TrlReward(f"{__name__}:trl_given", {"bonus": 1})(samples) == [1.0]
-    assert TrlReward(f"{__name__}:trl_later", {"bonus": 2.0})(samples) == [2.0]
-    with pytest.raises(UserError, match=r"options.options.prompts: the function gets the run's own prompts; drop"):
-        TrlReward(f"{__name__}:trl_given", {"prompts": 1})
-
-
-def test_a_trl_reward_must_be_a_function() -> None:
-    with pytest.raises(UserError) as caught:
-        load_reward("r", "trl", {"function": f"{__name__}:Holder"})
-    assert str(caught.value) == (
-        f"rewards.r.options.function: '{__name__}:Holder' is not a function of prompts and completions"
-    )
 
 
 class Picky:

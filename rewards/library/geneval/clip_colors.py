@@ -30,8 +30,8 @@ _TEMPLATES = ("a photo of a {color} {label}", "a photo of a {color}-colored {lab
 
 
 class ClipColors:
-    """``checkpoint``, ``model``: any CLIP that ``rewards.library.models.clip`` reads. ``mask``, ``crop``: cut the
-    object out by its mask, and crop to its box (both as official)."""
+    """``checkpoint``, ``model``, ``revision``: any CLIP that ``rewards.library.models.clip`` reads. ``mask``, ``crop``:
+    cut the object out by its mask, and crop to its box (both as official)."""
 
     colors = COLORS
     requires = Requires(weights=(CLIP_L,))
@@ -40,13 +40,15 @@ class ClipColors:
         self,
         checkpoint: str = CLIP_L,
         model: str | None = None,
+        revision: str | None = None,
         mask: bool = True,
         crop: bool = True,
         device: str = "auto",
         dtype: str = "float32",
         batch_size: int = 32,
     ) -> None:
-        self._clip = load_clip(checkpoint, runtime("colors_options", device, dtype, batch_size), model=model)
+        run = runtime("colors_options", device, dtype, batch_size)
+        self._clip = load_clip(checkpoint, run, model=model, revision=revision)
         self._mask, self._crop = mask, crop
         self._colors_of: dict[str, Tensor] = {}
 

@@ -91,27 +91,47 @@ def load_clip(
     model: str | None = None,
     option: str = "checkpoint",
     processor: str | None = None,
+    revision: str | None = None,
+    processor_revision: str | None = None,
     fit: Fit = "shortest",
 ) -> ClipModel:
     """A CLIP by the rules above. ``processor``: another hub name or folder for transformers' tokenizer and picture
-    settings. Raises ``UserError`` naming the option ``option`` if it can't be had or does not fit.
+    settings. ``revision``: of ``checkpoint`` on the hub. Raises ``UserError`` naming the option ``option`` if it can't
+    be had or does not fit.
     """
     if model is not None or checkpoint.startswith("hf-hub:") or (Path(checkpoint) / "open_clip_config.json").is_file():
-        return _load_open_clip(checkpoint, runtime, model=model, option=option, fit=fit)
-    return _load_transformers(checkpoint, runtime, option=option, processor=processor or checkpoint)
+        return _load_open_clip(checkpoint, runtime, model=model, option=option, revision=revision, fit=fit)
+    if processor is None or processor == checkpoint:
+        processor, processor_revision = checkpoint, revision
+    return _load_transformers(
+        checkpoint,
+        runtime,
+        option=option,
+        revision=revision,
+        processor=processor,
+        processor_revision=processor_revision,
+    )
 
 
 # --- transformers -----------------------------------------------------------------------------------------------------
 
 
-def _load_transformers(checkpoint: str, runtime: Runtime, *, option: str, processor: str) -> ClipModel:
+def _load_transformers(
+    checkpoint: str,
+    runtime: Runtime,
+    *,
+    option: str,
+    revision: str | None,
+    processor: str,
+    processor_revision: str | None,
+) -> ClipModel:
     from transformers import AutoTokenizer, CLIPModel
 
-    module = load_model(CLIPModel, checkpoint, runtime, option=option)
+    module = load_model(CLIPModel, checkpoint, runtime, option=option, revision=revision)
     logit_scale = module.logit_scale.exp().item()  # before a cast to 16 bits, which would move it by 1 %
     runtime.place(module)
     named_by = option if processor == checkpoint else "processor"
-    tokenizer = load_processor(AutoTokenizer, processor, runtime, option=named_by)
+    tokenizer = load_processor(AutoTokenizer, processor, runtime, option=named_by, revision=processor_revision)
     length = module.config.text_config.max_position_embeddings
 
     def texts(prompts: list[str]) -> Tensor:
@@ -124,19 +144,19 @@ def _load_transformers(checkpoint: str, runtime: Runtime, *, option: str, proces
         module,
         pictures=lambda pixels: module.visual_projection(module.vision_model(pixel_values=pixels).pooler_output),
         texts=texts,
-        preprocess=transformers_preprocess(processor, module.config.vision_config.image_size)
+        preprocess=transformers_preprocess(processor, module.config.vision_config.image_size, processor_revision)
         or Preprocess(module.config.vision_config.image_size, centre="floor"),
         logit_scale=logit_scale,
         runtime=runtime,
     )
 
 
-def transformers_preprocess(checkpoint: str, image_size: int) -> Preprocess | None:
+def transformers_preprocess(checkpoint: str, image_size: int, revision: str | None = None) -> Preprocess | None:
     """What ``preprocessor_config.json`` says (``image_size``: the model's input); ``None`` if there is no such file."""
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:
-        settings = ImageProcessingMixin.get_image_processor_dict(checkpoint)[0]
+        settings = ImageProcessingMixin.get_image_processor_dict(checkpoint, revision=revision)[0]
     except OSError:
         return None
     resize = settings.get("size", image_size)
@@ -161,9 +181,11 @@ def _side(size: int | Mapping[str, int]) -> int:
 # --- open_clip --------------------------------------------------------------------------------------------------------
 
 
-def _load_open_clip(checkpoint: str, runtime: Runtime, *, model: str | None, option: str, fit: Fit) -> ClipModel:
+def _load_open_clip(
+    checkpoint: str, runtime: Runtime, *, model: str | None, option: str, revision: str | None, fit: Fit
+) -> ClipModel:
     open_clip = _open_clip(runtime.at)
-    name, pretrained = _open_clip_source(open_clip, checkpoint, runtime, model=model, option=option)
+    name, pretrained = _open_clip_source(open_clip, checkpoint, runtime, model=model, option=option, revision=revision)
     try:
         module = open_clip.create_model(name, pretrained=pretrained, weights_only=True, require_pretrained=True)
     except _NOT_LOADED as error:
@@ -202,9 +224,14 @@ def _open_clip(at: str) -> ModuleType:
 
 
 def _open_clip_source(
-    open_clip: ModuleType, checkpoint: str, runtime: Runtime, *, model: str | None, option: str
+    open_clip: ModuleType, checkpoint: str, runtime: Runtime, *, model: str | None, option: str, revision: str | None
 ) -> tuple[str, str | None]:
     """open_clip's pair (architecture or place, weights)."""
+    if revision is not None and (model is None or open_clip.get_pretrained_cfg(model, checkpoint)):
+        raise UserError(
+            f"{runtime.at}.revision is {revision!r}, and open_clip takes none for {checkpoint!r}; name the weights as "
+            f"owner/name:file with their `model`, or drop the revision"
+        )
     if model is None:
         return (checkpoint if checkpoint.startswith("hf-hub:") else f"local-dir:{checkpoint}"), None
     known = open_clip.list_models()
@@ -221,4 +248,4 @@ def _open_clip_source(
                 f"set it to {other}"
             )
         return model, checkpoint
-    return model, str(find_file(checkpoint, at=runtime.at, option=option))
+    return model, str(find_file(checkpoint, at=runtime.at, option=option, revision=revision))

@@ -20,15 +20,21 @@ Embed = Callable[[Sequence[Pixels]], Tensor]
 
 
 def feature_comparison(
-    measure: str, checkpoint: str, model: str | None, device: str, dtype: str, batch_size: int
+    measure: str,
+    checkpoint: str,
+    model: str | None,
+    revision: str | None,
+    device: str,
+    dtype: str,
+    batch_size: int,
 ) -> Callable[[Sequence[Pixels], Sequence[Pixels]], list[float]]:
     """The comparison of N pictures with N references by ``measure``: ``clip``, ``dino`` or ``lpips``."""
     run = runtime("similarity.options", device, dtype, batch_size)
     if measure == "lpips":
         return _Lpips(run)
     if measure == "clip":
-        return _Cosine(load_clip(checkpoint, run, model=model).embed_pictures)
-    return _Cosine(_dino(checkpoint, run))
+        return _Cosine(load_clip(checkpoint, run, model=model, revision=revision).embed_pictures)
+    return _Cosine(_dino(checkpoint, run, revision))
 
 
 class _Cosine:
@@ -44,12 +50,12 @@ class _Cosine:
         return [float(cosine) for cosine in (self._embed(pictures) * embedded).sum(dim=1)]
 
 
-def _dino(checkpoint: str, run: Runtime) -> Embed:
+def _dino(checkpoint: str, run: Runtime, revision: str | None) -> Embed:
     """Pictures -> unit [CLS] features, after the final layer norm."""
     from transformers import Dinov2Model
 
-    module = run.place(load_model(Dinov2Model, checkpoint, run))
-    preprocess = transformers_preprocess(checkpoint, module.config.image_size)
+    module = run.place(load_model(Dinov2Model, checkpoint, run, revision=revision))
+    preprocess = transformers_preprocess(checkpoint, module.config.image_size, revision)
     if preprocess is None:
         raise UserError(
             f"similarity.options.checkpoint: {checkpoint} has no preprocessor_config.json, which says how DINOv2 wants "

@@ -13,29 +13,40 @@ import torch
 from safetensors import SafetensorError
 from transformers import PretrainedConfig, PreTrainedModel
 
-from rewards.library.models.weights import Runtime, out_of_reach
+from rewards.library.models.hub import check_revision, out_of_reach
+from rewards.library.models.weights import Runtime
 from rl.types import UserError
 
 ModelT = TypeVar("ModelT", bound=PreTrainedModel)
 
 
-def load_model(model_class: type[ModelT], checkpoint: str, runtime: Runtime, *, option: str = "checkpoint") -> ModelT:
+def load_model(
+    model_class: type[ModelT],
+    checkpoint: str,
+    runtime: Runtime,
+    *,
+    option: str = "checkpoint",
+    revision: str | None = None,
+) -> ModelT:
     """``model_class`` with all its weights, in float32 on the CPU: see ``Runtime.place``.
 
     Raises ``UserError`` naming the option if the checkpoint can't be had, is another model's or not complete.
     """
+    check_revision(checkpoint, revision, at=runtime.at)
     at = f"{runtime.at}.{option}"
     try:
-        found = PretrainedConfig.get_config_dict(checkpoint)[0].get("model_type")
+        found = PretrainedConfig.get_config_dict(checkpoint, revision=revision)[0].get("model_type")
         if found != model_class.config_class.model_type:
             raise ValueError(f"it holds a model of type {found!r}, not {model_class.config_class.model_type!r}")
-        module, report = model_class.from_pretrained(checkpoint, dtype=torch.float32, output_loading_info=True)
+        module, report = model_class.from_pretrained(
+            checkpoint, revision=revision, dtype=torch.float32, output_loading_info=True
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if Path(checkpoint).is_dir() or not isinstance(error, OSError):
             raise UserError(
                 f"{at}: {checkpoint} can't be loaded as {model_class.__name__} ({_short(error)})"
             ) from error
-        raise out_of_reach(checkpoint, at=runtime.at, option=option) from error
+        raise out_of_reach(checkpoint, error, at=runtime.at, option=option, revision=revision) from error
     parameters = {name for name, _ in module.named_parameters()}
     if missing := sorted(parameters & set(report["missing_keys"])):
         raise UserError(
@@ -44,17 +55,24 @@ def load_model(model_class: type[ModelT], checkpoint: str, runtime: Runtime, *, 
     return module
 
 
-def load_processor(processor_class: Any, checkpoint: str, runtime: Runtime, *, option: str = "checkpoint") -> Any:
+def load_processor(
+    processor_class: Any,
+    checkpoint: str,
+    runtime: Runtime,
+    *,
+    option: str = "checkpoint",
+    revision: str | None = None,
+) -> Any:
     """What turns pictures or texts into a model's input. Raises ``UserError`` naming the option."""
     try:
-        return processor_class.from_pretrained(checkpoint)
+        return processor_class.from_pretrained(checkpoint, revision=revision)
     except (OSError, ValueError) as error:
         if Path(checkpoint).is_dir():
             raise UserError(
                 f"{runtime.at}.{option}: {checkpoint} holds no processor that {processor_class.__name__} can load "
                 f"({_short(error)}); download the whole of it"
             ) from error
-        raise out_of_reach(checkpoint, at=runtime.at, option=option) from error
+        raise out_of_reach(checkpoint, error, at=runtime.at, option=option, revision=revision) from error
 
 
 def _short(error: BaseException) -> str:

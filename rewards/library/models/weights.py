@@ -7,7 +7,6 @@ file). Pickles are read with ``weights_only=True``: a weight file cannot run cod
 from __future__ import annotations
 
 import pickle
-import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +18,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from rewards.library.models.downloads import download_command
+from rewards.library.models.hub import check_revision, out_of_reach
 from rl.types import UserError
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 _BROKEN = (pickle.UnpicklingError, struct.error, RuntimeError, EOFError, OSError, ValueError, KeyError, SafetensorError)
-_HUB_NAME: Final = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?(:.+)?")
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -61,8 +59,9 @@ def runtime(at: str, device: str, dtype: str, batch_size: int) -> Runtime:
     return Runtime(at, torch.device(device), DTYPES[dtype], batch_size)
 
 
-def find_file(checkpoint: str, *, at: str, option: str = "checkpoint") -> Path:
+def find_file(checkpoint: str, *, at: str, option: str = "checkpoint", revision: str | None = None) -> Path:
     """The local path of a weight file, downloaded if it is ``owner/name:file`` and not in the hub's cache."""
+    check_revision(checkpoint, revision, at=at)
     if Path(checkpoint).is_file():
         return Path(checkpoint)
     repo, separator, file = checkpoint.partition(":")
@@ -74,20 +73,9 @@ def find_file(checkpoint: str, *, at: str, option: str = "checkpoint") -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(repo, file))
+        return Path(hf_hub_download(repo, file, revision=revision))
     except (OSError, ValueError) as error:  # offline and not cached, no such repository, a malformed name
-        raise out_of_reach(checkpoint, at=at, option=option) from error
-
-
-def out_of_reach(checkpoint: str, *, at: str, option: str) -> UserError:
-    """The sentence for weights that are neither here nor downloadable."""
-    if not _HUB_NAME.fullmatch(checkpoint):
-        return UserError(f"{at}.{option}: there is no folder {checkpoint!r}, nor is it a name on the Hugging Face hub")
-    wanted = "the file" if ":" in checkpoint else "the folder"
-    return UserError(
-        f"{at}.{option}: {checkpoint!r} is not on this machine and can't be downloaded now; with a network "
-        f"type `{download_command(checkpoint)}`, or set {at}.{option} to the path of {wanted}"
-    )
+        raise out_of_reach(checkpoint, error, at=at, option=option, revision=revision) from error
 
 
 def read_weights(path: Path, *, at: str) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ from rewards.remote.http import (
     passing,
     retry_after_s,
 )
+from rewards.remote.proxy import Proxy, proxy_for
 from rl.registry import did_you_mean
 from rl.types import UserError
 
@@ -121,6 +122,7 @@ class Endpoint:
         if not is_address(url):
             raise UserError(f"vlm_judge.options.url is {url!r}: it must look like http://localhost:8000/v1")
         self.url, self.model = url.rstrip("/"), model
+        self._proxy = _proxy(url)
         self._timeout_s = timeout_s
         self._pace = Pace(max_requests_per_second, clock, sleep)
         self._client = RetryingClient(
@@ -129,7 +131,7 @@ class Endpoint:
             retries=retries,
             largest_answer=_LARGEST_ANSWER,
             deadline=True,
-            proxies=True,
+            proxy=self._proxy,
             clock=clock,
             sleep=sleep,
         )
@@ -141,10 +143,10 @@ class Endpoint:
         except KeyRefused as error:
             raise UserError(f"vlm_judge.options.token_env: {error}") from error
         except EndpointFailed as error:
-            raise UserError(
-                f"vlm_judge.options.url: {error}; "
-                "it must be the address of an OpenAI-compatible server, such as http://localhost:8000/v1"
-            ) from error
+            fix = "it must be the address of an OpenAI-compatible server, such as http://localhost:8000/v1"
+            if self._proxy is not None:
+                fix += f"; if it needs no proxy, add its host to NO_PROXY or unset {self._proxy.variable}"
+            raise UserError(f"vlm_judge.options.url: {error}; {fix}") from error
         rows = listing.get("data") if isinstance(listing, Mapping) else None
         known = [str(row.get("id")) for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
         if self.model not in known:
@@ -188,12 +190,20 @@ class Endpoint:
         raise EndpointFailed(self._problem(outcome, where) + asked)
 
     def _problem(self, outcome: Outcome, where: str) -> str:
+        way = "" if self._proxy is None else f" through {self._proxy}"
         if isinstance(outcome, httpx.TimeoutException):
-            return f"{self.url} does not answer (nothing complete within {self._timeout_s:g} s)"
+            return f"{self.url} does not answer{way} (nothing complete within {self._timeout_s:g} s)"
         if isinstance(outcome, httpx.TransportError):
-            return f"{self.url} does not answer ({in_words(outcome)})"
+            return f"{self.url} does not answer{way} ({in_words(outcome)})"
         said = " ".join(outcome.text.split())[:200]
-        return f"{where} answered HTTP {outcome.status_code}{': ' if said else ''}{said}"
+        return f"{where} answered{way} HTTP {outcome.status_code}{': ' if said else ''}{said}"
+
+
+def _proxy(url: str) -> Proxy | None:
+    try:
+        return proxy_for(url)
+    except UserError as error:
+        raise UserError(f"vlm_judge.options.url: {url} would be reached by a proxy, and {error}") from error
 
 
 def _json(response: httpx.Response, where: str) -> JsonValue:

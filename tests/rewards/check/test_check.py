@@ -14,8 +14,9 @@ import pytest
 from rewards.check.__main__ import main
 from rewards.check.rules import Finding, findings
 from rewards.check.samples import trial_samples
+from rewards.golden import Golden
 from rl.data.prompts import jsonl
-from rl.types import Sample
+from rl.types import Prompt, Sample
 
 
 def bright(samples: Sequence[Sample], *, target: float = 0.8) -> list[float]:
@@ -28,6 +29,24 @@ def constant(samples: Sequence[Sample]) -> list[float]:
 
 def never(samples: Sequence[Sample]) -> list[None]:
     return [None for _ in samples]
+
+
+def proven(samples: Sequence[Sample]) -> list[float]:
+    """All trial pictures are of one size; its own are not."""
+    return [float(sample.picture.shape[0] >= 64) for sample in samples]
+
+
+def tiny_and_large() -> list[Golden]:
+    prompt = Prompt("golden", "x")
+    small, big = (Sample(str(side), "g", prompt, np.zeros((side, side, 3), np.uint8)) for side in (8, 64))
+    return [Golden(small, at_most=0.0), Golden(big, at_least=1.0)]
+
+
+proven.golden = tiny_and_large  # type: ignore[attr-defined]
+
+
+def bracketed(samples: Sequence[Sample]) -> list[float]:
+    raise ValueError("[/red] [bold]x[/bold]")
 
 
 def short(samples: Sequence[Sample]) -> list[float]:
@@ -95,7 +114,7 @@ def test_a_good_plug_in_keeps_every_rule() -> None:
     result = found("bright", processes=True, target=0.9)
     assert {one.level for one in result.values()} == {"ok"}
     assert set(result) == {
-        "loading", "answers", "mutation", "determinism", "spread", "applies", "empty batch", "sizes", "speed", "order",
+        "loading", "answers", "mutation", "determinism", "values", "empty batch", "sizes", "speed", "order",
         "batching", "threads", "process",
     }  # fmt: skip
 
@@ -106,8 +125,9 @@ def test_a_good_plug_in_keeps_every_rule() -> None:
         ("short", "answers", "error", "16 of 16 samples fail: returned 15 values for 16 samples"),
         ("paints", "mutation", "error", "it changes the pictures it judges; copy them first (picture.copy())"),
         ("forgets", "mutation", "error", "it changes the metadata, which other rewards read; copy it first"),
-        ("constant", "spread", "warning", "all pictures get 0.5: a constant teaches nothing"),
-        ("never", "applies", "warning", "not applicable to any trial prompt; give ones it is for with --prompts"),
+        ("constant", "values", "error", "it applies to 16 of 16 samples and gives 0.5 to each: a constant teaches"),
+        ("never", "values", "error", "it applies to 0 of 16 samples, so nothing is known of it; give prompts it is"),
+        ("proven", "values", "warning", "it applies to 16 of 16 samples and gives 1 to each: a constant teaches no"),
         ("rank", "order", "error", "a batch in reverse order gets other scores: trial-0-0 got 0, then 15"),
         ("relative", "batching", "error", "a sample alone gets another score than in a batch: trial-0-0 got "),
         ("rolls", "determinism", "warning", "the same samples get other scores the second time: trial-0-0 got "),
@@ -133,7 +153,7 @@ def test_a_worker_process_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_geneval_applies_to_the_trial_prompts() -> None:
-    assert found("geneval")["applies"].sentence == "applies to 16 of 16 samples"
+    assert found("geneval")["values"].sentence == "it applies to 16 of 16 samples, with values from 0 to 1"
 
 
 @pytest.mark.parametrize("classes", [("bicycle", "person"), ("circle", "star", "heart", "ring", "cross")])
@@ -143,16 +163,22 @@ def test_geneval_is_tried_with_classes_that_its_detector_knows(
     monkeypatch.setattr("tests.rewards.library.geneval.test_reward.Fixed.classes", classes, raising=False)
     result = found("geneval", detector="tests.rewards.library.geneval.test_reward:Fixed")
     assert result["answers"].level == "ok"
-    assert result["applies"].sentence == f"applies to {4 * min(4, len(classes))} of {4 * min(4, len(classes))} samples"
+    count = 4 * min(4, len(classes))
+    assert result["values"].sentence.startswith(f"it applies to {count} of {count} samples")
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([f"{__name__}:bright", "--option", "target=0.9", "--no-processes"]) == 0
     assert "fit for a run" in capsys.readouterr().out
     assert main([f"{__name__}:rank", "--no-processes"]) == 1
-    assert capsys.readouterr().out.endswith(f"{__name__}:rank: 2 errors\n")
+    assert capsys.readouterr().out.endswith(f"{__name__}:rank: not fit for a run, 2 errors\n")
     assert main([f"{__name__}:nope"]) == 2
-    assert "has no 'nope'" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "has no 'nope'" in error
+    assert main([f"{__name__}:constant", "--no-processes"]) == 1
+    assert capsys.readouterr().out.endswith(f"{__name__}:constant: not fit for a run, 1 error\n")
+    assert main([f"{__name__}:bracketed", "--no-processes"]) == 1
+    assert "16 of 16 samples fail: ValueError: [/red] [bold]x[/bold] (test_check.py:" in capsys.readouterr().out
     assert main([f"{__name__}:bright", "--option", "target"]) == 2
     assert capsys.readouterr().err == (
         "error: --option 'target' is not of the form key=value, for example --option batch_size=16\n"

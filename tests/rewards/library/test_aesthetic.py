@@ -72,7 +72,8 @@ def test_weights_out_of_reach() -> None:
         Aesthetic("someone/never-there:head.pth")
     assert str(caught.value) == (
         "aesthetic.options.checkpoint: 'someone/never-there:head.pth' is not on this machine and can't be downloaded "
-        "now; with a network type `hf download someone/never-there head.pth`, or set aesthetic.options.checkpoint to "
+        "now (HF_HUB_OFFLINE is set); "
+        "with a network type `hf download someone/never-there head.pth`, or set aesthetic.options.checkpoint to "
         "the path of the file"
     )
 

@@ -57,7 +57,8 @@ def test_nothing_downloaded_is_one_sentence() -> None:
     with pytest.raises(UserError) as caught:
         HpsV2("someone/never-there:HPS.pt")
     assert str(caught.value) == (
-        "hpsv2.options.checkpoint: 'someone/never-there:HPS.pt' is not on this machine and can't be downloaded now; "
+        "hpsv2.options.checkpoint: 'someone/never-there:HPS.pt' is not on this machine and can't be "
+        "downloaded now (HF_HUB_OFFLINE is set); "
         "with a network type `hf download someone/never-there HPS.pt`, or set hpsv2.options.checkpoint to the path of "
         "the file"
     )

@@ -289,7 +289,8 @@ def test_what_is_missing_is_named(folder: Path) -> None:
         ImageReward("someone/never-there:ImageReward.pt", str(folder / "tokenizer"))
     assert str(caught.value) == (
         "image_reward.options.checkpoint: 'someone/never-there:ImageReward.pt' is not on this machine and can't be "
-        "downloaded now; with a network type `hf download someone/never-there ImageReward.pt`, or set "
+        "downloaded now (HF_HUB_OFFLINE is set); "
+        "with a network type `hf download someone/never-there ImageReward.pt`, or set "
         "image_reward.options.checkpoint to the path of the file"
     )
     with pytest.raises(UserError, match="image_reward.options.tokenizer: 'someone/never-there' is not on this machine"):

@@ -46,6 +46,7 @@ def test_a_folder_without_a_tokenizer_takes_the_one_named(folder: Path, tmp_path
     with pytest.raises(UserError) as caught:
         PickScore(str(tmp_path), processor="someone/never-there", device="cpu")
     assert str(caught.value) == (
-        "pickscore.options.processor: 'someone/never-there' is not on this machine and can't be downloaded now; with a "
+        "pickscore.options.processor: 'someone/never-there' is not on this machine and can't be "
+        "downloaded now (HF_HUB_OFFLINE is set); with a "
         "network type `hf download someone/never-there`, or set pickscore.options.processor to the path of the folder"
     )

@@ -55,7 +55,7 @@ def test_a_batch_that_loses_two_workers_fails_alone(tmp_path: Path) -> None:
     ("fault", "reasons"),
     [
         ("throw", ["RuntimeError: thrown on purpose (pool_plugins.py:"] * 2),
-        ("nan", [None, "returned nan"]),
+        ("nan", [None, "returned nan for the prompt "]),
         ("short", ["returned 1 values for 2 samples"] * 2),
         ("nothing", ["returned None instead of a list of 2 values"] * 2),
     ],

@@ -54,7 +54,8 @@ def check(found: list[Score], number: int, met: tuple[str, ...]) -> None:
     elif last in ANSWERS_WRONG:
         assert all(str(score.failure).startswith(ANSWERS_WRONG[str(last)]) for score in found), found
     elif last == "nan":
-        assert [score.failure for score in found] == [*[None] * (BATCH - 1), "returned nan"]
+        assert [score.failure for score in found[:-1]] == [None] * (BATCH - 1)
+        assert str(found[-1].failure).startswith("returned nan for the prompt ")
         assert [score.value for score in found] == [*good[:-1], None]
     else:
         assert found == [Score(value) for value in good]

@@ -444,8 +444,9 @@ def test_when_all_are_dead_each_is_tried_and_the_reason_is_told() -> None:
         ),
         (
             lambda r: httpx.Response(502, text="<html>bad gateway</html>"),
-            "no reward server answers (http://a:1 answered 502: <html>bad gateway</html>); start one with `python -m "
-            "rewards.serve --reward brigth`, or correct `urls`",
+            "no reward server answers (http://a:1 answered 502: <html>bad gateway</html>); correct `urls`, or start "
+            "one that offers 'brigth' and wait until it says `serving`: `python -m rewards.serve --reward "
+            "brigth=MODULE:ATTRIBUTE`",
         ),
         (
             lambda r: httpx.Response(200, json=[1]),
@@ -458,6 +459,18 @@ def test_a_server_that_cannot_be_used_is_said_at_once(handler: Handler, message:
     with pytest.raises(UserError) as caught:
         greet(Wire(handler).endpoints(A), "brigth")
     assert str(caught.value).startswith(message)
+
+
+def test_a_server_that_takes_the_connection_and_says_nothing_is_not_waited_for_long() -> None:
+    seen: list[object] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request.extensions["timeout"]["read"])
+        raise httpx.ReadTimeout("", request=request)
+
+    with pytest.raises(UserError, match=r"\(http://a:1: ReadTimeout\); correct `urls`, .* --reward ocr`$"):
+        greet(Wire(handler).endpoints(A), "ocr")
+    assert seen == [5.0]
 
 
 def test_the_strictest_limits_hold_and_one_server_that_answers_is_enough() -> None:

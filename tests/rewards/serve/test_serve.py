@@ -5,11 +5,15 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from rewards.serve.__main__ import main, read_token
+from rewards.remote.wire import RequestLimits
+from rewards.serve.__main__ import bind, main, read_token
+from rewards.serve.app import create_app
+from rewards.serve.metrics import ServerMetrics
 from rl.types import UserError
 from tests.rewards.pool.test_pool import samples
 from tests.rewards.serve.live_server import BRIGHT, SLEEP, body, metric, post, serving
@@ -94,6 +98,7 @@ def test_tokens_are_checked_before_anything_is_loaded(monkeypatch: pytest.Monkey
     for value, message in (
         ("", "--token-env T: the environment variable T is not set, or empty"),
         ("two words", "--token-env T: the token in T may hold ASCII letters, digits and signs only, no spaces"),
+        ("half\nhalf", "--token-env T: the token in T may hold ASCII letters, digits and signs only, no spaces"),
         ("schlüssel", "--token-env T: the token in T may hold ASCII letters, digits and signs only, no spaces"),
     ):
         monkeypatch.setenv("T", value)
@@ -105,7 +110,10 @@ def test_mistakes_are_one_sentence_and_exit_code_2(capsys: pytest.CaptureFixture
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main(["--reward", BRIGHT, "--port", str(port)]) == 2
-    assert capsys.readouterr().err.startswith(f"error: --host 127.0.0.1 --port {port} can't be used: ")
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: --host 127.0.0.1 --port {port} can't be used: ")
+    assert said.endswith("; name another --port, or 0 for a free one\n")
+    ports = "a whole number up to 65535, 0 for a free one"
     assert main(["--reward", BRIGHT, "--option", "scal=1", "--port", "0"]) == 2
     assert capsys.readouterr().err.startswith("error: rewards.bright.options.scal: ")
     assert main(["--reward", "ocr", "--reward", "ocr"]) == 2
@@ -121,9 +129,48 @@ def test_mistakes_are_one_sentence_and_exit_code_2(capsys: pytest.CaptureFixture
         (["--reward", "ocr", "--option", "a=1", "--option", "a=2"], "--option a=2: a is given twice for ocr"),
         (["--reward", "=ocr"], "--reward =ocr: must read USE or NAME=USE, for example ocr or words=ocr"),
         (["--reward", "ocr", "--timeout", "nan"], "argument --timeout: 'nan' is not a number above 0"),
+        *(
+            (["--reward", "ocr", f"--port={port}"], f"argument --port: {port!r} is not a port: {ports}")
+            for port in ("-1", "65536", "99999", "8000.0", "0x50", "http", "", " 80", "\u0663")
+        ),
+        (
+            ["--reward", "ocr", "--host", " "],
+            "argument --host: it is empty; name an address to listen on, such as 127.0.0.1",
+        ),
         (["--reward", "ocr", "--max-batch", "0"], "argument --max-batch: '0' is not a whole number from 1"),
     ):
         with pytest.raises(SystemExit) as stopped:
             main(wrong)
         assert stopped.value.code == 2
         assert capsys.readouterr().err.endswith(f"error: {message}\n")
+
+
+def test_a_port_is_taken_while_the_rewards_still_load() -> None:
+    """Both sockets would bind, and the second server be told after minutes of loading."""
+    with bind("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(UserError, match=f"--port {port} can't be used: .* in use; name another --port, or 0"):
+            bind("127.0.0.1", port)
+    bind("127.0.0.1", port).close()
+
+
+def test_an_address_of_another_machine() -> None:
+    with pytest.raises(UserError, match=r"--host 192.0.2.1 --port 0 can't be used: .*; --host must be an address of"):
+        bind("192.0.2.1", 0)
+
+
+def described(token: str | None) -> dict[str, Any]:
+    limits = RequestLimits()
+    return create_app({}, ServerMetrics(), limits=limits, token=token, read_timeout_s=1, max_requests=1).openapi()
+
+
+def test_the_page_says_whether_a_token_is_wanted_and_what_comes_back() -> None:
+    free, guarded = described(None)["paths"], described("secret")
+    assert not any("security" in one or "401" in one["responses"] for path in free.values() for one in path.values())
+    assert "securitySchemes" in guarded["components"]
+    for path, wanted in {"/score": True, "/rewards": True, "/metrics": True, "/health": False}.items():
+        (one,) = guarded["paths"][path].values()
+        assert ("security" in one, "401" in one["responses"]) == (wanted, wanted), path
+        kinds = {kind for answer in one["responses"].values() for kind in answer["content"]}
+        text = {"text/plain; version=0.0.4; charset=utf-8"} if path == "/metrics" else set()
+        assert kinds == {"application/json"} | text

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import gc
 import signal
 import socket
@@ -13,11 +14,15 @@ from contextlib import ExitStack
 import httpx
 import psutil
 import pytest
+import uvicorn
+from fastapi import FastAPI
 
 from rewards.remote.wire import RequestLimits, parse_request
+from rewards.serve.__main__ import RewardServer, bind
 from rewards.serve.metrics import ServerMetrics
 from rewards.serve.service import RewardService
 from rl.config.schema import RewardComponent
+from rl.types import UserError
 from tests.rewards.pool.test_pool import samples
 from tests.rewards.serve.live_server import BRIGHT, SLEEP, body, head, metric, post, read_answer, serving, wait_for
 
@@ -56,23 +61,28 @@ def test_a_request_given_up_while_it_waits_is_not_kept_in_memory() -> None:
         assert b'"failure": null' in futures[2].result()
 
 
-def test_a_port_that_another_program_took_while_the_rewards_were_loading() -> None:
-    command = [sys.executable, "-m", "rewards.serve", "--reward", "x=tests.rewards.plugins:Misbehave"]
-    command += ["--option", "how=nan", "--option", "start_s=2"]
+def test_a_port_is_kept_from_others_while_the_rewards_load() -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        with bind("127.0.0.1", other.getsockname()[1]), pytest.raises(OSError, match="in use"):
+            other.listen()
+
+
+def test_a_port_that_another_program_took_at_the_last_moment() -> None:
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", 0))
         port = other.getsockname()[1]
-        with subprocess.Popen([*command, "--port", str(port)], stderr=subprocess.PIPE, text=True) as process:
-            deadline = time.monotonic() + 20
-            while not psutil.Process(process.pid).children():  # its worker: the port is bound by now
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+        with bind("127.0.0.1", port) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             other.listen()
-            _, errors = process.communicate(timeout=40)
-        assert process.returncode == 2
-        assert errors.startswith(f"error: --port: can't listen at http://127.0.0.1:{port}: ")
-        assert "Traceback" not in errors
+            config = uvicorn.Config(FastAPI(), lifespan="off", log_level="critical")
+            config.load()
+            server = RewardServer(config, {}, f"http://127.0.0.1:{port}", 1)
+            server.lifespan = config.lifespan_class(config)
+            with pytest.raises(UserError, match=f"--port: can't listen at http://127.0.0.1:{port}: "):
+                asyncio.run(server.startup([listener]))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -31,7 +31,7 @@ class GroundingDino(OpenVocabulary):
     """Open-vocabulary detector. ``max_overlap``: above this IoU the worse of two boxes of a class is dropped (1: none).
 
     ``checkpoint``: a folder or a hub name. ``min_score``: detections at or below it are not reported; keep it under
-    the thresholds of the reward. ``device``: ``auto``, ``cpu``, ``cuda``.
+    the thresholds of the reward. ``device``: ``auto``, ``cpu``, ``cuda``. ``revision``: of the hub.
     """
 
     requires = Requires(weights=(GROUNDING_DINO,))
@@ -43,11 +43,15 @@ class GroundingDino(OpenVocabulary):
         min_score: float = 0.05,
         max_overlap: float = 1.0,
         device: str = "auto",
+        revision: str | None = None,
     ) -> None:
         super().__init__(batch_size, min_score, max_overlap)
         run = runtime("detector_options", device, "float32", batch_size)
-        self._model, self._device = run.place(load_model(GroundingDinoForObjectDetection, checkpoint, run)), run.device
-        self._processor = load_processor(AutoProcessor, checkpoint, run)
+        self._model, self._device = (
+            run.place(load_model(GroundingDinoForObjectDetection, checkpoint, run, revision=revision)),
+            run.device,
+        )
+        self._processor = load_processor(AutoProcessor, checkpoint, run, revision=revision)
 
     def _answer(self, pictures: Sequence[NDArray[np.uint8]], labels: Sequence[str]) -> tuple[Tensor, Tensor]:
         text = "".join(f"{label.lower()}. " for label in labels).strip()

@@ -40,7 +40,7 @@ class Mask2Former:
     ``checkpoint``: a folder or a hub name. ``size``: pictures are scaled to that shorter side in pixels (the
     official 800; the longer side at most 1333/800 of it); ``None`` is the checkpoint's own preprocessing, 384 x 384
     on the hub, which finds fewer small objects. ``min_score``: detections at or below it are not reported; keep it
-    under the thresholds of the reward. ``device``: ``auto``, ``cpu``, ``cuda``.
+    under the thresholds of the reward. ``device``: ``auto``, ``cpu``, ``cuda``. ``revision``: of the hub.
     """
 
     requires = Requires(weights=(MASK2FORMER,))
@@ -52,11 +52,12 @@ class Mask2Former:
         batch_size: int = 8,
         min_score: float = 0.05,
         device: str = "auto",
+        revision: str | None = None,
     ) -> None:
         run = runtime("detector_options", device, "float32", batch_size)
-        model = load_model(Mask2FormerForUniversalSegmentation, checkpoint, run)
+        model = load_model(Mask2FormerForUniversalSegmentation, checkpoint, run, revision=revision)
         self._model, self._device = run.place(model), run.device
-        self._processor = load_processor(AutoImageProcessor, checkpoint, run)
+        self._processor = load_processor(AutoImageProcessor, checkpoint, run, revision=revision)
         self._resize = {} if size is None else {"size": {"shortest_edge": size, "longest_edge": int(size * _LONG_SIDE)}}
         self._batch_size, self._min_score = batch_size, min_score
         names = model.config.id2label

@@ -32,7 +32,7 @@ class Owlv2(OpenVocabulary):
 
     ``checkpoint``: a folder or a hub name. ``template``: the text query, with ``{}`` for the class. ``min_score``:
     detections at or below it are not reported; keep it under the thresholds of the reward. ``device``: as everywhere,
-    ``auto`` is the GPU if there is one.
+    ``auto`` is the GPU if there is one. ``revision``: branch, tag or commit of the hub.
     """
 
     requires = Requires(weights=(OWLV2,))
@@ -45,14 +45,18 @@ class Owlv2(OpenVocabulary):
         min_score: float = 0.05,
         max_overlap: float = 0.7,
         device: str = "auto",
+        revision: str | None = None,
     ) -> None:
         if "{}" not in template:
             raise UserError(f"option `template` is {template!r}: it must contain {{}}, where the class goes")
         super().__init__(batch_size, min_score, max_overlap)
         run = runtime("detector_options", device, "float32", batch_size)
         self._template = template
-        self._model, self._device = run.place(load_model(Owlv2ForObjectDetection, checkpoint, run)), run.device
-        self._processor = load_processor(AutoProcessor, checkpoint, run)
+        self._model, self._device = (
+            run.place(load_model(Owlv2ForObjectDetection, checkpoint, run, revision=revision)),
+            run.device,
+        )
+        self._processor = load_processor(AutoProcessor, checkpoint, run, revision=revision)
 
     def _answer(self, pictures: Sequence[NDArray[np.uint8]], labels: Sequence[str]) -> tuple[Tensor, Tensor]:
         queries = [self._template.replace("{}", label) for label in labels]

@@ -171,7 +171,8 @@ def test_checkpoints_that_are_not_there_or_not_right(
 
     at = "geneval.options.detector: detector_options"
     assert message("nobody/no-such-model") == (
-        f"{at}.checkpoint: 'nobody/no-such-model' is not on this machine and can't be downloaded now; with a network "
+        f"{at}.checkpoint: 'nobody/no-such-model' is not on this machine and can't be "
+        "downloaded now (HF_HUB_OFFLINE is set); with a network "
         f"type `hf download nobody/no-such-model`, or set detector_options.checkpoint to the path of the folder"
     )
     assert message("/no/such/folder") == (

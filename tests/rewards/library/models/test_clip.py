@@ -133,14 +133,15 @@ def message(checkpoint: str, model: str | None = None) -> str:
 
 def test_weights_out_of_reach() -> None:
     assert message("openai/never-there") == (
-        "clip_score.options.checkpoint: 'openai/never-there' is not on this machine and can't be downloaded now; with "
+        "clip_score.options.checkpoint: 'openai/never-there' is not on this machine and can't be "
+        "downloaded now (HF_HUB_OFFLINE is set); with "
         "a network type `hf download openai/never-there`, or set clip_score.options.checkpoint to the path of the "
         "folder"
     )
     assert message("openai/never-there:weights.pt", "tiny-ViT") == (
         "clip_score.options.checkpoint: 'openai/never-there:weights.pt' is not on this machine and can't be downloaded "
-        "now; with a network type `hf download openai/never-there weights.pt`, or set clip_score.options.checkpoint to "
-        "the path of the file"
+        "now (HF_HUB_OFFLINE is set); with a network type `hf download openai/never-there weights.pt`, or set "
+        "clip_score.options.checkpoint to the path of the file"
     )
     assert message("no/such/file.pt", "ViT-B-32") == (
         "clip_score.options.checkpoint: there is no file 'no/such/file.pt'; name a weight file, or owner/name:file on "

@@ -1,0 +1,73 @@
+"""The Hugging Face hub: one sentence for weights that can't be had, with the reason that hub or machine gave."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from huggingface_hub import constants, errors
+
+from rewards.library.models.downloads import download_command
+from rl.types import UserError
+
+_HUB_NAME: Final = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?(:.+)?")
+_NOT_STORED: Final = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM)
+_LOGIN: Final = "log in by `hf auth login`"
+
+
+def check_revision(checkpoint: str, revision: object, *, at: str, option: str = "revision") -> None:
+    """Raises ``UserError`` if it is no text, or ``checkpoint`` is a path, which has none."""
+    if revision is None:
+        return
+    if not isinstance(revision, str) or not revision:
+        raise UserError(f"{at}.{option} is {revision!r}: it must be a branch, a tag or a commit of the hub, in quotes")
+    if Path(checkpoint).exists():
+        raise UserError(f"{at}.{option} is {revision!r}, and {checkpoint} is on this machine: drop the revision")
+
+
+def out_of_reach(checkpoint: str, error: BaseException, *, at: str, option: str, revision: str | None) -> UserError:
+    """The sentence for weights that are neither here nor downloadable, from what was raised."""
+    if not _HUB_NAME.fullmatch(checkpoint):
+        return UserError(f"{at}.{option}: there is no folder {checkpoint!r}, nor is it a name on the Hugging Face hub")
+    wanted = "the file" if ":" in checkpoint else "the folder"
+    path = f"or set {at}.{option} to the path of {wanted}"
+    command = download_command(checkpoint) + (f" --revision {revision}" if revision else "")
+    for cause in _causes(error):
+        if told := _told(cause, revision):
+            return UserError(f"{at}.{option}: {checkpoint!r} is not on this machine, and {told}, {path}")
+    why = "HF_HUB_OFFLINE is set" if _offline(error) else "the hub is not reached"
+    return UserError(
+        f"{at}.{option}: {checkpoint!r} is not on this machine and can't be downloaded now ({why}); with a network "
+        f"type `{command}`, {path}"
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """What the hub's client raised stands behind what transformers makes of it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _told(error: BaseException, revision: str | None) -> str:
+    """What is wrong and what to do, if this one says it."""
+    if isinstance(error, errors.GatedRepoError):
+        return f"its licence must be accepted on its page of the hub first; do so and {_LOGIN}"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"the hub has no revision {revision or 'main'!r} of it; correct the revision"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"the hub has no such repository, or shows it to others only; correct the name or {_LOGIN}"
+    if isinstance(error, errors.RemoteEntryNotFoundError):
+        return "its repository holds no such file; correct the name"
+    if isinstance(error, errors.HfHubHTTPError) and error.response is not None:
+        return f"the hub answered HTTP {error.response.status_code}; try again later"
+    if isinstance(error, OSError) and error.errno in _NOT_STORED:
+        return f"it can't be stored ({error.strerror}: {error.filename or 'the folder of HF_HOME'}); set HF_HOME"
+    return ""
+
+
+def _offline(error: BaseException) -> bool:
+    return bool(constants.HF_HUB_OFFLINE) or any(isinstance(one, errors.OfflineModeIsEnabled) for one in _causes(error))
