@@ -11,7 +11,8 @@ from PIL import Image
 
 from policy.ar import image_forward
 from policy.base import Policy
-from rl.process.command import CommandParser, command
+from rl.process.command import command
+from rl.process.parser import CommandParser
 from rl.registry import resolve
 from rl.types import Prompt
 

@@ -28,7 +28,8 @@ from rewards.load import load_reward
 from rewards.needs import settle_needs
 from rewards.pool.pool import RewardPool
 from rl.config.schema import RewardComponent, RewardPoolConfig
-from rl.process.command import CommandParser, command
+from rl.process.command import command
+from rl.process.parser import CommandParser
 from rl.types import Prompt, Sample, Score, UserError
 
 GROUP = 8

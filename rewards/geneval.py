@@ -22,8 +22,9 @@ from rewards.score.geneval_layout import GenEvalLayout
 from rewards.score.geneval_rows import GenEvalRows, check_settings, summary, write_settings
 from rewards.score.program import score_missing
 from rewards.score.result_file import ResultFile
-from rl.process.command import CommandParser, command
+from rl.process.command import command
 from rl.process.output import shown
+from rl.process.parser import CommandParser
 from rl.types import Prompt, Sample, Score, UserError
 
 _LISTED = 10  # failures named one by one

@@ -10,9 +10,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from rl.process.command import CommandParser
 from rl.process.interrupt import Interrupt
 from rl.process.output import prepare_output
+from rl.process.parser import CommandParser
 from rl.process.streams import keep_streams
 
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from policy.base import Policy
 from policy.folder import resolve_folder
 from policy.trainable import WeightStream
-from rl.process.command import CommandParser, command
+from rl.process.command import command
+from rl.process.parser import CommandParser
 from rl.types import Prompt
 from rollout.samplers.torch_sampler import TorchSampler
 from rollout.samplers.vllm_sampler import VllmSampler

@@ -17,7 +17,8 @@ from rewards.command_line import parse_options
 from rl.config.schema import RewardComponent
 from rl.data.prompts import prompt_file
 from rl.data.stream import require_applicable
-from rl.process.command import CommandParser, command
+from rl.process.command import command
+from rl.process.parser import CommandParser
 
 _SIGNS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "error": "[red]error  [/]"}
 

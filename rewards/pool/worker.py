@@ -33,6 +33,7 @@ from rewards.pool.version import reward_version
 from rl.types import Sample, Score, UserError
 
 T = TypeVar("T")
+_end = threading.Event()  # asked to end
 _OF_THE_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Ctrl-C, and what a scheduler or a shutdown sends to every process of a job: the parent finishes its step first."""
 
@@ -95,10 +96,11 @@ def _serve(connection: Connection) -> None:
 
 
 def _or_stop(talk: Callable[..., T], *given: object) -> T:
-    """``talk(*given)``; the parent closes the connection: the normal way to stop."""
+    """``talk(*given)``; the parent closes the connection, or is gone: the normal way to stop."""
     try:
         return talk(*given)
     except (EOFError, BrokenPipeError, ConnectionResetError):
+        _end.set()
         sys.exit(0)
 
 
@@ -115,8 +117,12 @@ def _die_with(parent: int) -> None:
 
 
 def _end_children(parent: int) -> None:
-    """The programs that the reward has started end with this process; a parent that lives sees to that itself."""
-    if os.getppid() != parent and os.getpgrp() == os.getpid():
+    """The programs that the reward has started end with this process, last of all.
+
+    A dying parent closes the connection a moment before it is gone. One that lives looks at the exit code of a worker
+    that ends unasked, and kills what that leaves.
+    """
+    if (_end.is_set() or os.getppid() != parent) and os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
 
 

@@ -23,8 +23,9 @@ from rl.config.schema import RewardPoolConfig
 from rl.data.prompt_list import keys_of
 from rl.data.prompts import prompt_file
 from rl.data.stream import require_applicable
-from rl.process.command import CommandParser, command
+from rl.process.command import command
 from rl.process.output import shown
+from rl.process.parser import CommandParser
 from rl.types import UserError
 
 

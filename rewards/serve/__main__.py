@@ -32,7 +32,8 @@ from rewards.remote.wire import RequestLimits
 from rewards.serve.app import create_app
 from rewards.serve.metrics import ServerMetrics
 from rewards.serve.service import RewardService
-from rl.process.command import CommandParser, command
+from rl.process.command import command
+from rl.process.parser import CommandParser
 from rl.types import UserError
 
 _LAST_WORDS_S = 0.2  # for the last answers to leave

@@ -15,7 +15,8 @@ from rewards.check.__main__ import show, verdict
 from rewards.command_line import parse_options
 from rl.check.kinds import KINDS, key_of
 from rl.config.schema import Component
-from rl.process.command import CommandParser, command
+from rl.process.command import command
+from rl.process.parser import CommandParser
 
 
 @command

@@ -17,7 +17,8 @@ from rich.table import Table
 from rl.doctor.checks import check_engines, check_machine, check_pins, check_policy, check_tracking
 from rl.doctor.components import check_components
 from rl.preflight.requirements import Check
-from rl.process.command import CommandParser, command
+from rl.process.command import command
+from rl.process.parser import CommandParser
 
 
 @command

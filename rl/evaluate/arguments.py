@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rewards.command_line import NamedReward, add_reward_arguments, parse_option, positive_int
-from rl.process.command import CommandParser
+from rl.process.parser import CommandParser
 from rl.types import UserError
 
 

@@ -32,10 +32,12 @@ def read_config(given: EvaluateArguments) -> tuple[Config, str | None]:
         raise UserError(f"--prompts is missing: give a file, one of {names}, or --config with a run's held-out prompts")
     if file is None and not given.rewards:
         raise UserError("--reward is missing: give one, for example --reward geneval, or --config with a run's rewards")
-    config = load(file, [*_overrides(given), *given.overrides])
-    if config.data.eval is None:
-        raise UserError(f"{file} has no data.eval, so there is nothing to evaluate on: add --prompts")
-    return config, file
+    try:
+        return load(file, [*_overrides(given), *given.overrides]), file
+    except UserError as error:
+        if "data.eval is null" not in str(error):  # what a run without steps is told, in an evaluation's words
+            raise
+        raise UserError(f"{file} has no data.eval, so there is nothing to evaluate on: add --prompts") from error
 
 
 def read_prompts(config: Config) -> list[Prompt]:

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from rl.keys.json_schema import schema_text
 from rl.keys.page import by_section, page
 from rl.keys.reference import ANY_NAME, ComponentCard, Key, all_keys, card, cards
-from rl.process.command import CommandParser, command
+from rl.process.command import command
+from rl.process.parser import CommandParser
 from rl.registry import BUILT_IN, did_you_mean, names
 from rl.types import UserError
 

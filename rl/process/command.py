@@ -6,26 +6,18 @@ output went away. Commands with more to say than that, say it themselves.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import NoReturn, ParamSpec
+from typing import ParamSpec
 
 from rl.process.output import prepare_output, shown
+from rl.process.parser import MISTAKE
 from rl.types import UserError
 
-MISTAKE, INTERRUPTED, NO_READER = 2, 130, 141
+INTERRUPTED, NO_READER = 130, 141
 Given = ParamSpec("Given")
-
-
-class CommandParser(argparse.ArgumentParser):
-    """Tells wrong arguments as other mistakes are told."""
-
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        self.exit(MISTAKE, shown(f"error: {message}\n"))
 
 
 def command(main: Callable[Given, int]) -> Callable[Given, int]:

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from rewards.command_line import positive_int
 from rl.config import shipped
-from rl.process.command import CommandParser, command
+from rl.process.command import command
+from rl.process.parser import CommandParser
 from rl.run_folder.records import write_atomically
 from rl.sweep.again import claim
 from rl.sweep.plan import LAUNCH, FinishedRun, plan

@@ -21,7 +21,8 @@ from policy.shapes.pretrain.autoencoder import train_vae
 from policy.shapes.pretrain.decoder import train_decoder
 from policy.shapes.pretrain.image_tokenizer import fit_tokenizer
 from policy.shapes.pretrain.stage import is_finished
-from rl.process.command import CommandParser, command
+from rl.process.command import command
+from rl.process.parser import CommandParser
 
 STAGES = ("tokenizer", "vae", "ar", "decoder")
 

@@ -168,7 +168,7 @@ def test_gpus_are_counted_without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             RewardComponent(use=f"{PLUGINS}:NeedsCuda"),
             f"rewards.x: '{PLUGINS}:NeedsCuda' with options {{}} raised RuntimeError: Found no NVIDIA driver on your "
-            "system (pool_plugins.py:89); this reward is given no GPU, set rewards.x.gpus to its share of one",
+            "system (pool_plugins.py:90); this reward is given no GPU, set rewards.x.gpus to its share of one",
         ),
     ],
 )

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rl.process.command import CommandParser, command
+from rl.process.command import command
+from rl.process.parser import CommandParser
 from rl.types import UserError
 
 ROOT = Path(__file__).parents[3]

@@ -81,5 +81,5 @@ def test_a_path_has_no_revision(tmp_path: Path) -> None:
 
 
 def test_open_clip_by_its_own_names_has_no_revision() -> None:
-    with pytest.raises(UserError, match=r"clip_score.options.revision is 'v1', and open_clip takes none for 'hf-hub:"):
+    with pytest.raises(UserError, match=r"rewards.r.options.revision is 'v1', and open_clip takes none for 'hf-hub:"):
         load_reward("r", "clip_score", {"checkpoint": "hf-hub:a/b", "revision": "v1"})
