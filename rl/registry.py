@@ -96,6 +96,14 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "corrections": {"token_tis": "rl.algorithm.correction:token_tis"},
 }
 
+_ELSEWHERE = {
+    "hpsv3": "HPSv3 is a regression head on Qwen2-VL-7B, no chat model that vlm_judge could ask: call its own package "
+    "in a function of yours, `use: module:attr` with `python:` of its environment, or take hpsv2",
+    "unifiedreward": "it is a configuration of vlm_judge, `extends: configs/rewards/unified_reward.yaml`",
+    "geneval2": "vlm_judge asks its questions, `extends: configs/rewards/geneval2_judge.yaml`",
+}
+"""Rewards that people look for -> the way there. By the beginning, without case, `-` and `_`."""
+
 _MODULE_ATTR = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -125,6 +133,8 @@ def locate(kind: str, use: str) -> str:
     if target := _entry_points(kind).get(use):
         return target
     if ":" not in use:
+        if kind == "rewards" and (hint := _hint(use)):
+            raise UserError(f"there is no {use!r} among the {kind}; {hint}")
         raise UserError(
             f"there is no {use!r} among the {kind}{did_you_mean(use, names(kind))} "
             f"(known: {', '.join(names(kind))}; your own: module:attr)"
@@ -182,6 +192,11 @@ def did_you_mean(wrong: str, known: Collection[str]) -> str:
     """``", did you mean 'steps'?"`` or an empty string."""
     near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
     return f", did you mean {near[0]!r}?" if near else ""
+
+
+def _hint(use: str) -> str:
+    plain = re.sub("[-_ ]", "", use).casefold()
+    return next((hint for name, hint in _ELSEWHERE.items() if plain.startswith(name)), "")
 
 
 def _entry_points(kind: str) -> dict[str, str]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from rewards.library.models.downloads import absent, download_command
 from rewards.needs import settle_needs
+from rewards.remote.reach import refusals
 from rewards.requires import Requires, declared_requires
 from rl.config.declared import declarations, read_source, wrong_options
 from rl.config.schema import Config, components
-from rl.preflight.network import refusals
 from rl.preflight.requirements import check_required
 from rl.registry import locate
 from rl.types import UserError

@@ -45,6 +45,23 @@ def test_unknown_name() -> None:
         registry.locate("losses", "my:own:loss")
 
 
+@pytest.mark.parametrize(
+    ("use", "way"),
+    [
+        ("hpsv3", "HPSv3 is a regression head on Qwen2-VL-7B, no chat model that vlm_judge could ask: "),
+        ("HPS_v3", "HPSv3 is a regression head on Qwen2-VL-7B, no chat model that vlm_judge could ask: "),
+        ("unified-reward", "it is a configuration of vlm_judge, `extends: configs/rewards/unified_reward.yaml`"),
+        ("geneval2", "vlm_judge asks its questions, `extends: configs/rewards/geneval2_judge.yaml`"),
+    ],
+)
+def test_a_reward_that_people_look_for_elsewhere(use: str, way: str) -> None:
+    with pytest.raises(UserError) as caught:
+        registry.locate("rewards", use)
+    assert str(caught.value).startswith(f"there is no {use!r} among the rewards; {way}")
+    if "`extends: " in way:
+        assert (registry.SHIPPED.parents[1] / way.split("`extends: ")[1].rstrip("`")).is_file()
+
+
 def test_own_module_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p])

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
-from huggingface_hub import constants, errors
+from huggingface_hub import constants, errors, try_to_load_from_cache
 
 from rewards.library.models.downloads import download_command
+from rewards.remote.reach import refusals
 from rl.types import UserError
 
 _HUB_NAME: Final = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?(:.+)?")
 _NOT_STORED: Final = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM)
 _LOGIN: Final = "log in by `hf auth login`"
+
+
+class _NotReached(OSError):
+    """Who does not answer, and why."""
 
 
 def check_revision(checkpoint: str, revision: object, *, at: str, option: str = "revision") -> None:
@@ -28,6 +33,24 @@ def check_revision(checkpoint: str, revision: object, *, at: str, option: str = 
         raise UserError(f"{at}.{option} is {revision!r}, and {checkpoint} is on this machine: drop the revision")
 
 
+def check_reachable(
+    checkpoint: str, files: Collection[str], *, at: str, option: str, revision: str | None = None
+) -> None:
+    """Raises ``UserError`` if none of ``files`` is on this machine and the hub certainly can't be reached.
+
+    The hub's own client would try again for half a minute.
+    """
+    if constants.HF_HUB_OFFLINE or Path(checkpoint).exists() or not _HUB_NAME.fullmatch(checkpoint):
+        return
+    repo = checkpoint.partition(":")[0]
+    try:
+        here = any(isinstance(try_to_load_from_cache(repo, file, revision=revision), str) for file in files)
+    except errors.HFValidationError:  # no name: whoever loads it says so
+        return
+    for url, why in () if here else refusals([constants.ENDPOINT]).items():
+        raise out_of_reach(checkpoint, _NotReached(f"{url}: {why}"), at=at, option=option, revision=revision)
+
+
 def out_of_reach(checkpoint: str, error: BaseException, *, at: str, option: str, revision: str | None) -> UserError:
     """The sentence for weights that are neither here nor downloadable, from what was raised."""
     if not _HUB_NAME.fullmatch(checkpoint):
@@ -38,7 +61,8 @@ def out_of_reach(checkpoint: str, error: BaseException, *, at: str, option: str,
     for cause in _causes(error):
         if told := _told(cause, revision):
             return UserError(f"{at}.{option}: {checkpoint!r} is not on this machine, and {told}, {path}")
-    why = "HF_HUB_OFFLINE is set" if _offline(error) else "the hub is not reached"
+    unknown = str(error) if isinstance(error, _NotReached) else "the hub is not reached"
+    why = "HF_HUB_OFFLINE is set" if _offline(error) else unknown
     return UserError(
         f"{at}.{option}: {checkpoint!r} is not on this machine and can't be downloaded now ({why}); with a network "
         f"type `{command}`, {path}"

@@ -13,11 +13,16 @@ import torch
 from safetensors import SafetensorError
 from transformers import PretrainedConfig, PreTrainedModel
 
-from rewards.library.models.hub import check_revision, out_of_reach
+from rewards.library.models.hub import check_reachable, check_revision, out_of_reach
 from rewards.library.models.weights import Runtime
 from rl.types import UserError
 
 ModelT = TypeVar("ModelT", bound=PreTrainedModel)
+# Where none of these is, there is no processor and no tokenizer.
+_PROCESSOR_FILES = (
+    "preprocessor_config.json", "processor_config.json", "tokenizer_config.json", "tokenizer.json", "vocab.txt",
+    "config.json",
+)  # fmt: skip
 
 
 def load_model(
@@ -33,6 +38,7 @@ def load_model(
     Raises ``UserError`` naming the option if the checkpoint can't be had, is another model's or not complete.
     """
     check_revision(checkpoint, revision, at=runtime.at)
+    check_reachable(checkpoint, ("config.json",), at=runtime.at, option=option, revision=revision)
     at = f"{runtime.at}.{option}"
     try:
         found = PretrainedConfig.get_config_dict(checkpoint, revision=revision)[0].get("model_type")
@@ -64,6 +70,7 @@ def load_processor(
     revision: str | None = None,
 ) -> Any:
     """What turns pictures or texts into a model's input. Raises ``UserError`` naming the option."""
+    check_reachable(checkpoint, _PROCESSOR_FILES, at=runtime.at, option=option, revision=revision)
     try:
         return processor_class.from_pretrained(checkpoint, revision=revision)
     except (OSError, ValueError) as error:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from rewards.library.models.hub import check_revision, out_of_reach
+from rewards.library.models.hub import check_reachable, check_revision, out_of_reach
 from rl.types import UserError
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -70,6 +70,7 @@ def find_file(checkpoint: str, *, at: str, option: str = "checkpoint", revision:
             f"{at}.{option}: there is no file {checkpoint!r}; name a weight file, or owner/name:file on "
             f"the Hugging Face hub"
         )
+    check_reachable(checkpoint, (file,), at=at, option=option, revision=revision)
     from huggingface_hub import hf_hub_download
 
     try:

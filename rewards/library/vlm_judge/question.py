@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
 from typing import Annotated, Any, Protocol
@@ -39,6 +39,7 @@ class Question(Protocol):
 
     reminder: str  # said with the second asking
     request: Mapping[str, JsonValue]  # fields of the chat completion beside the messages
+    reads: Sequence[JsonValue]  # beside these and the words, what the value of an answer depends on
 
     def ask(self, prompt: Prompt) -> str | None:
         """The words for this prompt; None if its metadata lacks a key that they need."""
@@ -84,6 +85,7 @@ class YesNo:
     """P(yes) / (P(yes) + P(no)) at the first token of the answer; without ``logprobs``, 1 for yes and 0 for no."""
 
     reminder = "Answer with one word: yes or no."
+    reads: Sequence[JsonValue] = ()
 
     def __init__(self, question: str | None, *, logprobs: bool) -> None:
         self._template = Template(YES_NO if question is None else question, "question")
@@ -100,38 +102,39 @@ class YesNo:
             return self._by_probability(reply)
         word = re.match(r"\W*(yes|no)\b", reply.text, re.IGNORECASE)
         if word is None:
-            raise Malformed(f"{_quoted(reply.text)} is neither yes nor no")
+            raise Malformed(f"{quoted(reply.text)} is neither yes nor no")
         value = float(word[1].lower() == "yes")
         return Judgement(value, {"answer": reply.text}, passed=value)
 
     def _by_probability(self, reply: Reply) -> Judgement:
-        first = next((token for token in reply.tokens if token.token.strip()), None)
-        if first is None or not first.top_logprobs:
-            raise EndpointFailed(
-                "the endpoint gave no `top_logprobs` with its answer; set `logprobs: false` (a plain yes or no) "
-                "or `mode: rubric`"
-            )
-        likely = first.top_logprobs
-        p_yes, p_no = (math.fsum(math.exp(one.logprob) for one in likely if _word(one.token) == w) for w in _WORDS)
+        words = first_words(reply, "set `logprobs: false` (a plain yes or no) or `mode: rubric`")
+        p_yes, p_no = (math.fsum(p for word, p in words if word == wanted) for wanted in ("yes", "no"))
         if p_yes + p_no == 0:
-            raise Malformed(f"{_quoted(reply.text)}: neither yes nor no is among the {len(likely)} likeliest tokens")
+            raise Malformed(f"{quoted(reply.text)}: neither yes nor no is among the {len(words)} likeliest tokens")
         value = p_yes / (p_yes + p_no)
         details = {"answer": reply.text, "p_yes": p_yes, "p_no": p_no}
         return Judgement(value, details, passed=float(value >= 0.5))
 
 
-_WORDS = ("yes", "no")
+def first_words(reply: Reply, otherwise: str) -> list[tuple[str, float]]:
+    """The likeliest tokens where the answer begins, without case and space, each with its probability.
 
-
-def _word(token: str) -> str:
-    return token.strip(" \t\r\n▁Ġ").casefold()  # the last two are the space of raw sentencepiece and BPE tokens
+    Raises ``EndpointFailed`` with the way out, ``otherwise``, if the server gave none.
+    """
+    first = next((token for token in reply.tokens if token.token.strip()), None)
+    if first is None or not first.top_logprobs:
+        raise EndpointFailed(f"the endpoint gave no `top_logprobs` with its answer; {otherwise}")
+    spaces = " \t\r\n▁Ġ"  # the last two are the space of raw sentencepiece and BPE tokens
+    return [(one.token.strip(spaces).casefold(), math.exp(one.logprob)) for one in first.top_logprobs]
 
 
 class Rubric:
     """The mean over the criteria of ``(grade - low) / (high - low)``, grades being whole numbers in [low, high]."""
 
+    reads: Sequence[JsonValue] = ()
+
     def __init__(self, question: str | None, criteria: object, scale: object) -> None:
-        low, high = _scale(scale)
+        low, high = ends(scale)
         if not isinstance(criteria, Mapping) or not criteria:
             raise UserError(
                 f"vlm_judge.options.criteria is {criteria!r}: mode rubric needs a mapping, "
@@ -163,12 +166,13 @@ class Rubric:
             grades = self._grades.validate_json(fenced[1] if fenced else reply.text)
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, p['loc']))} {p['msg']}".strip() for p in error.errors())
-            raise Malformed(f"{_quoted(reply.text)} ({problems})") from error
+            raise Malformed(f"{quoted(reply.text)} ({problems})") from error
         span = (self._high - self._low) * len(grades)
         return Judgement(sum(grade - self._low for grade in grades.values()) / span, {"grades": dict(grades)})
 
 
-def _scale(scale: object) -> tuple[int, int]:
+def ends(scale: object) -> tuple[int, int]:
+    """Of the option ``scale``; raises ``UserError`` if it is none."""
     if isinstance(scale, (list, tuple)) and len(scale) == 2 and all(type(end) is int for end in scale):
         low, high = scale
         if low < high:
@@ -184,5 +188,6 @@ def _schema(names: list[str], low: int, high: int) -> TypeAdapter[dict[str, int]
     return TypeAdapter(grades)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """An answer as it stands in a message."""
     return repr(text if len(text) <= 80 else text[:77] + "...")

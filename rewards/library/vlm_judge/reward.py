@@ -8,6 +8,15 @@
 - ``mode: rubric``: each of ``criteria`` (a mapping from name to sentence) is graded with a whole number in ``scale``;
   the value is the mean of ``(grade - low) / (high - low)``. The answer is asked for by JSON schema and checked against
   it here. No pass or fail.
+- ``mode: stated``: ``(number - low) / (high - low)`` of the number that the judge states in ``scale``, found by the
+  regular expression ``answer`` (its last match, one group; by default after ``Final Score:``). ``question`` must be
+  given. No pass or fail.
+- ``mode: atoms``: the metadata key ``questions`` (by default ``vqa_list``) holds ``[[question, right answer], ...]``,
+  right answers being yes, no or a number from 0 to 9; the value is the ``mean`` (geometric, the default, or arithmetic)
+  of P(right answer) at the first token of each answer, a word or its digit. ``question`` is put around each as
+  ``{question}``. One request an atom. No pass or fail.
+
+``configs/rewards/unified_reward.yaml`` and ``geneval2_judge.yaml`` are such judges, with their cards.
 
 An answer that does not fit is asked for once more, with what was wrong with it, then the sample fails. ``question``
 and ``criteria`` are templates: ``{prompt}`` and the keys of the prompt's metadata; a prompt without such a key is not
@@ -39,14 +48,18 @@ from pydantic import JsonValue
 
 from rewards.cache import TextCache, read_score, write_score
 from rewards.golden import Golden
+from rewards.library.vlm_judge.atoms import Atoms
 from rewards.library.vlm_judge.endpoint import Endpoint, EndpointFailed
 from rewards.library.vlm_judge.question import Judgement, Malformed, Question, Rubric, YesNo
+from rewards.library.vlm_judge.stated import StatedScore
 from rewards.remote.http import MOST_RETRIES
 from rewards.requires import Requires
 from rl.types import Prompt, Sample, Score, UserError
 
 _CACHE_FORMAT = 2  # raised when the same answer would be scored otherwise
 _CACHE_MB = 1024
+_MODES = ("yes_no", "rubric", "stated", "atoms")
+_ONLY_IN = {"criteria": "rubric", "answer": "stated", "questions": "atoms", "mean": "atoms"}
 
 
 class VlmJudge:
@@ -55,7 +68,8 @@ class VlmJudge:
     ``url``: of the server, with ``/v1``. ``model``: as the server names it. ``token_env``: the environment variable
     with the API key. ``timeout_s``: for one request. A question is asked once or twice, each time with ``retries``: if
     the server hangs, a batch of B takes up to ``ceil(B / concurrency) * 2 * (retries + 1) * timeout_s``, and more with
-    pauses (0.5, 1, 2 s, or up to 60 s if the server says so in Retry-After) or at a low ``max_requests_per_second``.
+    pauses (0.5, 1, 2 s, or up to 60 s if the server says so in Retry-After) or at a low ``max_requests_per_second``;
+    in ``mode: atoms`` that often for every atom.
     Keep ``reward_pool.timeout_s`` above that. The limits on rate and ``concurrency`` hold per worker. ``cache``: a
     folder that keeps answers by server, model, picture and question, 1 GiB at most; failures are not kept.
     ``max_side``: larger pictures are sent scaled down to it, in pixels.
@@ -74,10 +88,13 @@ class VlmJudge:
         self,
         url: str,
         model: str,
-        mode: Literal["yes_no", "rubric"] = "yes_no",
+        mode: Literal["yes_no", "rubric", "stated", "atoms"] = "yes_no",
         question: str | None = None,
         criteria: Mapping[str, str] | None = None,
         scale: Sequence[int] = (1, 5),
+        answer: str | None = None,
+        questions: str | None = None,
+        mean: Literal["geometric", "arithmetic"] | None = None,
         logprobs: bool = True,
         token_env: str | None = None,
         timeout_s: float = 15.0,
@@ -89,9 +106,18 @@ class VlmJudge:
         seed: int = 0,
     ) -> None:
         _check_numbers(timeout_s, retries, max_requests_per_second, concurrency, max_side)
-        self._question = _question(mode, question, criteria, scale, logprobs)
-        self._knows_red = mode == "yes_no" and question is None
-        self._fields: dict[str, JsonValue] = {**self._question.request, "temperature": 0, "seed": seed}
+        _check_mode(mode, {"criteria": criteria, "answer": answer, "questions": questions, "mean": mean}, logprobs)
+        self._asks: Question | Atoms
+        if mode == "atoms":
+            self._asks = Atoms(questions, question, mean, logprobs=logprobs)
+        elif mode == "stated":
+            self._asks = StatedScore(question, answer, scale)
+        elif mode == "rubric":
+            self._asks = Rubric(question, criteria, scale)
+        else:
+            self._asks = YesNo(question, logprobs=logprobs)
+        self._knows_red = mode in ("yes_no", "atoms") and question is None
+        self._fields: dict[str, JsonValue] = {"temperature": 0, "seed": seed}
         self._max_side = max_side
         self._endpoint = Endpoint(
             url,
@@ -118,7 +144,9 @@ class VlmJudge:
         Nothing if the question needs metadata. A server without log-probs is found out here, before the run.
         """
         prompt = Prompt("golden", "a red circle")
-        if self._question.ask(prompt) is None:
+        if isinstance(self._asks, Atoms):
+            prompt = replace(prompt, metadata={self._asks.key: [["Is there a red circle in the picture?", "yes"]]})
+        if any(question.ask(prompt) is None for question in self._questions(prompt)):
             return []
         paper = np.full((256, 256, 3), 255, np.uint8)
         rows, columns = np.ogrid[:256, :256]
@@ -130,16 +158,29 @@ class VlmJudge:
             return [Golden(red)]
         return [Golden(red, at_least=0.5), Golden(replace(red, id="nothing", picture=paper), at_most=0.5)]
 
+    def _questions(self, prompt: Prompt) -> Sequence[Question]:
+        return self._asks.of(prompt) if isinstance(self._asks, Atoms) else [self._asks]
+
     def _score(self, sample: Sample) -> Score:
-        text = self._question.ask(sample.prompt)
+        try:
+            questions = self._questions(sample.prompt)
+        except Malformed as error:
+            return Score(None, failure=str(error))
+        scores = [self._ask(question, sample) for question in questions]
+        if not scores:
+            return Score(None)
+        return self._asks.together(scores) if isinstance(self._asks, Atoms) else scores[0]
+
+    def _ask(self, question: Question, sample: Sample) -> Score:
+        text = question.ask(sample.prompt)
         if text is None:
             return Score(None)
-        key = self._key(text, sample.picture)
+        key = self._key(question, text, sample.picture)
         known = None if self._cache is None else self._cache.get(key)
         if known is not None and (kept := read_score(known)) is not None:
             return replace(kept, details={**kept.details, "cached": True})
         try:
-            judgement = self._judge(text, sample.picture)
+            judgement = self._judge(question, text, sample.picture)
         except EndpointFailed as error:
             return Score(None, failure=str(error))
         except Malformed as error:
@@ -149,27 +190,29 @@ class VlmJudge:
             self._cache.put({key: write_score(score)})
         return replace(score, details={**score.details, "cached": False})
 
-    def _judge(self, text: str, picture: NDArray[np.uint8]) -> Judgement:
+    def _judge(self, question: Question, text: str, picture: NDArray[np.uint8]) -> Judgement:
         picture_part: JsonValue = {"type": "image_url", "image_url": {"url": data_url(picture, self._max_side)}}
         messages: list[JsonValue] = [{"role": "user", "content": [picture_part, {"type": "text", "text": text}]}]
-        reply = self._endpoint.complete({"messages": messages, **self._fields})
+        fields = {**question.request, **self._fields}
+        reply = self._endpoint.complete({"messages": messages, **fields})
         try:
-            judgement, asked = self._question.read(reply), 1
+            judgement, asked = question.read(reply), 1
         except Malformed as error:
             # At temperature 0 the same question has the same answer, so the second one says what was wrong.
-            complaint = f"That answer does not fit: {error}. {self._question.reminder}"
+            complaint = f"That answer does not fit: {error}. {question.reminder}"
             messages += [{"role": "assistant", "content": reply.text}, {"role": "user", "content": complaint}]
-            reply = self._endpoint.complete({"messages": messages, **self._fields})
-            judgement, asked = self._question.read(reply), 2
+            reply = self._endpoint.complete({"messages": messages, **fields})
+            judgement, asked = question.read(reply), 2
         return Judgement(judgement.value, {**judgement.details, "asked": asked}, judgement.passed)
 
-    def _key(self, text: str, picture: NDArray[np.uint8]) -> str:
+    def _key(self, question: Question, text: str, picture: NDArray[np.uint8]) -> str:
         asked = [
             _CACHE_FORMAT,
             self._endpoint.url,
             self._endpoint.model,
             text,
-            self._fields,
+            {**question.request, **self._fields},
+            *question.reads,
             self._max_side,
             picture.shape,
         ]
@@ -185,18 +228,17 @@ def data_url(picture: NDArray[np.uint8], max_side: int) -> str:
     return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
 
 
-def _question(mode: str, question: str | None, criteria: object, scale: object, logprobs: object) -> Question:
-    if mode == "rubric":
-        return Rubric(question, criteria, scale)
-    if mode != "yes_no":
-        raise UserError(f"vlm_judge.options.mode is {mode!r}: it must be 'yes_no' or 'rubric'")
-    if criteria is not None:
-        raise UserError(
-            "vlm_judge.options.criteria belong to `mode: rubric`, and the mode is 'yes_no'; set one or drop one"
-        )
+def _check_mode(mode: str, given: Mapping[str, object], logprobs: object) -> None:
+    if mode not in _MODES:
+        raise UserError(f"vlm_judge.options.mode is {mode!r}: it must be {', '.join(map(repr, _MODES))}")
+    for option, value in given.items():
+        if value is not None and mode != _ONLY_IN[option]:
+            raise UserError(
+                f"vlm_judge.options.{option} belongs to `mode: {_ONLY_IN[option]}`, and the mode is {mode!r}; "
+                "set one or drop one"
+            )
     if not isinstance(logprobs, bool):
         raise UserError(f"vlm_judge.options.logprobs is {logprobs!r}: it must be true or false")
-    return YesNo(question, logprobs=logprobs)
 
 
 def _check_numbers(

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 import rl.preflight.components as preflight
+from rewards.remote import reach
+from rewards.remote.reach import refusals
 from rl.config.load import load
 from rl.config.schema import TrainConfig
-from rl.preflight import network, room
+from rl.preflight import room
 from rl.preflight.components import problems, used_by
 from rl.preflight.machine import check_machine
-from rl.preflight.network import refusals
 from rl.preflight.room import checkpoint_bytes, folder_problems
 from rl.types import UserError
 
@@ -42,7 +43,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.yaml").write_text("rewards: {geneval: geneval}\n")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    for name in network._PROXIES:
+    for name in reach._PROXIES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
 

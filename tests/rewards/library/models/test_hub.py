@@ -83,3 +83,42 @@ def test_a_path_has_no_revision(tmp_path: Path) -> None:
 def test_open_clip_by_its_own_names_has_no_revision() -> None:
     with pytest.raises(UserError, match=r"rewards.r.options.revision is 'v1', and open_clip takes none for 'hf-hub:"):
         load_reward("r", "clip_score", {"checkpoint": "hf-hub:a/b", "revision": "v1"})
+
+
+@pytest.fixture
+def _nobody_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
+
+
+def _forbid(*_: object, **__: object) -> None:
+    raise AssertionError("the hub's client tries for half a minute")
+
+
+@pytest.mark.usefixtures("_nobody_answers")
+@pytest.mark.parametrize(("use", "name"), [("pickscore", "yuvalkirstain/PickScore_v1"), ("hpsv2", None)])
+def test_a_hub_that_cannot_be_reached_is_known_at_once(
+    monkeypatch: pytest.MonkeyPatch, use: str, name: str | None
+) -> None:
+    monkeypatch.setattr("transformers.PretrainedConfig.get_config_dict", _forbid)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", _forbid)
+    with pytest.raises(UserError) as caught:
+        load_reward("r", use, {})
+    assert str(caught.value).startswith(f"rewards.r.options.checkpoint: {name!r} is" if name else "rewards.r.options.")
+    assert "can't be downloaded now (http://127.0.0.1:1: Connection refused); with a network type `hf download " in str(
+        caught.value
+    )
+
+
+@pytest.mark.usefixtures("_nobody_answers")
+def test_what_is_on_this_machine_needs_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    repo = tmp_path / "models--owner--name"
+    (repo / "snapshots" / "abc").mkdir(parents=True)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "v9").write_text("abc")
+    (repo / "snapshots" / "abc" / "head.pth").write_bytes(b"")
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: "found")
+    assert find_file(NAME, at="r.options", revision="v9") == Path("found")
+    with pytest.raises(UserError, match="Connection refused"):
+        find_file(NAME, at="r.options")  # another revision is not here

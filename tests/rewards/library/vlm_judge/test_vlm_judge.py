@@ -375,8 +375,8 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mode": "score"}, "mode is 'score': it must be 'yes_no' or 'rubric'"),
-        ({"criteria": CRITERIA}, "criteria belong to `mode: rubric`, and the mode is 'yes_no'; set one or drop one"),
+        ({"mode": "score"}, "mode is 'score': it must be 'yes_no', 'rubric', 'stated', 'atoms'"),
+        ({"criteria": CRITERIA}, "criteria belongs to `mode: rubric`, and the mode is 'yes_no'; set one or drop one"),
         ({"logprobs": "no"}, "logprobs is 'no': it must be true or false"),
         ({"retries": 4}, "retries is 4: it must be 0, 1, 2 or 3"),
         ({"retries": True}, "retries is True: it must be 0, 1, 2 or 3"),
