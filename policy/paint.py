@@ -30,7 +30,7 @@ def paint(policy: Policy, text: str, *, count: int, seed: int, steps: int, guida
 
 @command
 def main() -> int:
-    parser = CommandParser(description=__doc__)
+    parser = CommandParser(prog="python -m policy.paint", description=__doc__)
     parser.add_argument("prompt")
     parser.add_argument("-o", "--out", type=Path, default=Path("out.png"))
     parser.add_argument("--policy", default="shapes", help="policy folder, or an embedded model's name")

@@ -14,11 +14,18 @@ from rl.config import shipped
 from rl.config.load import load_with_origins
 from rl.config.origins import Origins
 from rl.config.rules import notes
-from rl.config.schema import Config
+from rl.config.schema import Config, TrainConfig
 from rl.preflight.machine import check_machine
 from rl.preflight.prompts import check_data, notes_on
 from rl.process.disk import folder_errors, quiet_writers
-from rl.process.host import allow_open_files, check_temporary_folder, first_rank, forget_other_ranks, name_user
+from rl.process.host import (
+    allow_open_files,
+    check_temporary_folder,
+    first_rank,
+    forget_other_ranks,
+    name_user,
+    share_cores,
+)
 from rl.process.interrupt import INTERRUPTED, Interrupt
 from rl.process.output import shown
 from rl.run_folder import checkpoint
@@ -49,16 +56,16 @@ def start(command: Command, interrupt: Interrupt) -> int:
     try:
         return _start(command, interrupt)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(shown(f"error: {error}"), file=sys.stderr)
         return 2
     except RunFailure as error:
-        print(f"error: the run cannot go on: {error}", file=sys.stderr)
+        print(shown(f"error: the run cannot go on: {error}"), file=sys.stderr)
         return 3
     except PermissionError as error:  # before the folder is held: somebody else's run, a prompt file
-        print(f"error: {error.filename or command.config}: this user may not read or write it", file=sys.stderr)
+        print(shown(f"error: {error.filename or command.config}: this user may not read or write it"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print(shown("interrupted"), file=sys.stderr)
         return INTERRUPTED
 
 
@@ -66,7 +73,7 @@ def _start(command: Command, interrupt: Interrupt) -> int:
     name_user(os.environ)
     note = forget_other_ranks(os.environ)
     if where := shipped.note(Path(command.config)):
-        print(where, file=sys.stderr)
+        print(shown(where), file=sys.stderr)
     config, going_on, origins = _configuration(command)
     if not command.dry_run:
         _announce(command, config, going_on, note)
@@ -92,8 +99,7 @@ def _start(command: Command, interrupt: Interrupt) -> int:
         saved = _take_folder(config, going_on, inputs)
         if going_on is not None and _finished(config, saved):
             return 0
-        # read when torch is imported, here and in workers: threads that wait by spinning slow a shared machine tenfold
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        share_cores(os.environ)
         from rl.loop import run
 
         return run(config, saved, interrupt, resume=going_on is not None, command=typed_command(command.arguments))
@@ -141,7 +147,7 @@ def _announce(command: Command, config: Config, going_on: Resumed | None, note: 
             f"note: {saved} goes on, where {command.config} says otherwise: {listed(going_on.ignored)}; to change what "
             "may change, type it as key=value"
         )
-    print("\n".join(lines), flush=True)
+    print(shown("\n".join(lines)), flush=True)
 
 
 def _take_folder(config: Config, going_on: Resumed | None, inputs: Inputs) -> Checkpoint | None:
@@ -155,11 +161,11 @@ def _take_folder(config: Config, going_on: Resumed | None, inputs: Inputs) -> Ch
         record_inputs(folder, inputs)
         return None
     for sentence in compare_inputs(folder, inputs):
-        print(sentence, flush=True)
+        print(shown(sentence), flush=True)
     checkpoint.clean(folder)
     saved = checkpoint.latest(folder)
     if saved is not None and (jump := rate_jump(config, going_on, saved.state["version"])):
-        print(jump, flush=True)
+        print(shown(jump), flush=True)
     write_configuration(config, folder)
     return saved
 
@@ -170,16 +176,18 @@ def rate_jump(config: Config, going_on: Resumed, updates: int) -> str | None:
     train = config.train
     if not isinstance(before, int) or train.schedule == "constant":
         return None
-    per_step = train.updates_per_rollout
-    old, new = (
-        train.lr * lr_factor(updates, train.warmup_steps, steps * per_step, train.schedule)
-        for steps in (before, train.steps)
-    )
+    old, new = (_rate(train.model_copy(update={"steps": steps}), updates) for steps in (before, train.steps))
+    if old == new:
+        return None
     return (
         f"note: train.schedule {train.schedule} ends with the run, so with {train.steps} instead of {before} steps the "
         f"learning rate jumps from {old:.2g} to {new:.2g} here; to train on without that, start a new run from this "
         f"one's policy: policy.path={shlex.quote(f'{config.run.folder}/policy')} train.schedule=constant run.folder=..."
     )
+
+
+def _rate(train: TrainConfig, updates: int) -> float:
+    return train.lr * lr_factor(updates, train.warmup_updates, train.updates, train.schedule)
 
 
 def _finished(config: Config, saved: Checkpoint | None) -> bool:
@@ -189,5 +197,5 @@ def _finished(config: Config, saved: Checkpoint | None) -> bool:
     if saved is None or saved.step < last or not ended:
         return False
     again = f"python -m rl.launch {shlex.quote(str(folder / CONFIG_FILE))} --resume train.steps={2 * max(last, 1)}"
-    print(f"{folder}: this run is finished ({saved.step} of {last} steps); raise train.steps to go on: {again}")
+    print(shown(f"{folder}: this run is finished ({saved.step} of {last} steps); raise train.steps to go on: {again}"))
     return True

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
-import os
 import socket
 from collections.abc import Collection
 from threading import Thread
 from time import monotonic
 from urllib.parse import urlsplit
 
+from rl.types import UserError
+
 DEADLINE_S = 1.0
 _PORTS = {"http": 80, "https": 443}
-_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 def refusals(urls: Collection[str], deadline_s: float = DEADLINE_S) -> dict[str, str]:
@@ -37,7 +36,7 @@ def _ask(url: str, deadline_s: float, found: dict[str, str]) -> None:
         host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme)
     except ValueError:  # no address: whoever uses it says so
         return
-    if not host or port is None or _through_a_proxy(host):
+    if not host or port is None or _through_a_proxy(url):
         return
     try:
         socket.create_connection((host, port), timeout=deadline_s).close()
@@ -47,10 +46,10 @@ def _ask(url: str, deadline_s: float, found: dict[str, str]) -> None:
         found[url] = getattr(error, "strerror", None) or str(error)
 
 
-def _through_a_proxy(host: str) -> bool:
-    if not any(os.environ.get(name) or os.environ.get(name.upper()) for name in _PROXIES):
-        return False
+def _through_a_proxy(url: str) -> bool:
+    from rewards.remote.proxy import proxy_for  # imports httpx: only where there is a server
+
     try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host != "localhost"
+        return proxy_for(url) is not None
+    except UserError:  # told by whoever uses it
+        return True

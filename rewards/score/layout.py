@@ -118,7 +118,7 @@ def _prompt_of(path: Path, names: Mapping[str, Prompt]) -> Prompt:
             )
     numbered = _NUMBERED.fullmatch(path.stem)
     raise UserError(
-        f"{path} belongs to no prompt: neither {path.stem!r}"
-        + (f" nor {numbered[1]!r}" if numbered else "")
-        + f" is the id of one{did_you_mean(path.stem, names)}; move the file away, or add the prompt"
+        f"{path} belongs to no prompt: "
+        + (f"neither {path.stem!r} nor {numbered[1]!r} is" if numbered else f"{path.stem!r} is not")
+        + f" the id of one{did_you_mean(path.stem, names)}; move the file away, or add the prompt"
     )

@@ -40,6 +40,13 @@ def notes(config: Config) -> Iterator[str]:
             f"train.warmup_steps: {train.warmup_steps} is clipped to {train.warmup_updates}, because the run has only "
             f"{train.updates} optimiser step{'s' * (train.updates != 1)} and the cosine needs one"
         )
+    elif 0 < train.updates < train.warmup_steps:
+        yield (
+            f"train.warmup_steps: the run ends inside its warm-up, after {train.updates} of {train.warmup_steps} "
+            "optimiser steps"
+        )
+    if late := [step for step in config.tracking.profile if step > train.steps]:
+        yield f"tracking.profile: the run has {train.steps} steps, so there is no step {late[0]} to trace"
 
 
 def _rewards(config: Config) -> Iterator[tuple[str, str]]:

@@ -28,6 +28,7 @@ from rl.evaluate.overlap import overlaps
 from rl.evaluate.settings import measured_by, read_config, read_prompts
 from rl.evaluation.results import Evaluation
 from rl.process.command import command
+from rl.process.host import share_cores
 from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.records import write_atomically
 from rl.types import Prompt, RunFailure, UserError
@@ -65,8 +66,7 @@ def evaluate_policies(given: EvaluateArguments) -> int:
     seen = list(overlaps(candidates, prompts))
     for sentence in seen:
         _tell(sentence)
-    # read when torch is imported: threads that wait by spinning slow a shared machine tenfold
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    share_cores(os.environ)
     from rl.evaluate.measure import measure
 
     found = measure(config, prompts, candidates, out, _tell)

@@ -188,3 +188,14 @@ def test_the_handlers_of_signals_stand_before_anything_else_is_imported() -> Non
     code = "import sys, rl.launch\nprint(sorted({'numpy', 'pydantic', 'yaml', 'psutil', 'torch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_names_that_a_terminal_would_obey_are_spelled_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["\x1b]0;x\x07.yaml"], ["examples/geneval.yaml", "--dry-run", "tr\x1b[31main.x=1"]):
+        assert main(arguments) == 2
+        told = capsys.readouterr().err
+        assert told.startswith("error: ") or "taken from easel-rl" in told
+        assert "\x1b" not in told

@@ -52,7 +52,7 @@ def _note(work: Path, stage: str, seconds: float) -> None:
 
 @command
 def main() -> int:
-    parser = CommandParser(description=__doc__)
+    parser = CommandParser(prog="python -m policy.shapes.pretrain", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the new policy")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--vae-steps", type=int, default=2000)

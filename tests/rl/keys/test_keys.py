@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 import rl
@@ -20,7 +21,6 @@ from rl.registry import BUILT_IN
 
 ROOT = Path(rl.__file__).parent.parent
 RUN_FILES = sorted(path for folder in ("configs", "examples") for path in (ROOT / folder).rglob("*.yaml"))
-jsonschema = pytest.importorskip("jsonschema")
 
 
 CHECKER = jsonschema.Draft7Validator(json_schema())

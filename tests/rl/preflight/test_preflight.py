@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import rl.preflight.components as preflight
-from rewards.remote import reach
 from rewards.remote.reach import refusals
 from rl.config.load import load
 from rl.config.schema import TrainConfig
@@ -43,7 +42,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.yaml").write_text("rewards: {geneval: geneval}\n")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    for name in reach._PROXIES:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
 
@@ -134,9 +133,9 @@ def test_a_server_must_listen(listening: str, silent: str) -> None:
 
 
 def test_a_host_behind_a_proxy_and_a_slow_one_are_no_verdict(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy:3128")
     assert list(refusals([silent, "http://no-such-host.invalid"])) == [silent]
-    monkeypatch.delenv("HTTPS_PROXY")
+    monkeypatch.delenv("HTTP_PROXY")
 
     def slow(*_: object, **__: object) -> None:
         raise TimeoutError

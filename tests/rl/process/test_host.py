@@ -8,6 +8,7 @@ import tempfile
 import pytest
 
 from rl.process import host
+from rl.process.host import share_cores
 from rl.types import UserError
 
 
@@ -61,3 +62,11 @@ def test_no_folder_for_temporary_files_is_said(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(tempfile, "gettempdir", none)
     with pytest.raises(UserError, match=r"no folder for temporary files can be written .*: set TMPDIR to one that can"):
         host.check_temporary_folder()
+
+
+def test_waiting_threads_leave_the_cores_to_others_unless_the_user_says_otherwise() -> None:
+    environment = {"GOMP_SPINCOUNT": "7"}
+    share_cores(environment)
+    assert environment == {"GOMP_SPINCOUNT": "7", "OMP_WAIT_POLICY": "PASSIVE"}
+    share_cores(environment := {})
+    assert environment == {"GOMP_SPINCOUNT": "1000", "OMP_WAIT_POLICY": "PASSIVE"}
