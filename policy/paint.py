@@ -14,7 +14,7 @@ from policy.base import Policy
 from rl.process.command import command
 from rl.process.parser import CommandParser
 from rl.registry import resolve
-from rl.types import Prompt
+from rl.types import Prompt, UserError
 
 
 @torch.no_grad()
@@ -40,6 +40,7 @@ def main() -> int:
     parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
+    _check_out(options.out)
     policy = Policy.load(options.policy, device=options.device)
     if unknown := policy.encode_prompt.unknown_words(options.prompt):
         print(f"note: this model does not know the words {', '.join(unknown)}", file=sys.stderr)
@@ -54,6 +55,14 @@ def main() -> int:
     Image.fromarray(np.concatenate(list(pictures), axis=1)).save(options.out)
     print(f"{options.out}: {options.count} pictures of {options.prompt!r}")
     return 0
+
+
+def _check_out(out: Path) -> None:
+    """Before anything is loaded: a folder that is there, and a kind of file that can be written."""
+    if not out.parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {out.parent}; make it, or name another")
+    if out.suffix.lower() not in Image.registered_extensions():
+        raise UserError(f"--out {out}: {out.suffix or 'no ending'} is no kind of picture; write .png")
 
 
 if __name__ == "__main__":

@@ -141,6 +141,8 @@ def locate(kind: str, use: str) -> str:
         )
     if not is_module_attr(use):
         raise UserError(f"{use!r} is not of the form module:attr, for example my_rewards:bright")
+    if use.partition(":")[0].endswith(".py"):
+        raise UserError(f"{use!r} names a file; write the module, without the ending: {use.replace('.py:', ':')}")
     top = top_package(use)
     _make_importable()
     _check_not_in_the_way(use)

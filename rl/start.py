@@ -177,7 +177,7 @@ def rate_jump(config: Config, going_on: Resumed, updates: int) -> str | None:
     if not isinstance(before, int) or train.schedule == "constant":
         return None
     old, new = (_rate(train.model_copy(update={"steps": steps}), updates) for steps in (before, train.steps))
-    if old == new:
+    if f"{old:.2g}" == f"{new:.2g}":
         return None
     return (
         f"note: train.schedule {train.schedule} ends with the run, so with {train.steps} instead of {before} steps the "

@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 from rl import registry
 from rl.config import shipped
 from rl.config.declared import declarations, wrong_options
+from rl.config.defined import missing_name
 from rl.config.messages import dotted, explain
 from rl.config.origins import DEFAULTS, Origins
 from rl.config.paths import expanded
@@ -220,6 +221,8 @@ def _registry_problems(tree: Entry) -> Iterator[Problem]:
         except UserError as error:
             yield Problem(use.origin, dotted(path), str(error))
             continue
+        if missing := missing_name(use.value):
+            yield Problem(use.origin, dotted((*path, "use")), missing)
         for option, message in wrong:
             origin = given[option].origin if option in given else use.origin
             yield Problem(origin, dotted((*path, "options", option)), message)

@@ -236,3 +236,21 @@ def test_an_unknown_image_tokenizer_is_named(policy: Policy, tmp_path: Path) -> 
         match=r"image_tokenizer/config.json: kind: there is no 'ta_tok' among the image_tokenizers \(known: patch_vq",
     ):
         Policy.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("nowhere/out.png", "error: --out nowhere/out.png: there is no folder nowhere; make it, or name another\n"),
+        ("out", "error: --out out: no ending is no kind of picture; write .png\n"),
+    ],
+)
+def test_paint_looks_at_its_file_first(
+    out: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from policy.paint import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["paint", "a red circle", "-o", out, "--policy", "not looked at"])
+    assert main() == 2
+    assert capsys.readouterr().err == said

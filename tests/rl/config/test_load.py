@@ -450,3 +450,19 @@ def test_a_later_mistake_says_where_its_keys_were_written(write: Write) -> None:
         assert origins.add_to(plain) == plain
     with pytest.raises(UserError, match=r"^train.lr is odd \(train.lr: a.yaml:5\)$"), origins.named():
         raise UserError("train.lr is odd")
+
+
+def test_a_name_that_a_module_does_not_have_is_found_without_running_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "lamp.py").write_text("raise SystemExit\ndef bright(samples): ...\nother = bright\n")
+    (tmp_path / "made.py").write_text("globals()['bri' + 'ght'] = print\n")
+    (tmp_path / "a.yaml").write_text("rewards: {geneval: geneval}\n")
+    with pytest.raises(UserError, match=r"rewards.x.use: module 'lamp' has no 'brigt', did you mean 'bright'\?"):
+        load("a.yaml", ["rewards.x.use=lamp:brigt"])
+    with pytest.raises(UserError, match="'lamp.py:bright' names a file; write the module, without the ending: lamp"):
+        load("a.yaml", ["rewards.x.use=lamp.py:bright"])
+    for use in ("lamp:bright", "lamp:other", "made:bright"):
+        assert load("a.yaml", [f"rewards.x.use={use}"]).rewards["x"].use == use
