@@ -135,6 +135,10 @@ def locate(kind: str, use: str) -> str:
     if ":" not in use:
         if kind == "rewards" and (hint := _hint(use)):
             raise UserError(f"there is no {use!r} among the {kind}; {hint}")
+        if kind == "prompts" and Path(use).suffix:
+            raise UserError(
+                f"{use!r} is a file, not one of the prompts: write {{use: jsonl, options: {{path: {use}}}}}"
+            )
         raise UserError(
             f"there is no {use!r} among the {kind}{did_you_mean(use, names(kind))} "
             f"(known: {', '.join(names(kind))}; your own: module:attr)"

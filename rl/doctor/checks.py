@@ -11,13 +11,16 @@ from collections.abc import Iterable
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
 import psutil
 from packaging.requirements import Requirement
 
 from policy.folder import EMBEDDED, read_policy_config
+from rl.config.trackers import TrackerName
 from rl.preflight.requirements import IN_A_CLONE, SETUP_CPU, Check, Status, version
 from rl.preflight.room import SHARED_MEMORY, at_least, check_shared_memory
+from rl.tracking.login import missing_login
 from rl.types import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,10 +136,20 @@ def check_policy_folder(name: str, folder: Path) -> Check:
 
 
 def check_tracking() -> list[Check]:
+    """Every name of ``tracking.to``; all but the default are optional."""
+    others = [name for name in get_args(TrackerName) if name != "tensorboard"]
     return [
-        needs("tracking", "TensorBoard", "tensorboard", otherwise="limited"),
-        Check("tracking", "Weights & Biases", "ok", version("wandb") or "not installed (optional: pip install wandb)"),
+        needs("tracking", "tensorboard", "tensorboard", otherwise="limited"),
+        *(Check("tracking", name, "ok", _optional(name)) for name in others),
     ]
+
+
+def _optional(tracker: str) -> str:
+    found = version(tracker)
+    if found is None:
+        return f"not installed (optional: pip install {tracker})"
+    how = missing_login(tracker)
+    return f"{found}, not logged in: {how}" if how else found
 
 
 def check_pins() -> list[Check]:

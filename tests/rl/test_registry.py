@@ -100,3 +100,11 @@ def test_nothing_heavy_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_prompt_file_in_the_place_of_its_reader() -> None:
+    with pytest.raises(UserError) as caught:
+        registry.locate("prompts", "mine/p.jsonl")
+    assert str(caught.value) == (
+        "'mine/p.jsonl' is a file, not one of the prompts: write {use: jsonl, options: {path: mine/p.jsonl}}"
+    )

@@ -199,3 +199,9 @@ def test_names_that_a_terminal_would_obey_are_spelled_out(
         told = capsys.readouterr().err
         assert told.startswith("error: ") or "taken from easel-rl" in told
         assert "\x1b" not in told
+
+
+def test_what_is_required_is_the_configuration_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([])
+    assert capsys.readouterr().err.endswith("error: the following arguments are required: config\n")
