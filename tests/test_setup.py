@@ -168,7 +168,16 @@ def test_a_second_demo_says_how_to_go_on(tmp_path: Path) -> None:
     (tmp_path / "runs/geneval").mkdir(parents=True)
     (tmp_path / "runs/geneval/metrics.jsonl").write_text("{}\n")
     (tmp_path / ".ready-cpu").touch()
-    command = ["make", "-f", str(ROOT / "Makefile"), "-o", str(tmp_path / ".ready-cpu"), "demo", f"VENV={tmp_path}"]
+    command = [
+        "make",
+        "--no-print-directory",
+        "-f",
+        str(ROOT / "Makefile"),
+        "-o",
+        str(tmp_path / ".ready-cpu"),
+        "demo",
+        f"VENV={tmp_path}",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "runs/geneval holds a demo run already. Go on with it:  make demo ARGS=--resume" in done.stdout
