@@ -36,10 +36,11 @@ def describe_exception(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> tuple[str, int | None] | None:
-    """File and line: of the text that is no Python, else of the last frame that is not Python's own importing."""
+    """File and line: of the text that is no Python, else of the last frame that is no library's and no importing."""
     if isinstance(error, SyntaxError) and error.filename:
         return error.filename, error.lineno or 1
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen ")]
+    every = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen ")]
+    frames = [frame for frame in every if "site-packages" not in frame.filename] or every
     return (frames[-1].filename, frames[-1].lineno) if frames else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -24,7 +24,6 @@ from rl.algorithm.terms import AnchorTerm, KLTerm, LossTerm
 from rl.collect import Collect, RewardWatch
 from rl.collectors import Serial
 from rl.config.schema import Component, Config
-from rl.data.prompts import load_prompts
 from rl.data.stream import PromptStream
 from rl.learn import Learner, TokenTrainer, TrainedLanguageModel
 from rl.parts import Run
@@ -38,11 +37,16 @@ from rollout.sync import WeightSync
 
 
 @contextmanager
-def live_parts(config: Config, folder: Path, resume_step: int | None, interrupt: Interrupt) -> Iterator[Run]:
-    """Every part of a run, started; leaving closes them all, whatever happened."""
+def live_parts(
+    config: Config,
+    folder: Path,
+    prompts: tuple[Sequence[Prompt], Sequence[Prompt]],
+    resume_step: int | None,
+    interrupt: Interrupt,
+) -> Iterator[Run]:
+    """Every part of a run, started; leaving closes them all, whatever happened. ``prompts``: training and held-out."""
     torch.manual_seed(config.run.seed)
-    train_prompts = load_prompts(config.data.train, "data.train")
-    eval_prompts = load_prompts(config.data.eval, "data.eval") if config.data.eval else []
+    train_prompts, eval_prompts = prompts
     with ExitStack() as closing, ThreadPoolExecutor(1) as starter:
         tracker = closing.enter_context(
             Tracker(folder, config.tracking, config.train.steps, resume_step, config.model_dump(mode="json"))

@@ -30,7 +30,7 @@ from rl.run_folder.records import Alarm, require_log
 from rl.tracking.profile import profiled
 from rl.tracking.stopwatch import Stopwatch
 from rl.tracking.terminal import Terminal
-from rl.types import UserError
+from rl.types import Prompt, UserError
 
 _TABLE_WIDTH = 120
 
@@ -39,14 +39,24 @@ class AlarmStop(UserError):
     """A guard's alarm with ``guards.action: stop``."""
 
 
-def run(config: Config, saved: Checkpoint | None, interrupt: Interrupt, *, resume: bool, command: Sequence[str]) -> int:
-    """A whole run in its claimed folder, from ``saved`` on if there is one; ``command`` is what it was started with.
+def run(
+    config: Config,
+    prompts: tuple[Sequence[Prompt], Sequence[Prompt]],
+    saved: Checkpoint | None,
+    interrupt: Interrupt,
+    *,
+    resume: bool,
+    command: Sequence[str],
+) -> int:
+    """A whole run in its claimed folder, from ``saved`` on if there is one.
+
+    ``prompts``: to learn from, and held out; ``command``: what it was started with.
 
     Returns the exit code: 0 done, 130 interrupted after saving a checkpoint.
     """
     folder, done = Path(str(config.run.folder)), saved.step if saved else 0
     record_environment(folder, command)
-    with live_parts(config, folder, done if resume else None, interrupt) as parts:
+    with live_parts(config, folder, prompts, done if resume else None, interrupt) as parts:
         begin(parts, saved)
         hint = f"go on with: python -m rl.launch {shlex.quote(str(folder / CONFIG_FILE))} --resume"
         interrupt.finish_steps(

@@ -17,6 +17,7 @@ from rl.config.rules import notes
 from rl.config.schema import Config, TrainConfig
 from rl.preflight.machine import check_machine
 from rl.preflight.prompts import check_data, notes_on
+from rl.process.command import command as told_as_mistakes
 from rl.process.disk import folder_errors, quiet_writers
 from rl.process.host import (
     allow_open_files,
@@ -26,7 +27,7 @@ from rl.process.host import (
     name_user,
     share_cores,
 )
-from rl.process.interrupt import INTERRUPTED, Interrupt
+from rl.process.interrupt import Interrupt
 from rl.process.output import shown
 from rl.run_folder import checkpoint
 from rl.run_folder.checkpoint import Checkpoint
@@ -51,22 +52,16 @@ class Command:
     resume: bool = False
 
 
+@told_as_mistakes
 def start(command: Command, interrupt: Interrupt) -> int:
     """The whole of a command; returns its exit code. Mistakes are one message."""
     try:
         return _start(command, interrupt)
-    except UserError as error:
-        print(shown(f"error: {error}"), file=sys.stderr)
-        return 2
     except RunFailure as error:
         print(shown(f"error: the run cannot go on: {error}"), file=sys.stderr)
         return 3
     except PermissionError as error:  # before the folder is held: somebody else's run, a prompt file
-        print(shown(f"error: {error.filename or command.config}: this user may not read or write it"), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(shown("interrupted"), file=sys.stderr)
-        return INTERRUPTED
+        raise UserError(f"{error.filename or command.config}: this user may not read or write it") from error
 
 
 def _start(command: Command, interrupt: Interrupt) -> int:
@@ -102,7 +97,9 @@ def _start(command: Command, interrupt: Interrupt) -> int:
         share_cores(os.environ)
         from rl.loop import run
 
-        return run(config, saved, interrupt, resume=going_on is not None, command=typed_command(command.arguments))
+        typed = typed_command(command.arguments)
+        prompts = (train_prompts, eval_prompts)
+        return run(config, prompts, saved, interrupt, resume=going_on is not None, command=typed)
 
 
 def _configuration(command: Command) -> tuple[Config, Resumed | None, Origins]:

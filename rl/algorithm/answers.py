@@ -6,16 +6,15 @@ train nothing, a NaN would be blamed on the learning rate: each becomes a senten
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rewards.base import describe_exception
 from rl.algorithm.correction import Correction
 from rl.algorithm.losses import SurrogateLoss
 from rl.algorithm.terms import Term
@@ -44,18 +43,10 @@ class Answering:
         except UserError:
             raise
         except Exception as error:  # anybody's function may raise anything
-            raise UserError(f"{self.key}: {self.use!r} raised {described(error)}") from error
+            raise UserError(f"{self.key}: {self.use!r} raised {describe_exception(error)}") from error
         if wrong := self.check(answer, *arguments):
             raise UserError(f"{self.key}: {self.use!r} {wrong}")
         return answer
-
-
-def described(error: Exception) -> str:
-    """``ValueError: no text (my_loss.py:12)``: the last line of code that is not a library's."""
-    frames = [one for one in traceback.extract_tb(error.__traceback__) if "site-packages" not in one.filename]
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}{': ' if message else ''}{message}{place}"
 
 
 def surrogate(answer: object, logprobs_BT: Tensor, *_: Tensor) -> str | None:

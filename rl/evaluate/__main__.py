@@ -29,8 +29,11 @@ from rl.evaluate.settings import measured_by, read_config, read_prompts
 from rl.evaluation.results import Evaluation
 from rl.process.command import command
 from rl.process.host import share_cores
+from rl.process.interrupt import INTERRUPTED
+from rl.process.output import shown
 from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.records import write_atomically
+from rl.tracking.terminal import Terminal
 from rl.types import Prompt, RunFailure, UserError
 
 _TABLE_WIDTH = 120
@@ -47,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 3
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def evaluate_policies(given: EvaluateArguments) -> int:
@@ -82,8 +85,6 @@ def report(
     seen: Sequence[str],
 ) -> int:
     """Files and table; the exit code."""
-    from rich.console import Console
-
     from rl.evaluate import summary
     from rl.evaluate.sheet import write_sheet
 
@@ -107,8 +108,7 @@ def report(
     if write_sheet(out / "grid.png", out, found, prompts, config.eval.grid):
         files.append("grid.png")
     # a file or a pipe counts as 80 columns, where the intervals would be folded
-    console = Console() if sys.stdout.isatty() else Console(width=_TABLE_WIDTH)
-    console.print(summary.console_table(rows, names))
+    Terminal(narrowest=_TABLE_WIDTH).print(summary.console_table(rows, names))
     print(summary.INTERVALS)
     print(f"{out}: {', '.join(files)}; pictures in GenEval's layout: {out / names[0] / 'pictures'}")
     for line in failed:
@@ -117,7 +117,7 @@ def report(
 
 
 def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(shown(text), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

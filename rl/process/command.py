@@ -12,11 +12,12 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec
 
+from rl.process.interrupt import INTERRUPTED
 from rl.process.output import prepare_output, shown
 from rl.process.parser import MISTAKE
 from rl.types import UserError
 
-INTERRUPTED, NO_READER = 130, 141
+NO_READER = 141
 Given = ParamSpec("Given")
 
 

@@ -19,14 +19,14 @@ from pathlib import Path
 from rewards.command_line import positive_int
 from rl.config import shipped
 from rl.process.command import command
+from rl.process.interrupt import INTERRUPTED
+from rl.process.output import shown
 from rl.process.parser import CommandParser
 from rl.run_folder.records import write_atomically
 from rl.sweep.again import claim
 from rl.sweep.plan import LAUNCH, FinishedRun, plan
 from rl.sweep.processes import run_all
 from rl.sweep.table import markdown, summarise
-
-INTERRUPTED = 130
 
 
 def sweep(
@@ -67,11 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = _parser().parse_intermixed_args(_seeds_last(given))
     folder = found.folder or Path("runs") / f"{found.config.stem}-sweep"
     if note := shipped.note(found.config):
-        print(note, file=sys.stderr)
+        print(shown(note), file=sys.stderr)
     try:
         return sweep(found.config, found.seeds, found.overrides, folder, found.parallel)
     except KeyboardInterrupt:
-        print(f"stopped; go on with: python -m rl.sweep {shlex.join(given)}", file=sys.stderr)
+        print(shown(f"stopped; go on with: python -m rl.sweep {shlex.join(given)}"), file=sys.stderr)
         return INTERRUPTED
 
 

@@ -60,8 +60,8 @@ class TrackerService(ABC):
     def open(self) -> GeneralTracker:
         """accelerate's tracker, not yet started."""
 
-    @abstractmethod
-    def picture(self, name: str, picture: Image, step: int) -> None: ...
+    def picture(self, name: str, picture: Image, step: int) -> None:
+        self.tracker.log_images({name: [picture]}, step=step)
 
     def start(self) -> None:
         from accelerate import PartialState
@@ -128,9 +128,6 @@ class WandbService(TrackerService):
             resume="allow",
         )
 
-    def picture(self, name: str, picture: Image, step: int) -> None:
-        self.tracker.log_images({name: [picture]}, step=step)
-
     @property
     def address(self) -> str | None:
         found: str | None = self.tracker.tracker.url
@@ -156,9 +153,6 @@ class SwanlabService(TrackerService):
             id=self.run_id,
             resume="allow",
         )
-
-    def picture(self, name: str, picture: Image, step: int) -> None:
-        self.tracker.log_images({name: [picture]}, step=step)
 
 
 class TrackioService(TrackerService):

@@ -26,7 +26,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What ``rl.loop.run`` was called with; ``then`` is what it does."""
     calls: list[dict[str, Any]] = []
 
-    def run(config: Any, saved: Any, interrupt: Any, **rest: Any) -> int:
+    def run(config: Any, prompts: Any, saved: Any, interrupt: Any, **rest: Any) -> int:
         calls.append({"config": config, "saved": saved, "held": Path(config.run.folder, LOCK_FILE).exists(), **rest})
         return 0
 
