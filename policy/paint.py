@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from policy.ar import image_forward
+from policy.ar.forward import image_forward
 from policy.base import Policy
 from rl.process.command import command
 from rl.process.parser import CommandParser

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from policy.ar_size import ArSize
+from policy.ar.size import ArSize
 from policy.folder import read_policy_config, resolve_folder
 from policy.layout import TokenLayout
 from rl.data.prompt_list import name_of

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from policy.ar import image_forward
+from policy.ar.forward import image_forward
 from rl.types import Forward, Rows, Sequences, Span
 
 if TYPE_CHECKING:

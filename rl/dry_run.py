@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
 
-from policy.ar_size import ArSize
+from policy.ar.size import ArSize
 from policy.folder import read_policy_config, resolve_folder
 from rl.config.declared import declarations
 from rl.config.load import dump

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from policy.ar_size import ArSize
+from policy.ar.size import ArSize
 from policy.folder import read_policy_config, resolve_folder
 from rl.config.schema import Config
 from rl.preflight.components import problems

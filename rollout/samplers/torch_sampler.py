@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import Qwen3ForCausalLM
 
-from policy.ar import image_forward
-from policy.decoding import Decoding
+from policy.ar.forward import image_forward
+from policy.ar.decoding import Decoding
 from policy.layout import TokenLayout
 from policy.trainable import WeightStream
 from rl.types import Span

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from policy.ar import parameter_shapes
-from policy.ar_size import ArSize
+from policy.ar.forward import parameter_shapes
+from policy.ar.size import ArSize
 from policy.layout import TokenLayout
 from policy.trainable import WeightStream
 from rl.types import Span, UserError

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from policy.ar import image_forward
+from policy.ar.forward import image_forward
 from policy.base import Policy
 from policy.decoder import make_connector
 from policy.folder import read_policy_config, resolve_folder

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import rl
-from policy.ar_size import ArSize
+from policy.ar.size import ArSize
 from policy.folder import PARTS
 from rl.config.load import load
 from rl.config.schema import Config

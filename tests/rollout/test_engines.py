@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from policy.ar import image_forward
+from policy.ar.forward import image_forward
 from policy.base import Policy
 from policy.prompt import Condition
 from policy.trainable import WeightStream

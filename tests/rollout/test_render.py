@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from policy.ar import image_forward
+from policy.ar.forward import image_forward
 from policy.base import Policy
 from rl.types import Prompt, Rollout, UserError
 from rollout.render import SeedMode, painted, render_seeds

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from policy.ar import image_forward
+from policy.ar.forward import image_forward
 from policy.base import Policy
 from rl.types import Prompt, Span, UserError
 from tests.rollout.sampling_engines import start_engine

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from policy.ar import image_forward
+from policy.ar.forward import image_forward
 from policy.base import Policy
 from policy.trainable import WeightStream
 from rl.types import Prompt, Rollout, Sequences

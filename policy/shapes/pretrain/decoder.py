@@ -9,7 +9,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from policy.ar import image_forward
+from policy.ar.forward import image_forward
 from policy.base import Policy
 from policy.shapes.pretrain.autoencoder import as_pixels
 from policy.shapes.pretrain.scenes import dense_cells, random_scene

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from policy.ar import image_forward
+from policy.ar.forward import image_forward
 from policy.base import Policy
 from policy.folder import EMBEDDED
 from rewards.library.geneval.detectors.shapes import ShapesDetector

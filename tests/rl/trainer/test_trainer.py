@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from policy.ar import image_forward
+from policy.ar.forward import image_forward
 from rl.algorithm import correction, kl, losses
 from rl.algorithm.objective import PolicyObjective
 from rl.trainer.schedule import lr_factor

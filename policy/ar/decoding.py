@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers import Qwen3ForCausalLM
-from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, apply_rotary_pos_emb
+
+from policy.ar.layers import attend, causal, finish, query_key_value
 
 
 class Decoding:
@@ -32,12 +33,12 @@ class Decoding:
         """Each prompt once; causal, so the padding on the right is never seen."""
         states = self.model.embed_tokens(ids_PL)
         rotary = self.model.rotary_emb(states, torch.arange(self.used, device=ids_PL.device)[None])
+        sees = causal(self.used, ids_PL.device)
         for layer in self.model.layers:
-            query, key, value = _query_key_value(layer, states, rotary)
+            query, key, value = query_key_value(layer, states, rotary)
             self.keys.append(_with_room(key[owner_B], count))
             self.values.append(_with_room(value[owner_B], count))
-            mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
-            states = _finish(layer, states, mixed)
+            states = finish(layer, states, attend(query, key, value, sees))
         return self.model.norm(states)
 
     def step(self, tokens_B: Tensor) -> Tensor:
@@ -47,32 +48,12 @@ class Decoding:
         slot, self.used = self.used, self.used + 1
         mask = None if self.mask_B11S is None else self.mask_B11S[..., : self.used]
         for index, layer in enumerate(self.model.layers):
-            query, key, value = _query_key_value(layer, states, rotary)
+            query, key, value = query_key_value(layer, states, rotary)
             self.keys[index][:, :, slot], self.values[index][:, :, slot] = key[:, :, 0], value[:, :, 0]
             keys, values = self.keys[index][:, :, : self.used], self.values[index][:, :, : self.used]
-            mixed = functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask, enable_gqa=True)
-            states = _finish(layer, states, mixed)
+            states = finish(layer, states, attend(query, keys, values, mask))
         self.position_B = self.position_B + 1
         return self.model.norm(states)[:, 0]
-
-
-def _query_key_value(
-    layer: Qwen3DecoderLayer, states_BLD: Tensor, rotary: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, heads, L, head size) each, after the per-head norms and the rotary embedding."""
-    attention, normed = layer.self_attn, layer.input_layernorm(states_BLD)
-    shape = (*normed.shape[:2], -1, attention.head_dim)
-    query = attention.q_norm(attention.q_proj(normed).view(shape)).transpose(1, 2)
-    key = attention.k_norm(attention.k_proj(normed).view(shape)).transpose(1, 2)
-    value = attention.v_proj(normed).view(shape).transpose(1, 2)
-    query, key = apply_rotary_pos_emb(query, key, *rotary)
-    return query, key, value
-
-
-def _finish(layer: Qwen3DecoderLayer, states_BLD: Tensor, mixed: Tensor) -> Tensor:
-    """Output projection, feed-forward and both residual connections."""
-    states_BLD = states_BLD + layer.self_attn.o_proj(mixed.transpose(1, 2).flatten(2))
-    return states_BLD + layer.mlp(layer.post_attention_layernorm(states_BLD))
 
 
 def _with_room(cache: Tensor, count: int) -> Tensor:

@@ -1,0 +1,53 @@
+"""A Qwen3 layer in two halves around its attention, so that forwards of our own decide who sees what.
+
+Transformers' modules do the work, each called as a module: adapters and sharded parameters hook on to those calls.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, apply_rotary_pos_emb
+
+
+def query_key_value(
+    layer: Qwen3DecoderLayer, states_BLD: Tensor, rotary: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, heads, L, head size) each, after the per-head norms and the rotary embedding."""
+    attention, normed = layer.self_attn, layer.input_layernorm(states_BLD)
+    shape = (*normed.shape[:2], -1, attention.head_dim)
+    query = attention.q_norm(attention.q_proj(normed).view(shape)).transpose(1, 2)
+    key = attention.k_norm(attention.k_proj(normed).view(shape)).transpose(1, 2)
+    value = attention.v_proj(normed).view(shape).transpose(1, 2)
+    query, key = apply_rotary_pos_emb(query, key, *rotary)
+    return query, key, value
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, sees: Tensor | None) -> Tensor:
+    """(B, H, T, d) queries over (B, K, S, d) keys and values, H / K query heads to each -> (B, T, H * d).
+
+    ``sees`` is bool, (B or 1, 1, T, S); ``None``: everybody sees all. The query heads of a key stand below each other
+    as more queries, so no key is copied.
+    """
+    heads, steps = query.shape[1], query.shape[2]
+    per_key = heads // key.shape[1]
+    query = query.unflatten(1, (-1, per_key)).flatten(2, 3)
+    mask = None if sees is None else sees if steps == 1 else sees.repeat(1, 1, per_key, 1)
+    if query.device.type == "cpu":  # in bfloat16 the backward of torch's CPU kernel is eight times slower
+        mixed = functional.scaled_dot_product_attention(query.float(), key.float(), value.float(), attn_mask=mask)
+        mixed = mixed.to(query.dtype)
+    else:
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return mixed.unflatten(2, (per_key, steps)).flatten(1, 2).transpose(1, 2).flatten(2)
+
+
+def finish(layer: Qwen3DecoderLayer, states_BLD: Tensor, mixed_BLE: Tensor) -> Tensor:
+    """Output projection, feed-forward and both residual connections."""
+    states_BLD = states_BLD + layer.self_attn.o_proj(mixed_BLE)
+    return states_BLD + layer.mlp(layer.post_attention_layernorm(states_BLD))
+
+
+def causal(length: int, device: torch.device) -> Tensor:
+    """(1, 1, L, L): each position sees itself and those before it."""
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()[None, None]
