@@ -47,19 +47,20 @@ class Policy:
         return self.encode_prompt(Prompt("", text)).ids
 
     @classmethod
-    def load(cls, folder: str | Path, dtype: str = "float32", device: str = "cpu") -> Policy:
+    def load(
+        cls, folder: str | Path, dtype: str = "float32", device: str = "cpu", *, decoder_dtype: str | None = None
+    ) -> Policy:
         """Reads a policy folder (or an embedded name). Raises: UserError on a missing or mismatched part."""
         folder = resolve_folder(folder)
         layout, template = read_policy_config(folder)
-        torch_dtype = getattr(torch, dtype)
-        ar = Qwen3ForCausalLM.from_pretrained(folder / "ar", dtype=torch_dtype, attn_implementation="sdpa")
+        ar = Qwen3ForCausalLM.from_pretrained(folder / "ar", dtype=getattr(torch, dtype), attn_implementation="sdpa")
         return cls(
             folder=folder,
             layout=layout,
             prompt_template=template,
             tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),
             ar=ar.to(device).eval(),
-            decoder=load_decoder(folder, torch_dtype, device),
+            decoder=load_decoder(folder, getattr(torch, decoder_dtype or dtype), device),
             image_tokenizer=load_image_tokenizer(folder, layout),
             prompt_encoder=read_prompt_encoder(folder),
         )

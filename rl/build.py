@@ -31,6 +31,7 @@ from rl.process.interrupt import Interrupt
 from rl.registry import resolve
 from rl.tracking.guards import Guards
 from rl.tracking.tracker import Tracker
+from rl.trainer.engine import pick_device
 from rl.types import Forward, Prompt, Sequences
 from rollout.samplers.contract import Sampler
 from rollout.sync import WeightSync
@@ -56,15 +57,13 @@ def live_parts(
         pool = starter.submit(start_rewards, config)  # its processes load while the engines start
         closing.callback(lambda: pool.result().close() if not pool.exception() else None)
         tracker.starting(f"policy {config.policy.path}")
-        policy = Policy.load(config.policy.path, dtype=config.policy.dtype)
+        policy = load_policy(config)
         tracker.starting("sampling engine")
         sampler = start_sampler(config, policy, [*train_prompts, *eval_prompts])
         closing.callback(sampler.close)
         tracker.starting("trainer")
         loss = objective(config, policy.decoder.connector)
         trainer = TokenTrainer(language_model(config, policy), loss, config.train)
-        policy.decoder.sampler = component("decoder_samplers", config.render.sampler)
-        policy.decoder.to(trainer.device)
         tracker.starting(f"rewards {', '.join(config.rewards)}")
         act = start_collecting(config, policy, sampler, trainer.forward, pool.result(), tracker.stage)
         yield Run(
@@ -89,16 +88,28 @@ def live_parts(
         )
 
 
+def load_policy(config: Config) -> Policy:
+    """The language model as it is trained, the decoder as it paints, both where this process computes."""
+    render = config.render
+    policy = Policy.load(
+        config.policy.path, dtype=config.train.dtype, decoder_dtype=render.dtype or config.policy.dtype
+    )
+    policy.decoder.sampler = component("decoder_samplers", render.sampler)
+    policy.decoder.to(pick_device())
+    policy.decoder.put_channels_last()
+    return policy
+
+
 def start_rewards(config: Config) -> RewardPool:
     """Beside one busy process, this one, which samples, paints and updates."""
     return RewardPool(config.rewards, config.reward_pool, other_processes=1)
 
 
 def start_sampler(config: Config, policy: Policy, prompts: list[Prompt]) -> Sampler:
-    """The configured engine; ``auto`` is vLLM wherever it is installed."""
+    """The configured engine; ``auto`` is vLLM where there is a GPU and it is installed."""
     engine = config.rollout.engine
     if engine == "auto":
-        engine = "vllm" if importlib.util.find_spec("vllm") else "torch"
+        engine = "vllm" if torch.cuda.is_available() and importlib.util.find_spec("vllm") else "torch"
     lengths = [len(policy.encode_prompt(prompt).ids) for prompt in prompts]
     room = room_for_prompt(policy.folder, policy.layout)
     require_room(zip(prompts, lengths, strict=True), room, config.policy.path)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from policy.tokenizers.contract import ImageTokenizer
 from rewards.combine import Combination, FailureBudget, combine, failure_counts
@@ -51,7 +52,9 @@ class RewardWatch:
 
 @dataclass
 class Collect:
-    """Prompts in, an :class:`Experience` out. Holds all that acting needs, and of the trainer only ``forward``."""
+    """Prompts in, an :class:`Experience` out. Holds all that acting needs, and of the trainer only ``forward``, which
+    is asked where the engine gives no hidden states.
+    """
 
     sampler: Sampler
     forward: Callable[[Sequences], Forward]
@@ -72,11 +75,10 @@ class Collect:
         with timer("sample"):
             seeds = group_seeds(seed, step, prompts, self.rollout.group_size)
             rollout = sample(self.sampler, prompts, self.rollout.group_size, seeds, self.rollout)
-        with timer("forward"):
-            forward = read_back(self.forward, rollout)
+        hidden_BSD, forward = self._read(rollout, timer)
         with timer("paint"):
             noise = Noise(self.render.seed, seed, step)
-            renders, waiting = paint(self.painter, forward, rollout, self.render, noise, self.rewards, f"step{step}")
+            renders, waiting = paint(self.painter, hidden_BSD, rollout, self.render, noise, self.rewards, f"step{step}")
         with timer("score"):
             scores = self.combined(mean_scores(waiting, renders), rollout)
             self.watch.check(scores.by_reward, first=step == 0)
@@ -90,13 +92,20 @@ class Collect:
         timer = Stopwatch(tell=self.tell)
         with timer("sample"):
             rollout = sample(self.sampler, prompts, samples_per_prompt, seeds, self.rollout)
-        with timer("forward"):
-            forward = read_back(self.forward, rollout)
+        hidden_BSD, _ = self._read(rollout, timer)
         with timer("paint"):
             noise = Noise("sample", seed, 0)
-            renders, waiting = paint(self.painter, forward, rollout, self.render, noise, self.rewards, name)
+            renders, waiting = paint(self.painter, hidden_BSD, rollout, self.render, noise, self.rewards, name)
         with timer("score"):
             return renders.one_each, mean_scores(waiting, renders)
+
+    def _read(self, rollout: Rollout, timer: Stopwatch) -> tuple[Tensor, Forward | None]:
+        """What is painted: the engine's own hidden states, or those of a forward, which is then kept."""
+        if rollout.hidden_BSD is not None:
+            return rollout.hidden_BSD, None
+        with timer("forward"):
+            forward = read_back(self.forward, rollout)
+        return forward.hidden_BSD, forward
 
     def combined(self, by_reward: Mapping[str, Sequence[Score]], rollout: Rollout) -> Scores:
         return combine(
@@ -114,13 +123,19 @@ def sample(
 ) -> Rollout:
     """P prompts -> P * G token sequences, each from its own seed."""
     return sampler.sample(
-        prompts, group_size, seeds, temperature=options.temperature, top_p=options.top_p, top_k=options.top_k
+        prompts,
+        group_size,
+        seeds,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        top_k=options.top_k,
+        hidden=options.hidden_states == "sampler",
     )
 
 
 def paint(
     painter: Painter,
-    forward: Forward,
+    hidden_BSD: Tensor,
     rollout: Rollout,
     options: RenderConfig,
     noise: Noise,
@@ -137,7 +152,7 @@ def paint(
     given, group = 0, rollout.group_size * count
     for part in painted(
         painter,
-        forward.hidden_BSD,
+        hidden_BSD,
         seeds,
         renders=count,
         steps=options.steps,

@@ -86,18 +86,14 @@ class TrainedLanguageModel:
 
     def learn(self, experience: Experience, advantages_PG: Tensor, updates: int, timer: Stopwatch) -> dict[str, float]:
         with timer("forward"):
-            batch = self.batch(experience, advantages_PG)
+            batch = self.batch(experience, advantages_PG, updates)
         with timer("update"):
-            metrics = mean_metrics([self.trainer.update(part) for part in minibatches(batch, updates)])
-        difference_BT = (batch.old_logprobs_BT - batch.rollout_logprobs_BT).abs()
-        sampled = difference_BT if batch.mask_BT is None else difference_BT[batch.mask_BT]
-        return metrics | {"mismatch": sampled.mean().item()}
+            return mean_metrics([self.trainer.update(part) for part in minibatches(batch, updates)])
 
-    def batch(self, experience: Experience, advantages_PG: Tensor) -> TokenBatch:
-        """Everything that an update looks at; the reference policy is asked if a term of the loss needs it."""
+    def batch(self, experience: Experience, advantages_PG: Tensor, updates: int) -> TokenBatch:
+        """Everything that ``updates`` look at; the reference policy is asked if a term of the loss needs it."""
         rollout, wanted = experience.rollout, self.trainer.objective.reference
         rows = sequences(rollout)
-        forward = experience.forward or read_back(self.trainer.forward, rollout)
         reference = self.trainer.reference_forward(rows)
         return TokenBatch(
             prompt_ids=rows.prompt_ids,
@@ -105,13 +101,21 @@ class TrainedLanguageModel:
             temperature=rows.temperature,
             span=rows.span,
             rollout_logprobs_BT=torch.from_numpy(rollout.logprobs_BT),
-            old_logprobs_BT=forward.logprobs_BT,
+            old_logprobs_BT=self._old_logprobs(experience, updates),
             reference_logprobs_BT=reference.logprobs_BT.cpu() if reference and "logprobs" in wanted else None,
             reference_hidden_BSD=reference.hidden_BSD if reference and "hidden" in wanted else None,
             advantages_B=advantages_PG.flatten(),
             valid_B=torch.from_numpy(experience.scores.valid_B),
             mask_BT=None if rollout.mask_BT is None else torch.from_numpy(rollout.mask_BT),
         )
+
+    def _old_logprobs(self, experience: Experience, updates: int) -> Tensor | None:
+        """What the policy thought before; ``None`` where the one update will say so itself."""
+        if experience.forward is not None:
+            return experience.forward.logprobs_BT
+        if updates == 1 and experience.version == self.version:
+            return None
+        return read_back(self.trainer.forward, experience.rollout).logprobs_BT
 
     def weights(self) -> WeightStream:
         return self.trainer.weights()

@@ -94,6 +94,9 @@ class Rollout:
     version: int  # of the weights that sampled, assigned by the trainer
     mask_BT: NDArray[np.bool_] | None = None  # of the tokens that were sampled; None: all. What follows an end is end
     span: Span | None = None  # what was sampled; None: a picture
+    hidden_BSD: Tensor | None = (
+        None  # the engine's own final hidden states, as in Forward, if it was asked and has them
+    )
 
     @property
     def batch_size(self) -> int:
@@ -196,7 +199,7 @@ class Experience:
     rollout: Rollout
     renders: Renders
     scores: Scores
-    forward: Forward | None  # the trainer's own view at that moment; None if it was made elsewhere
+    forward: Forward | None  # the trainer's own view at that moment; None if nobody has asked for it
     version: int  # of the weights that sampled
     metrics: Mapping[str, float]  # what the collector saw: scores, failures, guards
     seconds: Mapping[str, float]  # per stage
@@ -256,11 +259,10 @@ class TokenBatch(Sequences):
     """
 
     rollout_logprobs_BT: Tensor  # from the sampling engine
-    old_logprobs_BT: Tensor  # from the trainer's own forward, before the update
     advantages_B: Tensor
     valid_B: Tensor  # bool
+    old_logprobs_BT: Tensor | None = None  # from the trainer's own forward before the update; None: the update's own
     mask_BT: Tensor | None = None  # bool, of the tokens that were sampled; None: all
     reference_logprobs_BT: Tensor | None = None  # of the frozen reference policy, if a term asks for it
     reference_hidden_BSD: Tensor | None = None  # of the same policy at the same tokens, if a term asks for it
     weights_BT: Tensor | None = None  # of each token in the loss; the objective makes them
-    correction_BT: Tensor | None = None  # importance weights between sampler and trainer; the objective makes them

@@ -57,4 +57,5 @@ class Decoding:
 
 
 def _with_room(cache: Tensor, count: int) -> Tensor:
-    return functional.pad(cache, (0, 0, 0, count))
+    """In float32 on a CPU, whose attention would turn all of it into that at every step."""
+    return functional.pad(cache.float() if cache.device.type == "cpu" else cache, (0, 0, 0, count))

@@ -30,16 +30,17 @@ def attend(query: Tensor, key: Tensor, value: Tensor, sees: Tensor | None) -> Te
     ``sees`` is bool, (B or 1, 1, T, S); ``None``: everybody sees all. The query heads of a key stand below each other
     as more queries, so no key is copied.
     """
-    heads, steps = query.shape[1], query.shape[2]
-    per_key = heads // key.shape[1]
-    query = query.unflatten(1, (-1, per_key)).flatten(2, 3)
-    mask = None if sees is None else sees if steps == 1 else sees.repeat(1, 1, per_key, 1)
-    if query.device.type == "cpu":  # in bfloat16 the backward of torch's CPU kernel is eight times slower
-        mixed = functional.scaled_dot_product_attention(query.float(), key.float(), value.float(), attn_mask=mask)
-        mixed = mixed.to(query.dtype)
-    else:
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    per_key, steps = query.shape[1] // key.shape[1], query.shape[2]
+    query_BKNd = query.unflatten(1, (-1, per_key)).flatten(2, 3)
+    sees = sees if sees is None or steps == 1 else sees.repeat(1, 1, per_key, 1)
+    mixed = _mixed(query_BKNd, key, value, sees).to(query.dtype)
     return mixed.unflatten(2, (per_key, steps)).flatten(1, 2).transpose(1, 2).flatten(2)
+
+
+def _mixed(query: Tensor, key: Tensor, value: Tensor, sees: Tensor | None) -> Tensor:
+    if query.device.type == "cpu":  # in bfloat16 the backward of torch's CPU kernel is eight times slower
+        query, key, value = query.float(), key.float(), value.float()
+    return functional.scaled_dot_product_attention(query, key, value, attn_mask=sees)
 
 
 def finish(layer: Qwen3DecoderLayer, states_BLD: Tensor, mixed_BLE: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from rl.algorithm.kl import k3_values
+from rl.algorithm.terms import Shown
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,14 @@ def token_tis(train_logprobs_BT: Tensor, rollout_logprobs_BT: Tensor, *, cap: fl
     return Correction(ratio_BT.clamp(max=cap), ratio_BT > cap)
 
 
-def mismatch(train_logprobs_BT: Tensor, rollout_logprobs_BT: Tensor, counts: Tensor) -> dict[str, float]:
-    """How far trainer and sampling engine disagree about the sampled tokens, where it ``counts``:
-    (B,) valid samples, or (B, T) tokens.
+def mismatch(train_logprobs_BT: Tensor, rollout_logprobs_BT: Tensor) -> dict[str, Shown]:
+    """How far trainer and sampling engine disagree about the sampled tokens.
 
-    ``mismatch_k3``: KL(rollout || train) by k3, nats per token. ``mismatch_max``: largest |log-prob difference|.
-    With on-policy data both are float noise; anything else is a stale or wrongly loaded engine.
+    ``mismatch``: mean |log-prob difference|; ``mismatch_max``: the largest; ``mismatch_k3``: KL(rollout || train) by
+    k3, all in nats per token. With on-policy data they are float noise; anything else is a stale or wrongly loaded
+    engine.
     """
-    train_NT, rollout_NT = train_logprobs_BT.detach()[counts], rollout_logprobs_BT[counts]
-    if train_NT.numel() == 0:
-        return {"mismatch_k3": 0.0, "mismatch_max": 0.0}
-    k3_mean = k3_values(rollout_NT, train_NT).mean().item()
-    return {"mismatch_k3": k3_mean, "mismatch_max": torch.max((train_NT - rollout_NT).abs()).item()}
+    train_BT = train_logprobs_BT.detach()
+    apart_BT = (train_BT - rollout_logprobs_BT).abs()
+    k3_BT = k3_values(rollout_logprobs_BT, train_BT)
+    return {"mismatch": Shown(apart_BT), "mismatch_max": Shown(apart_BT, "max"), "mismatch_k3": Shown(k3_BT)}

@@ -33,9 +33,6 @@ class Objective(Protocol[RowsT, OutputsT]):
     def __call__(self, outputs: OutputsT, rows: RowsT) -> Mapping[str, Term]:
         """Name -> term for some prepared rows."""
 
-    def describe(self, batch: RowsT) -> dict[str, float]:
-        """Metrics of the batch as a whole, whatever the network answers."""
-
 
 @dataclass(frozen=True)
 class PolicyObjective:
@@ -53,12 +50,7 @@ class PolicyObjective:
     def prepare(self, batch: TokenBatch) -> TokenBatch:
         mask_BT = batch.valid_B.unsqueeze(-1).expand_as(batch.tokens_BT)
         mask_BT = mask_BT if batch.mask_BT is None else mask_BT & batch.mask_BT
-        corrected = self._correct(batch)
-        return replace(
-            batch,
-            weights_BT=self.aggregation(mask_BT),
-            correction_BT=None if corrected is None else corrected.weights_BT,
-        )
+        return replace(batch, weights_BT=self.aggregation(mask_BT))
 
     def weights(self, rows: TokenBatch) -> Tensor:
         if rows.weights_BT is None:
@@ -70,23 +62,19 @@ class PolicyObjective:
         terms = {"policy": self._policy(outputs, rows)}
         return terms | {name: penalty(outputs, rows) for name, penalty in self.penalties.items()}
 
-    def describe(self, batch: TokenBatch) -> dict[str, float]:
-        counts = batch.valid_B if batch.mask_BT is None else batch.valid_B.unsqueeze(-1) & batch.mask_BT
-        metrics = mismatch(batch.old_logprobs_BT, batch.rollout_logprobs_BT, counts)
-        corrected = self._correct(batch)
-        if corrected is not None:
-            clipped_N = corrected.clipped_BT[counts]
-            metrics["correction_clipped"] = clipped_N.double().mean().item() if clipped_N.numel() else 0.0
-        return metrics
-
-    def _correct(self, batch: TokenBatch) -> Correction | None:
-        return self.correction(batch.old_logprobs_BT, batch.rollout_logprobs_BT) if self.correction else None
-
     def _policy(self, outputs: Forward, rows: TokenBatch) -> Term:
-        surrogate = self.surrogate(outputs.logprobs_BT, rows.old_logprobs_BT, rows.advantages_B)
-        loss_BT = surrogate.loss_BT if rows.correction_BT is None else surrogate.loss_BT * rows.correction_BT
+        """The first update on its own samples needs no forward before it: its own log-probs, detached, are the old
+        ones, and the ratio is exactly 1.
+        """
+        old_BT = outputs.logprobs_BT.detach() if rows.old_logprobs_BT is None else rows.old_logprobs_BT
+        surrogate = self.surrogate(outputs.logprobs_BT, old_BT, rows.advantages_B)
+        loss_BT, shown = surrogate.loss_BT, mismatch(old_BT, rows.rollout_logprobs_BT)
+        if self.correction is not None:
+            corrected = self.correction(old_BT, rows.rollout_logprobs_BT)
+            loss_BT = loss_BT * corrected.weights_BT
+            shown |= {"correction_clipped": Shown(corrected.clipped_BT)}
         ratio_BT = surrogate.ratio_BT.double()
-        shown = {
+        shown |= {
             "policy_loss": Shown(loss_BT.detach(), "sum"),
             "ratio_mean": Shown(ratio_BT),
             "ratio_max": Shown(ratio_BT, "max"),

@@ -86,7 +86,6 @@ def terms(reference: tuple[str, ...]) -> tuple[Any, ...]:
         reference_logprobs_BT=token_logprobs(11, near=old_BT) if "logprobs" in reference else None,
         reference_hidden_BSD=hidden_BSD.detach() + 0.1 if "hidden" in reference else None,
         weights_BT=torch.full((B, T), 1 / (B * T)),
-        correction_BT=torch.ones(B, T),
     )
     return outputs, rows
 

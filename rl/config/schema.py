@@ -88,7 +88,7 @@ class PolicyConfig(Section):
     path: PathText = "shapes"
     """A policy folder, the folder of a finished run, or ``shapes`` for the embedded tiny one."""
     dtype: Dtype = "float32"
-    """Precision of the weights in the sampler and the decoder."""
+    """Precision of the weights in the sampler and, where ``render.dtype`` says nothing else, in the decoder."""
 
 
 class DataConfig(Section):
@@ -106,7 +106,8 @@ class RolloutConfig(Section):
     """Sampling of image tokens."""
 
     engine: str = "auto"
-    """``vllm``, ``torch``, or ``auto``: vLLM if it is installed."""
+    """``vllm``, ``torch``, or ``auto``: vLLM where there is a GPU and it is installed, torch on a CPU, which is faster
+    there."""
     group_size: AtLeastOne = 8
     """Samples per prompt."""
     temperature: Positive = 1.0
@@ -115,6 +116,9 @@ class RolloutConfig(Section):
     """Nucleus sampling; must be 1 (off) while training."""
     top_k: Count = 0
     """Sample among the k likeliest tokens; must be 0 (off) while training."""
+    hidden_states: Literal["sampler", "trainer"] = "sampler"
+    """Whose final hidden states are painted: the sampler's own where the engine has them (``torch``), which saves a
+    forward, or the trainer's; in one precision they differ by float noise."""
     options: Options = Field(default_factory=dict)
     """Keyword arguments of the engine."""
 
@@ -132,6 +136,8 @@ class RenderConfig(Section):
     """Who shares decoder noise: a whole group (noise cancels in the advantage) or nobody."""
     renders: AtLeastOne = 1
     """Pictures painted per token sequence; their rewards are averaged."""
+    dtype: Dtype | None = None
+    """Precision of the decoder; ``null``: that of ``policy.dtype``."""
     micro_batch: AtLeastOne = 64
     """Pictures painted at one time, while the rewards score the ones before; changes memory, not results."""
 

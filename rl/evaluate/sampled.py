@@ -9,24 +9,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from policy.base import Policy
 from rewards.pool.pool import RewardPool
-from rl.build import component, language_model, start_collecting, start_sampler
+from rl.build import language_model, load_policy, start_collecting, start_sampler
 from rl.config.schema import Config
 from rl.evaluation.evaluate import Pipeline
 from rl.trainer.answer import frozen
-from rl.trainer.engine import pick_device
 from rl.types import Prompt, Score
 
 
 @contextmanager
 def sampled(config: Config, folder: Path, prompts: Sequence[Prompt], rewards: RewardPool) -> Iterator[Pipeline]:
     """The parts of a run without trainer and optimizer, started; leaving closes them. Raises UserError."""
-    policy = Policy.load(folder, dtype=config.policy.dtype)
+    policy = load_policy(config.model_copy(update={"policy": config.policy.model_copy(update={"path": str(folder)})}))
     with closing(start_sampler(config, policy, list(prompts))) as sampler:
         forward = frozen(language_model(config, policy), config.train)
-        policy.decoder.sampler = component("decoder_samplers", config.render.sampler)
-        policy.decoder.to(pick_device())
         act = start_collecting(config, policy, sampler, forward, rewards)
 
         def pipeline(

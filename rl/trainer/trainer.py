@@ -62,7 +62,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
     def forward(self, rows: QueryT) -> OutputsT:
         """What the network answers under the current weights, without gradient.
 
-        Cut into the same micro-batches as ``update``, so that the first ratio is 1 to the last bit.
+        Cut into the same micro-batches as ``update``, so that the ratio of a first update is 1 to the last bit.
         """
         return self._answer(self._engine, rows)
 
@@ -91,7 +91,6 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
             raise UserError(self._not_finite("loss", metrics["loss"], stats.not_finite()))
         grad_norm = self._step()
         self.version += 1
-        metrics |= self.objective.describe(batch)
         return metrics | {"lr": lr, "grad_norm": grad_norm} | self._check_adam_eps(grad_norm)
 
     def weights(self) -> WeightStream:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from policy.layout import TokenLayout
 from policy.prompt import Condition
@@ -16,6 +17,8 @@ from rl.types import Prompt, Rollout, Sequences, Span, UserError
 from rollout.samplers.checks import Sampling, check_ids, check_sampling, check_tokens
 
 Encode = Callable[[Prompt], Condition]
+Sampled = tuple[NDArray[np.int64], NDArray[np.float32], Tensor | None]
+"""Tokens and log-probs, (B, T) each; (B, T + 1, D) final hidden states at <S0> and the tokens, or ``None``."""
 
 
 class CheckedSampler(ABC):
@@ -44,17 +47,19 @@ class CheckedSampler(ABC):
         top_p: float = 1.0,
         top_k: int = 0,
         span: Span | None = None,
+        hidden: bool = False,
     ) -> Rollout:
         """P prompts, G samples each, B = P * G seeds (group-major) -> tokens and their log-probs.
 
-        ``span``: what is sampled; ``None`` is a picture. Raises: UserError on bad input (the engine is untouched),
-        EngineError if logits are NaN or infinite.
+        ``span``: what is sampled; ``None`` is a picture. ``hidden``: with hidden states, if the engine has them.
+
+        Raises: UserError on bad input (the engine is untouched), EngineError if logits are NaN or infinite.
         """
         how, span = Sampling(temperature, top_p, top_k), span or self.layout.image
         check_sampling(len(prompts) * group_size, seeds, how)
         self._check_span(span)
         prompt_ids = tuple(self._prompt_ids(prompt) for prompt in prompts)
-        tokens_BT, logprobs_BT = self._sample(prompt_ids, group_size, seeds, how, span)
+        tokens_BT, logprobs_BT, hidden_BSD = self._sample(prompt_ids, group_size, seeds, how, span, hidden)
         return Rollout(
             prompts=tuple(prompts),
             group_size=group_size,
@@ -66,6 +71,7 @@ class CheckedSampler(ABC):
             version=self.version,
             mask_BT=None if span.end is None else _until_end(tokens_BT, span.end),
             span=span,
+            hidden_BSD=hidden_BSD,
         )
 
     def logprobs(
@@ -92,9 +98,15 @@ class CheckedSampler(ABC):
 
     @abstractmethod
     def _sample(
-        self, prompt_ids: Sequence[tuple[int, ...]], group_size: int, seeds: Sequence[int], how: Sampling, span: Span
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Tokens and log-probs, (B, T) each; after the end of a sample more ends, with a log-prob of 0."""
+        self,
+        prompt_ids: Sequence[tuple[int, ...]],
+        group_size: int,
+        seeds: Sequence[int],
+        how: Sampling,
+        span: Span,
+        hidden: bool,
+    ) -> Sampled:
+        """After the end of a sample come more ends, with a log-prob of 0."""
 
     def _check_span(self, span: Span) -> None:
         """Raises: UserError if this engine or model cannot sample it."""

@@ -33,10 +33,12 @@ class Sampler(Follower, Protocol):
         top_p: float = 1.0,
         top_k: int = 0,
         span: Span | None = None,
+        hidden: bool = False,
     ) -> Rollout:
         """P prompts, G samples each, B = P * G seeds (group-major) -> tokens and their log-probs.
 
-        ``span``: what is sampled; ``None`` is a picture.
+        ``span``: what is sampled; ``None`` is a picture. ``hidden``: with the final hidden states that the decoder
+        reads, if the engine has them.
 
         Raises: UserError on bad input (the engine is untouched), EngineError if logits are NaN or infinite.
         """

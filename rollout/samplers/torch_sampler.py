@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import Qwen3ForCausalLM
 
-from policy.ar.forward import image_forward
 from policy.ar.decoding import Decoding
+from policy.ar.forward import image_forward
 from policy.layout import TokenLayout
 from policy.trainable import WeightStream
 from rl.types import Span
-from rollout.samplers.base import CheckedSampler, Encode
+from rollout.samplers.base import CheckedSampler, Encode, Sampled
 from rollout.samplers.checks import Sampling, not_finite
 from rollout.samplers.contract import EngineError
 from rollout.weights import check_weights
@@ -50,14 +50,21 @@ class TorchSampler(CheckedSampler):
         self._shapes = {name: tuple(weight.shape) for name, weight in ar.state_dict().items()}
 
     def _sample(
-        self, prompt_ids: Sequence[tuple[int, ...]], group_size: int, seeds: Sequence[int], how: Sampling, span: Span
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        self,
+        prompt_ids: Sequence[tuple[int, ...]],
+        group_size: int,
+        seeds: Sequence[int],
+        how: Sampling,
+        span: Span,
+        hidden: bool,
+    ) -> Sampled:
         owner_B = [row for row in range(len(prompt_ids)) for _ in range(group_size)]
         parts = [
-            self._sample_part(prompt_ids, owner_B[start:end], seeds[start:end], how, span)
+            self._sample_part(prompt_ids, owner_B[start:end], seeds[start:end], how, span, hidden)
             for start, end in _chunks(len(owner_B), self.max_num_seqs)
         ]
-        return np.concatenate([tokens for tokens, _ in parts]), np.concatenate([logprobs for _, logprobs in parts])
+        tokens, logprobs, states = zip(*parts, strict=True)
+        return np.concatenate(tokens), np.concatenate(logprobs), torch.cat(states) if hidden else None
 
     @torch.inference_mode()
     def _logprobs(
@@ -96,7 +103,8 @@ class TorchSampler(CheckedSampler):
         seeds: Sequence[int],
         how: Sampling,
         span: Span,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        hidden: bool,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], Tensor]:
         first, count = owner_B[0], span.most
         rows = list(prompt_ids[first : owner_B[-1] + 1])
         owner = torch.tensor(owner_B, device=self.device) - first
@@ -105,6 +113,7 @@ class TorchSampler(CheckedSampler):
         uniform_BT = uniform_BT.to(self.device)
         head_KD = self._model.lm_head.weight[span.start : span.stop]
         tokens, logprobs, hidden_BD = [], [], decoding.first_hidden_BD
+        states = [hidden_BD]
         ended_B = torch.zeros(len(seeds), dtype=torch.bool, device=self.device)
         for step in range(count):
             logits_BK = _truncate((hidden_BD @ head_KD.T).float() / how.temperature, how.top_p, how.top_k)
@@ -118,9 +127,11 @@ class TorchSampler(CheckedSampler):
                 ended_B = ended_B | (token_B == span.end)
             tokens.append(token_B)
             logprobs.append(logprob_B)
-            if step + 1 < count:
+            if hidden or step + 1 < count:
                 hidden_BD = decoding.step(token_B)
-        return torch.stack(tokens, 1).cpu().numpy(), self._finite(torch.stack(logprobs, 1)).cpu().numpy()
+                states.append(hidden_BD)
+        logprobs_BT = self._finite(torch.stack(logprobs, 1)).cpu().numpy()
+        return torch.stack(tokens, 1).cpu().numpy(), logprobs_BT, torch.stack(states, 1)
 
     def _finite(self, logprobs_BT: Tensor) -> Tensor:
         bad_positions = int((~logprobs_BT.isfinite()).sum())

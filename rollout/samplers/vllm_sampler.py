@@ -25,7 +25,7 @@ from policy.ar.size import ArSize
 from policy.layout import TokenLayout
 from policy.trainable import WeightStream
 from rl.types import Span, UserError
-from rollout.samplers.base import CheckedSampler, Encode
+from rollout.samplers.base import CheckedSampler, Encode, Sampled
 from rollout.samplers.checks import Sampling, check_tokens, not_finite
 from rollout.samplers.contract import EngineError
 from rollout.weights import check_weights
@@ -97,10 +97,17 @@ class VllmSampler(CheckedSampler):
         self._check_parameters()
 
     def _sample(
-        self, prompt_ids: Sequence[tuple[int, ...]], group_size: int, seeds: Sequence[int], how: Sampling, span: Span
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        self,
+        prompt_ids: Sequence[tuple[int, ...]],
+        group_size: int,
+        seeds: Sequence[int],
+        how: Sampling,
+        span: Span,
+        hidden: bool,
+    ) -> Sampled:
         from vllm import SamplingParams
 
+        del hidden  # vLLM keeps them to itself
         count = span.most
         # One request per sample, because seeds are arbitrary; a group shares its prompt through the prefix cache.
         params = [
@@ -119,7 +126,7 @@ class VllmSampler(CheckedSampler):
         outputs = self._generate([ids for ids in prompt_ids for _ in range(group_size)], params)
         tokens_BT = np.array([output.outputs[0].token_ids for output in outputs], dtype=np.int64)
         logprobs_BT = np.array([output.outputs[0].logprobs.logprobs for output in outputs], dtype=np.float32)
-        return check_tokens(tokens_BT, span, len(seeds)), logprobs_BT
+        return check_tokens(tokens_BT, span, len(seeds)), logprobs_BT, None
 
     def _check_span(self, span: Span) -> None:
         if span != self.layout.image:  # the mask of the image rows sits in the model

@@ -18,7 +18,7 @@ from rewards.pool.pool import RewardPool
 from rewards.pool.submission import gather
 from rl.collect import Noise, RewardWatch, mean_score, paint
 from rl.config.schema import RenderConfig, RewardComponent
-from rl.types import Forward, Prompt, Rollout, Sample, Score, UserError
+from rl.types import Prompt, Rollout, Sample, Score, UserError
 
 PLUGINS = "tests.rewards.pool_plugins"
 
@@ -55,9 +55,9 @@ def test_groups_are_scored_while_the_next_pictures_are_painted(renders: int, tmp
     spec = RewardComponent(use=f"{PLUGINS}:calls", options={"log": str(log)})
     with RewardPool({"c": spec}) as pool:
         painter = SeedPainter()
-        forward = Forward(torch.zeros(12, 3, 2), torch.zeros(12, 2), torch.zeros(12, 2))
+        hidden_BSD = torch.zeros(12, 3, 2)
         options = RenderConfig(steps=1, renders=renders, micro_batch=5 * renders)
-        painted, waiting = paint(painter, forward, rollout, options, Noise("sample", 0, 7), pool, "step7")
+        painted, waiting = paint(painter, hidden_BSD, rollout, options, Noise("sample", 0, 7), pool, "step7")
         pictures = painted.pictures
         first_scored = [json.loads(line)[1] for line in log.read_text().splitlines()]
         found = gather(waiting)["c"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from policy.trainable import WeightStream
 from rl.algorithm import advantages
 from rl.learn import Learner, TrainedLanguageModel, mean_metrics, minibatches
 from rl.tracking.stopwatch import Stopwatch
-from rl.types import Experience, Prompt, Renders, Rollout, Rows, Scores, Sequences, TokenBatch
+from rl.types import Experience, Forward, Prompt, Renders, Rollout, Rows, Scores, Sequences, TokenBatch
 from rollout.sync import Canary, WeightSync
 from rollout.weights import SyncError
 from tests.rl.trainer.trainer_case import LAYOUT, make_trainer
@@ -109,10 +109,20 @@ def test_a_follower_that_nobody_can_check_is_refused() -> None:
     assert stranger.versions == {"ar": 0}
 
 
-def test_experience_made_elsewhere_is_read_back_by_the_trainer() -> None:
+def test_the_one_update_on_samples_of_its_own_weights_needs_no_forward_before_it() -> None:
+    part, experience = TrainedLanguageModel(make_trainer()), an_experience()
+    assert experience.version == part.version
+    assert part.batch(experience, torch.zeros(2, 3), updates=1).old_logprobs_BT is None
+    assert part.batch(experience, torch.zeros(2, 3), updates=2).old_logprobs_BT is not None
+    kept = Forward(torch.zeros(6, 3, 2), torch.ones(6, 2), torch.zeros(6, 2))
+    batch = part.batch(replace(experience, forward=kept), torch.zeros(2, 3), updates=1)
+    assert batch.old_logprobs_BT is kept.logprobs_BT
+
+
+def test_samples_of_older_weights_are_read_back_by_the_trainer() -> None:
     trainer = make_trainer()
-    part, experience = TrainedLanguageModel(trainer), an_experience()
-    batch = part.batch(experience, torch.zeros(2, 3))
+    part, experience = TrainedLanguageModel(trainer), replace(an_experience(), version=-1)
+    batch = part.batch(experience, torch.zeros(2, 3), updates=1)
     rows = Sequences(experience.rollout.prompt_ids_per_sample(), torch.from_numpy(experience.rollout.tokens_BT), 1.0)
     assert torch.equal(batch.old_logprobs_BT, trainer.forward(rows).logprobs_BT)
     assert batch.reference_logprobs_BT is not None  # the objective of these tests has a KL term

@@ -26,13 +26,12 @@ def test_token_tis_cap() -> None:
 
 
 def test_mismatch_by_hand() -> None:
-    found = correction.mismatch(TRAIN_BT, ROLLOUT_BT, torch.tensor([False, True]))
-    # d = log train - log rollout = -log 2 and 0: k3 = (1/2 + log 2 - 1 + 0) / 2
-    assert math.isclose(found["mismatch_k3"], (math.log(2) - 0.5) / 2, rel_tol=1e-5)
-    assert math.isclose(found["mismatch_max"], math.log(2), rel_tol=1e-5)
-
-
-def test_mismatch_of_identical_policies_and_of_nothing_is_zero() -> None:
-    zero = {"mismatch_k3": 0.0, "mismatch_max": 0.0}
-    assert correction.mismatch(TRAIN_BT, TRAIN_BT, torch.tensor([True, True])) == zero
-    assert correction.mismatch(TRAIN_BT, ROLLOUT_BT, torch.tensor([False, False])) == zero
+    found = correction.mismatch(TRAIN_BT.clone().requires_grad_(), ROLLOUT_BT)
+    apart_BT = torch.tensor([[math.log(1.5), math.log(5)], [math.log(2), 0.0]])
+    torch.testing.assert_close(found["mismatch"].values, apart_BT)
+    torch.testing.assert_close(found["mismatch_max"].values, apart_BT)
+    # d = log train - log rollout: k3 = exp(d) - d - 1
+    k3_BT = torch.tensor([[0.5 - math.log(1.5), 4 - math.log(5)], [math.log(2) - 0.5, 0.0]])
+    torch.testing.assert_close(found["mismatch_k3"].values, k3_BT)
+    assert [shown.how for shown in found.values()] == ["mean", "max", "mean"]
+    assert not any(shown.values.requires_grad for shown in found.values())
