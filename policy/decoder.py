@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 
@@ -39,6 +40,13 @@ class Decoder(nn.Module):
         super().__init__()
         self.connector, self.transformer, self.vae, self.scheduler = connector, transformer, vae, scheduler
         self.sampler: DecoderSampler = euler
+        for block in transformer.transformer_blocks:
+            block.attn1.to_out[0].register_forward_pre_hook(_contiguous)
+            block.attn2.to_q.register_forward_pre_hook(_contiguous)
+
+    def connector_in(self, dtype: torch.dtype) -> nn.Module:
+        """A copy of the connector for whoever computes in ``dtype`` what the decoder will read."""
+        return copy.deepcopy(self.connector).to(dtype)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -91,3 +99,8 @@ class Decoder(nn.Module):
         decoded = self.vae.decode(scaled, return_dict=False)[0]
         pixels = ((decoded.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
         return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def _contiguous(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """A linear layer copies its weight for every picture of a transposed batch."""
+    return tuple(value.contiguous() for value in inputs)

@@ -62,10 +62,11 @@ def live_parts(
         sampler = start_sampler(config, policy, [*train_prompts, *eval_prompts])
         closing.callback(sampler.close)
         tracker.starting("trainer")
-        loss = objective(config, policy.decoder.connector)
+        loss = objective(config, policy.decoder.connector_in(getattr(torch, config.train.dtype)))
         trainer = TokenTrainer(language_model(config, policy), loss, config.train)
         tracker.starting(f"rewards {', '.join(config.rewards)}")
-        act = start_collecting(config, policy, sampler, trainer.forward, pool.result(), tracker.stage)
+        act = start_collecting(config, policy, sampler, trainer.forward, pool.result())
+        act.reference, act.tell = trainer.reference_forward, tracker.stage
         yield Run(
             config=config,
             folder=folder,
@@ -131,12 +132,8 @@ def start_collecting(
     sampler: Sampler,
     forward: Callable[[Sequences], Forward],
     rewards: RewardPool,
-    tell: Callable[[str], None] | None = None,
 ) -> Collect:
-    """The first half of a step, in this process; ``forward`` asks the trainer's own weights, or frozen ones.
-
-    ``tell`` hears of its stages.
-    """
+    """The first half of a step, in this process; ``forward`` asks the trainer's own weights, or frozen ones."""
     return Collect(
         sampler=sampler,
         forward=forward,
@@ -148,7 +145,6 @@ def start_collecting(
         rollout=config.rollout,
         render=config.render,
         components=config.rewards,
-        tell=tell,
     )
 
 

@@ -16,7 +16,7 @@ from rewards.pool.pool import RewardPool
 from rewards.pool.submission import Submission, gather
 from rl.algorithm.advantages import zero_std_fraction
 from rl.config.schema import RenderConfig, RewardComponent, RolloutConfig
-from rl.rows import by_group, read_back
+from rl.rows import by_group, read_back, sequences
 from rl.tracking.guards import picture_metrics, render_fidelity, token_metrics
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import Experience, Forward, Prompt, Renders, Rollout, Sample, Score, Scores, Sequences
@@ -66,6 +66,8 @@ class Collect:
     rollout: RolloutConfig
     render: RenderConfig
     components: Mapping[str, RewardComponent]
+    reference: Callable[[Sequences], Forward | None] | None = None
+    """The frozen reference policy, asked while the rewards are at work: nothing that it says depends on scores."""
     tell: Callable[[str], None] | None = None
     """Hears of each stage when it begins."""
 
@@ -79,11 +81,15 @@ class Collect:
         with timer("paint"):
             noise = Noise(self.render.seed, seed, step)
             renders, waiting = paint(self.painter, hidden_BSD, rollout, self.render, noise, self.rewards, f"step{step}")
+        with timer("forward"):
+            reference = None if self.reference is None else self.reference(sequences(rollout))
+        with timer("guards"):
+            metrics = describe_pictures(rollout, renders, self.image_tokenizer)
         with timer("score"):
             scores = self.combined(mean_scores(waiting, renders), rollout)
             self.watch.check(scores.by_reward, first=step == 0)
-        metrics = describe(rollout, renders, scores, self.rewards, self.image_tokenizer)
-        return Experience(step, rollout, renders, scores, forward, rollout.version, metrics, timer.seconds)
+        metrics = describe_scores(rollout, scores, self.rewards) | metrics
+        return Experience(step, rollout, renders, scores, forward, reference, rollout.version, metrics, timer.seconds)
 
     def held_out(
         self, name: str, prompts: Sequence[Prompt], samples_per_prompt: int, seeds: Sequence[int], seed: int
@@ -200,13 +206,18 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def describe(
-    rollout: Rollout, renders: Renders, scores: Scores, rewards: RewardPool, image_tokenizer: ImageTokenizer
-) -> dict[str, float]:
-    """What is logged of a step before anything is learnt from it, guards included."""
+def describe_pictures(rollout: Rollout, renders: Renders, image_tokenizer: ImageTokenizer) -> dict[str, float]:
+    """What the guards see."""
+    one_each = renders.one_each
+    fidelity = render_fidelity(rollout.tokens_BT, image_tokenizer.encode(one_each))
+    metrics = picture_metrics(one_each, rollout.group_size) | token_metrics(rollout.tokens_BT)
+    return {"images": float(len(renders.pictures))} | metrics | {"guard/render_fidelity": fidelity}
+
+
+def describe_scores(rollout: Rollout, scores: Scores, rewards: RewardPool) -> dict[str, float]:
+    """What is logged of the rewards before anything is learnt from them."""
     valid_B, failed = scores.valid_B, failure_counts(scores.by_reward)
     metrics = {
-        "images": float(len(renders.pictures)),
         "score": float(scores.score_B[valid_B].mean()) if valid_B.any() else float("nan"),
         "zero_std_fraction": zero_std_fraction(by_group(scores.total_B, rollout), by_group(valid_B, rollout)),
         "failed_fraction": max(failed.values(), default=0) / rollout.batch_size,
@@ -218,6 +229,4 @@ def describe(
         values = [one.value for one in found if one.value is not None]
         if values:
             metrics[f"reward/{reward}"] = float(np.mean(values))
-    one_each = renders.one_each
-    metrics |= picture_metrics(one_each, rollout.group_size) | token_metrics(rollout.tokens_BT)
-    return metrics | {"guard/render_fidelity": render_fidelity(rollout.tokens_BT, image_tokenizer.encode(one_each))}
+    return metrics

@@ -94,7 +94,7 @@ class TrainedLanguageModel:
         """Everything that ``updates`` look at; the reference policy is asked if a term of the loss needs it."""
         rollout, wanted = experience.rollout, self.trainer.objective.reference
         rows = sequences(rollout)
-        reference = self.trainer.reference_forward(rows)
+        reference = experience.reference or self.trainer.reference_forward(rows)
         return TokenBatch(
             prompt_ids=rows.prompt_ids,
             tokens_BT=rows.tokens_BT,

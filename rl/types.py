@@ -200,6 +200,7 @@ class Experience:
     renders: Renders
     scores: Scores
     forward: Forward | None  # the trainer's own view at that moment; None if nobody has asked for it
+    reference: Forward | None  # the frozen reference policy's view; None if no term of the loss wants it, or not asked
     version: int  # of the weights that sampled
     metrics: Mapping[str, float]  # what the collector saw: scores, failures, guards
     seconds: Mapping[str, float]  # per stage

@@ -37,7 +37,7 @@ def an_experience(prompts: int = 2, group_size: int = 3) -> Experience:
     valid_B[1] = False
     total_B = np.array([1, 9, 0, 1, 1, 0], np.float32)[:size]
     renders = Renders(np.zeros((size, 2, 2, 3), np.uint8), tuple(range(size)), 1)
-    return Experience(0, rollout, renders, Scores({}, total_B, valid_B, total_B), None, 0, {}, {})
+    return Experience(0, rollout, renders, Scores({}, total_B, valid_B, total_B), None, None, 0, {}, {})
 
 
 @dataclass

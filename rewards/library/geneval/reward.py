@@ -11,7 +11,6 @@ rewarded. Licences and how to get the weights: each detector's and classifier's 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Literal
 
 import numpy as np
@@ -116,7 +115,7 @@ class GenEval:
                 "strict": verdict.strict,
                 "graded": verdict.graded,
                 "reason": verdict.reason,
-                "checks": [asdict(check) for check in verdict.checks],
+                "checks": [dict(vars(check)) for check in verdict.checks],
                 "found": {label: [[*map(float, d.box), d.score] for d in row] for label, row in objects.items()},
             },
             passed=float(verdict.strict),

@@ -75,7 +75,7 @@ class ShapesDetector:
             )
         tiles = picture.reshape(GRID, CELL, GRID, CELL, 3).swapaxes(1, 2).reshape(GRID * GRID, CELL * CELL, 3)
         ink_MF3 = tiles.astype(np.float32) - np.array(BACKGROUND, np.float32)
-        match_MN3 = np.einsum("nf,mfc->mnc", self._templates.unit_NF, ink_MF3, optimize=True)
+        match_MN3 = np.tensordot(ink_MF3, self._templates.unit_NF, (1, 1)).swapaxes(1, 2)
         energy_MN = (match_MN3**2).sum(-1)
         best_M = energy_MN.argmax(1)
         found = []
