@@ -80,13 +80,20 @@ def live_parts(
             learner=Learner(
                 parts={"ar": TrainedLanguageModel(trainer, asked=config.sync.canary)},
                 advantage=answering("advantages", "advantage", config.advantage),
-                sync=WeightSync([sampler], tolerance=config.sync.tolerance, enabled=config.sync.enabled),
+                sync=WeightSync([sampler], tolerance=sync_tolerance(config), enabled=config.sync.enabled),
                 updates_per_rollout=config.train.updates_per_rollout,
             ),
             tracker=tracker,
             guards=Guards(config.guards, [name for name, one in config.rewards.items() if one.role == "monitor"]),
             interrupt=interrupt,
         )
+
+
+def sync_tolerance(config: Config) -> float:
+    """Nats by which a sampler and a trainer of these precisions may disagree."""
+    if config.sync.tolerance is not None:
+        return config.sync.tolerance
+    return 1e-3 if config.policy.dtype == config.train.dtype == "float32" else 0.2
 
 
 def load_policy(config: Config) -> Policy:

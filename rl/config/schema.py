@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from rl.config.guards import GuardsConfig
+from rl.config.section import Section
 from rl.config.trackers import Trackers, switched
 from rl.config.values import (
     AS_TUPLE,
@@ -31,14 +33,6 @@ from rl.config.values import (
     UpToThree,
 )
 from rl.types import Prompt
-
-
-class Section(BaseModel):
-    """What all sections share: unknown keys refused, no silent conversion, no change after loading."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class Component(Section):
@@ -249,37 +243,8 @@ class SyncConfig(Section):
     """Off only to prove that the canary notices."""
     canary: AtLeastOne = 4
     """Sequences whose log-probs are compared after each sync."""
-    tolerance: Positive = 1e-3
-    """Largest allowed difference in nats."""
-
-
-class GuardsConfig(Section):
-    """Alarms for reward hacking and a sick run. ``null`` turns one off."""
-
-    action: Literal["warn", "stop"] = "warn"
-    """What an alarm does."""
-    darkness_rise: Fraction | None = 0.25
-    """Rise of the fraction of dark pixels since the first step."""
-    edge_drop: Fraction | None = 0.5
-    """Relative fall of edge density since the first step."""
-    color_entropy_drop: Fraction | None = 0.5
-    """Relative fall of colour entropy since the first step."""
-    saturation_change: Fraction | None = 0.3
-    """Absolute change of mean saturation since the first step."""
-    diversity_drop: Fraction | None = 0.7
-    """Relative fall of the pairwise difference inside groups since the first step."""
-    entropy_drop: Fraction | None = 0.9
-    """Relative fall of the policy's entropy since the first step."""
-    fidelity_drop: Fraction | None = 0.15
-    """Absolute fall of render fidelity (pictures re-tokenised and compared) since the first step."""
-    max_kl: Positive | None = 1.0
-    """Mean KL to the reference policy, in nats per token."""
-    max_mismatch: Positive | None = 0.05
-    """Mean absolute difference of sampler and trainer log-probs, in nats."""
-    max_zero_std: Fraction | None = 0.9
-    """Fraction of groups whose rewards are all equal (nothing to learn)."""
-    monitor_drop: NotNegative | None = 0.1
-    """Absolute fall of a ``role: monitor`` reward or of one evaluated task since the first value."""
+    tolerance: Positive | None = None
+    """Largest allowed difference in nats; ``null``: 1e-3, or 0.2 where sampler or trainer compute in bfloat16."""
 
 
 class TrackingConfig(Section):

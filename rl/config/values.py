@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from rl.config.paths import expanded, expanded_options
+from rl.process.host import multiplies_bfloat16
 
 MOST = 10**9
 """Of anything that is counted."""
 _LARGEST = 1e6  # of other numbers; seconds: eleven days
+_DTYPES = {"enum": ["float32", "bfloat16", "auto"], "type": "string"}
 _WORDS = {"on": True, "yes": True, "off": False, "no": False}
 
 
@@ -38,11 +40,17 @@ def _rising(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
+def _dtype(value: object) -> object:
+    """``auto``: bfloat16 where this machine multiplies it."""
+    return ("bfloat16" if multiplies_bfloat16() else "float32") if value == "auto" else value
+
+
 WHOLE = BeforeValidator(_whole)
 AS_TUPLE = BeforeValidator(_as_tuple)
 
 Bool = Annotated[bool, BeforeValidator(_bool_words)]
-Dtype = Literal["float32", "bfloat16"]
+Dtype = Annotated[Literal["float32", "bfloat16"], BeforeValidator(_dtype), WithJsonSchema(_DTYPES)]
+"""A run keeps what ``auto`` has become on the machine where it began."""
 Role = Literal["train", "monitor"]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -7,6 +7,7 @@ import pwd
 import resource
 import tempfile
 from collections.abc import MutableMapping
+from pathlib import Path
 
 from rl.types import UserError
 
@@ -61,6 +62,17 @@ def share_cores(environment: MutableMapping[str, str]) -> None:
     """
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     environment.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def multiplies_bfloat16(cpu: Path = Path("/proc/cpuinfo"), driver: Path = Path("/proc/driver/nvidia/version")) -> bool:
+    """Whether there is a GPU, or a CPU with instructions for it; elsewhere bfloat16 is slower than float32."""
+    if driver.exists():
+        return True
+    try:
+        flags = set(cpu.read_text().split())
+    except OSError:
+        return False
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
 
 
 def allow_open_files() -> None:

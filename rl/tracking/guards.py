@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.config.schema import GuardsConfig
+from rl.config.guards import GuardsConfig
 from rl.run_folder.records import Alarm
 
 PREFIX, EVAL_PREFIX = "guard/", "eval/"

@@ -86,6 +86,33 @@ def test_hidden_states_are_after_the_final_norm_at_scale_and_image_tokens(policy
     torch.testing.assert_close(hidden, states[len(ids) - 1 :], atol=1e-5, rtol=0)
 
 
+def test_a_shared_prompt_goes_through_the_model_once_and_changes_nothing(policy: Policy) -> None:
+    texts = [PROMPTS[0], PROMPTS[1], PROMPTS[0], PROMPTS[0]]  # of different lengths, the group not side by side
+    ids, tokens = [policy.text_ids(text) for text in texts], _tokens(policy, 4)
+    positions: list[int] = []
+    with torch.no_grad():
+        watch = policy.ar.model.layers[0].mlp.register_forward_pre_hook(lambda _, x: positions.append(x[0].shape[1]))
+        together = image_forward(policy.ar, policy.layout.image, ids, tokens)
+        watch.remove()
+        alone = [image_forward(policy.ar, policy.layout.image, [ids[i]], tokens[i : i + 1]) for i in range(4)]
+    assert positions == [2 * max(map(len, ids)) + tokens.numel()]
+    torch.testing.assert_close(together.hidden_BSD, torch.cat([one.hidden_BSD for one in alone]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(together.logprobs_BT, torch.cat([one.logprobs_BT for one in alone]), atol=1e-5, rtol=0)
+
+
+def test_gradients_of_a_shared_prompt_are_those_of_transformers(policy: Policy) -> None:
+    ids, tokens = [policy.text_ids(PROMPTS[0])] * 3, _tokens(policy, 3)
+    image_forward(policy.ar, policy.layout.image, ids, tokens).logprobs_BT.sum().backward()
+    found = {name: value.grad.clone() for name, value in policy.ar.named_parameters()}
+    policy.ar.zero_grad()
+    full = torch.cat([torch.tensor(ids), tokens], 1)
+    logits = policy.ar(input_ids=full).logits[:, len(ids[0]) - 1 : -1, policy.layout.image_start_id :]
+    masked = logits[..., : policy.layout.num_image_tokens].log_softmax(-1)
+    masked.gather(2, (tokens - policy.layout.image_start_id)[..., None]).sum().backward()
+    for name, value in policy.ar.named_parameters():
+        torch.testing.assert_close(found[name], value.grad, atol=1e-4, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
 def test_chunking_changes_nothing(policy: Policy) -> None:
     ids, tokens = [policy.text_ids(p) for p in PROMPTS], _tokens(policy, 4)
     with torch.no_grad():

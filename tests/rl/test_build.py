@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from policy.base import Policy
-from rl.build import component, objective
+from rl.build import component, load_policy, objective, sync_tolerance
 from rl.config.load import load
 from rl.dry_run import memory_estimate
 from rl.types import Forward, Prompt, UserError
@@ -85,6 +85,26 @@ def test_the_way_from_noise_to_picture_is_a_choice(plugin: str, tiny_policy: Pat
     assert (decoder.paint(hidden_BSD, [1, 2], steps=1).astype(int) - one_step).max() <= 1
 
 
+def test_decoder_and_language_model_have_precisions_of_their_own() -> None:
+    policy = load_policy(load(GENEVAL, ["train.dtype=float32", "policy.dtype=float32", "render.dtype=bfloat16"]))
+    assert (policy.ar.dtype, policy.decoder.vae.dtype) == (torch.float32, torch.bfloat16)
+    assert policy.decoder.connector_in(torch.float32)[0].weight.dtype == torch.float32
+    convolution = policy.decoder.vae.decoder.conv_in.weight
+    assert convolution.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["policy.dtype=float32", "train.dtype=float32"], 1e-3),
+        (["policy.dtype=bfloat16", "train.dtype=float32"], 0.2),
+        (["policy.dtype=bfloat16", "train.dtype=bfloat16", "sync.tolerance=0.05"], 0.05),
+    ],
+)
+def test_the_canary_allows_what_the_precisions_bring(overrides: list[str], expected: float) -> None:
+    assert sync_tolerance(load(GENEVAL, overrides)) == expected
+
+
 def test_a_policy_folder_names_its_prompt_encoder(tiny_policy: Path, tmp_path: Path) -> None:
     (tmp_path / "shouting_for_test.py").write_text(
         "from policy.prompt import TemplateEncoder\n\n\nclass Shout(TemplateEncoder):\n"
@@ -101,7 +121,7 @@ def test_a_policy_folder_names_its_prompt_encoder(tiny_policy: Path, tmp_path: P
 
 
 def test_the_dry_run_counts_the_reference_that_a_term_needs(plugin: str) -> None:
-    without = load(GENEVAL, ["kl=null", "anchor=null"])
-    with_it = load(GENEVAL, ["kl=null", "anchor=null", f"terms.bonus={plugin}:bonus"])
+    without = load(GENEVAL, ["kl=null", "anchor=null", "train.dtype=float32"])
+    with_it = load(GENEVAL, ["kl=null", "anchor=null", "train.dtype=float32", f"terms.bonus={plugin}:bonus"])
     assert "reference weights" not in memory_estimate(without, 100, 7)
     assert memory_estimate(with_it, 100, 7)["reference weights"] == 400

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rewards.combine import mean
 from rewards.pool.pool import RewardPool
 from rewards.pool.submission import gather
-from rl.collect import Noise, RewardWatch, mean_score, paint
-from rl.config.schema import RenderConfig, RewardComponent
-from rl.types import Prompt, Rollout, Sample, Score, UserError
+from rl.collect import Collect, Noise, RewardWatch, mean_score, paint
+from rl.config.schema import RenderConfig, RewardComponent, RolloutConfig
+from rl.types import Forward, Prompt, Rollout, Sample, Score, Sequences, UserError
 
 PLUGINS = "tests.rewards.pool_plugins"
 
@@ -104,3 +106,56 @@ def test_a_reward_that_varied_in_the_base_evaluation_may_be_constant_in_the_firs
     watch.check({"easy": half, "dull": half}, first=False)
     with pytest.raises(UserError, match=r"rewards\.dull gives 0\.5 to all of the first 40 pictures"):
         watch.check({"easy": half, "dull": half}, first=True)
+
+
+class Writer:
+    """A sampler that may have hidden states; ``asked`` holds what it was told."""
+
+    def __init__(self, hidden_BSD: Tensor | None) -> None:
+        self.hidden_BSD, self.asked = hidden_BSD, []
+
+    def sample(self, prompts: Sequence[Prompt], group_size: int, seeds: Sequence[int], **options: object) -> Rollout:
+        self.asked.append(options["hidden"])
+        return replace(a_rollout(len(prompts), group_size), hidden_BSD=self.hidden_BSD)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_forward_is_made_only_where_the_engine_has_no_hidden_states(given: bool) -> None:
+    said: list[str] = []
+    kept = Forward(torch.zeros(4, 3, 2), torch.zeros(4, 2), torch.zeros(4, 2))
+
+    def forward(rows: Sequences) -> Forward:
+        said.append("forward")
+        return kept
+
+    def reference(rows: Sequences) -> Forward:
+        said.append("reference")
+        return kept
+
+    class Codes:
+        def encode(self, pictures: NDArray[np.uint8]) -> NDArray[np.int64]:
+            return np.zeros((len(pictures), 2), np.int64)
+
+    components = {"c": RewardComponent(use=f"{PLUGINS}:declares")}
+    with RewardPool(components) as pool:
+        collect = Collect(
+            sampler=Writer(torch.ones(4, 3, 2) if given else None),
+            forward=forward,
+            painter=SeedPainter(),
+            rewards=pool,
+            combination=mean,
+            image_tokenizer=Codes(),
+            watch=RewardWatch(components, 0.5, []),
+            rollout=RolloutConfig(group_size=2),
+            render=RenderConfig(steps=1, seed="sample"),
+            components=components,
+            reference=reference,
+            tell=said.append,
+        )
+        experience = collect(0, [Prompt("a", "x"), Prompt("b", "y")], seed=0)
+    assert collect.sampler.asked == [True]
+    assert (experience.forward is None) is given
+    assert experience.reference is kept
+    # the reference is asked, and the guards look, before anybody waits for the rewards
+    before = [] if given else ["forward", "forward"]
+    assert said == ["sample", *before, "paint", "forward", "reference", "guards", "score"]

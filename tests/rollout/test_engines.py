@@ -56,6 +56,18 @@ def test_only_image_tokens_and_exactly_the_fixed_count(engine: Any, policy: Poli
     assert rollout.prompt_ids == (policy.text_ids(A.text), policy.text_ids(B.text))
 
 
+def test_hidden_states_of_the_engine_are_those_of_the_trainer(engine: Any, policy: Policy, sharp: Policy) -> None:
+    assert engine.sample([A, B], 3, SEEDS).hidden_BSD is None  # nobody has asked
+    rollout = engine.sample([A, B], 3, SEEDS, hidden=True)
+    if isinstance(engine, vllm_sampler.VllmSampler):
+        assert rollout.hidden_BSD is None  # it keeps them to itself
+        return
+    with torch.no_grad():
+        tokens = torch.from_numpy(rollout.tokens_BT)
+        wanted = image_forward(sharp.ar, policy.layout.image, rollout.prompt_ids_per_sample(), tokens).hidden_BSD
+    torch.testing.assert_close(rollout.hidden_BSD, wanted, atol=1e-4, rtol=1e-4)
+
+
 def test_same_seeds_give_the_same_tokens_and_other_seeds_do_not(engine: Any) -> None:
     first, again = engine.sample([A], 4, SEEDS[:4]), engine.sample([A], 4, SEEDS[:4])
     assert np.array_equal(first.tokens_BT, again.tokens_BT)

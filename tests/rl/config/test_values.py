@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from rl.config import values
 from rl.config.load import dump, load
 from rl.config.yaml12 import parse, parse_value, to_yaml
 from rl.types import UserError
 
+ROOT = Path(__file__).parents[3]
 Write = Callable[..., Path]
 
 
@@ -152,3 +154,15 @@ def test_a_name_that_a_module_does_not_have_is_found_without_running_it(
         load("a.yaml", ["rewards.x.use=lamp.py:bright"])
     for use in ("lamp:bright", "lamp:other", "made:bright"):
         assert load("a.yaml", [f"rewards.x.use={use}"]).rewards["x"].use == use
+
+
+@pytest.mark.parametrize(("able", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_an_automatic_precision_is_decided_once(
+    able: bool, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(values, "multiplies_bfloat16", lambda: able)
+    config = load(ROOT / "examples/geneval.yaml", ["render.dtype=auto"])
+    assert (config.policy.dtype, config.train.dtype, config.render.dtype) == (expected, expected, expected)
+    (tmp_path / "config.yaml").write_text(dump(config))
+    monkeypatch.setattr(values, "multiplies_bfloat16", lambda: not able)
+    assert load(tmp_path / "config.yaml") == config

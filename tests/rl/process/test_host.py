@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,18 @@ def test_torchrun_is_left_alone() -> None:
     assert host.forget_other_ranks(environment) is None
     assert environment["WORLD_SIZE"] == "2"
     assert not host.first_rank(environment)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("sse avx512f avx512_bf16", True), ("amx_tile amx_bf16", True), ("avx2 fma", False), ("avx512_bf16_not", False)],
+)
+def test_bfloat16_is_for_machines_that_multiply_it(flags: str, expected: bool, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
+    assert host.multiplies_bfloat16(tmp_path / "cpuinfo", tmp_path / "no driver") is expected
+    assert host.multiplies_bfloat16(tmp_path / "no file", tmp_path / "no driver") is False
+    (tmp_path / "version").write_text("")
+    assert host.multiplies_bfloat16(tmp_path / "cpuinfo", tmp_path / "version") is True
 
 
 def test_few_open_files_are_said_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:

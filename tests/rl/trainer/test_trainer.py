@@ -53,6 +53,20 @@ def test_an_update_equals_plain_torch_and_reports_it() -> None:
     assert trainer.version == 1
 
 
+@pytest.mark.parametrize("precision", [{}, {"dtype": "bfloat16", "zero_stage": 1}])
+def test_an_update_without_a_forward_before_it_is_the_same_to_the_last_bit(precision: dict[str, Any]) -> None:
+    found = []
+    for forgotten in (False, True):
+        trainer = make_trainer(micro_batch=4, **precision)
+        batch = make_batch(trainer)
+        metrics = trainer.update(dataclasses.replace(batch, old_logprobs_BT=None) if forgotten else batch)
+        found.append((metrics, weights(trainer)))
+    (before, left), (after, right) = found
+    assert before == after
+    assert after["ratio_deviation"] == 0.0 and after["mismatch"] > 0.0
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
 def test_the_first_ratio_is_exactly_one_and_the_second_is_not() -> None:
     trainer = make_trainer(micro_batch=4)
     batch = make_batch(trainer)

@@ -1,0 +1,37 @@
+"""When a guard gives the alarm."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from rl.config.section import Section
+from rl.config.values import Fraction, NotNegative, Positive
+
+
+class GuardsConfig(Section):
+    """Alarms for reward hacking and a sick run. ``null`` turns one off."""
+
+    action: Literal["warn", "stop"] = "warn"
+    """What an alarm does."""
+    darkness_rise: Fraction | None = 0.25
+    """Rise of the fraction of dark pixels since the first step."""
+    edge_drop: Fraction | None = 0.5
+    """Relative fall of edge density since the first step."""
+    color_entropy_drop: Fraction | None = 0.5
+    """Relative fall of colour entropy since the first step."""
+    saturation_change: Fraction | None = 0.3
+    """Absolute change of mean saturation since the first step."""
+    diversity_drop: Fraction | None = 0.7
+    """Relative fall of the pairwise difference inside groups since the first step."""
+    entropy_drop: Fraction | None = 0.9
+    """Relative fall of the policy's entropy since the first step."""
+    fidelity_drop: Fraction | None = 0.15
+    """Absolute fall of render fidelity (pictures re-tokenised and compared) since the first step."""
+    max_kl: Positive | None = 1.0
+    """Mean KL to the reference policy, in nats per token."""
+    max_mismatch: Positive | None = 0.05
+    """Mean absolute difference of sampler and trainer log-probs, in nats."""
+    max_zero_std: Fraction | None = 0.9
+    """Fraction of groups whose rewards are all equal (nothing to learn)."""
+    monitor_drop: NotNegative | None = 0.1
+    """Absolute fall of a ``role: monitor`` reward or of one evaluated task since the first value."""
