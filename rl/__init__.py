@@ -6,8 +6,8 @@ installation's, and that what they need is there.
 
 from __future__ import annotations
 
+import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -20,6 +20,8 @@ def __getattr__(name: str) -> str:
     """``rl.__version__``, looked up when it is asked for: that costs more than the rest of this file."""
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("easel-rl")
     except PackageNotFoundError:  # a checkout on PYTHONPATH
@@ -31,8 +33,8 @@ def _check_environment() -> None:
 
     Only commands need them all: a reward may have an environment of its own that holds less.
     """
-    on_its_way_to_its_module = sys.argv[:1] == ["-m"]
-    if not on_its_way_to_its_module or not (missing := [name for name in _NEEDED if find_spec(name) is None]):
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if not missing:
         return
     cure = "activate the environment that easel-rl is installed in"
     if (_HOME / "Makefile").is_file():
@@ -57,5 +59,10 @@ def _import_siblings() -> None:
         spec.loader.exec_module(sys.modules[name])
 
 
-_check_environment()
+if _on_its_way_to_its_module := sys.argv[:1] == ["-m"]:  # a command
+    _check_environment()
 _import_siblings()
+if _on_its_way_to_its_module:
+    from rl.process.host import share_cores
+
+    share_cores(os.environ)  # before anything imports torch

@@ -57,7 +57,8 @@ def name_user(environment: MutableMapping[str, str]) -> None:
 
 def share_cores(environment: MutableMapping[str, str]) -> None:
     """Threads that wait by spinning slow a second run on the same machine tenfold; a thousand turns cost a lone run
-    nothing. Read when torch is imported, here and in workers; what the user has set stands.
+    nothing. Read when torch is imported, so every command does this first (``rl/__init__.py``), and what it starts
+    inherits it; what the user has set stands.
     """
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     environment.setdefault("GOMP_SPINCOUNT", "1000")
