@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import MutableMapping
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -59,10 +60,16 @@ def _import_siblings() -> None:
         spec.loader.exec_module(sys.modules[name])
 
 
-if _on_its_way_to_its_module := sys.argv[:1] == ["-m"]:  # a command
-    _check_environment()
-_import_siblings()
-if _on_its_way_to_its_module:
-    from rl.process.host import share_cores
+def share_cores(environment: MutableMapping[str, str]) -> None:
+    """Threads that wait by spinning slow a second run on the same machine tenfold; a thousand turns cost a lone run
+    nothing. Read when torch is imported, so every command does this first, and what it starts inherits it; what the
+    user has set stands.
+    """
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    environment.setdefault("GOMP_SPINCOUNT", "1000")
 
-    share_cores(os.environ)  # before anything imports torch
+
+if sys.argv[:1] == ["-m"]:  # a command on its way to its module, which may import torch
+    _check_environment()
+    share_cores(os.environ)
+_import_siblings()

@@ -8,8 +8,7 @@ import runpy
 import sys
 from collections.abc import Sequence
 
-from rl import registry
-from rl.process.host import share_cores
+from rl import registry, share_cores
 
 COMMANDS = {
     "launch": ("rl.launch", "train: CONFIG [key=value ...] [--dry-run] [--resume]"),

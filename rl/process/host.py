@@ -55,15 +55,6 @@ def name_user(environment: MutableMapping[str, str]) -> None:
             environment.setdefault(name, f"uid{os.getuid()}")
 
 
-def share_cores(environment: MutableMapping[str, str]) -> None:
-    """Threads that wait by spinning slow a second run on the same machine tenfold; a thousand turns cost a lone run
-    nothing. Read when torch is imported, so every command does this first (``rl/__init__.py``), and what it starts
-    inherits it; what the user has set stands.
-    """
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    environment.setdefault("GOMP_SPINCOUNT", "1000")
-
-
 def allow_open_files() -> None:
     """Raises the soft limit as far as this process may. Raises: UserError if a run does not fit into the hard one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

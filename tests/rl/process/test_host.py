@@ -7,8 +7,8 @@ import tempfile
 
 import pytest
 
+from rl import share_cores
 from rl.process import host
-from rl.process.host import share_cores
 from rl.types import UserError
 
 
