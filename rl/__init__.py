@@ -6,8 +6,9 @@ installation's, and that what they need is there.
 
 from __future__ import annotations
 
+import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import MutableMapping
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -20,6 +21,8 @@ def __getattr__(name: str) -> str:
     """``rl.__version__``, looked up when it is asked for: that costs more than the rest of this file."""
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("easel-rl")
     except PackageNotFoundError:  # a checkout on PYTHONPATH
@@ -31,8 +34,8 @@ def _check_environment() -> None:
 
     Only commands need them all: a reward may have an environment of its own that holds less.
     """
-    on_its_way_to_its_module = sys.argv[:1] == ["-m"]
-    if not on_its_way_to_its_module or not (missing := [name for name in _NEEDED if find_spec(name) is None]):
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if not missing:
         return
     cure = "activate the environment that easel-rl is installed in"
     if (_HOME / "Makefile").is_file():
@@ -57,5 +60,16 @@ def _import_siblings() -> None:
         spec.loader.exec_module(sys.modules[name])
 
 
-_check_environment()
+def share_cores(environment: MutableMapping[str, str]) -> None:
+    """Threads that wait by spinning slow a second run on the same machine tenfold; a thousand turns cost a lone run
+    nothing. Read when torch is imported, so every command does this first, and what it starts inherits it; what the
+    user has set stands.
+    """
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    environment.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+if sys.argv[:1] == ["-m"]:  # a command on its way to its module, which may import torch
+    _check_environment()
+    share_cores(os.environ)
 _import_siblings()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,6 @@ from policy.base import Policy
 from policy.prompt_length import require_room, room_for_prompt
 from policy.trainable import LanguageModel
 from rewards.pool.pool import RewardPool
-from rewards.pool.worker_handle import kill_workers
 from rl.algorithm.answers import CHECKS, Answering
 from rl.algorithm.objective import PolicyObjective
 from rl.algorithm.terms import AnchorTerm, KLTerm, LossTerm
@@ -43,19 +42,21 @@ def live_parts(
     folder: Path,
     prompts: tuple[Sequence[Prompt], Sequence[Prompt]],
     resume_step: int | None,
+    rewards: Future[RewardPool],
     interrupt: Interrupt,
 ) -> Iterator[Run]:
-    """Every part of a run, started; leaving closes them all, whatever happened. ``prompts``: training and held-out."""
+    """Every part of a run, started; leaving closes all but the rewards, whatever happened.
+
+    ``prompts``: training and held-out; ``rewards``: waited for when everything else has been started.
+    """
     torch.manual_seed(config.run.seed)
     train_prompts, eval_prompts = prompts
-    with ExitStack() as closing, ThreadPoolExecutor(1) as starter:
+    with ExitStack() as closing:
         tracker = closing.enter_context(
             Tracker(folder, config.tracking, config.train.steps, resume_step, config.model_dump(mode="json"))
         )
-        interrupt.closing += [kill_workers, tracker.close]
+        interrupt.closing.append(tracker.close)
         tracker.message(f"{folder}: starting")
-        pool = starter.submit(start_rewards, config)  # its processes load while the engines start
-        closing.callback(lambda: pool.result().close() if not pool.exception() else None)
         tracker.starting(f"policy {config.policy.path}")
         policy = load_policy(config)
         tracker.starting("sampling engine")
@@ -65,7 +66,7 @@ def live_parts(
         loss = objective(config, policy.decoder.connector_in(getattr(torch, config.train.dtype)))
         trainer = TokenTrainer(language_model(config, policy), loss, config.train)
         tracker.starting(f"rewards {', '.join(config.rewards)}")
-        act = start_collecting(config, policy, sampler, trainer.forward, pool.result())
+        act = start_collecting(config, policy, sampler, trainer.forward, rewards.result())
         act.reference, act.tell = trainer.reference_forward, tracker.stage
         yield Run(
             config=config,
@@ -106,11 +107,6 @@ def load_policy(config: Config) -> Policy:
     policy.decoder.to(pick_device())
     policy.decoder.put_channels_last()
     return policy
-
-
-def start_rewards(config: Config) -> RewardPool:
-    """Beside one busy process, this one, which samples, paints and updates."""
-    return RewardPool(config.rewards, config.reward_pool, other_processes=1)
 
 
 def start_sampler(config: Config, policy: Policy, prompts: list[Prompt]) -> Sampler:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import runpy
 import sys
 from collections.abc import Sequence
 
-from rl import registry
+from rl import registry, share_cores
 
 COMMANDS = {
     "launch": ("rl.launch", "train: CONFIG [key=value ...] [--dry-run] [--resume]"),
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         near = registry.did_you_mean(name, available())
         print(f"error: there is no command {name!r}{near or ';'} `easel` alone lists them all.", file=sys.stderr)
         return 2
+    share_cores(os.environ)
     sys.argv = [name, *rest]
     runpy.run_module(module, run_name="__main__", alter_sys=True)  # it leaves by sys.exit with its own code
     return 0

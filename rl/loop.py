@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 from policy.export import export
+from rewards.pool.pool import RewardPool
 from rl.build import live_parts
 from rl.card.card import write_card
 from rl.config.schema import Config
@@ -45,18 +47,19 @@ def run(
     saved: Checkpoint | None,
     interrupt: Interrupt,
     *,
+    rewards: Future[RewardPool],
     resume: bool,
     command: Sequence[str],
 ) -> int:
     """A whole run in its claimed folder, from ``saved`` on if there is one.
 
-    ``prompts``: to learn from, and held out; ``command``: what it was started with.
+    ``prompts``: to learn from, and held out; ``rewards``: being started; ``command``: what it was started with.
 
     Returns the exit code: 0 done, 130 interrupted after saving a checkpoint.
     """
     folder, done = Path(str(config.run.folder)), saved.step if saved else 0
     record_environment(folder, command)
-    with live_parts(config, folder, prompts, done if resume else None, interrupt) as parts:
+    with live_parts(config, folder, prompts, done if resume else None, rewards, interrupt) as parts:
         begin(parts, saved)
         hint = f"go on with: python -m rl.launch {shlex.quote(str(folder / CONFIG_FILE))} --resume"
         interrupt.finish_steps(

@@ -10,6 +10,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from rewards.pool.alongside import rewards_starting
+from rewards.pool.worker_handle import kill_workers
 from rl.config import shipped
 from rl.config.load import load_with_origins
 from rl.config.origins import Origins
@@ -25,9 +27,9 @@ from rl.process.host import (
     first_rank,
     forget_other_ranks,
     name_user,
-    share_cores,
 )
 from rl.process.interrupt import Interrupt
+from rl.process.loading import loading
 from rl.process.output import shown
 from rl.run_folder import checkpoint
 from rl.run_folder.checkpoint import Checkpoint
@@ -90,16 +92,15 @@ def _start(command: Command, interrupt: Interrupt) -> int:
     folder = Path(str(config.run.folder))
     held = hold(folder) if first_rank(os.environ) else nullcontext(lambda: None)
     with folder_errors(folder), held as release:
-        interrupt.closing.append(release)
+        interrupt.closing += [release, kill_workers]
         saved = _take_folder(config, going_on, inputs)
         if going_on is not None and _finished(config, saved):
             return 0
-        share_cores(os.environ)
-        from rl.loop import run
-
-        typed = typed_command(command.arguments)
-        prompts = (train_prompts, eval_prompts)
-        return run(config, prompts, saved, interrupt, resume=going_on is not None, command=typed)
+        prompts, typed = (train_prompts, eval_prompts), typed_command(command.arguments)
+        with rewards_starting(config) as rewards:
+            with loading():
+                from rl.loop import run
+            return run(config, prompts, saved, interrupt, rewards=rewards, resume=going_on is not None, command=typed)
 
 
 def _configuration(command: Command) -> tuple[Config, Resumed | None, Origins]:

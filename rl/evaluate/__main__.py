@@ -12,7 +12,6 @@ same command goes on with what is there. Exit codes: 0 done, 2 a user's mistake,
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,8 +27,8 @@ from rl.evaluate.overlap import overlaps
 from rl.evaluate.settings import measured_by, read_config, read_prompts
 from rl.evaluation.results import Evaluation
 from rl.process.command import command
-from rl.process.host import share_cores
 from rl.process.interrupt import INTERRUPTED
+from rl.process.loading import loading
 from rl.process.output import shown
 from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.records import write_atomically
@@ -69,8 +68,8 @@ def evaluate_policies(given: EvaluateArguments) -> int:
     seen = list(overlaps(candidates, prompts))
     for sentence in seen:
         _tell(sentence)
-    share_cores(os.environ)
-    from rl.evaluate.measure import measure
+    with loading():
+        from rl.evaluate.measure import measure
 
     found = measure(config, prompts, candidates, out, _tell)
     return report(found, config, prompts, candidates, out, seen)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rewards.pool.alongside import start_rewards
 from rewards.pool.pool import RewardPool
-from rl.build import start_rewards
 from rl.config.schema import Config
 from rl.evaluate.candidates import Candidate
 from rl.evaluate.diffusion import load_pipeline, painted_by

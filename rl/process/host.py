@@ -56,14 +56,6 @@ def name_user(environment: MutableMapping[str, str]) -> None:
             environment.setdefault(name, f"uid{os.getuid()}")
 
 
-def share_cores(environment: MutableMapping[str, str]) -> None:
-    """Threads that wait by spinning slow a second run on the same machine tenfold; a thousand turns cost a lone run
-    nothing. Read when torch is imported, here and in workers; what the user has set stands.
-    """
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    environment.setdefault("GOMP_SPINCOUNT", "1000")
-
-
 def multiplies_bfloat16(cpu: Path = Path("/proc/cpuinfo"), driver: Path = Path("/proc/driver/nvidia/version")) -> bool:
     """Whether there is a GPU, or a CPU with instructions for it; elsewhere bfloat16 is slower than float32."""
     if driver.exists():

@@ -82,6 +82,6 @@ def _data_uri(picture: Image.Image) -> str:
         picture.convert("RGB").save(buffer, "JPEG", quality=90)
         kind = "jpeg"
     else:
-        picture.save(buffer, "PNG", optimize=True)
+        picture.save(buffer, "PNG")
         kind = "png"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

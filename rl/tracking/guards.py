@@ -72,8 +72,8 @@ def picture_metrics(pictures: NDArray[np.uint8], group_size: int) -> dict[str, f
     metrics = {
         "darkness": float((luma_BHW < _DARK).mean()),
         "edge_density": float(edge_density(luma_BHW).mean()),
-        "color_entropy": float(np.mean([color_entropy(picture) for picture in pictures])),
-        "saturation": float(saturation(rgb).mean()),
+        "color_entropy": float(np.mean(color_entropy(pictures))),
+        "saturation": float(saturation(pictures).mean()),
     }
     if group_size > 1:
         metrics["diversity"] = float(diversity(rgb, group_size).mean())
@@ -88,17 +88,24 @@ def edge_density(luma_BHW: NDArray[np.float32]) -> NDArray[np.float32]:
     return edges_B
 
 
-def color_entropy(picture_HW3: NDArray[np.uint8]) -> float:
-    """Entropy in bits of one picture's histogram over 4 x 4 x 4 colours: 0 (one colour) to 6."""
-    bins = (picture_HW3 >> 6).astype(np.int64) @ np.array([16, 4, 1])
-    shares = np.bincount(bins.ravel(), minlength=64) / bins.size
+def color_entropy(pictures_BHW3: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Entropy in bits of each picture's histogram over 4 x 4 x 4 colours: 0 (one colour) to 6."""
+    red, green, blue = np.moveaxis(pictures_BHW3 >> 6, -1, 0)
+    bins_BN = (red << 4 | green << 2 | blue).reshape(len(pictures_BHW3), -1)
+    return np.array([_entropy(np.bincount(bins, minlength=64) / bins.size) for bins in bins_BN])
+
+
+def _entropy(shares: NDArray[np.float64]) -> float:
     shares = shares[shares > 0]
     return float(-(shares * np.log2(shares)).sum())
 
 
-def saturation(rgb_BHW3: NDArray[np.float32]) -> NDArray[np.float32]:
+def saturation(pictures_BHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Mean HSV saturation, (max - min) / max, of each picture; black counts as 0."""
-    high, low = rgb_BHW3.max(axis=-1), rgb_BHW3.min(axis=-1)
+    # one plane per channel: ten times as fast as a maximum over the last, short axis
+    red, green, blue = np.ascontiguousarray(np.moveaxis(pictures_BHW3, -1, 0))
+    high = np.maximum(np.maximum(red, green), blue).astype(np.float32) / 255.0
+    low = np.minimum(np.minimum(red, green), blue).astype(np.float32) / 255.0
     means_B: NDArray[np.float32] = ((high - low) / np.maximum(high, 1e-6)).mean(axis=(1, 2))
     return means_B
 

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from torch.profiler import record_function
+
 
 class Stopwatch:
-    """``with timer("sample"): ...`` adds to ``timer.seconds["sample"]``."""
+    """``with timer("sample"): ...`` adds to ``timer.seconds["sample"]``, and is a range of that name in a trace."""
 
     def __init__(self, seconds: Mapping[str, float] | None = None, tell: Callable[[str], None] | None = None) -> None:
         """``seconds``: of the stages before, to go on from; ``tell`` hears of each stage when it begins."""
@@ -20,5 +22,6 @@ class Stopwatch:
         if self._tell is not None:
             self._tell(stage)
         started = time.perf_counter()
-        yield
+        with record_function(stage):
+            yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started

@@ -17,9 +17,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from rewards.needs import _THREAD_VARIABLES, KEEP_MEMORY, Needs, declared_needs, fair_threads, settle_needs
+from rewards.pool.alongside import start_rewards
 from rewards.pool.gpus import Devices, visible_gpus
 from rewards.pool.pool import RewardPool
-from rl.build import start_rewards
 from rl.config.schema import Config, RewardComponent, RewardPoolConfig
 from rl.data.pictures import Picture
 from rl.types import UserError

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from rl import share_cores
 from rl.process import host
-from rl.process.host import share_cores
 from rl.types import UserError
 
 

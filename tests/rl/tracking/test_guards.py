@@ -34,7 +34,7 @@ def test_darkness_and_saturation_by_hand() -> None:
 
 def test_saturation_of_pastel() -> None:
     # (200, 100, 100): (max - min) / max = 100 / 200
-    assert saturation(np.array([[[[200, 100, 100]]]], np.float32) / 255)[0] == pytest.approx(0.5)
+    assert saturation(np.array([[[[200, 100, 100]]]], np.uint8))[0] == pytest.approx(0.5)
 
 
 def test_edge_density_by_hand() -> None:
@@ -45,9 +45,9 @@ def test_edge_density_by_hand() -> None:
 
 
 def test_color_entropy_by_hand() -> None:
-    assert color_entropy(picture([[WHITE, WHITE]])) == 0
-    assert color_entropy(picture([[WHITE, BLACK], [RED, (0, 255, 0)]])) == pytest.approx(2)
-    assert color_entropy(picture([[(1, 1, 1), (60, 60, 60)]])) == 0  # same quarter of each channel
+    one_colour, four = picture([[WHITE, WHITE]] * 2), picture([[WHITE, BLACK], [RED, (0, 255, 0)]])
+    alike = picture([[(1, 1, 1), (60, 60, 60)]] * 2)  # in the same quarter of each channel
+    assert color_entropy(np.stack([one_colour, four, alike])) == pytest.approx([0, 2, 0])
 
 
 def test_diversity_equals_the_mean_over_pairs() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from rl.tracking.profile import profiled
+from rl.tracking.stopwatch import Stopwatch
 
 
 def test_chosen_steps_are_traced_and_no_others(tmp_path: Path) -> None:
@@ -24,3 +25,14 @@ def test_chosen_steps_are_traced_and_no_others(tmp_path: Path) -> None:
 def test_without_steps_nothing_stands_in_between(tmp_path: Path) -> None:
     collected = iter(range(3))
     assert profiled(collected, 0, [], tmp_path, print) is collected
+
+
+def test_stages_are_ranges_of_the_trace(tmp_path: Path) -> None:
+    for _ in profiled(iter([0]), 0, [1], tmp_path, lambda _: None):
+        with (timer := Stopwatch())("paint"):
+            torch.ones(2) * 2
+    with gzip.open(tmp_path / "profile" / "step-1.json.gz", "rt") as file:
+        events = {event["name"]: event for event in json.load(file)["traceEvents"] if "dur" in event}
+    paint, call = events["paint"], events["aten::mul"]
+    assert paint["ts"] <= call["ts"] <= call["ts"] + call["dur"] <= paint["ts"] + paint["dur"]
+    assert list(timer.seconds) == ["paint"]
