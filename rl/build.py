@@ -97,6 +97,7 @@ def load_policy(config: Config) -> Policy:
     )
     policy.decoder.sampler = component("decoder_samplers", render.sampler)
     policy.decoder.to(pick_device())
+    policy.image_tokenizer.to(pick_device())
     policy.decoder.put_channels_last()
     return policy
 
