@@ -15,9 +15,7 @@ from rl.registry import did_you_mean
 from rl.types import UserError
 
 _SCALES = (1, 2, 3)
-_OF_VISION = {
-    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size"),
-}
+_OF_VISION = set("hidden_size intermediate_size num_hidden_layers num_attention_heads image_size patch_size".split())
 """Must be written: what SigLIP would put in their place is another tower, and not every difference shows in a shape."""
 
 
@@ -28,8 +26,8 @@ class TaTokConfig:
     codes: int
     vision: JsonObject
     """Fields of transformers' ``SiglipVisionConfig``, of the whole tower."""
-    picture: int = 384
-    """Side in px that every picture is squeezed to."""
+    picture: int
+    """Side in px that every picture is squeezed to. Where the file does not say: ``vision.image_size``."""
     scale: int = 1
     """Neighbours, s x s, that are averaged into one token."""
     batch: int = 16
@@ -66,8 +64,10 @@ class TaTokConfig:
         for key, value in content.items():
             if key not in ("kind", "vision", "temperature"):
                 _check_whole(where, key, value)
-        config = cls(**{key: content[key] for key in known if key in content})
-        _check_vision(where, config)
+        _check_vision(where, content["vision"])
+        given = {key: content[key] for key in known if key in content}
+        config = cls(**{"picture": content["vision"]["image_size"], **given})
+        _check_picture(where, config)
         if not isinstance(config.temperature, int | float) or config.temperature <= 0:
             raise UserError(f"{where}: temperature is {config.temperature!r}; write a number above 0.")
         if config.scale not in _SCALES:
@@ -82,22 +82,25 @@ class TaTokConfig:
         return config
 
 
-def _check_vision(where: Path, config: TaTokConfig) -> None:
+def _check_vision(where: Path, vision: JsonObject) -> None:
     known = [*SiglipVisionConfig().to_dict(), "vision_use_head", "torch_dtype"]
-    _check_keys(where, "vision.", config.vision, known=known, needed=_OF_VISION)
+    _check_keys(where, "vision.", vision, known=known, needed=_OF_VISION)
     for key in sorted(_OF_VISION):
-        _check_whole(where, f"vision.{key}", config.vision[key])
+        _check_whole(where, f"vision.{key}", vision[key])
     try:
-        activation: str = config.tower().hidden_act
+        activation: str = SiglipVisionConfig(**vision).hidden_act
     except StrictDataclassError as error:
         raise UserError(f"{where}: vision: {' '.join(str(error).split())}; copy it from the model.") from None
     if activation not in ACT2FN:
         raise UserError(f"{where}: vision.hidden_act {activation!r} is unknown{did_you_mean(activation, ACT2FN)}.")
-    width, heads = config.vision["hidden_size"], config.vision["num_attention_heads"]
+    width, heads = vision["hidden_size"], vision["num_attention_heads"]
     if width % heads:
         raise UserError(f"{where}: vision.hidden_size {width} is no multiple of num_attention_heads {heads}.")
-    if config.vision["num_hidden_layers"] < 2:
+    if vision["num_hidden_layers"] < 2:
         raise UserError(f"{where}: vision.num_hidden_layers is 1; write 2 or more, codes come from the last but one.")
+
+
+def _check_picture(where: Path, config: TaTokConfig) -> None:
     trained = config.vision["image_size"] // config.vision["patch_size"]
     if config.patches != trained:
         raise UserError(

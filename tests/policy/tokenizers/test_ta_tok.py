@@ -157,6 +157,14 @@ def test_real_sizes_give_the_published_numbers_of_tokens() -> None:
     assert {scale: side * side for scale, side in sides.items()} == {1: 729, 2: 169, 3: 81}
 
 
+def test_pictures_are_as_large_as_the_tower_was_made_for_unless_the_file_says_otherwise(tmp_path: Path) -> None:
+    unsaid = {key: value for key, value in CONFIG.items() if key != "picture"}
+    for content, side in ((unsaid, 34), ({**CONFIG, "picture": 32}, 32)):  # 8 x 8 patches, too
+        config = TaTokConfig.from_json(content, tmp_path, layout())
+        assert config.picture == side
+        assert TaTokConfig.from_json(config.to_json(), tmp_path, layout()) == config
+
+
 def test_any_picture_is_squeezed_by_pillows_bicubic_filter(file: Path) -> None:
     tokenizer, wide = load(file), pictures(2, height=60, width=100, seed=3)
     squeezed = [Image.fromarray(picture).resize((34, 34), Image.Resampling.BICUBIC) for picture in wide]
