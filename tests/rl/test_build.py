@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from policy.base import Policy
-from rl.build import component, objective
+from rl.build import component, objective, start_collecting
 from rl.config.load import load
 from rl.dry_run import memory_estimate
+from rl.tracking.guards import Fidelity
 from rl.types import Forward, Prompt, UserError
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +85,15 @@ def test_the_way_from_noise_to_picture_is_a_choice(plugin: str, tiny_policy: Pat
     decoder.sampler = component("decoder_samplers", load(GENEVAL, [f"render.sampler={plugin}:jump"]).render.sampler)
     # a whole step from sigma 1 is what one Euler step is
     assert (decoder.paint(hidden_BSD, [1, 2], steps=1).astype(int) - one_step).max() <= 1
+
+
+def test_render_fidelity_is_of_the_share_that_a_run_names(tiny_policy: Path) -> None:
+    policy, rewards = Policy.load(tiny_policy), SimpleNamespace(unprobed=())
+    for given, share in (([], 1.0), (["guards.render_fidelity_share=0.25"], 0.25)):
+        act = start_collecting(load(GENEVAL, given), policy, None, None, rewards)  # type: ignore[arg-type]
+        assert act.fidelity == Fidelity(policy.image_tokenizer, share)
+    with pytest.raises(UserError, match=r"guards\.render_fidelity_share.*2"):
+        load(GENEVAL, ["guards.render_fidelity_share=2"])
 
 
 def test_a_policy_folder_names_its_prompt_encoder(tiny_policy: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ from torch import Tensor
 
 from rewards.pool.pool import RewardPool
 from rewards.pool.submission import gather
-from rl.collect import Noise, RewardWatch, mean_score, paint
+from rl.collect import Noise, RewardWatch, describe, mean_score, paint
 from rl.config.schema import RenderConfig, RewardComponent
-from rl.types import Prompt, Rollout, Sample, Score, UserError
+from rl.tracking.guards import Fidelity
+from rl.types import Prompt, Renders, Rollout, Sample, Score, Scores, UserError
 
 PLUGINS = "tests.rewards.pool_plugins"
 
@@ -92,6 +94,29 @@ def test_renders_are_averaged_and_so_are_their_passes() -> None:
 
 def test_a_failed_render_fails_the_sample() -> None:
     assert mean_score([Score(0.5), Score(None, failure="died")]).failure == "died"
+
+
+class Zeros:
+    """An image tokenizer that reads 0 everywhere; counts the pictures that it is given."""
+
+    def __init__(self) -> None:
+        self.pictures = 0
+
+    def encode(self, pictures_BHW3: NDArray[np.uint8], /) -> NDArray[np.int64]:
+        self.pictures += len(pictures_BHW3)
+        return np.zeros((len(pictures_BHW3), 2), np.int64)
+
+
+@pytest.mark.parametrize(("share", "looked_at"), [(1.0, 12), (0.3, 4), (0.0, 0)])
+def test_a_step_re_tokenises_a_share_of_its_pictures(share: float, looked_at: int) -> None:
+    rollout, ones = a_rollout(prompts=4, group_size=3), np.ones(12, np.float32)
+    renders = Renders(np.zeros((24, 4, 4, 3), np.uint8), tuple(range(24)), per_sample=2)
+    scores = Scores({"r": [Score(1.0)] * 12}, ones, ones.astype(bool), ones)
+    tokenizer, pool = Zeros(), SimpleNamespace(restarts={}, recycled={})
+    metrics = describe(rollout, renders, scores, pool, Fidelity(tokenizer, share))  # type: ignore[arg-type]
+    assert tokenizer.pictures == looked_at
+    assert metrics.get("guard/render_fidelity") == (1.0 if looked_at else None)
+    assert metrics["guard/ink_fraction"] == 0
 
 
 def test_a_reward_that_varied_in_the_base_evaluation_may_be_constant_in_the_first_step() -> None:
