@@ -31,9 +31,8 @@ class TaTok:
 
     def __init__(self, file: Path, settings: TaTokConfig, image_start_id: int) -> None:
         self.settings, self.image_start_id = settings, image_start_id
-        self._file, self._device, self._encoder = file, torch.device("cpu"), None
-
-    _encoder: TaTokEncoder | None
+        self._file, self._device = file, torch.device("cpu")
+        self._encoder: TaTokEncoder | None = None
 
     @classmethod
     def load(cls, file: Path, config: JsonObject, layout: TokenLayout) -> Self:
