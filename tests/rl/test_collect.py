@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,10 +16,10 @@ from torch import Tensor
 
 from rewards.pool.pool import RewardPool
 from rewards.pool.submission import gather
-from rl.collect import Noise, RewardWatch, describe, mean_score, paint
+from rl.collect import Noise, RewardWatch, describe_pictures, mean_score, paint
 from rl.config.schema import RenderConfig, RewardComponent
 from rl.tracking.guards import Fidelity
-from rl.types import Prompt, Renders, Rollout, Sample, Score, Scores, UserError
+from rl.types import Prompt, Renders, Rollout, Sample, Score, UserError
 
 PLUGINS = "tests.rewards.pool_plugins"
 
@@ -109,11 +108,9 @@ class Zeros:
 
 @pytest.mark.parametrize(("share", "looked_at"), [(1.0, 12), (0.3, 4), (0.0, 0)])
 def test_a_step_re_tokenises_a_share_of_its_pictures(share: float, looked_at: int) -> None:
-    rollout, ones = a_rollout(prompts=4, group_size=3), np.ones(12, np.float32)
+    rollout, tokenizer = a_rollout(prompts=4, group_size=3), Zeros()
     renders = Renders(np.zeros((24, 4, 4, 3), np.uint8), tuple(range(24)), per_sample=2)
-    scores = Scores({"r": [Score(1.0)] * 12}, ones, ones.astype(bool), ones)
-    tokenizer, pool = Zeros(), SimpleNamespace(restarts={}, recycled={})
-    metrics = describe(rollout, renders, scores, pool, Fidelity(tokenizer, share))  # type: ignore[arg-type]
+    metrics = describe_pictures(rollout, renders, Fidelity(tokenizer, share))  # type: ignore[arg-type]
     assert tokenizer.pictures == looked_at
     assert metrics.get("guard/render_fidelity") == (1.0 if looked_at else None)
     assert metrics["guard/ink_fraction"] == 0
