@@ -61,7 +61,7 @@ class Policy:
             tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),
             ar=ar.to(device).eval(),
             decoder=load_decoder(folder, getattr(torch, decoder_dtype or dtype), device),
-            image_tokenizer=load_image_tokenizer(folder, layout),
+            image_tokenizer=load_image_tokenizer(folder, layout).to(device),
             prompt_encoder=read_prompt_encoder(folder),
         )
 

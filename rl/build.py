@@ -28,7 +28,7 @@ from rl.learn import Learner, TokenTrainer, TrainedLanguageModel
 from rl.parts import Run
 from rl.process.interrupt import Interrupt
 from rl.registry import resolve
-from rl.tracking.guards import Guards
+from rl.tracking.guards import Fidelity, Guards
 from rl.tracking.tracker import Tracker
 from rl.trainer.engine import pick_device
 from rl.types import Forward, Prompt, Sequences
@@ -105,6 +105,7 @@ def load_policy(config: Config) -> Policy:
     )
     policy.decoder.sampler = component("decoder_samplers", render.sampler)
     policy.decoder.to(pick_device())
+    policy.image_tokenizer.to(pick_device())
     policy.decoder.put_channels_last()
     return policy
 
@@ -143,7 +144,7 @@ def start_collecting(
         painter=policy.decoder,
         rewards=rewards,
         combination=answering("combinations", "combine", config.combine),
-        image_tokenizer=policy.image_tokenizer,
+        fidelity=Fidelity(policy.image_tokenizer, config.guards.render_fidelity_share),
         watch=RewardWatch(config.rewards, config.reward_pool.max_failed_fraction, rewards.unprobed),
         rollout=config.rollout,
         render=config.render,

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from policy.tokenizers.contract import ImageTokenizer
 from rewards.combine import Combination, FailureBudget, combine, failure_counts
 from rewards.golden import check_varied
 from rewards.pool.pool import RewardPool
@@ -17,7 +16,7 @@ from rewards.pool.submission import Submission, gather
 from rl.algorithm.advantages import zero_std_fraction
 from rl.config.schema import RenderConfig, RewardComponent, RolloutConfig
 from rl.rows import by_group, read_back, sequences
-from rl.tracking.guards import picture_metrics, render_fidelity, token_metrics
+from rl.tracking.guards import Fidelity, picture_metrics, token_metrics
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import Experience, Forward, Prompt, Renders, Rollout, Sample, Score, Scores, Sequences
 from rollout.render import Painter, SeedMode, painted, render_seeds
@@ -61,7 +60,7 @@ class Collect:
     painter: Painter
     rewards: RewardPool
     combination: Combination
-    image_tokenizer: ImageTokenizer
+    fidelity: Fidelity
     watch: RewardWatch
     rollout: RolloutConfig
     render: RenderConfig
@@ -84,7 +83,7 @@ class Collect:
         with timer("forward"):
             reference = None if self.reference is None else self.reference(sequences(rollout))
         with timer("guards"):
-            metrics = describe_pictures(rollout, renders, self.image_tokenizer)
+            metrics = describe_pictures(rollout, renders, self.fidelity)
         with timer("score"):
             scores = self.combined(mean_scores(waiting, renders), rollout)
             self.watch.check(scores.by_reward, first=step == 0)
@@ -206,12 +205,11 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def describe_pictures(rollout: Rollout, renders: Renders, image_tokenizer: ImageTokenizer) -> dict[str, float]:
+def describe_pictures(rollout: Rollout, renders: Renders, fidelity: Fidelity) -> dict[str, float]:
     """What the guards see."""
     one_each = renders.one_each
-    fidelity = render_fidelity(rollout.tokens_BT, image_tokenizer.encode(one_each))
     metrics = picture_metrics(one_each, rollout.group_size) | token_metrics(rollout.tokens_BT)
-    return {"images": float(len(renders.pictures))} | metrics | {"guard/render_fidelity": fidelity}
+    return {"images": float(len(renders.pictures))} | metrics | fidelity(rollout.tokens_BT, one_each)
 
 
 def describe_scores(rollout: Rollout, scores: Scores, rewards: RewardPool) -> dict[str, float]:

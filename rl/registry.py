@@ -40,7 +40,10 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "torch": "rollout.samplers.torch_sampler:TorchSampler",
     },
     "prompt_encoders": {"template": "policy.prompt:TemplateEncoder"},
-    "image_tokenizers": {"patch_vq": "policy.tokenizers.patch:PatchTokenizer"},
+    "image_tokenizers": {
+        "patch_vq": "policy.tokenizers.patch:PatchTokenizer",
+        "ta_tok": "policy.tokenizers.ta_tok:TaTok",
+    },
     "decoder_samplers": {"euler": "policy.trajectory:euler"},
     "rewards": {
         "geneval": "rewards.library.geneval.reward:GenEval",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from policy.json_file import JsonObject
@@ -19,6 +20,9 @@ class ImageTokenizer(Protocol):
 
     def encode(self, pictures_BHW3: NDArray[np.uint8], /) -> NDArray[np.int64]:
         """(B, H, W, 3) uint8 -> (B, T) vocabulary ids."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """Where ``encode`` computes from now on: the decoder's device. Returns itself."""
 
     def config(self) -> dict[str, object]:
         """What ``load`` needs beside the weights: ``kind``, ``codes`` and its own."""

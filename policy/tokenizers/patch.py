@@ -26,7 +26,7 @@ class PatchTokenizer:
 
     def features(self, pictures_BHW3: NDArray[np.uint8]) -> Tensor:
         """(B, T, C) projected patches in raster order."""
-        pixels = torch.from_numpy(np.ascontiguousarray(pictures_BHW3)).float() / 127.5 - 1.0
+        pixels = torch.from_numpy(np.ascontiguousarray(pictures_BHW3)).to(self.mean_F.device).float() / 127.5 - 1.0
         batch, height, width, _ = pixels.shape
         rows, columns = height // self.patch, width // self.patch
         patches = pixels.view(batch, rows, self.patch, columns, self.patch, 3).permute(0, 1, 3, 2, 4, 5)
@@ -37,15 +37,20 @@ class PatchTokenizer:
         features_BTC = self.features(pictures_BHW3)
         flat = features_BTC.reshape(-1, features_BTC.shape[-1])
         codes = torch.cdist(flat, self.codebook_KC).argmin(-1)
-        return codes.view(features_BTC.shape[:2]).numpy().astype(np.int64) + self.image_start_id
+        return codes.view(features_BTC.shape[:2]).cpu().numpy().astype(np.int64) + self.image_start_id
 
     def picture(self, tokens_T: NDArray[np.int64], grid: tuple[int, int]) -> NDArray[np.uint8]:
         """The codebook's own rendering of tokens, without the diffusion decoder: (H, W, 3) uint8."""
-        codes = torch.from_numpy(tokens_T - self.image_start_id)
+        codes = torch.from_numpy(tokens_T - self.image_start_id).to(self.mean_F.device)
         patches = self.codebook_KC[codes] @ self.basis_FC.T + self.mean_F
         pixels = patches.view(*grid, self.patch, self.patch, 3).permute(0, 2, 1, 3, 4)
         pixels = pixels.reshape(grid[0] * self.patch, grid[1] * self.patch, 3)
-        return ((pixels + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+        return ((pixels + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+
+    def to(self, device: torch.device | str) -> Self:
+        self.mean_F, self.basis_FC = self.mean_F.to(device), self.basis_FC.to(device)
+        self.codebook_KC = self.codebook_KC.to(device)
+        return self
 
     def config(self) -> dict[str, object]:
         return {"kind": self.kind, "patch": self.patch, "codes": len(self.codebook_KC)}

@@ -27,6 +27,8 @@ class GuardsConfig(Section):
     """Relative fall of the policy's entropy since the first step."""
     fidelity_drop: Fraction | None = 0.15
     """Absolute fall of render fidelity (pictures re-tokenised and compared) since the first step."""
+    render_fidelity_share: Fraction = 1.0
+    """Share of a step's pictures that are re-tokenised for it, evenly over the groups. 0: none, no render fidelity."""
     max_kl: Positive | None = 1.0
     """Mean KL to the reference policy, in nats per token."""
     max_mismatch: Positive | None = 0.05

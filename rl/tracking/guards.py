@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from policy.tokenizers.contract import ImageTokenizer
 from rl.config.guards import GuardsConfig
 from rl.run_folder.records import Alarm
 
@@ -138,6 +139,29 @@ def render_fidelity(sampled_BT: NDArray[np.int64], retokenised_BT: NDArray[np.in
     if sampled_BT.shape != retokenised_BT.shape:
         raise ValueError(f"sampled tokens {sampled_BT.shape} and re-tokenised {retokenised_BT.shape} differ in shape")
     return float((sampled_BT == retokenised_BT).mean())
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """``guard/render_fidelity`` on a share of a step's pictures: each costs a forward of the image tokenizer."""
+
+    tokenizer: ImageTokenizer
+    share: float = 1.0
+
+    def __call__(self, tokens_BT: NDArray[np.int64], pictures_BHW3: NDArray[np.uint8]) -> dict[str, float]:
+        """Group-major, one picture a sample. Empty where the share is 0."""
+        chosen = evenly(len(pictures_BHW3), self.share)
+        if not len(chosen):
+            return {}
+        found_NT = self.tokenizer.encode(pictures_BHW3[chosen])
+        return {PREFIX + "render_fidelity": render_fidelity(tokens_BT[chosen], found_NT)}
+
+
+def evenly(count: int, share: float) -> NDArray[np.int64]:
+    """Indices of ``share`` of ``count`` samples, at least one unless it is 0, at equal distances: groups that lie side
+    by side get equally many, give or take one. The same at every call."""
+    wanted = math.ceil(share * count)
+    return np.arange(wanted) * count // max(wanted, 1)
 
 
 class Guards:

@@ -257,10 +257,11 @@ def test_the_folder_of_a_run_stands_for_its_policy(tmp_path: Path) -> None:
 def test_an_unknown_image_tokenizer_is_named(policy: Policy, tmp_path: Path) -> None:
     folder = tmp_path / "other"
     shutil.copytree(policy.folder, folder)
-    _edit("image_tokenizer/config.json", lambda c: c.update(kind="ta_tok"))(folder)
+    _edit("image_tokenizer/config.json", lambda c: c.update(kind="titok"))(folder)
     with pytest.raises(
         UserError,
-        match=r"image_tokenizer/config.json: kind: there is no 'ta_tok' among the image_tokenizers \(known: patch_vq",
+        match=r"image_tokenizer/config.json: kind: there is no 'titok' among the image_tokenizers, "
+        r"did you mean 'ta_tok'\? \(known: patch_vq, ta_tok",
     ):
         Policy.load(folder)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from policy.base import Policy
-from rl.build import component, load_policy, objective, sync_tolerance
+from rl.build import component, load_policy, objective, start_collecting, sync_tolerance
 from rl.config.load import load
 from rl.dry_run import memory_estimate
+from rl.tracking.guards import Fidelity
 from rl.types import Forward, Prompt, UserError
 
 ROOT = Path(__file__).parents[2]
@@ -103,6 +105,15 @@ def test_decoder_and_language_model_have_precisions_of_their_own() -> None:
 )
 def test_the_canary_allows_what_the_precisions_bring(overrides: list[str], expected: float) -> None:
     assert sync_tolerance(load(GENEVAL, overrides)) == expected
+
+
+def test_render_fidelity_is_of_the_share_that_a_run_names(tiny_policy: Path) -> None:
+    policy, rewards = Policy.load(tiny_policy), SimpleNamespace(unprobed=())
+    for given, share in (([], 1.0), (["guards.render_fidelity_share=0.25"], 0.25)):
+        act = start_collecting(load(GENEVAL, given), policy, None, None, rewards)  # type: ignore[arg-type]
+        assert act.fidelity == Fidelity(policy.image_tokenizer, share)
+    with pytest.raises(UserError, match=r"guards\.render_fidelity_share.*2"):
+        load(GENEVAL, ["guards.render_fidelity_share=2"])
 
 
 def test_a_policy_folder_names_its_prompt_encoder(tiny_policy: Path, tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from torch import Tensor
 from rewards.combine import mean
 from rewards.pool.pool import RewardPool
 from rewards.pool.submission import gather
-from rl.collect import Collect, Noise, RewardWatch, mean_score, paint
+from rl.collect import Collect, Noise, RewardWatch, describe_pictures, mean_score, paint
 from rl.config.schema import RenderConfig, RewardComponent, RolloutConfig
-from rl.types import Forward, Prompt, Rollout, Sample, Score, Sequences, UserError
+from rl.tracking.guards import Fidelity
+from rl.types import Forward, Prompt, Renders, Rollout, Sample, Score, Sequences, UserError
 
 PLUGINS = "tests.rewards.pool_plugins"
 
@@ -96,6 +97,27 @@ def test_a_failed_render_fails_the_sample() -> None:
     assert mean_score([Score(0.5), Score(None, failure="died")]).failure == "died"
 
 
+class Zeros:
+    """An image tokenizer that reads 0 everywhere; counts the pictures that it is given."""
+
+    def __init__(self) -> None:
+        self.pictures = 0
+
+    def encode(self, pictures_BHW3: NDArray[np.uint8], /) -> NDArray[np.int64]:
+        self.pictures += len(pictures_BHW3)
+        return np.zeros((len(pictures_BHW3), 2), np.int64)
+
+
+@pytest.mark.parametrize(("share", "looked_at"), [(1.0, 12), (0.3, 4), (0.0, 0)])
+def test_a_step_re_tokenises_a_share_of_its_pictures(share: float, looked_at: int) -> None:
+    rollout, tokenizer = a_rollout(prompts=4, group_size=3), Zeros()
+    renders = Renders(np.zeros((24, 4, 4, 3), np.uint8), tuple(range(24)), per_sample=2)
+    metrics = describe_pictures(rollout, renders, Fidelity(tokenizer, share))  # type: ignore[arg-type]
+    assert tokenizer.pictures == looked_at
+    assert metrics.get("guard/render_fidelity") == (1.0 if looked_at else None)
+    assert metrics["guard/ink_fraction"] == 0
+
+
 def test_a_reward_that_varied_in_the_base_evaluation_may_be_constant_in_the_first_step() -> None:
     rewards = {"easy": RewardComponent(use="a:b"), "dull": RewardComponent(use="a:b")}
     watch = RewardWatch(rewards, 0.05, ["easy", "dull"])
@@ -144,7 +166,7 @@ def test_a_forward_is_made_only_where_the_engine_has_no_hidden_states(given: boo
             painter=SeedPainter(),
             rewards=pool,
             combination=mean,
-            image_tokenizer=Codes(),
+            fidelity=Fidelity(Codes(), 1.0),
             watch=RewardWatch(components, 0.5, []),
             rollout=RolloutConfig(group_size=2),
             render=RenderConfig(steps=1, seed="sample"),

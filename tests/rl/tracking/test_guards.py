@@ -6,10 +6,12 @@ import pytest
 from rl.config.guards import GuardsConfig
 from rl.tracking.guards import (
     WINDOW,
+    Fidelity,
     Guards,
     color_entropy,
     diversity,
     edge_density,
+    evenly,
     picture_metrics,
     render_fidelity,
     saturation,
@@ -71,6 +73,52 @@ def test_render_fidelity() -> None:
     assert render_fidelity(np.array([[1, 2], [3, 4]]), np.array([[1, 2], [3, 5]])) == 0.75
     with pytest.raises(ValueError, match="differ in shape"):
         render_fidelity(np.zeros((2, 2), int), np.zeros((2, 3), int))
+
+
+class FirstPixels:
+    """Reads the tokens off the picture's first pixels, and counts the pictures that it is shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[int] = []
+
+    def encode(self, pictures: np.ndarray) -> np.ndarray:
+        self.shown += pictures[:, 0, 0, 0].tolist()
+        return pictures[:, 0, :2, 0].astype(np.int64)
+
+
+def test_fidelity_of_a_share_of_the_pictures() -> None:
+    tokens = np.stack([np.arange(24), np.zeros(24, int)], axis=1)
+    pictures = np.zeros((24, 4, 4, 3), np.uint8)
+    pictures[:, 0, 0] = np.arange(24)[:, None]
+    pictures[12, 0, 1] = 9  # one wrong token
+    for share, shown in ((1.0, list(range(24))), (0.25, [0, 4, 8, 12, 16, 20]), (0.01, [0])):
+        tokenizer = FirstPixels()
+        found = Fidelity(tokenizer, share)(tokens, pictures)
+        assert tokenizer.shown == shown
+        assert found == {"guard/render_fidelity": 1 - (12 in shown) / (2 * len(shown))}
+    tokenizer = FirstPixels()
+    assert Fidelity(tokenizer, 0)(tokens, pictures) == {}
+    assert tokenizer.shown == []
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 1 / 3, 0.5, 0.77, 1.0])
+@pytest.mark.parametrize(("groups", "size"), [(8, 16), (3, 5), (7, 4)])
+def test_a_share_is_spread_over_the_groups(share: float, groups: int, size: int) -> None:
+    chosen = evenly(groups * size, share)
+    assert len(chosen) == np.ceil(share * groups * size)
+    assert len(np.unique(chosen)) == len(chosen)
+    of_group = np.bincount(chosen // size, minlength=groups)
+    assert of_group.max() - of_group.min() <= 1
+    assert np.array_equal(chosen, evenly(groups * size, share))
+
+
+def test_without_render_fidelity_its_guard_is_silent() -> None:
+    first = [0.9] * 5
+    assert len(run(Guards(GuardsConfig()), "guard/render_fidelity", first + [0.1] * 9)) == 1
+    guards = Guards(GuardsConfig(render_fidelity_share=0))
+    assert run(guards, "guard/render_fidelity", first) == []
+    missing = Fidelity(FirstPixels(), 0)(np.zeros((9, 2), int), np.zeros((9, 2, 2, 3), np.uint8))
+    assert [alarm for step in range(5, 30) for alarm in guards.check(step, missing)] == []
 
 
 def run(guards: Guards, metric: str, values: list[float]) -> list[tuple[int, str]]:
