@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from policy.convert.blip3o_next import is_blip3o_next
 from policy.convert.hub import is_hub_name, policy_of_hub
 from policy.json_file import read_json
 from policy.layout import TokenLayout
@@ -72,6 +73,11 @@ def read_prompt_encoder(folder: Path) -> str:
 
 
 def _check_complete(folder: Path) -> None:
+    if not (folder / CONFIG_FILE).is_file() and is_blip3o_next(folder):
+        raise UserError(
+            f"{folder} is a BLIP3o-NEXT checkpoint, no policy folder yet; convert it: "
+            f"python -m policy.convert blip3o-next {shlex.quote(str(folder))} OUT"
+        )
     missing = [] if (folder / CONFIG_FILE).is_file() else [CONFIG_FILE]
     for part, files in PARTS.items():
         missing += [f"{part}/{file}" for file in files if not _present(folder / part, file)]

@@ -59,7 +59,7 @@ class Blip3oNext:
         keys = sort_keys(tensors)
         for prefix in (EMBEDDINGS, *list(PREFIXES.values())[1:]):
             if not any(key.startswith(prefix) for key in tensors):
-                raise UserError(f"{folder} is no BLIP3o-NEXT checkpoint: it holds no {prefix}...; give one that does.")
+                raise UserError(f"{folder} is no BLIP3o-NEXT checkpoint: it holds no {prefix}*; give one that does.")
         if keys.unknown:
             more = f" (and {len(keys.unknown) - 1} more)" if keys.unknown[1:] else ""
             raise UserError(
@@ -106,17 +106,22 @@ class Blip3oNext:
         return layout
 
 
+def is_blip3o_next(folder: Path) -> bool:
+    """By its ``config.json`` alone."""
+    return (folder / "config.json").is_file() and _MARK in read_json(folder / "config.json")
+
+
 def _recognised(folder: Path) -> JsonObject:
     """Its ``config.json``."""
     if (folder / CONFIG_FILE).is_file():
         raise UserError(f"{folder} is a policy folder already; give it as policy.path.")
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} is no BLIP3o-NEXT checkpoint: it has no config.json; give the folder that has it.")
-    config = read_json(folder / "config.json")
-    if _MARK not in config:
+    if not is_blip3o_next(folder):
         raise UserError(
             f"{folder} is no BLIP3o-NEXT checkpoint: its config.json has no {_MARK}; give the folder of one."
         )
+    config = read_json(folder / "config.json")
     missing = [f"{key} ({name})" for key, name in _NAMES.items() if not isinstance(config.get(key), int)]
     if config.get("rope_theta") is None and "rope_parameters" not in config:
         missing.append("rope_theta (the base of its positions)")

@@ -33,7 +33,7 @@ def check_shapes(source: Blip3oNext) -> None:
         ):
             if names:
                 name, more = min(names), f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-                shapes = {"found": found.get(name), "expected": expected.get(name)}
+                shapes = {"found": list(found.get(name, ())), "expected": list(expected.get(name, ()))}
                 told = what.format(key=PREFIXES[part] + name, origin=origin, **shapes)
                 raise UserError(f"{source.folder}: {told}{more}; {fix}.")
 

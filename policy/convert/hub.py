@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
-from functools import cache
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 
+from policy.convert.out_folder import require_room
 from policy.parts import CONFIG_FILE
 from rl.process.output import shown
 from rl.types import UserError
@@ -31,12 +33,18 @@ def fetched(name: str, *, at: str) -> Path:
     Raises: UserError that begins with ``at`` if that is not possible.
     """
     from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import DryRunError
 
     found = _NAME.fullmatch(name)
     repository, revision = (found[1], found[2]) if found else (name, None)
-    tell(f"{name}: from the Hugging Face hub, into {constants.HF_HUB_CACHE}")
+    cached = Path(constants.HF_HUB_CACHE)
+    fetch = partial(snapshot_download, repository, revision=revision, ignore_patterns=_NOT_READ)
     try:
-        return Path(snapshot_download(repository, revision=revision, ignore_patterns=_NOT_READ))
+        with suppress(DryRunError):  # nobody to ask: what lies here must do
+            if size := sum(file.file_size or 0 for file in fetch(dry_run=True) if file.will_download):
+                require_room(cached, size)
+                tell(f"{name}: {size / 1e9:.2f} GB from the Hugging Face hub, into {cached}")
+        return Path(fetch())
     except (OSError, ValueError) as error:
         raise _out_of_reach(name, error, revision, at) from error
 

@@ -37,7 +37,7 @@ def new_folder(out: Path, size: int) -> Iterator[Path]:
 
 def require_room(out: Path, size: int) -> None:
     """Raises: UserError if the disk of ``out`` has fewer bytes free than ``size``."""
-    there = next(one for one in out.absolute().parents if one.is_dir())
+    there = next(one for one in (out.absolute(), *out.absolute().parents) if one.is_dir())
     free = shutil.disk_usage(there).free
     if free < size:
         raise UserError(

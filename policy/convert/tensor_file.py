@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rl.types import UserError
 
-BLOCK = 1 << 22
+BLOCK = 1 << 20
 """Numbers that are read at a time."""
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _LENGTH = 8  # bytes of the number that a file begins with: how long its header is

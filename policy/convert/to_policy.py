@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def to_policy(folder: Path, out: Path, part_configs: Path | None = None, *, tell
     layout = source.layout()
     check_tokenizer(folder, layout, source.scale)
     check_shapes(source)
-    parts = {**source.parts, "ar": _without_copied_head(source, tell)}
+    parts = {**source.parts, "ar": _language_model(source)}
     with new_folder(out, sum(map(_size, parts.values())) + _SLACK) as unfinished:
         for part, tensors in parts.items():
             (unfinished / part).mkdir()
@@ -40,22 +40,24 @@ def to_policy(folder: Path, out: Path, part_configs: Path | None = None, *, tell
             write_tensor_file(unfinished / part / PARTS[part][-1], tensors)
         _write_configs(source, layout, unfinished)
         copy_tokenizer(folder, unfinished / "tokenizer")
+        for note in _notes(source):
+            tell(f"note: {note}")
+
+
+def _language_model(source: Blip3oNext) -> Mapping[str, StoredTensor]:
+    """Its tensors; a head that is tied to the embeddings is none of its own."""
+    return {name: tensor for name, tensor in source.parts["ar"].items() if not (source.tied and name == HEAD)}
+
+
+def _notes(source: Blip3oNext) -> Iterator[str]:
+    tensors = source.parts["ar"]
+    if source.tied and HEAD in tensors and not equal(tensors[HEAD], tensors[EMBEDDINGS]):
+        yield f"config.json ties {HEAD} to {EMBEDDINGS}, so its other values in the checkpoint count nothing"
     if source.editing:
-        tell(
-            f"note: {len(source.editing)} tensors of picture editing ({source.editing[0]}, ...) stay out of the "
-            f"policy, which paints from text; --back writes them as they are"
+        yield (
+            f"{len(source.editing)} tensors of picture editing ({source.editing[0]}, ...) stay out of the policy, "
+            f"which paints from text; --back writes them as they are"
         )
-
-
-def _without_copied_head(source: Blip3oNext, tell: Callable[[str], None]) -> Mapping[str, StoredTensor]:
-    """The language model's tensors; a head that is tied to the embeddings is no tensor of its own."""
-    tensors = dict(source.parts["ar"])
-    head = tensors.get(HEAD)
-    if source.tied and head is not None:
-        if not equal(head, tensors[EMBEDDINGS]):
-            tell(f"note: config.json ties {HEAD} to {EMBEDDINGS}, so its other values in the checkpoint count nothing")
-        del tensors[HEAD]
-    return tensors
 
 
 def _write_configs(source: Blip3oNext, layout: TokenLayout, out: Path) -> None:

@@ -59,16 +59,16 @@ LANGUAGE_MODEL = {
     "attention_dropout": 0.0,
     "bos_token_id": TEXT - 3,
     "eos_token_id": TEXT - 1,
-    "head_dim": 8,
+    "head_dim": 32,  # the least that vLLM has kernels for on a CPU
     "hidden_act": "silu",
     "hidden_size": HIDDEN,
     "initializer_range": 0.02,
     "intermediate_size": 64,
     "max_position_embeddings": 1024,
     "max_window_layers": 2,
-    "num_attention_heads": 4,
+    "num_attention_heads": 2,
     "num_hidden_layers": 2,
-    "num_key_value_heads": 2,
+    "num_key_value_heads": 1,
     "rms_norm_eps": 1e-6,
     "rope_scaling": None,
     "rope_theta": 1000000,
@@ -101,23 +101,26 @@ def make_twin(
     dtype: torch.dtype = torch.bfloat16,
     model_type: str = "qwen3",
     files: int = 3,
+    inside: int = 64,
     seed: int = 0,
 ) -> Path:
-    """``head``: lm_head.weight is stored. ``stray``: one more embedding row, of a token ``<image>``."""
+    """``head``: lm_head.weight is stored. ``stray``: one more embedding row, of a token ``<image>``. ``inside``: width
+    of the language model's feed-forward layers."""
     folder.mkdir(parents=True)
     rows = START + CODES + stray
+    language_model = {**LANGUAGE_MODEL, "intermediate_size": inside}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        parts, tensors = _parts(), _language_model(rows, tied=tied)
+        parts, tensors = _parts(), _language_model(rows, tied, language_model)
         tensors |= parts.pop("tensors")
         tensors |= _editing() if editing else {}
     if not head:
         del tensors["lm_head.weight"]
-    _write_weights(folder, {name: tensor.to(dtype) for name, tensor in sorted(tensors.items())}, files)
+    _write_weights(folder, {name: tensor.to(dtype, copy=True) for name, tensor in sorted(tensors.items())}, files)
     _write_tokenizer(folder, stray=stray)
     own = {"architectures": ["blip3oQwenForCausalLM"], "model_type": model_type, "vocab_size": rows}
     own |= {"tie_word_embeddings": tied, "torch_dtype": str(dtype).removeprefix("torch."), "use_cache": True}
-    _write(folder / "config.json", {**own, **LANGUAGE_MODEL, **PICTURE_TOKENS, "transformers_version": "4.51.3"})
+    _write(folder / "config.json", {**own, **language_model, **PICTURE_TOKENS, "transformers_version": "4.51.3"})
     sampling = {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "transformers_version": "4.51.3"}
     _write(folder / "generation_config.json", sampling)
     for part, config in parts.items():
@@ -191,8 +194,8 @@ def _vision_tower() -> nn.Module:
     return tower
 
 
-def _language_model(rows: int, *, tied: bool) -> dict[str, Tensor]:
-    model = Qwen3ForCausalLM(Qwen3Config(vocab_size=rows, tie_word_embeddings=tied, **LANGUAGE_MODEL))
+def _language_model(rows: int, tied: bool, sizes: Mapping[str, Any]) -> dict[str, Tensor]:
+    model = Qwen3ForCausalLM(Qwen3Config(vocab_size=rows, tie_word_embeddings=tied, **sizes))
     return dict(model.state_dict())
 
 
@@ -212,7 +215,7 @@ def _write_weights(folder: Path, tensors: Mapping[str, Tensor], files: int) -> N
     weight_map: dict[str, str] = {}
     for number in range(files):
         name = f"model-{number + 1:05d}-of-{files:05d}.safetensors"
-        held = {key: tensor.clone() for index, (key, tensor) in enumerate(tensors.items()) if index % files == number}
+        held = {key: tensor for index, (key, tensor) in enumerate(tensors.items()) if index % files == number}
         save_file(held, folder / name, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(held, name)
     size = sum(tensor.nbytes for tensor in tensors.values())
