@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from contextlib import suppress
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 from policy.convert.out_folder import require_room
@@ -30,23 +30,29 @@ def is_hub_name(name: str) -> bool:
 def fetched(name: str, *, at: str) -> Path:
     """The folder of its files in the hub's cache; downloads what is not there.
 
-    Raises: UserError that begins with ``at`` if that is not possible.
+    Raises: UserError that begins with ``at`` if that is not possible, or the disk is too small.
     """
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import DryRunError
+    from huggingface_hub import snapshot_download
 
     found = _NAME.fullmatch(name)
     repository, revision = (found[1], found[2]) if found else (name, None)
-    cached = Path(constants.HF_HUB_CACHE)
-    fetch = partial(snapshot_download, repository, revision=revision, ignore_patterns=_NOT_READ)
     try:
-        with suppress(DryRunError):  # nobody to ask: what lies here must do
-            if size := sum(file.file_size or 0 for file in fetch(dry_run=True) if file.will_download):
-                require_room(cached, size)
-                tell(f"{name}: {size / 1e9:.2f} GB from the Hugging Face hub, into {cached}")
-        return Path(fetch())
+        _announce(name, repository, revision)
+        return Path(snapshot_download(repository, revision=revision, ignore_patterns=_NOT_READ))
     except (OSError, ValueError) as error:
         raise _out_of_reach(name, error, revision, at) from error
+
+
+def _announce(name: str, repository: str, revision: str | None) -> None:
+    """What will be downloaded and where to, if there is room for it; nothing where nobody can be asked."""
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import DryRunError
+
+    with suppress(DryRunError):
+        files = snapshot_download(repository, revision=revision, ignore_patterns=_NOT_READ, dry_run=True)
+        if size := sum(file.file_size or 0 for file in files if file.will_download):
+            require_room(Path(constants.HF_HUB_CACHE), size)
+            tell(f"{name}: {size / 1e9:.2f} GB from the Hugging Face hub, into {constants.HF_HUB_CACHE}")
 
 
 @cache
