@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,8 @@ from policy.json_file import JsonObject, write_json
 from policy.layout import TokenLayout
 from policy.parts import CONFIG_FILE, PARTS
 
+_PAPERS = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt")
+"""The checkpoint's card and licence, under which a policy that is trained from it stands."""
 _SLACK = 32 << 20  # bytes of configurations and the tokenizer, its files included
 
 
@@ -40,6 +43,9 @@ def to_policy(folder: Path, out: Path, part_configs: Path | None = None, *, tell
             write_tensor_file(unfinished / part / PARTS[part][-1], tensors)
         _write_configs(source, layout, unfinished)
         copy_tokenizer(folder, unfinished / "tokenizer")
+        for name in _PAPERS:
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, unfinished / name)
         for note in _notes(source):
             tell(f"note: {note}")
 

@@ -20,6 +20,7 @@ from policy.export import export
 from policy.folder import read_policy_config
 from policy.paint import paint
 from policy.trainable import WeightStream
+from rl.card.front_matter import base_licence
 from rl.registry import BUILT_IN
 from tests.policy.convert.twin import START, make_twin
 
@@ -46,7 +47,8 @@ class NoTokenizer:
 
 @pytest.fixture
 def known_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BUILT_IN["image_tokenizers"], "ta_tok", f"{__name__}:NoTokenizer")
+    if "ta_tok" not in BUILT_IN["image_tokenizers"]:
+        monkeypatch.setitem(BUILT_IN["image_tokenizers"], "ta_tok", f"{__name__}:NoTokenizer")
 
 
 def quiet(_: str) -> None: ...
@@ -202,6 +204,14 @@ def test_a_policy_that_stores_its_tied_head_goes_back_to_a_source_without(tmp_pa
     save_file({**tensors, "lm_head.weight": tensors["model.embed_tokens.weight"].clone()}, path)
     to_checkpoint(tmp_path / "policy", twin, tmp_path / "back", tell=quiet)
     assert files(tmp_path / "back") == files(twin)
+
+
+def test_card_and_licence_of_the_checkpoint_stay_with_the_policy(twin: Path, tmp_path: Path) -> None:
+    (twin / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    (twin / "LICENSE").write_text("Apache")
+    to_policy(twin, tmp_path / "policy", tell=quiet)
+    assert base_licence(tmp_path / "policy") == {"license": "apache-2.0"}
+    assert (tmp_path / "policy" / "LICENSE").read_text() == "Apache"
 
 
 def test_configurations_of_the_parts_may_lie_elsewhere(twin: Path, tmp_path: Path) -> None:
