@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from policy.convert.blip3o_next import recognised
 from policy.convert.checkpoint import INDEX, read_tensors, weight_files
 from policy.convert.keys import EMBEDDINGS, HEAD, PREFIXES, part_of
 from policy.convert.out_folder import new_folder
@@ -37,9 +38,10 @@ def to_checkpoint(policy: Path, source: Path, out: Path, *, tell: Callable[[str]
     What training left alone keeps its very bytes. Raises: UserError if the two are not the same model, something is
     missing, ``out`` holds something, or the disk is too small.
     """
+    config = recognised(source)
     files = [read_tensor_file(file) for file in weight_files(source)]
     original = read_tensors(source)
-    trained = _trained(policy, source, original)
+    trained = _trained(policy, source, original, tied=bool(config["tie_word_embeddings"]))
     changed = {key for key, tensor in trained.items() if not equal(tensor, original[key])}
     size = sum(tensor.size for tensor in original.values())
     with new_folder(out, size + sum(path.stat().st_size for path in _small_files(source))) as unfinished:
@@ -55,7 +57,7 @@ def to_checkpoint(policy: Path, source: Path, out: Path, *, tell: Callable[[str]
     tell(f"trained tensors: {told}; all others are those of {source}")
 
 
-def _trained(policy: Path, source: Path, original: Tensors) -> Tensors:
+def _trained(policy: Path, source: Path, original: Tensors, *, tied: bool) -> Tensors:
     """Key -> its tensor in ``policy``, of every part that may have been trained."""
     if not (policy / CONFIG_FILE).is_file():
         raise UserError(f"{policy} is no policy folder: it has no {CONFIG_FILE}; give one (of a run: RUN/policy).")
@@ -63,11 +65,11 @@ def _trained(policy: Path, source: Path, original: Tensors) -> Tensors:
     for part in (*_TRAINED, *_FROZEN):
         tensors = read_tensors(policy / part, PARTS[part][-1])
         found |= {PREFIXES[part] + name: tensor for name, tensor in tensors.items()}
-    if HEAD in original:
-        found.setdefault(HEAD, found.get(EMBEDDINGS, original[HEAD]))  # tied: the same values once more
-    elif HEAD in found:
+    if HEAD in found and HEAD not in original:
         _require_tied(found[HEAD], found.get(EMBEDDINGS), policy, source)
         del found[HEAD]
+    elif HEAD in original and EMBEDDINGS in found and tied:
+        found[HEAD] = found[EMBEDDINGS]  # the same values once more
     _require_same_model(policy, source, found, original)
     for key, tensor in found.items():
         if part_of(key) in _FROZEN and not equal(tensor, original[key]):

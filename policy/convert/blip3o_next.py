@@ -54,7 +54,7 @@ class Blip3oNext:
     @classmethod
     def read(cls, folder: Path, part_configs: Path) -> Blip3oNext:
         """``part_configs``: see ``part_configs.py``. Raises: UserError if it is another model, or not whole."""
-        config = _recognised(folder)
+        config = recognised(folder)
         tensors = read_tensors(folder)
         keys = sort_keys(tensors)
         for prefix in (EMBEDDINGS, *list(PREFIXES.values())[1:]):
@@ -111,8 +111,8 @@ def is_blip3o_next(folder: Path) -> bool:
     return (folder / "config.json").is_file() and _MARK in read_json(folder / "config.json")
 
 
-def _recognised(folder: Path) -> JsonObject:
-    """Its ``config.json``."""
+def recognised(folder: Path) -> JsonObject:
+    """Its ``config.json``. Raises: UserError if it is no such checkpoint, or the file lacks something."""
     if (folder / CONFIG_FILE).is_file():
         raise UserError(f"{folder} is a policy folder already; give it as policy.path.")
     if not (folder / "config.json").is_file():

@@ -264,6 +264,19 @@ def test_a_head_of_its_own_does_not_go_into_a_source_without(tmp_path: Path) -> 
     )
 
 
+def test_a_policy_without_a_head_does_not_go_into_a_source_with_its_own(policy: Path, tmp_path: Path) -> None:
+    other = remade(tmp_path, tied=False)
+    with pytest.raises(UserError, match=r"different sizes: lm_head.weight has shape none in the one and \[328, 32\]"):
+        to_checkpoint(policy, other, tmp_path / "back", tell=lambda _: None)
+
+
+def test_what_it_goes_back_to_is_a_checkpoint(policy: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=f"{policy}/ar is no BLIP3o-NEXT checkpoint: its config.json has no image_start"
+    ):
+        to_checkpoint(policy, policy / "ar", tmp_path / "back", tell=lambda _: None)
+
+
 def test_what_goes_back_is_a_policy(twin: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         to_checkpoint(tmp_path, twin, tmp_path / "back", tell=lambda _: None)
