@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from policy.decoder import Decoder, make_connector
-from policy.folder import CONFIG_FILE, read_policy_config, read_prompt_encoder, resolve_folder
+from policy.folder import read_policy_config, read_prompt_encoder, resolve_folder
 from policy.json_file import read_json, write_json
 from policy.layout import TokenLayout
+from policy.parts import CONFIG_FILE
 from policy.prompt import PromptEncoder
 from policy.tokenizers.contract import ImageTokenizer
 from rl.registry import resolve

@@ -9,31 +9,27 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from policy.convert.blip3o_next import is_blip3o_next
+from policy.convert.hub import is_hub_name, policy_of_hub
 from policy.json_file import read_json
 from policy.layout import TokenLayout
+from policy.parts import CONFIG_FILE, PARTS
 from rl.registry import locate
 from rl.types import UserError
 
 EMBEDDED = {"shapes": Path(__file__).parent / "shapes" / "weights"}
-PARTS = {
-    "ar": ("config.json", "model.safetensors"),
-    "connector": ("config.json", "model.safetensors"),
-    "transformer": ("config.json", "diffusion_pytorch_model.safetensors"),
-    "vae": ("config.json", "diffusion_pytorch_model.safetensors"),
-    "scheduler": ("scheduler_config.json",),
-    "tokenizer": ("tokenizer.json", "tokenizer_config.json"),
-    "image_tokenizer": ("config.json", "model.safetensors"),
-}
-CONFIG_FILE = "policy.json"
 OF_A_RUN, RUN_FILE = "policy", "config.yaml"  # what a run folder holds
 
 
 def resolve_folder(path: str | Path) -> Path:
-    """An embedded model's name, a policy folder, or the folder of a run that has ended -> the policy folder.
+    """An embedded model's name, a policy folder, the folder of a run that has ended, or a name on the hub -> the
+    policy folder; a name on the hub is fetched and converted once.
 
     Raises: UserError if there is none.
     """
     folder = EMBEDDED.get(str(path), Path(path))
+    if not folder.is_dir() and is_hub_name(str(path)):
+        return policy_of_hub(str(path), "policy.path")
     if not folder.is_dir():
         raise UserError(
             f"policy.path: there is no policy folder at '{path}'; give a folder or one of {sorted(EMBEDDED)}."
@@ -77,6 +73,11 @@ def read_prompt_encoder(folder: Path) -> str:
 
 
 def _check_complete(folder: Path) -> None:
+    if not (folder / CONFIG_FILE).is_file() and is_blip3o_next(folder):
+        raise UserError(
+            f"{folder} is a BLIP3o-NEXT checkpoint, no policy folder yet; convert it: "
+            f"python -m policy.convert blip3o-next {shlex.quote(str(folder))} OUT"
+        )
     missing = [] if (folder / CONFIG_FILE).is_file() else [CONFIG_FILE]
     for part, files in PARTS.items():
         missing += [f"{part}/{file}" for file in files if not _present(folder / part, file)]

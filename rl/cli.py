@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": ("rl.evaluate", "score policies on held-out prompts, with intervals"),
     "push": ("rl.push", "put a run's policy on a model hub, with its card"),
     "paint": ("policy.paint", "a picture of a prompt"),
+    "convert": ("policy.convert", "a BLIP3o-NEXT checkpoint into a policy folder, and back"),
     "doctor": ("rl.doctor", "what this machine has and what is missing"),
     "keys": ("rl.keys", "every key of a configuration, explained"),
     "check": ("rewards.check", "what is wrong with a reward of your own"),

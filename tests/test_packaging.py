@@ -79,7 +79,7 @@ def test_a_wheel_carries_what_an_installed_package_needs(tmp_path: Path) -> None
     assert yaml <= names
     assert {f"{package}/py.typed" for package in ("rl", "rewards", "policy", "rollout")} <= names
     wanted = ("easel-rl.pth", "easel_rl_first.py", "rl/CHANGELOG.md", "rl/CITATION.cff", "rewards/README.md")
-    assert set(wanted) <= names
+    assert {*wanted, "policy/convert/presets/transformer.json"} <= names
     assert not [name for name in names if name.startswith(("tests", "examples", "configs", "build"))]
 
 

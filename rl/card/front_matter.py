@@ -8,6 +8,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCardData, metadata_load
 
+from policy.convert.hub import is_hub_name
 from rl.evaluation.results import OVERALL, Evaluation
 
 LIBRARY = "easel-rl"
@@ -24,7 +25,9 @@ def base_licence(base: Path) -> dict[str, str]:
 
 
 def hub_name(base: Path) -> str | None:
-    """``owner/name`` of a folder in the hub's cache, the only place that tells it."""
+    """``owner/name`` of such a name itself, or of a folder in the hub's cache; no other place tells it."""
+    if is_hub_name(str(base)):
+        return str(base).partition("@")[0]
     found = _HUB_CACHE.search(base.resolve().as_posix() + "/") or _HUB_CACHE.search(f"{base.as_posix()}/")
     return f"{found[1]}/{found[2]}" if found else None
 

@@ -80,7 +80,7 @@ class PolicyConfig(Section):
     """The image model that is trained."""
 
     path: PathText = "shapes"
-    """A policy folder, the folder of a finished run, or ``shapes`` for the embedded tiny one."""
+    """A policy folder, a finished run's folder, ``owner/name[@revision]`` on a hub, or ``shapes``, the embedded one."""
     dtype: Dtype = "float32"
     """Precision of the weights in the sampler and, where ``render.dtype`` says nothing else, in the decoder."""
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from policy.folder import CONFIG_FILE as POLICY_FILE
 from policy.folder import EMBEDDED
+from policy.parts import CONFIG_FILE as POLICY_FILE
 from rl.evaluate.arguments import NamedPolicy
 from rl.registry import did_you_mean
 from rl.run_folder.claim import CONFIG_FILE as RUN_FILE

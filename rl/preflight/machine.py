@@ -1,6 +1,6 @@
 """What a run will certainly miss on this machine, found within a second or so: before anything heavy is imported.
 
-What can't be known quickly is no error, and nothing is downloaded.
+What can't be known quickly is no error, and nothing is downloaded but a policy that is a name on the hub.
 """
 
 from __future__ import annotations

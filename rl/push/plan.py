@@ -9,8 +9,8 @@ from pathlib import Path
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
-from policy.folder import CONFIG_FILE as POLICY_FILE
 from policy.folder import read_policy_config
+from policy.parts import CONFIG_FILE as POLICY_FILE
 from rl.card.card import CARD_FILE, POLICY_FOLDER, write_card
 from rl.run_folder.claim import CONFIG_FILE as RUN_FILE
 from rl.types import UserError

@@ -15,7 +15,7 @@ from PIL import Image
 
 import rl
 from policy.ar.size import ArSize
-from policy.folder import PARTS
+from policy.parts import PARTS
 from rl.config.load import load
 from rl.config.schema import Config
 from rl.dry_run import describe, evaluation_steps, memory_estimate

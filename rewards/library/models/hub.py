@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -12,11 +11,10 @@ from huggingface_hub import constants, errors, try_to_load_from_cache
 
 from rewards.library.models.downloads import download_command
 from rewards.remote.reach import refusals
+from rl.process.hub import offline, said
 from rl.types import UserError
 
 _HUB_NAME: Final = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?(:.+)?")
-_NOT_STORED: Final = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM)
-_LOGIN: Final = "log in by `hf auth login`"
 
 
 class _NotReached(OSError):
@@ -58,40 +56,11 @@ def out_of_reach(checkpoint: str, error: BaseException, *, at: str, option: str,
     wanted = "the file" if ":" in checkpoint else "the folder"
     path = f"or set {at}.{option} to the path of {wanted}"
     command = download_command(checkpoint) + (f" --revision {revision}" if revision else "")
-    for cause in _causes(error):
-        if told := _told(cause, revision):
-            return UserError(f"{at}.{option}: {checkpoint!r} is not on this machine, and {told}, {path}")
+    if told := said(error, revision):
+        return UserError(f"{at}.{option}: {checkpoint!r} is not on this machine, and {told}, {path}")
     unknown = str(error) if isinstance(error, _NotReached) else "the hub is not reached"
-    why = "HF_HUB_OFFLINE is set" if _offline(error) else unknown
+    why = "HF_HUB_OFFLINE is set" if offline(error) else unknown
     return UserError(
         f"{at}.{option}: {checkpoint!r} is not on this machine and can't be downloaded now ({why}); with a network "
         f"type `{command}`, {path}"
     )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """What the hub's client raised stands behind what transformers makes of it."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _told(error: BaseException, revision: str | None) -> str:
-    """What is wrong and what to do, if this one says it."""
-    if isinstance(error, errors.GatedRepoError):
-        return f"its licence must be accepted on its page of the hub first; do so and {_LOGIN}"
-    if isinstance(error, errors.RevisionNotFoundError):
-        return f"the hub has no revision {revision or 'main'!r} of it; correct the revision"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return f"the hub has no such repository, or shows it to others only; correct the name or {_LOGIN}"
-    if isinstance(error, errors.RemoteEntryNotFoundError):
-        return "its repository holds no such file; correct the name"
-    if isinstance(error, errors.HfHubHTTPError) and error.response is not None:
-        return f"the hub answered HTTP {error.response.status_code}; try again later"
-    if isinstance(error, OSError) and error.errno in _NOT_STORED:
-        return f"it can't be stored ({error.strerror}: {error.filename or 'the folder of HF_HOME'}); set HF_HOME"
-    return ""
-
-
-def _offline(error: BaseException) -> bool:
-    return bool(constants.HF_HUB_OFFLINE) or any(isinstance(one, errors.OfflineModeIsEnabled) for one in _causes(error))
