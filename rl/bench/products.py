@@ -63,7 +63,8 @@ class Product:
         """The fastest of some calls, alone, with numbers that are in the cache if they fit; images in whichever order
         of their memory is faster."""
         with torch.no_grad():
-            return min(_fastest(self.function, call, dict(self.options)) for call in self._calls())
+            options = {name: _map(value, TensorForm, TensorForm.make) for name, value in self.options}
+            return min(_fastest(self.function, call, options) for call in self._calls())
 
     def _calls(self) -> list[tuple[object, ...]]:
         made = tuple(_map(self.arguments, TensorForm, TensorForm.make))

@@ -27,6 +27,7 @@ class Outcome:
     peak_mb: float = 0.0
     floor: list[StageFloor] = field(default_factory=list)
     failure: str | None = None
+    floor_failure: str | None = None
 
     @property
     def measured(self) -> bool:

@@ -41,6 +41,7 @@ def report(figures: Figures, *, markdown: bool = False) -> str:
         for title, grid in grids
     ]
     failed = [f"{one.title}: not measured: {one.failure}" for one in figures.outcomes if not one.measured]
+    failed += [f"{one.title}: no floor: {one.floor_failure}" for one in figures.outcomes if one.floor_failure]
     parts[1:1] = ["\n".join(failed)] if failed else []
     return "\n\n".join([figures.run, *parts, figures.machine]) + "\n"
 

@@ -6,6 +6,7 @@ checkpointing, the fused optimizer, and generation, log-probs and update over th
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ from rl.preflight.prompts import check_data
 from rl.types import UserError
 
 _MOST_STEPS = 2000
+_BATCH = 64
+"""Samples of one forward and backward pass, where they divide a step: 32, 64, 128 and 256 take the same time, fewer take
+less memory."""
 _VLLM_MEMORY = 0.05
 """Share of the machine's memory for its keys and values: a few hundred MB are plenty here."""
 
@@ -82,8 +86,10 @@ def language_model(policy: Policy, config: Config) -> Qwen3ForCausalLM:
 
 def arguments(config: Config, layout: TokenLayout, folder: Path, *, vllm: bool) -> GRPOConfig:
     """Our configuration in TRL's words."""
-    train, pictures = config.train, config.data.prompts_per_step * config.rollout.group_size
-    parts = max(1, pictures // train.micro_batch)
+    train, group = config.train, config.rollout.group_size
+    pictures = config.data.prompts_per_step * group
+    batch = min(pictures, math.lcm(group, _BATCH)) if pictures % math.lcm(group, _BATCH) == 0 else pictures
+    parts = pictures // batch
     engine: dict[str, Any] = {}
     if vllm:
         engine = {
@@ -95,10 +101,10 @@ def arguments(config: Config, layout: TokenLayout, folder: Path, *, vllm: bool) 
         }
     return GRPOConfig(
         output_dir=str(folder),
-        per_device_train_batch_size=pictures // parts,
+        per_device_train_batch_size=batch,
         gradient_accumulation_steps=parts,
         steps_per_generation=parts,
-        num_generations=config.rollout.group_size,
+        num_generations=group,
         num_iterations=1,
         max_completion_length=layout.tokens_per_image,
         temperature=config.rollout.temperature,
@@ -132,7 +138,7 @@ def arguments(config: Config, layout: TokenLayout, folder: Path, *, vllm: bool) 
 
 def _beta(config: Config) -> float:
     beta = config.kl.options.get("beta") if config.kl else None
-    return beta if isinstance(beta, float) else 0.0
+    return float(beta) if isinstance(beta, (int, float)) else 0.0
 
 
 class _HungUp(Exception):
