@@ -7,6 +7,7 @@ FLOPs over the rate that this machine reaches for products of those shapes, and 
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import sys
 from collections.abc import Sequence
@@ -14,10 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from rewards.command_line import positive_int
+from rl.bench.contract import MOST_STEPS
 from rl.bench.machine import describe_machine
 from rl.bench.processes import BenchProcess
 from rl.bench.results import FIGURES, Figures, read, write
-from rl.bench.rounds import Tell, measure
+from rl.bench.rounds import WARM_UP, Tell, measure
 from rl.bench.tables import report
 from rl.bench.variants import BASE, CONFIG, VARIANTS, Variant, assignment, chosen, configured, words
 from rl.config import shipped
@@ -25,6 +27,7 @@ from rl.config.schema import Config
 from rl.preflight.machine import check_machine
 from rl.preflight.prompts import check_data
 from rl.process.command import command
+from rl.process.interrupt import ended_by_signals
 from rl.process.output import shown
 from rl.process.parser import CommandParser
 from rl.types import UserError
@@ -36,13 +39,15 @@ STEPS = 20
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0, 1 if a variant of ours failed or nothing was measured, 2 for a mistake, 130 after Ctrl-C."""
     found = _parser().parse_intermixed_args(arguments)
+    _require_sense(found)
     if found.source is not None:
         figures = read(found.source)
     else:
         config, overrides = _split(found.given)
         if note := shipped.note(Path(config)):
             print(shown(note), file=sys.stderr)
-        figures = bench(config, overrides, chosen(found.variants), found.steps, _tell)
+        with ended_by_signals():
+            figures = bench(config, overrides, chosen(found.variants), found.steps, _tell)
         for path in (found.json, FIGURES if found.record else None):
             if path is not None:
                 write(figures, path)
@@ -81,6 +86,16 @@ def _split(given: Sequence[str]) -> tuple[str, list[str]]:
     if given and "=" not in given[0]:
         return given[0], list(given[1:])
     return CONFIG, list(given)
+
+
+def _require_sense(found: argparse.Namespace) -> None:
+    """Raises: UserError."""
+    if found.record and found.variants is not None:
+        raise UserError("--record keeps the figures of all variants: leave --variants out")
+    if found.steps + WARM_UP >= MOST_STEPS:
+        raise UserError(
+            f"--steps is {found.steps}: a worker takes at most {MOST_STEPS}, {WARM_UP} to warm up among them"
+        )
 
 
 def _require_trl(variants: Sequence[Variant]) -> None:

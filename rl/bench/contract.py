@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 Request = Literal["step", "floor"]
-TOTAL = "step"
-"""The stage that is the whole step."""
+MOST_STEPS = 500
+"""That a worker can take."""
 
 
 @dataclass(frozen=True)

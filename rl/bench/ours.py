@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from rl.bench.contract import Assignment, FloorMeasured, Seat, Seated, StageFloor, StepTaken
+from rl.bench.contract import MOST_STEPS, Assignment, FloorMeasured, Seat, Seated, StageFloor, StepTaken
 from rl.bench.floor import StageWork, memory_bandwidth, stage_floor
 from rl.bench.language_model_work import ModelSizes, adam_traffic, sampling, sync_traffic
 from rl.bench.products import Product, Recorder
@@ -25,14 +25,12 @@ from rl.tracking.contract import STAGES, Console
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import Experience
 
-_MOST_STEPS = 2000
-
 
 def take_steps(config: Config, assignment: Assignment, folder: Path, seat: Seat) -> None:
     """Answers ``seat`` until it hangs up."""
     del assignment  # everything of ours stands in the configuration
     with live_parts(config, folder, check_data(config), None, Interrupt()) as run:
-        experiences = run.collector.collect(0, _MOST_STEPS)
+        experiences = run.collector.collect(0, MOST_STEPS)
         seat.tell(Seated())
         for request in seat.requests():
             if request == "step":

@@ -73,15 +73,20 @@ class Figures:
         return next((one for one in self.outcomes if one.name == name and one.measured), None)
 
     def ratio(self, name: str) -> float | None:
-        """Steps a second over those of TRL with its own generate; None if one of the two was not measured."""
-        one, base = self.outcome(name), self.outcome(BASE)
-        return base.seconds / one.seconds if one and base else None
+        """Over TRL with its own generate."""
+        return self.over(name, BASE)
+
+    def over(self, name: str, base: str) -> float | None:
+        """Steps a second of one over those of another; None if one of the two was not measured."""
+        one, other = self.outcome(name), self.outcome(base)
+        return other.seconds / one.seconds if one and other else None
 
 
 def write(figures: Figures, path: Path) -> None:
     """Raises: UserError if it cannot be written."""
+    short = json.loads(json.dumps(asdict(figures)), parse_float=lambda number: float(f"{float(number):.4g}"))
     try:
-        path.write_text(json.dumps(asdict(figures), indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(short, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"--json: {path} cannot be written ({error.strerror}); name another file") from error
 

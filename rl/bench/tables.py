@@ -40,9 +40,11 @@ def report(figures: Figures, *, markdown: bool = False) -> str:
         "\n\n".join(part for part in (title, grid.markdown() if markdown else grid.plain()) if part)
         for title, grid in grids
     ]
-    failed = [f"{one.title}: not measured: {one.failure}" for one in figures.outcomes if not one.measured]
-    failed += [f"{one.title}: no floor: {one.floor_failure}" for one in figures.outcomes if one.floor_failure]
-    parts[1:1] = ["\n".join(failed)] if failed else []
+    said = [f"{one.title}: not measured: {one.failure}" for one in figures.outcomes if not one.measured]
+    said += [f"{one.title}: no floor: {one.floor_failure}" for one in figures.outcomes if one.floor_failure]
+    if (both := figures.over("ours-best", "trl-best")) is not None:
+        said = [f"Both at best settings: ours x {both:.2f} of TRL.", *said]
+    parts[1:1] = ["\n".join(said)] if said else []
     return "\n\n".join([figures.run, *parts, figures.machine]) + "\n"
 
 

@@ -18,11 +18,12 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
+from transformers import PreTrainedTokenizerFast
 
 from policy.base import Policy
 from policy.layout import TokenLayout
 from rewards.pool.pool import RewardPool
+from rl.bench.contract import MOST_STEPS
 from rl.config.schema import RenderConfig, RewardComponent
 from rl.data.stream import PromptStream
 from rl.types import Prompt, Sample, Score, UserError
@@ -58,10 +59,10 @@ def prompt_rows(
     return rows
 
 
-def in_order(rows: Sequence[Mapping[str, object]], stream_seed: int, per_step: int, steps: int) -> Dataset:
+def in_order(rows: Sequence[Mapping[str, object]], stream_seed: int, per_step: int) -> Dataset:
     """The prompts of step after step as our own run takes them, for a trainer that doesn't shuffle."""
     stream = PromptStream([Prompt(str(place), "") for place in range(len(rows))], per_step, stream_seed)
-    return Dataset.from_list([dict(rows[int(one.id)]) for step in range(steps) for one in stream.at(step)])
+    return Dataset.from_list([dict(rows[int(one.id)]) for step in range(MOST_STEPS) for one in stream.at(step)])
 
 
 def image_head(lm_head: nn.Linear, layout: TokenLayout) -> nn.Linear:
@@ -85,8 +86,7 @@ class PaintedReward:
     """
 
     policy: Policy
-    ar: Qwen3ForCausalLM
-    """The one that is trained."""
+    """Its language model is the one that is trained."""
     pool: RewardPool
     prompts: Sequence[Prompt]
     render: RenderConfig
@@ -132,7 +132,7 @@ class PaintedReward:
         rows = [[*ids, *tokens] for ids, tokens in zip(prompt_ids, completion_ids, strict=True)]
         longest, wanted = max(map(len, rows)), len(completion_ids[0]) + 1
         input_ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
-        states = self.ar.model(input_ids=input_ids, use_cache=False).last_hidden_state
+        states = self.policy.ar.model(input_ids=input_ids, use_cache=False).last_hidden_state
         first_B = torch.tensor([len(row) - wanted for row in rows])
         places = first_B[:, None] + torch.arange(wanted)
         return states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))

@@ -14,22 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Qwen3ForCausalLM, TrainerCallback
+from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from policy.base import Policy
 from policy.layout import TokenLayout
-from rewards.pool.pool import RewardPool
-from rl.bench.contract import Assignment, Request, Seat, Seated, StepTaken
+from rl.bench.contract import MOST_STEPS, Assignment, Request, Seat, Seated, StepTaken
 from rl.bench.trl_glue import PaintedReward, image_head, in_order, prompt_rows, prompt_tokenizer
+from rl.build import load_policy, start_rewards
 from rl.config.schema import Config
 from rl.preflight.prompts import check_data
 from rl.types import UserError
 
-_MOST_STEPS = 2000
 _BATCH = 64
-"""Samples of one forward and backward pass, where they divide a step: 32, 64, 128 and 256 take the same time, fewer take
-less memory."""
+"""Samples of one forward and backward pass, where they divide a step: 32 to 256 take the same time."""
 _VLLM_MEMORY = 0.05
 """Share of the machine's memory for its keys and values: a few hundred MB are plenty here."""
 
@@ -38,17 +35,19 @@ def take_steps(config: Config, assignment: Assignment, folder: Path, seat: Seat)
     """Answers ``seat`` until it hangs up."""
     torch.manual_seed(config.run.seed)
     prompts, _ = check_data(config)
-    policy = Policy.load(config.policy.path, dtype=config.policy.dtype)
+    policy = load_policy(config)
     tokenizer = prompt_tokenizer(policy)
     rows = prompt_rows(policy, tokenizer, prompts)
-    ar = language_model(policy, config)
-    with RewardPool(config.rewards, config.reward_pool, other_processes=1) as pool:
-        reward = PaintedReward(policy, ar, pool, prompts, config.render, config.rewards)
+    # In the trainer's precision, bfloat16 without an fp32 copy: faster than TRL's own ``bf16`` (autocast).
+    policy.ar.lm_head = image_head(policy.ar.lm_head, policy.layout)
+    longest = max(len(policy.encode_prompt(prompt).ids) for prompt in prompts) if assignment.vllm else None
+    with start_rewards(config) as pool:
+        reward = PaintedReward(policy, pool, prompts, config.render, config.rewards)
         trainer = GRPOTrainer(
-            model=ar,
+            model=policy.ar,
             reward_funcs=reward,
-            args=arguments(config, policy.layout, folder, vllm=assignment.vllm),
-            train_dataset=in_order(rows, config.run.seed, config.data.prompts_per_step, _MOST_STEPS),
+            args=arguments(config, policy.layout, folder, vllm_prompt=longest),
+            train_dataset=in_order(rows, config.run.seed, config.data.prompts_per_step),
             processing_class=tokenizer,
         )
         if trainer.ref_model is not None:
@@ -75,28 +74,19 @@ def _train(trainer: GRPOTrainer) -> None:
         ) from error
 
 
-def language_model(policy: Policy, config: Config) -> Qwen3ForCausalLM:
-    """In the trainer's precision, bfloat16 without an fp32 copy: faster than TRL's own ``bf16`` (autocast), which would
-    lose less of small updates."""
-    folder = policy.folder / "ar"
-    ar = Qwen3ForCausalLM.from_pretrained(folder, dtype=getattr(torch, config.train.dtype), attn_implementation="sdpa")
-    ar.lm_head = image_head(ar.lm_head, policy.layout)
-    return ar
-
-
-def arguments(config: Config, layout: TokenLayout, folder: Path, *, vllm: bool) -> GRPOConfig:
-    """Our configuration in TRL's words."""
+def arguments(config: Config, layout: TokenLayout, folder: Path, *, vllm_prompt: int | None = None) -> GRPOConfig:
+    """Our configuration in TRL's words. ``vllm_prompt``: tokens of the longest prompt, if vLLM is to sample."""
     train, group = config.train, config.rollout.group_size
     pictures = config.data.prompts_per_step * group
-    batch = min(pictures, math.lcm(group, _BATCH)) if pictures % math.lcm(group, _BATCH) == 0 else pictures
+    batch = math.lcm(group, _BATCH) if pictures % math.lcm(group, _BATCH) == 0 else pictures
     parts = pictures // batch
     engine: dict[str, Any] = {}
-    if vllm:
+    if vllm_prompt is not None:
         engine = {
             "use_vllm": True,
             "vllm_mode": "colocate",
             "vllm_gpu_memory_utilization": _VLLM_MEMORY,
-            "vllm_max_model_length": 128,
+            "vllm_max_model_length": vllm_prompt + layout.tokens_per_image + 1,
             "generation_kwargs": {"allowed_token_ids": list(range(layout.image_start_id, layout.image_end_id))},
         }
     return GRPOConfig(
@@ -119,7 +109,7 @@ def arguments(config: Config, layout: TokenLayout, folder: Path, *, vllm: bool) 
         weight_decay=train.weight_decay,
         max_grad_norm=train.grad_clip,
         optim="adamw_torch_fused",
-        max_steps=_MOST_STEPS,
+        max_steps=MOST_STEPS,
         shuffle_dataset=False,
         remove_unused_columns=False,
         gradient_checkpointing=False,

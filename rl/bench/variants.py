@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rl.bench.contract import Assignment
+from rl.bench.contract import MOST_STEPS, Assignment
 from rl.config import shipped
 from rl.config.load import dump, load
 from rl.config.schema import Config
@@ -27,6 +27,7 @@ EQUAL = ("policy.dtype=float32", "train.dtype=float32", "train.zero_stage=0")
 
 _ALIKE = (  # TRL has no anchor; neither side evaluates, saves or shows anything
     *("anchor=null", "data.eval=null", "tracking.console=off", "tracking.to=[]", "tracking.profile=[]"),
+    *(f"train.steps={2 * MOST_STEPS}", "train.schedule=constant"),
     *("rollout.top_p=1.0", "rollout.top_k=0", "render.renders=1", "train.updates_per_rollout=1"),
 )
 
