@@ -17,7 +17,7 @@ from rl.bench.contract import StageFloor
 from rl.bench.products import Product
 
 _MEASURED_SHARE = 0.99
-_COPIED = 64 << 20
+_COPIED = 32 << 20
 Measure = Callable[[Product], float]
 
 

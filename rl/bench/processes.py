@@ -33,6 +33,7 @@ from rl.process.host import share_cores
 AnswerT = TypeVar("AnswerT", bound=Answer)
 START_S, STEP_S, FLOOR_S = 300.0, 120.0, 300.0
 _PATIENCE_S = 5.0
+_WORKER = ("-m", "rl.bench.worker")
 
 
 @dataclass
@@ -53,7 +54,7 @@ class BenchProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "rl.bench.worker", str(theirs.fileno())],
+                [sys.executable, "-P", *_WORKER, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,

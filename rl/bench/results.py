@@ -17,7 +17,7 @@ FIGURES = Path(__file__).with_name("figures.json")
 
 
 @dataclass
-class Outcome:
+class VariantOutcome:
     """One variant: its measured steps, or why there are none."""
 
     name: str
@@ -66,9 +66,9 @@ class Figures:
     pictures: int
     """A step."""
     machine: str
-    outcomes: list[Outcome]
+    outcomes: list[VariantOutcome]
 
-    def outcome(self, name: str) -> Outcome | None:
+    def outcome(self, name: str) -> VariantOutcome | None:
         """Of a variant that was measured."""
         return next((one for one in self.outcomes if one.name == name and one.measured), None)
 
@@ -103,7 +103,7 @@ def read(path: Path) -> Figures:
         raise UserError(f"--from: {path} holds no figures of this command; write them with --json {path}") from error
 
 
-def _outcome(content: dict[str, Any]) -> Outcome:
+def _outcome(content: dict[str, Any]) -> VariantOutcome:
     steps = [StepTaken(**one) for one in content.pop("steps")]
     floor = [StageFloor(**one) for one in content.pop("floor")]
-    return Outcome(steps=steps, floor=floor, **content)
+    return VariantOutcome(steps=steps, floor=floor, **content)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rl.bench.contract import StageFloor, StepTaken, VariantFailed
-from rl.bench.results import Outcome
+from rl.bench.results import VariantOutcome
 from rl.bench.variants import Variant
 
 Tell = Callable[[str], None]
@@ -32,10 +32,10 @@ def measure(
     steps: int,
     tell: Tell,
     clock: Callable[[], float] = time.monotonic,
-) -> list[Outcome]:
+) -> list[VariantOutcome]:
     """A B C A B C ...: first ``WARM_UP`` rounds that don't count, then ``steps``. A variant that fails is left out from
     then on and keeps its reason; the others go on."""
-    outcomes = {one.name: Outcome(one.name, one.title) for one in variants}
+    outcomes = {one.name: VariantOutcome(one.name, one.title) for one in variants}
     with ExitStack() as closing:
         table = Round(outcomes, {}, tell)
         for one in variants:
@@ -57,16 +57,16 @@ def measure(
     return list(outcomes.values())
 
 
-def _warm_up(_: Outcome, worker: BenchWorker) -> None:
+def _warm_up(_: VariantOutcome, worker: BenchWorker) -> None:
     worker.step()
 
 
-def _step(outcome: Outcome, worker: BenchWorker) -> None:
+def _step(outcome: VariantOutcome, worker: BenchWorker) -> None:
     outcome.steps.append(worker.step())
     outcome.peak_mb = worker.peak_mb()
 
 
-def _floor(outcome: Outcome, worker: BenchWorker) -> None:
+def _floor(outcome: VariantOutcome, worker: BenchWorker) -> None:
     """Without it the steps are as good as they were."""
     try:
         outcome.floor = worker.floor()
@@ -78,11 +78,11 @@ def _floor(outcome: Outcome, worker: BenchWorker) -> None:
 class Round:
     """Who is still in it."""
 
-    outcomes: Mapping[str, Outcome]
+    outcomes: Mapping[str, VariantOutcome]
     workers: dict[str, BenchWorker]
     tell: Tell
 
-    def turn(self, name: str, act: Callable[[Outcome, BenchWorker], None]) -> None:
+    def turn(self, name: str, act: Callable[[VariantOutcome, BenchWorker], None]) -> None:
         """``act`` of one that is still in; out it goes if it fails."""
         if (worker := self.workers.get(name)) is None:
             return

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rl.bench.results import Figures, Outcome
+from rl.bench.results import Figures, VariantOutcome
 
 NONE = "-"
 
 
 @dataclass(frozen=True)
-class Grid:
+class TextTable:
     """A table of text; the first column is left-aligned, the others right-aligned."""
 
     head: tuple[str, ...]
@@ -48,16 +48,16 @@ def report(figures: Figures, *, markdown: bool = False) -> str:
     return "\n\n".join([figures.run, *parts, figures.machine]) + "\n"
 
 
-def variants(figures: Figures) -> Grid:
+def variants(figures: Figures) -> TextTable:
     head = (
         *("variant", "settings", "pictures/s", "s/step (range)", "x TRL"),
         *("peak memory", "mean reward", "first ratio off by"),
     )
     measured = [one for one in figures.outcomes if one.measured]
-    return Grid(head, tuple(_variant(figures, one) for one in measured))
+    return TextTable(head, tuple(_variant(figures, one) for one in measured))
 
 
-def _variant(figures: Figures, one: Outcome) -> tuple[str, ...]:
+def _variant(figures: Figures, one: VariantOutcome) -> tuple[str, ...]:
     ratio, deviation, (low, high) = figures.ratio(one.name), one.ratio_deviation, one.range
     return (
         one.title,
@@ -71,14 +71,14 @@ def _variant(figures: Figures, one: Outcome) -> tuple[str, ...]:
     )
 
 
-def floors(one: Outcome) -> Grid:
+def floors(one: VariantOutcome) -> TextTable:
     """Stage by stage, and what no stage has, and the sum."""
     rows = [_floor(floor.stage, one.stage(floor.stage), floor.gflop, floor.seconds) for floor in one.floor]
     seconds = [one.stage(floor.stage) for floor in one.floor]
     rows.append(_floor("rest", max(0.0, one.seconds - sum(seconds)), 0.0, 0.0))
     total = (sum(floor.gflop for floor in one.floor), sum(floor.seconds for floor in one.floor))
     rows.append(_floor("step", one.seconds, *total))
-    return Grid(("stage", "seconds", "GFLOP", "floor, s", "x floor"), tuple(rows))
+    return TextTable(("stage", "seconds", "GFLOP", "floor, s", "x floor"), tuple(rows))
 
 
 def _floor(stage: str, seconds: float, gflop: float, floor: float) -> tuple[str, ...]:

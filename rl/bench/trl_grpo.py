@@ -52,7 +52,7 @@ def take_steps(config: Config, assignment: Assignment, folder: Path, seat: Seat)
         )
         if trainer.ref_model is not None:
             trainer.ref_model.lm_head = image_head(trainer.ref_model.lm_head, policy.layout)
-        pace = Pace(seat, reward)
+        pace = StepPacer(seat, reward)
         trainer.add_callback(pace)
         with timed(trainer, "_generate", pace.stages):
             seat.tell(Seated())
@@ -135,7 +135,7 @@ class _HungUp(Exception):
     """Nobody asks for another step."""
 
 
-class Pace(TrainerCallback):
+class StepPacer(TrainerCallback):
     """Holds the trainer before each step until it is asked for. A step lasts until the next one could begin."""
 
     def __init__(self, seat: Seat, reward: PaintedReward) -> None:

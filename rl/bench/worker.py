@@ -18,7 +18,7 @@ from rl.types import UserError
 
 
 @dataclass
-class Line:
+class WorkerSeat:
     """The worker's end of the socket to the command."""
 
     connection: Connection
@@ -33,7 +33,7 @@ class Line:
 
 
 def main(fd: int) -> None:
-    line = Line(Connection(fd))
+    line = WorkerSeat(Connection(fd))
     assignment: Assignment = line.connection.recv()
     with suppress(BrokenPipeError):  # nobody is there to be told
         try:
@@ -45,7 +45,7 @@ def main(fd: int) -> None:
             raise
 
 
-def _serve(assignment: Assignment, line: Line) -> None:
+def _serve(assignment: Assignment, line: WorkerSeat) -> None:
     allow_open_files()
     with tempfile.TemporaryDirectory(prefix="easel-bench-") as folder:
         path = Path(folder) / "config.yaml"
