@@ -84,7 +84,7 @@ class Figures:
 
 def write(figures: Figures, path: Path) -> None:
     """Raises: UserError if it cannot be written."""
-    short = json.loads(json.dumps(asdict(figures)), parse_float=lambda number: float(f"{float(number):.4g}"))
+    short = json.loads(json.dumps(asdict(figures)), parse_float=lambda number: float(f"{float(number):.6g}"))
     try:
         path.write_text(json.dumps(short, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
