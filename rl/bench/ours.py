@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from rewards.pool.alongside import rewards_starting
 from rl.bench.contract import MOST_STEPS, Assignment, FloorMeasured, Seat, Seated, StageFloor, StepTaken
 from rl.bench.floor import StageWork, memory_bandwidth, stage_floor
 from rl.bench.language_model_work import ModelSizes, adam_traffic, sampling, sync_traffic
@@ -29,7 +30,10 @@ from rl.types import Experience
 def take_steps(config: Config, assignment: Assignment, folder: Path, seat: Seat) -> None:
     """Answers ``seat`` until it hangs up."""
     del assignment  # everything of ours stands in the configuration
-    with live_parts(config, folder, check_data(config), None, Interrupt()) as run:
+    with (
+        rewards_starting(config) as rewards,
+        live_parts(config, folder, check_data(config), None, rewards, Interrupt()) as run,
+    ):
         experiences = run.collector.collect(0, MOST_STEPS)
         seat.tell(Seated())
         for request in seat.requests():

@@ -28,7 +28,6 @@ from rl.bench.contract import (
     StepTaken,
     VariantFailed,
 )
-from rl.process.host import share_cores
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
 START_S, STEP_S, FLOOR_S = 300.0, 120.0, 300.0
@@ -60,7 +59,7 @@ class BenchProcess:
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C comes to the command alone
-                env=_environment(assignment),
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(import_paths())},
             )
         self._connection = Connection(ours.detach())
         self._peak_mb: dict[int, float] = {}
@@ -129,10 +128,3 @@ def _high_water_mb(pid: int) -> float:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
     return 0.0
-
-
-def _environment(assignment: Assignment) -> dict[str, str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(import_paths())}
-    if assignment.side == "ours":
-        share_cores(environment)  # as rl.start does; TRL keeps the threads that its user would have
-    return environment

@@ -18,9 +18,10 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from policy.layout import TokenLayout
+from rewards.pool.alongside import start_rewards
 from rl.bench.contract import MOST_STEPS, Assignment, Request, Seat, Seated, StepTaken
 from rl.bench.trl_glue import PaintedReward, image_head, in_order, prompt_rows, prompt_tokenizer
-from rl.build import load_policy, start_rewards
+from rl.build import load_policy
 from rl.config.schema import Config
 from rl.preflight.prompts import check_data
 from rl.types import UserError

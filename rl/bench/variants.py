@@ -19,11 +19,9 @@ from rl.types import UserError
 CONFIG = "examples/geneval.yaml"
 BASE = "trl"
 """The variant that all ratios are to."""
-BEST = (
-    *("policy.dtype=bfloat16", "train.dtype=bfloat16", "train.zero_stage=1", "render.steps=1", "sync.tolerance=0.2"),
-)
+BEST = ("configs/hardware/cpu.yaml", "render.steps=1")
 """Our best settings: ``key=value`` or YAML files, each on top of the one before."""
-EQUAL = ("policy.dtype=float32", "train.dtype=float32", "train.zero_stage=0")
+EQUAL = ("configs/hardware/cpu_float32.yaml",)
 
 _ALIKE = (  # TRL has no anchor; neither side evaluates, saves or shows anything
     *("anchor=null", "data.eval=null", "tracking.console=off", "tracking.to=[]", "tracking.profile=[]"),
@@ -91,7 +89,8 @@ def assignment(variant: Variant, config: Config) -> Assignment:
 def words(config: Config) -> str:
     """``fp32, 3 Euler steps``."""
     names = {"float32": "fp32", "bfloat16": "bf16"}
-    precisions = dict.fromkeys(names.get(one, one) for one in (config.policy.dtype, config.train.dtype))
+    dtypes = (config.policy.dtype, config.train.dtype, config.render.dtype or config.policy.dtype)
+    precisions = dict.fromkeys(names.get(one, one) for one in dtypes)
     count = config.render.steps
     return f"{'/'.join(precisions)}, {count} Euler step{'s' * (count != 1)}"
 

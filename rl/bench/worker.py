@@ -14,6 +14,7 @@ from rewards.base import describe_exception
 from rl.bench.contract import Answer, Assignment, Broken, Request
 from rl.config.load import load
 from rl.process.host import allow_open_files, forget_other_ranks
+from rl.process.loading import loading
 from rl.types import UserError
 
 
@@ -51,10 +52,11 @@ def _serve(assignment: Assignment, line: WorkerSeat) -> None:
         path = Path(folder) / "config.yaml"
         path.write_text(assignment.config, encoding="utf-8")
         config = load(path)
-        if assignment.side == "ours":
-            from rl.bench.ours import take_steps
-        else:
-            from rl.bench.trl_grpo import take_steps
+        with loading():
+            if assignment.side == "ours":
+                from rl.bench.ours import take_steps
+            else:
+                from rl.bench.trl_grpo import take_steps
         take_steps(config, assignment, Path(folder) / "run", line)
 
 
