@@ -25,7 +25,8 @@ COMMANDS = {
     "score": ("rewards.score", "score pictures in a folder"),
     "serve": ("rewards.serve", "rewards over HTTP"),
     "geneval": ("rewards.geneval", "GenEval's official layout: prompts out, scores in"),
-    "bench": ("rewards.bench", "how fast a reward is"),
+    "bench": ("rl.bench", "the whole step beside TRL's and beside its floor"),
+    "bench-reward": ("rewards.bench", "how fast a reward is"),
     "bench-rollout": ("rollout.bench", "how fast a policy is sampled"),
     "pretrain": ("policy.shapes.pretrain", "make the embedded model again"),
 }

@@ -7,12 +7,11 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 
 from rl.evaluation.results import load_all
+from rl.process.interrupt import ended_by_signals
 from rl.sweep.again import has_begun, is_done
 from rl.sweep.plan import FinishedRun, SweepRun
 from rl.sweep.progress import progress
@@ -48,7 +47,7 @@ def run_all(runs: Sequence[SweepRun], parallel: int, tell: Tell) -> list[Finishe
     """
     waiting, running = deque(runs), list[_Running]()
     finished: dict[str, FinishedRun] = {}
-    with _signals_interrupt():
+    with ended_by_signals():
         try:
             while waiting or running:
                 while waiting and len(running) < parallel:
@@ -122,18 +121,3 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]], tell: Tell) -> None:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)  # reward workers have sessions of their own: they see it is gone
                 process.wait()
-
-
-@contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a sweep as Ctrl-C does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -16,6 +16,7 @@ from rl.types import UserError
 ROOT = Path(__file__).parents[3]
 COMMANDS = (
     *(
+        "rl/bench/__main__",
         "rl/report/__main__",
         "rl/sweep/__main__",
         "rl/doctor/__main__",
