@@ -60,6 +60,11 @@ class Decoder(nn.Module):
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
+    def compile_networks(self) -> None:
+        """By torch.compile, once for all numbers of pictures."""
+        self.transformer.compile(dynamic=True)
+        self.vae.decoder.compile(dynamic=True)
+
     def noise(self, seeds: Sequence[int]) -> Tensor:
         """(B, C, h, w) standard normal latents, each from its own seed alone, the same on every device."""
         parts = [torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from torch import Tensor, nn
 
 from policy.ar.forward import image_forward
+from policy.ar.layers import EAGER, LayerHalves
 from rl.types import Forward, Rows, Sequences, Span
 
 if TYPE_CHECKING:
@@ -72,10 +73,10 @@ class LanguageModel:
 
     name = "ar"
 
-    def __init__(self, ar: Qwen3ForCausalLM, span: Span, *, chunk: int = 1024) -> None:
+    def __init__(self, ar: Qwen3ForCausalLM, span: Span, *, chunk: int = 1024, halves: LayerHalves = EAGER) -> None:
         """``span``: of rows that name none. ``chunk``: token positions whose logits exist at one time."""
         self.ar, self.span = ar, span
-        self.module: nn.Module = _SpanLogprobs(ar, chunk)
+        self.module: nn.Module = _SpanLogprobs(ar, chunk, halves)
 
     def inputs(self, rows: Sequences) -> tuple[object, ...]:
         return rows.prompt_ids, rows.tokens_BT, rows.temperature, rows.span or self.span
@@ -108,13 +109,15 @@ class LanguageModel:
 class _SpanLogprobs(nn.Module):
     """The language model behind the one call that an engine makes: prompts and tokens in, log-probs out."""
 
-    def __init__(self, ar: Qwen3ForCausalLM, chunk: int) -> None:
+    def __init__(self, ar: Qwen3ForCausalLM, chunk: int, halves: LayerHalves) -> None:
         super().__init__()
-        self.ar, self.chunk = ar, chunk
+        self.ar, self.chunk, self.halves = ar, chunk, halves
 
     def forward(
         self, prompt_ids: Sequence[Sequence[int]], tokens_BT: Tensor, temperature: float, span: Span
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(hidden_BSD, logprobs_BT, entropy_BT); the gradient flows through the first two."""
-        out = image_forward(self.ar, span, prompt_ids, tokens_BT, temperature=temperature, chunk=self.chunk)
+        out = image_forward(
+            self.ar, span, prompt_ids, tokens_BT, temperature=temperature, chunk=self.chunk, halves=self.halves
+        )
         return out.hidden_BSD, out.logprobs_BT, out.entropy_BT

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from policy.ar.layers import EAGER, LayerHalves
 from policy.base import Policy
 from policy.prompt_length import require_room, room_for_prompt
 from policy.trainable import LanguageModel
@@ -107,6 +108,8 @@ def load_policy(config: Config) -> Policy:
     policy.decoder.to(pick_device())
     policy.image_tokenizer.to(pick_device())
     policy.decoder.put_channels_last()
+    if config.policy.compile:
+        policy.decoder.compile_networks()
     return policy
 
 
@@ -118,6 +121,7 @@ def start_sampler(config: Config, policy: Policy, prompts: list[Prompt]) -> Samp
     lengths = [len(policy.encode_prompt(prompt).ids) for prompt in prompts]
     room = room_for_prompt(policy.folder, policy.layout)
     require_room(zip(prompts, lengths, strict=True), room, config.policy.path)
+    compiled = {"compile": True} if config.policy.compile and engine == "torch" else {}  # vLLM has ways of its own
     sampler: Sampler = resolve("samplers", engine)(
         policy.folder,
         policy.layout,
@@ -125,7 +129,7 @@ def start_sampler(config: Config, policy: Policy, prompts: list[Prompt]) -> Samp
         seed=config.run.seed,
         dtype=config.policy.dtype,
         max_prompt_tokens=max(lengths),
-        **config.rollout.options,
+        **{**compiled, **config.rollout.options},
     )
     return sampler
 
@@ -153,7 +157,8 @@ def start_collecting(
 
 
 def language_model(config: Config, policy: Policy) -> LanguageModel:
-    return LanguageModel(policy.ar, policy.layout.image, chunk=config.train.logprob_chunk)
+    halves = LayerHalves.compiled() if config.policy.compile else EAGER
+    return LanguageModel(policy.ar, policy.layout.image, chunk=config.train.logprob_chunk, halves=halves)
 
 
 def objective(config: Config, connector: nn.Module) -> PolicyObjective:

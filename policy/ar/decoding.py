@@ -9,14 +9,21 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Qwen3ForCausalLM
 
-from policy.ar.layers import attend, causal, finish, query_key_value
+from policy.ar.layers import EAGER, LayerHalves, attend, causal
 
 
 class Decoding:
     """Keys and values of B running samples: slots 0..L-1 hold the prompt (padded right), L.. the image tokens."""
 
-    def __init__(self, ar: Qwen3ForCausalLM, rows: Sequence[tuple[int, ...]], owner_B: Tensor, count: int) -> None:
-        self.model, self.used = ar.model, max(len(ids) for ids in rows)
+    def __init__(
+        self,
+        ar: Qwen3ForCausalLM,
+        rows: Sequence[tuple[int, ...]],
+        owner_B: Tensor,
+        count: int,
+        halves: LayerHalves = EAGER,
+    ) -> None:
+        self.model, self.used, self.halves = ar.model, max(len(ids) for ids in rows), halves
         device = owner_B.device
         lengths_P = torch.tensor([len(ids) for ids in rows], device=device)
         ids_PL = torch.tensor([[*ids, *[0] * (self.used - len(ids))] for ids in rows], device=device)
@@ -35,10 +42,10 @@ class Decoding:
         rotary = self.model.rotary_emb(states, torch.arange(self.used, device=ids_PL.device)[None])
         sees = causal(self.used, ids_PL.device)
         for layer in self.model.layers:
-            query, key, value = query_key_value(layer, states, rotary)
+            query, key, value = self.halves.before(layer, states, rotary)
             self.keys.append(_with_room(key[owner_B], count))
             self.values.append(_with_room(value[owner_B], count))
-            states = finish(layer, states, attend(query, key, value, sees))
+            states = self.halves.after(layer, states, attend(query, key, value, sees))
         return self.model.norm(states)
 
     def step(self, tokens_B: Tensor) -> Tensor:
@@ -48,10 +55,10 @@ class Decoding:
         slot, self.used = self.used, self.used + 1
         mask = None if self.mask_B11S is None else self.mask_B11S[..., : self.used]
         for index, layer in enumerate(self.model.layers):
-            query, key, value = query_key_value(layer, states, rotary)
+            query, key, value = self.halves.before(layer, states, rotary)
             self.keys[index][:, :, slot], self.values[index][:, :, slot] = key[:, :, 0], value[:, :, 0]
             keys, values = self.keys[index][:, :, : self.used], self.values[index][:, :, : self.used]
-            states = finish(layer, states, attend(query, keys, values, mask))
+            states = self.halves.after(layer, states, attend(query, keys, values, mask))
         self.position_B = self.position_B + 1
         return self.model.norm(states)[:, 0]
 

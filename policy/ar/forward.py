@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from policy.ar.layers import attend, causal, finish, query_key_value
+from policy.ar.layers import EAGER, LayerHalves, attend, causal
 from rl.types import Forward, Span
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def image_forward(
     *,
     temperature: float = 1.0,
     chunk: int = 1024,
+    halves: LayerHalves = EAGER,
 ) -> Forward:
     """Hidden states, log-probs and entropy of the given tokens of a span (BLIP3o-NEXT, arXiv 2510.15857, section 3).
 
@@ -36,7 +37,7 @@ def image_forward(
     a time, so that memory does not grow with the text vocabulary. Differentiable in ``hidden_BSD`` and
     ``logprobs_BT``; ``entropy_BT`` is detached.
     """
-    hidden_BSD = _hidden(ar, _Packed.of(prompt_ids, tokens_BT))
+    hidden_BSD = _hidden(ar, _Packed.of(prompt_ids, tokens_BT), halves)
     head_KD = ar.lm_head.weight[span.start : span.stop]
     logprobs_BT, entropy_BT = _chunked_logprobs(hidden_BSD[:, :-1], head_KD, tokens_BT - span.start, temperature, chunk)
     return Forward(hidden_BSD, logprobs_BT, entropy_BT)
@@ -101,7 +102,7 @@ class _Packed:
         return torch.cat([prompt_B1L.expand(-1, steps, -1), before_BTT], -1)[:, None]
 
 
-def _hidden(ar: Qwen3ForCausalLM, rows: _Packed) -> Tensor:
+def _hidden(ar: Qwen3ForCausalLM, rows: _Packed, halves: LayerHalves) -> Tensor:
     """(B, T + 1, D) final hidden states after the norm: at the last id of each row's prompt and at its T tokens."""
     ids, owner_B = rows.ids(), rows.owner_B
     states = ar.model.embed_tokens(ids)
@@ -109,13 +110,13 @@ def _hidden(ar: Qwen3ForCausalLM, rows: _Packed) -> Tensor:
     prompts_see, tokens_see = causal(rows.prompts_PL.shape[1], ids.device), rows.tokens_see()
     for layer in ar.model.layers:
         (query, of_tokens), (key, token_key), (value, token_value) = map(
-            rows.split, query_key_value(layer, states, rotary)
+            rows.split, halves.before(layer, states, rotary)
         )
         prompts_mixed = attend(query, key, value, prompts_see)
         keys, values = torch.cat([key[owner_B], token_key], 2), torch.cat([value[owner_B], token_value], 2)
         tokens_mixed = attend(of_tokens, keys, values, tokens_see)
         mixed = torch.cat([prompts_mixed.flatten(0, 1), tokens_mixed.flatten(0, 1)])[None]
-        states = finish(layer, states, mixed)
+        states = halves.after(layer, states, mixed)
     states_ND, count = ar.model.norm(states)[0], rows.prompts_PL.numel()
     prompts_PLD = states_ND[:count].unflatten(0, rows.prompts_PL.shape)
     last_PD = prompts_PLD[torch.arange(len(prompts_PLD), device=ids.device), rows.lengths_P - 1]

@@ -5,6 +5,9 @@ Transformers' modules do the work, each called as a module: adapters and sharded
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -52,3 +55,23 @@ def finish(layer: Qwen3DecoderLayer, states_BLD: Tensor, mixed_BLE: Tensor) -> T
 def causal(length: int, device: torch.device) -> Tensor:
     """(1, 1, L, L): each position sees itself and those before it."""
     return torch.ones(length, length, dtype=torch.bool, device=device).tril()[None, None]
+
+
+@dataclass(frozen=True)
+class LayerHalves:
+    """What a forward calls before and after each attention."""
+
+    before: Callable[[Qwen3DecoderLayer, Tensor, tuple[Tensor, Tensor]], tuple[Tensor, Tensor, Tensor]] = (
+        query_key_value
+    )
+    after: Callable[[Qwen3DecoderLayer, Tensor, Tensor], Tensor] = finish
+
+    @classmethod
+    def compiled(cls) -> LayerHalves:
+        """By torch.compile, once for all layers and lengths: norms, rotary embedding and activations become few loops.
+        With and without gradient they round differently, by float noise.
+        """
+        return cls(torch.compile(query_key_value, dynamic=True), torch.compile(finish, dynamic=True))
+
+
+EAGER = LayerHalves()

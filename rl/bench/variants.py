@@ -19,9 +19,10 @@ from rl.types import UserError
 CONFIG = "examples/geneval.yaml"
 BASE = "trl"
 """The variant that all ratios are to."""
-BEST = ("configs/hardware/cpu.yaml", "render.steps=1")
+BEST = ("configs/hardware/cpu.yaml", "render.steps=1", "policy.compile=on")
 """Our best settings: ``key=value`` or YAML files, each on top of the one before."""
-EQUAL = ("configs/hardware/cpu_float32.yaml",)
+EQUAL = ("configs/hardware/cpu_float32.yaml", "render.steps=3")
+"""What both sides do alike: full precision and Euler steps that leave no doubt."""
 
 _ALIKE = (  # TRL has no anchor; neither side evaluates, saves or shows anything
     *("anchor=null", "data.eval=null", "tracking.console=off", "tracking.to=[]", "tracking.profile=[]"),

@@ -131,6 +131,11 @@ def _training(config: Config) -> Iterator[tuple[str, str]]:
             f"{train.updates_per_rollout} does not divide the {samples} samples of a step "
             f"(data.prompts_per_step {config.data.prompts_per_step} x rollout.group_size {config.rollout.group_size})",
         )
+    if config.policy.compile and train.zero_stage == 3:
+        yield (
+            "policy.compile",
+            "sharded weights (train.zero_stage: 3) are not compiled; use stage 2 or compile: off",
+        )
     if train.updates_per_rollout > 1 and _declared("losses", config.loss.use).on_policy:
         other = _first("losses", lambda declared: not declared.on_policy)
         yield (

@@ -83,6 +83,9 @@ class PolicyConfig(Section):
     """A policy folder, a finished run's folder, ``owner/name[@revision]`` on a hub, or ``shapes``, the embedded one."""
     dtype: Dtype = "float32"
     """Precision of the weights in the sampler and, where ``render.dtype`` says nothing else, in the decoder."""
+    compile: Bool = False
+    """Compile the layers of language model and decoder (torch.compile; needs a C++ compiler or a GPU): a minute or two
+    before the first step, less when started again, then steps take a quarter less. Pays after some 300 steps."""
 
 
 class DataConfig(Section):

@@ -5,6 +5,9 @@ What can't be known quickly is no error, and nothing is downloaded but a policy 
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from policy.ar.size import ArSize
@@ -20,9 +23,15 @@ def check_machine(config: Config) -> None:
     folder = resolve_folder(config.policy.path)
     read_policy_config(folder)
     needed = checkpoint_bytes(config.train, ArSize.read(folder / "ar").parameters) if config.train.steps else 0
-    found = [*problems(config), *folder_problems(Path(str(config.run.folder)), needed)]
+    found = [*problems(config), *compiler_problems(config), *folder_problems(Path(str(config.run.folder)), needed)]
     if len(found) == 1:
         raise UserError(found[0])
     if found:
         lines = "\n".join(f"  {sentence}" for sentence in dict.fromkeys(found))
         raise UserError(f"{len(found)} things are missing on this machine:\n{lines}")
+
+
+def compiler_problems(config: Config) -> Iterator[str]:
+    """What torch.compile would say in the middle of the first step."""
+    if config.policy.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
+        yield "policy.compile: torch.compile needs a C++ compiler, and here is no g++ or clang++: install one"

@@ -17,6 +17,7 @@ from transformers import Qwen3ForCausalLM
 
 from policy.ar.decoding import Decoding
 from policy.ar.forward import image_forward
+from policy.ar.layers import EAGER, LayerHalves
 from policy.layout import TokenLayout
 from policy.trainable import WeightStream
 from rl.types import Span
@@ -27,7 +28,7 @@ from rollout.weights import check_weights
 
 
 class TorchSampler(CheckedSampler):
-    """The ``Sampler`` without vLLM; same contract, same arguments. Options: ``device``, ``max_num_seqs``."""
+    """The ``Sampler`` without vLLM; same contract and arguments. Options: ``device``, ``max_num_seqs``, ``compile``."""
 
     def __init__(
         self,
@@ -40,9 +41,11 @@ class TorchSampler(CheckedSampler):
         max_prompt_tokens: int = 256,
         max_num_seqs: int = 256,
         device: str | None = None,
+        compile: bool = False,  # noqa: A002 - the field's own word
     ) -> None:
         super().__init__(folder, layout, encode, max_prompt_tokens)
         self.max_num_seqs = max_num_seqs
+        self._halves = LayerHalves.compiled() if compile else EAGER
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         del seed  # part of the engines' common arguments; every sample brings its own seed, so nothing is drawn from it
         ar = Qwen3ForCausalLM.from_pretrained(Path(folder) / "ar", dtype=getattr(torch, dtype))
@@ -108,7 +111,7 @@ class TorchSampler(CheckedSampler):
         first, count = owner_B[0], span.most
         rows = list(prompt_ids[first : owner_B[-1] + 1])
         owner = torch.tensor(owner_B, device=self.device) - first
-        decoding = Decoding(self._model, rows, owner, count)
+        decoding = Decoding(self._model, rows, owner, count, self._halves)
         uniform_BT = torch.from_numpy(np.stack([np.random.Generator(np.random.Philox(s)).random(count) for s in seeds]))
         uniform_BT = uniform_BT.to(self.device)
         head_KD = self._model.lm_head.weight[span.start : span.stop]

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from policy.ar.forward import image_forward
+from policy.ar.layers import LayerHalves
 from policy.base import Policy
 from policy.decoder import make_connector
 from policy.folder import read_policy_config, resolve_folder
@@ -111,6 +112,23 @@ def test_gradients_of_a_shared_prompt_are_those_of_transformers(policy: Policy) 
     masked.gather(2, (tokens - policy.layout.image_start_id)[..., None]).sum().backward()
     for name, value in policy.ar.named_parameters():
         torch.testing.assert_close(found[name], value.grad, atol=1e-4, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.slow
+def test_compiled_layers_compute_the_same(policy: Policy) -> None:
+    ids, tokens = [policy.text_ids(p) for p in PROMPTS], _tokens(policy, 4)
+    halves = LayerHalves.compiled()
+    for gradient in (False, True):
+        with torch.set_grad_enabled(gradient):
+            plain = image_forward(policy.ar, policy.layout.image, ids, tokens)
+            compiled = image_forward(policy.ar, policy.layout.image, ids, tokens, halves=halves)
+        torch.testing.assert_close(compiled.logprobs_BT, plain.logprobs_BT, atol=1e-5, rtol=0)
+    with torch.no_grad():
+        before = policy.decoder.paint(plain.hidden_BSD, [1, 2, 3, 4], steps=2)
+        policy.decoder.compile_networks()
+        for count in (4, 3):  # one compilation for all numbers of pictures
+            after = policy.decoder.paint(plain.hidden_BSD[:count], [1, 2, 3, 4][:count], steps=2)
+            assert np.abs(after.astype(int) - before[:count].astype(int)).max() <= 1
 
 
 def test_chunking_changes_nothing(policy: Policy) -> None:

@@ -134,6 +134,12 @@ def test_updates_split_the_samples_evenly() -> None:
     )
 
 
+def test_sharded_weights_are_not_compiled() -> None:
+    wrong = broken(policy={"compile": True}, train={"zero_stage": 3})
+    assert wrong["policy.compile"].startswith("sharded weights (train.zero_stage: 3) are not compiled; use stage 2")
+    assert broken(policy={"compile": True}, train={"zero_stage": 2}) == {}
+
+
 def test_reinforce_is_on_policy() -> None:
     wrong = broken(loss={"use": "reinforce"}, train={"updates_per_rollout": 2})
     assert "has no ratio, so it must be 1" in wrong["train.updates_per_rollout"]

@@ -15,7 +15,7 @@ from rl.config.load import load
 from rl.config.schema import TrainConfig
 from rl.preflight import room
 from rl.preflight.components import problems, used_by
-from rl.preflight.machine import check_machine
+from rl.preflight.machine import check_machine, compiler_problems
 from rl.preflight.room import checkpoint_bytes, folder_problems
 from rl.types import UserError
 
@@ -170,3 +170,13 @@ def test_everything_at_once() -> None:
     assert str(caught.value).splitlines()[0] == "3 things are missing on this machine:"
     with pytest.raises(UserError, match=r"^policy.path: there is no policy folder at 'nowhere'"):
         check_machine(load("a.yaml", ["policy.path=nowhere"]))
+
+
+def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load(Path(__file__).parents[3] / "examples/geneval.yaml", ["policy.compile=on"])
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert list(compiler_problems(config)) == [
+        "policy.compile: torch.compile needs a C++ compiler, and here is no g++ or clang++: install one"
+    ]
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert list(compiler_problems(config)) == []
