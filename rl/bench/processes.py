@@ -30,7 +30,7 @@ from rl.bench.contract import (
 )
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
-START_S, STEP_S, FLOOR_S = 300.0, 120.0, 300.0
+START_S, STEP_S, FLOOR_S = 300.0, 300.0, 300.0  # a first step may have to compile
 _PATIENCE_S = 5.0
 _WORKER = ("-m", "rl.bench.worker")
 

@@ -88,12 +88,13 @@ def assignment(variant: Variant, config: Config) -> Assignment:
 
 
 def words(config: Config) -> str:
-    """``fp32, 3 Euler steps``."""
+    """``fp32, 3 Euler steps``, ``bf16, 1 Euler step, compiled``."""
     names = {"float32": "fp32", "bfloat16": "bf16"}
     dtypes = (config.policy.dtype, config.train.dtype, config.render.dtype or config.policy.dtype)
     precisions = dict.fromkeys(names.get(one, one) for one in dtypes)
     count = config.render.steps
-    return f"{'/'.join(precisions)}, {count} Euler step{'s' * (count != 1)}"
+    compiled = ", compiled" if config.policy.compile else ""
+    return f"{'/'.join(precisions)}, {count} Euler step{'s' * (count != 1)}{compiled}"
 
 
 def _with(config: Config, folder: Path, files: list[str], overrides: list[str]) -> Config:

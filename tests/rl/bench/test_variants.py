@@ -32,11 +32,11 @@ def test_equal_settings_are_equal() -> None:
         configured(VARIANTS[name], CONFIG, ["train.dtype=bfloat16", "render.steps=2"]) for name in ("ours", "trl")
     )
     assert ours == trl
-    assert (ours.policy.dtype, ours.train.dtype, ours.render.steps) == ("float32", "float32", 2)
+    assert (ours.policy.dtype, ours.train.dtype, ours.render.steps) == ("float32", "float32", 3)
     assert (ours.anchor, ours.data.eval, ours.tracking.to) == (None, None, ())
     assert ours.kl is not None
     assert (ours.kl.use, ours.kl.options["beta"]) == ("k3", 0.005)
-    assert words(ours) == "fp32, 2 Euler steps"
+    assert words(ours) == "fp32, 3 Euler steps"
 
 
 def test_best_settings_stand_above_what_is_typed() -> None:
@@ -45,7 +45,7 @@ def test_best_settings_stand_above_what_is_typed() -> None:
     dtype = "bfloat16" if multiplies_bfloat16() else "float32"
     assert (best.policy.dtype, best.train.dtype, best.render.steps) == (dtype, dtype, 1)
     assert (best.train.lr, best.data.prompts_per_step) == (1e-3, 4)
-    assert words(best).endswith(", 1 Euler step")
+    assert words(best).endswith(", 1 Euler step, compiled")
     assert best == configured(
         VARIANTS["trl-best"], CONFIG, ["render.steps=3", "train.lr=1e-3", "data.prompts_per_step=4"]
     )
