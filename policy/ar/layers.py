@@ -13,8 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, apply_rotary_pos_emb
 
-_FEW = 8  # queries of one key
-
 
 def query_key_value(
     layer: Qwen3DecoderLayer, states_BLD: Tensor, rotary: tuple[Tensor, Tensor]
@@ -45,9 +43,6 @@ def attend(query: Tensor, key: Tensor, value: Tensor, sees: Tensor | None) -> Te
 def _mixed(query: Tensor, key: Tensor, value: Tensor, sees: Tensor | None) -> Tensor:
     if query.device.type == "cpu":  # in bfloat16 the backward of torch's CPU kernel is eight times slower
         query, key, value = query.float(), key.float(), value.float()
-        if query.shape[2] <= _FEW and not query.requires_grad:  # a step of sampling, for which that kernel is not made
-            scores = (query @ key.transpose(-1, -2)).mul_(query.shape[-1] ** -0.5)
-            return (scores if sees is None else scores.masked_fill_(~sees, -torch.inf)).softmax(-1) @ value
     return functional.scaled_dot_product_attention(query, key, value, attn_mask=sees)
 
 
