@@ -58,15 +58,19 @@ class PolicyObjective:
         return rows.weights_BT
 
     def __call__(self, outputs: Forward, rows: TokenBatch) -> Mapping[str, Term]:
-        """``policy`` first, then the penalties in the order given."""
+        """``policy`` first, then the penalties in the order given.
+
+        The first update on its own samples needs no forward before it: its own log-probs, detached, are the old ones,
+        and the ratio is exactly 1.
+        """
+        if rows.old_logprobs_BT is None:
+            rows = replace(rows, old_logprobs_BT=outputs.logprobs_BT.detach())
         terms = {"policy": self._policy(outputs, rows)}
         return terms | {name: penalty(outputs, rows) for name, penalty in self.penalties.items()}
 
     def _policy(self, outputs: Forward, rows: TokenBatch) -> Term:
-        """The first update on its own samples needs no forward before it: its own log-probs, detached, are the old
-        ones, and the ratio is exactly 1.
-        """
-        old_BT = outputs.logprobs_BT.detach() if rows.old_logprobs_BT is None else rows.old_logprobs_BT
+        old_BT = rows.old_logprobs_BT
+        assert old_BT is not None  # __call__ has seen to it
         surrogate = self.surrogate(outputs.logprobs_BT, old_BT, rows.advantages_B)
         loss_BT, shown = surrogate.loss_BT, mismatch(old_BT, rows.rollout_logprobs_BT)
         if self.correction is not None:

@@ -59,7 +59,11 @@ class BenchProcess:
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C comes to the command alone
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(import_paths())},
+                env={  # on the CPU, where the floor is measured too
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(import_paths()),
+                    "CUDA_VISIBLE_DEVICES": "",
+                },
             )
         self._connection = Connection(ours.detach())
         self._peak_mb: dict[int, float] = {}

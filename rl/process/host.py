@@ -58,7 +58,7 @@ def name_user(environment: MutableMapping[str, str]) -> None:
 
 def multiplies_bfloat16(cpu: Path = Path("/proc/cpuinfo"), driver: Path = Path("/proc/driver/nvidia/version")) -> bool:
     """Whether there is a GPU, or a CPU with instructions for it; elsewhere bfloat16 is slower than float32."""
-    if driver.exists():
+    if driver.exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
         return True
     try:
         flags = set(cpu.read_text().split())

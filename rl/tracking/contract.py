@@ -16,6 +16,7 @@ STAGES = {  # of a step, as people say them
     "sample": "sampling",
     "forward": "computing log-probs",
     "paint": "painting",
+    "guards": "looking at the pictures",
     "score": "scoring",
     "update": "updating",
     "sync": "sending weights to the sampler",

@@ -62,7 +62,8 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
     def forward(self, rows: QueryT) -> OutputsT:
         """What the network answers under the current weights, without gradient.
 
-        Cut into the same micro-batches as ``update``, so that the ratio of a first update is 1 to the last bit.
+        Cut into the same micro-batches as ``update``, so that the ratio of a first update is 1 to the last bit
+        (to float noise where several updates share a rollout and are cut otherwise).
         """
         return self._answer(self._engine, rows)
 

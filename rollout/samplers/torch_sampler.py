@@ -67,7 +67,8 @@ class TorchSampler(CheckedSampler):
             for start, end in _chunks(len(owner_B), self.max_num_seqs)
         ]
         tokens, logprobs, states = zip(*parts, strict=True)
-        return np.concatenate(tokens), np.concatenate(logprobs), torch.cat(states) if hidden else None
+        kept = [one for one in states if one is not None]
+        return np.concatenate(tokens), np.concatenate(logprobs), torch.cat(kept) if hidden else None
 
     @torch.inference_mode()
     def _logprobs(
@@ -107,7 +108,7 @@ class TorchSampler(CheckedSampler):
         how: Sampling,
         span: Span,
         hidden: bool,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32], Tensor]:
+    ) -> Sampled:
         first, count = owner_B[0], span.most
         rows = list(prompt_ids[first : owner_B[-1] + 1])
         owner = torch.tensor(owner_B, device=self.device) - first
@@ -132,9 +133,10 @@ class TorchSampler(CheckedSampler):
             logprobs.append(logprob_B)
             if hidden or step + 1 < count:
                 hidden_BD = decoding.step(token_B)
+            if hidden:
                 states.append(hidden_BD)
         logprobs_BT = self._finite(torch.stack(logprobs, 1)).cpu().numpy()
-        return torch.stack(tokens, 1).cpu().numpy(), logprobs_BT, torch.stack(states, 1)
+        return torch.stack(tokens, 1).cpu().numpy(), logprobs_BT, torch.stack(states, 1) if hidden else None
 
     def _finite(self, logprobs_BT: Tensor) -> Tensor:
         bad_positions = int((~logprobs_BT.isfinite()).sum())

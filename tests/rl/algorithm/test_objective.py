@@ -76,6 +76,21 @@ def test_a_term_says_what_it_needs_of_the_reference() -> None:
         pulled(outputs, batch_of([True]))
 
 
+def test_every_term_finds_the_old_logprobs_of_a_first_update() -> None:
+    seen: list[torch.Tensor | None] = []
+
+    def looks(outputs: Forward, rows: TokenBatch) -> Term:
+        seen.append(rows.old_logprobs_BT)
+        return Term(torch.zeros_like(outputs.logprobs_BT))
+
+    objective = PolicyObjective(losses.grpo, losses.token_mean, penalties={"looks": looks})
+    logprobs_BT = torch.full((2, 2), -1.5, requires_grad=True)
+    outputs = Forward(torch.zeros(2, 3, 4), logprobs_BT, torch.zeros(2, 2))
+    terms = objective(outputs, objective.prepare(replace(batch_of([True, True]), old_logprobs_BT=None)))
+    assert seen[0] is not None and torch.equal(seen[0], logprobs_BT) and not seen[0].requires_grad
+    assert terms["policy"].shown["ratio_deviation"].values.max() == 0
+
+
 def test_one_more_term_is_added_and_shown_without_the_trainer_knowing_it() -> None:
     def pull_to_half(outputs: Forward, rows: TokenBatch, *, beta: float) -> Term:
         distance_BT = (outputs.logprobs_BT.exp() - 0.5).square()
