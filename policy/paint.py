@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from policy.ar.forward import image_forward
 from policy.base import Policy
 from rl.process.command import command
 from rl.process.parser import CommandParser
@@ -22,10 +21,8 @@ def paint(policy: Policy, text: str, *, count: int, seed: int, steps: int, guida
     """(count, H, W, 3) uint8 pictures of one prompt; picture ``i`` depends on ``seed + i`` alone."""
     seeds = [seed + index for index in range(count)]
     sampler = resolve("samplers", "torch")(policy.folder, policy.layout, encode=policy.encode_prompt)
-    rollout = sampler.sample([Prompt("paint", text)], count, seeds)
-    tokens_BT = torch.from_numpy(rollout.tokens_BT).to(policy.ar.device)
-    hidden_BSD = image_forward(policy.ar, policy.layout.image, rollout.prompt_ids_per_sample(), tokens_BT).hidden_BSD
-    return policy.decoder.paint(hidden_BSD, seeds, steps=steps, guidance=guidance)
+    rollout = sampler.sample([Prompt("paint", text)], count, seeds, hidden=True)
+    return policy.decoder.paint(rollout.hidden_BSD, seeds, steps=steps, guidance=guidance)
 
 
 @command

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Qwen3ForCausalLM
 
-from policy.ar.layers import EAGER, LayerHalves, attend, causal
+from policy.ar.layers import EAGER, LayerHalves, attend, causal, right_padded
 
 
 class Decoding:
@@ -23,10 +23,9 @@ class Decoding:
         count: int,
         halves: LayerHalves = EAGER,
     ) -> None:
-        self.model, self.used, self.halves = ar.model, max(len(ids) for ids in rows), halves
         device = owner_B.device
-        lengths_P = torch.tensor([len(ids) for ids in rows], device=device)
-        ids_PL = torch.tensor([[*ids, *[0] * (self.used - len(ids))] for ids in rows], device=device)
+        ids_PL, lengths_P = right_padded(rows, device)
+        self.model, self.used, self.halves = ar.model, ids_PL.shape[1], halves
         self.position_B = lengths_P[owner_B]
         slots = torch.arange(self.used + count, device=device)
         real_BS = (slots < self.position_B[:, None]) | (slots >= self.used)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from policy.ar.layers import EAGER, LayerHalves, attend, causal
+from policy.ar.layers import EAGER, LayerHalves, attend, causal, right_padded
 from rl.types import Forward, Span
 
 if TYPE_CHECKING:
@@ -68,13 +68,8 @@ class _Packed:
     def of(cls, prompt_ids: Sequence[Sequence[int]], tokens_BT: Tensor) -> _Packed:
         index: dict[tuple[int, ...], int] = {}
         owner_B = [index.setdefault(tuple(ids), len(index)) for ids in prompt_ids]
-        longest, device = max(map(len, index)), tokens_BT.device
-        return cls(
-            torch.tensor([[*ids, *[0] * (longest - len(ids))] for ids in index], device=device),
-            tokens_BT,
-            torch.tensor(owner_B, device=device),
-            torch.tensor([len(ids) for ids in index], device=device),
-        )
+        prompts_PL, lengths_P = right_padded(index, tokens_BT.device)
+        return cls(prompts_PL, tokens_BT, torch.tensor(owner_B, device=tokens_BT.device), lengths_P)
 
     def ids(self) -> Tensor:
         """(1, P * L + B * T): all prompts, then all tokens, one row for the layers' products."""

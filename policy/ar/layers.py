@@ -5,7 +5,7 @@ Transformers' modules do the work, each called as a module: adapters and sharded
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +50,13 @@ def finish(layer: Qwen3DecoderLayer, states_BLD: Tensor, mixed_BLE: Tensor) -> T
     """Output projection, feed-forward and both residual connections."""
     states_BLD = states_BLD + layer.self_attn.o_proj(mixed_BLE)
     return states_BLD + layer.mlp(layer.post_attention_layernorm(states_BLD))
+
+
+def right_padded(rows: Collection[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """P ragged rows of ids -> (P, L) with zeros behind them, and (P,) their lengths."""
+    longest = max(map(len, rows))
+    ids_PL = torch.tensor([[*ids, *[0] * (longest - len(ids))] for ids in rows], device=device)
+    return ids_PL, torch.tensor([len(ids) for ids in rows], device=device)
 
 
 def causal(length: int, device: torch.device) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from rewards.combine import mean
 from rewards.pool.pool import RewardPool
 from rewards.pool.submission import gather
-from rl.collect import Collect, Noise, RewardWatch, describe_pictures, mean_score, paint
+from rl.collect import Collect, Noise, RewardWatch, describe_pictures, mean_score, paint, sample
 from rl.config.schema import RenderConfig, RewardComponent, RolloutConfig
 from rl.tracking.guards import Fidelity
 from rl.types import Forward, Prompt, Renders, Rollout, Sample, Score, Sequences, UserError
@@ -139,6 +139,13 @@ class Writer:
     def sample(self, prompts: Sequence[Prompt], group_size: int, seeds: Sequence[int], **options: object) -> Rollout:
         self.asked.append(options["hidden"])
         return replace(a_rollout(len(prompts), group_size), hidden_BSD=self.hidden_BSD)
+
+
+def test_a_run_may_paint_the_trainers_own_hidden_states() -> None:
+    writer = Writer(None)
+    for whose in ("sampler", "trainer"):
+        sample(writer, [Prompt("a", "x")], 2, [0, 1], RolloutConfig(group_size=2, hidden_states=whose))
+    assert writer.asked == [True, False]
 
 
 @pytest.mark.parametrize("given", [True, False])
