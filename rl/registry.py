@@ -44,7 +44,11 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "patch_vq": "policy.tokenizers.patch:PatchTokenizer",
         "ta_tok": "policy.tokenizers.ta_tok:TaTok",
     },
-    "decoder_samplers": {"euler": "policy.trajectory:euler"},
+    "decoder_samplers": {
+        "euler": "policy.trajectory:euler",
+        "sde": "policy.flow.samplers:sde",
+        "cps": "policy.flow.samplers:cps",
+    },
     "rewards": {
         "geneval": "rewards.library.geneval.reward:GenEval",
         "ocr": "rewards.library.ocr.reward:Ocr",

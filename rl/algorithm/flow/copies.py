@@ -1,0 +1,92 @@
+"""A second set of weights beside the live ones: the policy that paints, the one that is evaluated, the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+Decay = Callable[[int], float]
+"""Number of optimizer steps made -> the share of the copy that stays."""
+
+
+def flow_grpo_ema(updates: int) -> float:
+    """For evaluation: .9, warmed up by min((1 + n) / (10 + n), .9); Flow-GRPO (arXiv 2505.05470) applies it every
+    8 steps."""
+    return min((1 + updates) / (10 + updates), 0.9)
+
+
+def nft_old(updates: int) -> float:
+    """The policy that paints: min(.001 n, .5), nearly the live one at first; DiffusionNFT (arXiv 2509.16117), for one
+    reward."""
+    return min(0.001 * updates, 0.5)
+
+
+def nft_old_late(updates: int) -> float:
+    """The policy that paints: the live one for 75 steps, then min(.0075 (n - 75), .999); DiffusionNFT, for several
+    rewards."""
+    return 0.0 if updates < 75 else min(0.0075 * (updates - 75), 0.999)
+
+
+def frozen(updates: int) -> float:
+    """The reference: the weights it began with."""
+    return 1.0
+
+
+class WeightCopy:
+    """copy = decay copy + (1 - decay) live, in float32: in bfloat16 an average swallows steps below 2^-8 of a weight,
+    and one of decay .999 never moves. ``live`` are best the optimizer's float32 masters, or adapters alone.
+
+    ``old = WeightCopy(decoder.transformer.named_parameters(), nft_old)``; ``with old.lent(): paint(...)``.
+    """
+
+    def __init__(self, live: Iterable[tuple[str, Tensor]], decay: Decay) -> None:
+        self._live = dict(live)
+        self._decay = decay
+        self._copy = {name: value.detach().float().clone() for name, value in self._live.items()}
+
+    @torch.no_grad()
+    def follow(self, updates: int) -> float:
+        """After the optimizer's step number ``updates``; returns the decay that was applied."""
+        decay = self._decay(updates)
+        for name, value in self._live.items():
+            self._copy[name].lerp_(value.detach().float(), 1 - decay)
+        return decay
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """The network computes with the copy; leaving gives it its own tensors back, untouched. No gradients inside: an
+        optimizer would find them at the wrong weights."""
+        own = {name: value.data for name, value in self._live.items()}
+        try:
+            with torch.no_grad():
+                for name, value in self._live.items():
+                    value.data = self._copy[name].to(value.dtype)
+                yield
+        finally:
+            for name, value in self._live.items():
+                value.data = own[name]
+
+    @torch.no_grad()
+    def distance(self) -> float:
+        """Root mean square between copy and live weights."""
+        squares = sum(float((self._copy[name] - value.float()).square().sum()) for name, value in self._live.items())
+        return float((squares / sum(value.numel() for value in self._copy.values())) ** 0.5)
+
+    def state(self) -> dict[str, Tensor]:
+        """For a checkpoint."""
+        return dict(self._copy)
+
+    def restore(self, saved: Mapping[str, Tensor]) -> None:
+        """Raises ValueError where a checkpoint belongs to other weights."""
+        apart = sorted(
+            name
+            for name in saved.keys() | self._copy.keys()
+            if name not in saved or name not in self._copy or saved[name].shape != self._copy[name].shape
+        )
+        if apart:
+            raise ValueError(f"the saved copy is of other weights: {', '.join(apart[:3])}")
+        for name, value in saved.items():
+            self._copy[name].copy_(value)

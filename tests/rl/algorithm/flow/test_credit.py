@@ -1,0 +1,48 @@
+"""Whose merit a picture is: golden numbers, and what a failed render takes with it."""
+
+from __future__ import annotations
+
+import torch
+
+from rl.algorithm.advantages import grpo
+from rl.algorithm.flow.credit import decoder_advantages, sequence_rewards
+from tests.rl.algorithm.flow.golden import GOLDEN
+
+CREDIT = GOLDEN["credit"]
+REWARDS_BK = torch.tensor(CREDIT["rewards_GK"])
+ALL = torch.ones_like(REWARDS_BK, dtype=torch.bool)
+close = torch.testing.assert_close
+
+
+def test_the_language_model_learns_from_the_row_means() -> None:
+    rewards_B, valid_B = sequence_rewards(REWARDS_BK, ALL)
+    close(rewards_B, torch.tensor(CREDIT["row_means"]))
+    close(grpo(rewards_B[None], valid_B[None])[0], torch.tensor(CREDIT["ar_advantage"]), rtol=1e-4, atol=1e-6)
+
+
+def test_the_decoder_learns_from_the_deviation_from_its_own_sequence() -> None:
+    found_BK = decoder_advantages(REWARDS_BK, ALL)
+    close(found_BK, torch.tensor(CREDIT["decoder_within"]), rtol=1e-4, atol=1e-6)
+    close(found_BK.sum(1), torch.zeros(4), rtol=0, atol=1e-5)
+
+
+def test_a_failed_render_is_lost_to_the_decoder_alone_there_and_to_the_language_model_with_its_sequence() -> None:
+    valid_BK = ALL.clone()
+    valid_BK[0, 2] = False
+    rewards_BK = REWARDS_BK.masked_fill(~valid_BK, float("nan"))
+    rewards_B, valid_B = sequence_rewards(rewards_BK, valid_BK)
+    assert valid_B.tolist() == [False, True, True, True] and rewards_B[0] == 0
+    # row 0 is (.9, .7): squares .02; the others .02, .18, .14; degrees of freedom 1 + 2 + 2 + 2
+    std = ((0.02 + 0.02 + 0.18 + 0.14) / 7) ** 0.5
+    found_BK = decoder_advantages(rewards_BK, valid_BK)
+    close(found_BK[0], torch.tensor([0.1, -0.1, 0.0]) / (std + 1e-4), rtol=1e-4, atol=1e-6)
+    close(found_BK[3], (REWARDS_BK[3] - 0.4) / (std + 1e-4), rtol=1e-4, atol=1e-6)
+
+
+def test_one_valid_render_or_none_compares_with_nothing() -> None:
+    valid_BK = torch.tensor([[True, False], [False, False], [True, True]])
+    found_BK = decoder_advantages(torch.tensor([[1.0, 0.0], [5.0, 3.0], [0.25, 0.75]]), valid_BK)
+    std = 0.125**0.5
+    close(found_BK, torch.tensor([[0.0, 0.0], [0.0, 0.0], [-0.25, 0.25]]) / (std + 1e-4))
+    assert not decoder_advantages(torch.tensor([[1.0], [2.0]]), torch.ones(2, 1, dtype=torch.bool)).any()
+    assert not decoder_advantages(torch.ones(2, 3), torch.ones(2, 3, dtype=torch.bool)).any()
