@@ -15,6 +15,7 @@ COMMANDS = {
     "sweep": ("rl.sweep", "several seeds or settings of one run, and their table"),
     "report": ("rl.report", "a run folder as one page"),
     "evaluate": ("rl.evaluate", "score policies on held-out prompts, with intervals"),
+    "variance": ("rl.variance", "what tokens and what the decoder decide in a reward"),
     "push": ("rl.push", "put a run's policy on a model hub, with its card"),
     "paint": ("policy.paint", "a picture of a prompt"),
     "convert": ("policy.convert", "a BLIP3o-NEXT checkpoint into a policy folder, and back"),

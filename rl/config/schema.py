@@ -127,7 +127,7 @@ class RenderConfig(Section):
     steps: AtLeastOne = 4
     """Steps of the sampler."""
     sampler: Component = Component(use="euler")
-    """The way from noise to latents: ``euler`` (the flow's ODE); ``sde`` and ``cps`` draw fresh noise in early steps."""
+    """The way from noise to latents: ``euler`` (the flow's ODE), ``sde`` or ``cps`` (fresh noise in early steps)."""
     guidance: NotNegative = 1.0
     """Classifier-free guidance scale; 1 is off."""
     seed: Literal["group", "sample"] = "group"

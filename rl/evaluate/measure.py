@@ -14,10 +14,10 @@ from rewards.pool.pool import RewardPool
 from rl.config.schema import Config
 from rl.evaluate.candidates import Candidate
 from rl.evaluate.diffusion import load_pipeline, painted_by
-from rl.evaluate.progress import picture_progress
 from rl.evaluate.sampled import sampled
 from rl.evaluate.store import PictureStore
 from rl.evaluation.evaluate import Pipeline, evaluate
+from rl.evaluation.progress import picture_progress
 from rl.evaluation.results import Evaluation
 from rl.types import Prompt, Score
 

@@ -14,11 +14,11 @@ from PIL import Image
 from rich.console import Console
 
 from rl.config.schema import EvalConfig, RewardComponent
-from rl.evaluate.progress import picture_progress
 from rl.evaluate.sheet import write_sheet
 from rl.evaluate.store import PictureStore
 from rl.evaluate.summary import console_table, failed_fraction, failures, markdown_table, summarise_all
 from rl.evaluation.evaluate import Pipeline, evaluate
+from rl.evaluation.progress import picture_progress
 from rl.evaluation.results import Evaluation, Outcome
 from rl.types import Prompt, Score, UserError
 
@@ -142,4 +142,4 @@ def test_progress_is_a_line_each_half_minute_where_there_is_no_terminal(capsys: 
     with picture_progress("base", 40, Console(force_terminal=False), lambda: next(clock)) as advance:
         for _ in range(3):
             advance(10)
-        assert capsys.readouterr().err == "base: 20 of 40 pictures, 0.6 pictures/s\n"
+        assert capsys.readouterr().err == "base: 20 of 40 pictures, 0.6 pictures/s, 31 s left\n"

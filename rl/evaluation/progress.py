@@ -1,4 +1,5 @@
-"""How far an evaluation is: a bar with its rate on a terminal, a line now and then elsewhere. On stderr."""
+"""How far a command with many pictures is: a bar with its rate on a terminal, a line now and then elsewhere; both say
+how long it still takes. On stderr."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.progress import ProgressColumn as RichColumn
 from rich.text import Text
+
+from rl.tracking.clock import duration
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -49,7 +52,10 @@ class _Lines:
         self._told = moment
         rate = self._done / max(moment - self._started, 1e-9)
         line = f"{self._title}: {self._done} of {self._total} pictures, {rate:.1f} pictures/s"
-        print(line, file=sys.stderr, flush=True)
+        if self._done < self._total:
+            line += f", {duration((self._total - self._done) / rate)} left"
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
 class _Rate(RichColumn):

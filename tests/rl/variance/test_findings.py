@@ -1,0 +1,109 @@
+"""From tables to words: one sentence per reward, the recommended number of steps, what is left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rl.config.schema import Config, RenderConfig, RewardComponent
+from rl.types import Prompt, Score, UserError
+from rl.variance.arguments import Design, VariancePlan
+from rl.variance.findings import analyse, as_json, enough_steps, picture, sentences
+from rl.variance.measure import VarianceMeasurement, complete
+
+SHAPE = (400, 4, 3)
+
+
+def plan(design: Design = "crossed", spoken: int = 2, sequence_cost: float | None = 4.0) -> VariancePlan:
+    rewards = {"ink": RewardComponent(use="m:ink"), "words": RewardComponent(use="m:words")}
+    config = Config(rewards=rewards, render=RenderConfig(steps=spoken))
+    return VariancePlan(config, [Prompt("p", "a ring")] * 400, 4, 3, (1, 2, 8), design, sequence_cost)
+
+
+def drawn(tokens: float, noise: float, interaction: float) -> np.ndarray:
+    generator = np.random.default_rng(0)
+    parts = [
+        value * generator.normal(size=size)
+        for value, size in ((tokens, (400, 4, 1)), (noise, (400, 1, 3)), (interaction, SHAPE))
+    ]
+    return sum(np.broadcast_to(part, SHAPE) for part in parts)
+
+
+def measured(values: dict[int, dict[str, np.ndarray]]) -> VarianceMeasurement:
+    found = VarianceMeasurement(sequence_seconds=[9.0, 0.004, 0.004])
+    for steps, by_reward in values.items():
+        scores = {
+            name: [Score(None if np.isnan(value) else float(value)) for value in table.ravel()]
+            for name, table in by_reward.items()
+        }
+        found.add(steps, scores, SHAPE, seconds=0.001 * steps * 4800)
+    return found
+
+
+def test_the_sentence_of_a_reward_that_tokens_decide() -> None:
+    exact = drawn(1.0, 0.0, 0.01)
+    blurred = {1: exact + 3 * np.random.default_rng(1).normal(size=SHAPE), 2: exact, 8: exact}
+    findings = analyse(plan(), measured({steps: {"ink": table} for steps, table in blurred.items()}))
+    (sentence,) = sentences(plan(), findings)
+    assert sentence.startswith("ink at 2 steps: the language model can learn 100.0 % of the variance inside a prompt")
+    assert "(under 2 %: too little to train it on); 1 render of a token sequence tells" in sentence
+    assert sentence.endswith("2 steps keep the order of 8 (rank correlation 1.000).") and "\n" not in sentence
+    assert enough_steps(findings) == 2
+
+
+def test_the_sentence_of_a_reward_that_the_decoder_decides() -> None:
+    tables = {steps: {"ink": drawn(0.5, 0.2, 1.0) * (-1 if steps < 8 else 1)} for steps in (1, 2, 8)}
+    (sentence,) = sentences(plan(), analyse(plan(), measured(tables)))
+    # renders near sqrt(4 x 1 / .25) = 4
+    assert "too little" not in sentence and "; 4 renders of a token sequence tell the" in sentence
+    assert sentence.endswith("(the decoder needs 2 or more), and no fewer than 8 steps keep the order of 8.")
+
+
+def test_the_cost_is_the_measured_one_where_none_is_given() -> None:
+    found = measured({steps: {"ink": drawn(0.5, 0.2, 1.0)} for steps in (1, 2, 8)})
+    by_steps = {one.steps: one.best_renders for one in analyse(plan(sequence_cost=None), found)}
+    # 4 ms a sequence against 1 and 8 ms a picture: sqrt(4 x 4) and sqrt(4 / 8 x 4)
+    assert by_steps[1] == 4 and by_steps[8] in (1, 2)
+
+
+def test_nested_has_no_interaction_and_the_same_words() -> None:
+    tables = {steps: {"ink": drawn(0.5, 0.0, 1.0)} for steps in (1, 2, 8)}
+    findings = analyse(plan("nested"), measured(tables))
+    assert findings[0].split.interaction is None
+    assert findings[0].split.noise == pytest.approx(1.0, rel=0.05)
+    assert "and the decoder 8" in sentences(plan("nested"), findings)[0]
+
+
+def test_a_reward_that_never_varies_teaches_nobody() -> None:
+    findings = analyse(plan(), measured({steps: {"ink": np.ones(SHAPE)} for steps in (1, 2, 8)}))
+    (sentence,) = sentences(plan(), findings)
+    assert sentence == (
+        "ink at 2 steps: all pictures of a prompt score the same, so neither model can learn anything from it."
+    )
+
+
+def test_sequences_with_a_missing_score_and_rewards_that_never_apply_are_left_out() -> None:
+    ink = drawn(1.0, 0.0, 0.3)
+    ink[0, 0, 2] = np.nan
+    ink[1, :3, 0] = np.nan
+    tables = {steps: {"ink": ink, "words": np.full(SHAPE, np.nan)} for steps in (1, 2, 8)}
+    findings = analyse(plan(), measured(tables))
+    assert {one.reward for one in findings} == {"ink"}
+    assert findings[0].split.prompts == 399  # of prompt 1 one sequence is left
+    first, second = complete(list(ink), list(ink + 1))
+    assert first[0].shape == (3, 3) and np.array_equal(second[0], first[0] + 1)
+    with pytest.raises(UserError, match="no reward has scored two token sequences .* ink, words need of a prompt"):
+        analyse(plan(), measured({steps: {"ink": np.full(SHAPE, np.nan)} for steps in (1, 2, 8)}))
+
+
+def test_the_record_and_the_picture(tmp_path: Path) -> None:
+    values = {steps: {"ink": drawn(1.0, 0.0, 0.3), "<words>": drawn(0.1, 0.5, 0.3)} for steps in (1, 2, 8)}
+    found = measured(values)
+    findings = analyse(plan(), found)
+    record = as_json(plan(), found, findings)
+    assert record["recommended_steps"] == {"ink": 1, "<words>": 1} and record["sequence_seconds"] == 0.004
+    svg = picture(findings)
+    assert svg.count("<title>") == 2 * 3 * 3 and "&lt;words&gt;: variance" in svg
+    assert "1 step, tokens: " in svg and 'height="-' not in svg
