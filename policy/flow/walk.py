@@ -7,7 +7,6 @@ Separate windows per picture are known to collapse a run.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -49,12 +48,16 @@ class Window:
         return sde_step(sigma, sigma_next, eta=self.eta, second_sigma=second_sigma)
 
     def _check(self, steps: int) -> None:
-        where = f"the window of {self.size} from step {self.start}"
-        if not (math.isfinite(self.eta) and 0 < self.eta <= 1):
+        given: dict[str, object] = vars(self)  # from YAML: of any type
+        for key in ("size", "start"):
+            if type(given[key]) is not int:
+                raise UserError(f"render.sampler: the window's {key} is {given[key]!r}; it must be a whole number")
+        if type(given["eta"]) not in (int, float) or not 0 < self.eta <= 1:
             raise UserError(
-                f"eta is {self.eta:g}; it must be above 0 and at most 1 (0 is render.sampler=euler, which has no "
-                f"log-probs)"
+                f"render.sampler: eta is {self.eta!r}; it must be a number above 0 and at most 1 (0 is the sampler "
+                f"euler, which has no log-probs)"
             )
+        where = f"render.sampler: the window of {self.size} from step {self.start}"
         if self.size < 1 or self.start < 0:
             raise UserError(f"{where}: size must be at least 1 and start at least 0")
         if self.start + self.size > steps:

@@ -134,13 +134,16 @@ def test_samplers_answer_in_the_decoders_precision_and_keep_states_in_float32(sa
 
 
 WRONG = [
+    ({"size": 1, "eta": "high"}, "render.sampler: eta is 'high'; it must be a number above 0"),
+    ({"size": "2"}, "render.sampler: the window's size is '2'; it must be a whole number"),
+    ({"size": 1, "start": 0.5}, "render.sampler: the window's start is 0.5; it must be a whole number"),
     ({"size": 2, "start": 2}, "the window of 2 from step 2 includes the last of 4 steps, which would leave its noise"),
     ({"size": 5}, "the window of 5 from step 0 needs 6 steps or more, and there are 4; raise render.steps"),
     ({"size": 0}, "the window of 0 from step 0: size must be at least 1 and start at least 0"),
     ({"size": 1, "start": -1}, "size must be at least 1 and start at least 0"),
-    ({"size": 1, "eta": 0.0}, "eta is 0; it must be above 0 and at most 1"),
-    ({"size": 1, "eta": 1.5}, "eta is 1.5; it must be above 0 and at most 1"),
-    ({"size": 1, "eta": float("nan")}, "eta is nan; it must be above 0"),
+    ({"size": 1, "eta": 0.0}, "eta is 0.0; it must be a number above 0 and at most 1 (0 is the sampler euler"),
+    ({"size": 1, "eta": 1.5}, "eta is 1.5; it must be a number above 0 and at most 1"),
+    ({"size": 1, "eta": float("nan")}, "eta is nan; it must be a number above 0"),
 ]
 
 
