@@ -28,13 +28,6 @@ class FlowStep:
     std: float
     """The whole standard deviation of the step: the square root of |dt| is in it."""
 
-    @property
-    def excess_noise(self) -> float:
-        """Noise that the step leaves beyond ``sigma_next``, for which the model was trained: of CPS none, of an SDE
-        more the fewer steps there are (with 4 and eta .7 its first leaves .863 instead of .75)."""
-        eps_weight = self.v_weight + self.x_weight * self.sigma
-        return math.hypot(eps_weight, self.std) - self.sigma_next
-
     def mean(self, state: Tensor, flow: Tensor) -> Tensor:
         """In float32: a bfloat16 state would be wrong by more than one update changes."""
         return self.x_weight * state.float() + self.v_weight * flow.float()
@@ -69,13 +62,14 @@ def euler_step(sigma: float, sigma_next: float) -> FlowStep:
     return FlowStep(sigma, sigma_next, 1.0, sigma_next - sigma, 0.0)
 
 
-def sde_step(sigma: float, sigma_next: float, *, eta: float, second_sigma: float) -> FlowStep:
+def sde_step(sigma: float, sigma_next: float, *, eta: float) -> FlowStep:
     """The SDE with the marginals of the flow: Flow-GRPO (arXiv 2505.05470), with g = eta sqrt(s / (1 - s)).
 
-    x' = x + (v + g^2 / (2 s) (x + (1 - s) v)) dt + g sqrt(-dt) z. At s = 1 the schedule's second sigma stands for the s
-    of 1 - s alone. Exact for infinitely many steps: see ``excess_noise``; the last one leaves noise in the picture.
+    x' = x + (v + g^2 / (2 s) (x + (1 - s) v)) dt + g sqrt(-dt) z. At s = 1 the next sigma stands for the s of 1 - s,
+    and for no other. Exact for infinitely many steps: the fewer, the more noise it leaves beyond s', for which the
+    model was trained (with 4 and eta .7 the first leaves .863 instead of .75), and the last leaves some in the picture.
     """
-    g = eta * math.sqrt(sigma / (1 - (second_sigma if sigma == 1 else sigma)))
+    g = eta * math.sqrt(sigma / (1 - (sigma_next if sigma == 1 else sigma)))
     dt, drift = sigma_next - sigma, g**2 / (2 * sigma)
     return FlowStep(sigma, sigma_next, 1 + drift * dt, (1 + drift * (1 - sigma)) * dt, g * math.sqrt(-dt))
 

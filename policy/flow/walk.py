@@ -36,16 +36,15 @@ class Window:
         """The T steps of T + 1 sigmas. Raises UserError on a window that does not fit, and on an eta out of range."""
         self._check(len(sigmas) - 1)
         return tuple(
-            self._stochastic(sigma, sigma_next, sigmas[1])
+            self._stochastic(sigma, sigma_next)
             if self.start <= index < self.start + self.size
             else euler_step(sigma, sigma_next)
             for index, (sigma, sigma_next) in enumerate(itertools.pairwise(sigmas))
         )
 
-    def _stochastic(self, sigma: float, sigma_next: float, second_sigma: float) -> FlowStep:
-        if self.kind == "cps":
-            return cps_step(sigma, sigma_next, eta=self.eta)
-        return sde_step(sigma, sigma_next, eta=self.eta, second_sigma=second_sigma)
+    def _stochastic(self, sigma: float, sigma_next: float) -> FlowStep:
+        step = cps_step if self.kind == "cps" else sde_step
+        return step(sigma, sigma_next, eta=self.eta)
 
     def _check(self, steps: int) -> None:
         given: dict[str, object] = vars(self)  # from YAML: of any type

@@ -1,4 +1,7 @@
-"""Whose merit a picture is, where each of B token sequences is painted k times: pure functions of a (B, k) table."""
+"""Whose merit a picture is, where each of B token sequences is painted k times: pure functions of a (B, k) table.
+
+The decoder's table holds what several rewards combine to in each picture: a product of means is no mean of products.
+"""
 
 from __future__ import annotations
 

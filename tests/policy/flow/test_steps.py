@@ -62,12 +62,11 @@ def test_the_log_ratio_of_equal_means_is_exactly_0_and_keeps_its_gradient() -> N
 
 @pytest.mark.parametrize("row", GOLDEN["noise_levels"]["rows"], ids=lambda row: f"{row['steps']}-{name(row)}")
 def test_cps_leaves_the_noise_that_belongs_there_and_the_sde_more(row: Mapping[str, Any]) -> None:
-    step = made({**row, "second_sigma": 1 - 1 / row["steps"]})
-    assert step.excess_noise == pytest.approx(row["excess_over_sigma_next"], abs=1e-9)
-    if row["kind"] == "cps":
-        assert abs(step.excess_noise) < 1e-12
-    elif row["kind"] == "flow":
-        assert step.excess_noise > 1e-3
+    step = made(row)
+    kept = step.v_weight + step.x_weight * step.sigma  # of the noise that v stands for
+    excess = math.hypot(kept, step.std) - step.sigma_next
+    assert excess == pytest.approx(row["excess_over_sigma_next"], abs=1e-9)
+    assert excess > 1e-3 if row["kind"] == "flow" else abs(excess) < 1e-12
 
 
 @pytest.mark.parametrize("row", GOLDEN["gaussian_chain"]["rows"], ids=lambda row: f"{row['kind']}-{row['steps']}")
@@ -76,7 +75,7 @@ def test_where_a_whole_chain_of_steps_ends_with_an_exact_velocity(row: Mapping[s
     steps, tau, mean, variance = row["steps"], 0.5, 0.0, 1.0
     sigmas = [1 - index / steps for index in range(steps)] + [0.0]
     for s, s_next in itertools.pairwise(sigmas):
-        step = made({**row, "sigma": s, "sigma_next": s_next, "second_sigma": sigmas[1]})
+        step = made({**row, "sigma": s, "sigma_next": s_next})
         p = (s - (1 - s) * tau**2) / ((1 - s) ** 2 * tau**2 + s**2)
         q = -1.0 - p * (1 - s)
         gain = step.x_weight + step.v_weight * p

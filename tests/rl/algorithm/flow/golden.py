@@ -33,7 +33,7 @@ def made(case: Mapping[str, Any]) -> FlowStep:
     """Our step of a golden case."""
     sigma, sigma_next, eta = case["sigma"], case["sigma_next"], case["eta"]
     if case["kind"] == "flow":
-        return sde_step(sigma, sigma_next, eta=eta, second_sigma=case["second_sigma"])
+        return sde_step(sigma, sigma_next, eta=eta)
     return cps_step(sigma, sigma_next, eta=eta) if case["kind"] == "cps" else euler_step(sigma, sigma_next)
 
 

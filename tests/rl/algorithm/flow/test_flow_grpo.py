@@ -65,7 +65,7 @@ def test_the_kl_mask_drops_what_has_moved_far_enough(case: Mapping[str, Any]) ->
 
 
 def test_ratio_norm_is_the_mean_product_of_shift_and_noise() -> None:
-    step = sde_step(0.9, 0.8, eta=0.7, second_sigma=0.9)
+    step = sde_step(0.9, 0.8, eta=0.7)
     old, noise, shift = torch.randn(5, 2, 4, 4), torch.randn(5, 2, 4, 4), 0.1 * torch.randn(5, 2, 4, 4)
     term = flow_grpo(step, old + step.std * noise, old + shift, old, torch.ones(5), clip=1e9, ratio_norm=True)
     close(term.shown["ratio_mean"].values.log(), (shift * noise).flatten(1).mean(1), rtol=1e-4, atol=1e-6)
@@ -75,7 +75,7 @@ def test_ratio_norm_is_the_mean_product_of_shift_and_noise() -> None:
 def test_the_clip_means_the_same_for_latents_of_any_size(dims: str) -> None:
     """Two ratios, just inside and just outside of what 1e-4 at D = 65,536 is at this D."""
     step, count, reach = (
-        sde_step(0.9, 0.8, eta=0.7, second_sigma=0.9),
+        sde_step(0.9, 0.8, eta=0.7),
         int(dims),
         GOLDEN["clip_equivalents"][dims]["same_kl_per_dim"],
     )
@@ -89,7 +89,7 @@ def test_the_clip_means_the_same_for_latents_of_any_size(dims: str) -> None:
 
 def test_tempflow_weights_are_the_golden_ones() -> None:
     sigmas = [1 - index / 10 for index in range(10)] + [0.0]
-    steps = [sde_step(*pair, eta=0.7, second_sigma=0.9) for pair in itertools.pairwise(sigmas)]
+    steps = [sde_step(*pair, eta=0.7) for pair in itertools.pairwise(sigmas)]
     wanted = GOLDEN["tempflow_weights"]
     assert [step.std for step in steps] == pytest.approx(wanted["std"], abs=1e-9)
     assert step_weights(steps, how="tempflow") == pytest.approx(wanted["weight_all"], abs=1e-9)
@@ -150,10 +150,7 @@ def test_the_gradient_is_that_of_the_expected_reward(row: Mapping[str, Any]) -> 
     the loss's gradient over many ways must be its negative: sign, scale and log-density in one."""
     steps, count = row["steps"], 400_000
     sigmas = [1 - index / steps for index in range(steps)] + [0.0]
-    walk = [
-        made({**row, "sigma": s, "sigma_next": after, "second_sigma": sigmas[1]})
-        for s, after in itertools.pairwise(sigmas)
-    ]
+    walk = [made({**row, "sigma": s, "sigma_next": after}) for s, after in itertools.pairwise(sigmas)]
     generator = torch.Generator().manual_seed(5)
     state = torch.randn(count, 1, 1, 1, generator=generator)
     seen: list[tuple[FlowStep, Tensor, Tensor, Tensor]] = []
