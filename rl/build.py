@@ -69,6 +69,7 @@ def live_parts(
         tracker.starting(f"rewards {', '.join(config.rewards)}")
         act = start_collecting(config, policy, sampler, trainer.forward, rewards.result())
         act.reference, act.tell = trainer.reference_forward, tracker.stage
+        sampler.progress = act.progress = trainer.progress = tracker.advance
         yield Run(
             config=config,
             folder=folder,

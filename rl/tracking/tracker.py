@@ -139,8 +139,12 @@ class Tracker:
         """What goes on from now on, by the name that its seconds have: ``sample``, ``paint``, ..."""
         self.console.stage(STAGES.get(name, name))
 
+    def advance(self, done: int, total: int, unit: str) -> None:
+        """How far the stage is: 64 of 256 ``pictures``."""
+        self.console.advance(done, total, unit)
+
     def progress(self, task: str, done: int, total: int, unit: str) -> None:
-        """How far something long is: 0 when it begins, ``total`` when it is over."""
+        """How far something long of many stages is: 0 when it begins, ``total`` when it is over."""
         self.console.progress(task, done, total, unit)
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from policy.trainable import Trainable
 from rl.config.schema import TrainConfig
+from rl.process.progress import Progress, untold
 from rl.trainer.engine import pick_device
 from rl.trainer.ranks import Ranks
 from rl.types import Rows
@@ -27,12 +28,14 @@ def answer(
     ranks: Ranks,
     micro_batch: int,
     device: torch.device,
+    progress: Progress = untold,
 ) -> OutputsT:
     """``network`` is the trainable's module, or what stands for it: an engine around it, a frozen copy."""
-    parts = [
-        network(*trainable.inputs(rows.take(part.rows).to(device)))
-        for part in ranks.micro_batches(len(rows), micro_batch)
-    ]
+    parts = []
+    cut = ranks.micro_batches(len(rows), micro_batch)
+    for part in cut:
+        parts.append(network(*trainable.inputs(rows.take(part.rows).to(device))))
+        progress(len(parts), len(cut), "micro-batches")
     columns = (ranks.all_rows(torch.cat(column), len(rows)) for column in zip(*parts, strict=True))
     return trainable.outputs(tuple(columns))
 

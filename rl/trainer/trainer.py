@@ -20,6 +20,7 @@ from rl.algorithm.objective import Objective
 from rl.algorithm.stats import UpdateStats
 from rl.algorithm.terms import total_loss
 from rl.config.schema import TrainConfig
+from rl.process.progress import Progress, untold
 from rl.trainer.answer import Network, answer
 from rl.trainer.engine import gathered, pick_device, start_engine
 from rl.trainer.ranks import Ranks
@@ -49,6 +50,8 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         self.version = 0
         self.device = device or pick_device()
         self.objective = objective
+        self.progress: Progress = untold
+        """Hears how far an update or a forward is."""
         self._trainable, self._config = trainable, config
         module = trainable.module.to(device=self.device, dtype=getattr(torch, config.dtype)).requires_grad_(True)
         # Made before the engine takes the weights over.
@@ -87,6 +90,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
             loss = self._loss(rows, torch.tensor(part.real, device=self.device), stats)
             # DeepSpeed averages the ranks' gradients, but our denominator is global already: undo its division.
             self._engine.backward(loss * self._ranks.world, scale_wrt_gas=False)
+            self.progress(index + 1, len(parts), "micro-batches")
         metrics = stats.reduce()
         if not math.isfinite(metrics["loss"]):
             raise UserError(self._not_finite("loss", metrics["loss"], stats.not_finite()))
@@ -128,8 +132,15 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         )
 
     def _answer(self, network: Network, rows: QueryT) -> OutputsT:
-        micro_batch = self._config.micro_batch
-        return answer(self._trainable, network, rows, ranks=self._ranks, micro_batch=micro_batch, device=self.device)
+        return answer(
+            self._trainable,
+            network,
+            rows,
+            ranks=self._ranks,
+            micro_batch=self._config.micro_batch,
+            device=self.device,
+            progress=self.progress,
+        )
 
     def _loss(self, rows: BatchT, real_B: Tensor, stats: UpdateStats) -> Tensor:
         """These rows' share of the loss of the whole batch; rows that are not real weigh nothing."""

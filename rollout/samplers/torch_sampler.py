@@ -131,6 +131,7 @@ class TorchSampler(CheckedSampler):
                 ended_B = ended_B | (token_B == span.end)
             tokens.append(token_B)
             logprobs.append(logprob_B)
+            self._count(len(seeds))
             if hidden or step + 1 < count:
                 hidden_BD = decoding.step(token_B)
             if hidden:

@@ -241,3 +241,16 @@ def test_memory_of_logprobs_does_not_grow_with_the_text_vocabulary() -> None:
         largest.append(seen.numel)
     assert largest[0] == largest[1]
     assert largest[1] < 8 * 4 * 1_000  # the logits over the small vocabulary would already be larger
+
+
+def test_updates_and_forwards_tell_their_micro_batches() -> None:
+    trainer = make_trainer(micro_batch=2)
+    batch = make_batch(trainer)
+    told: list[tuple[int, int, str]] = []
+    trainer.progress = lambda *far: told.append(far)
+    counted = [(done, 3, "micro-batches") for done in (1, 2, 3)]
+    trainer.forward(batch)
+    assert told == counted
+    trainer.reference_forward(batch)
+    trainer.update(batch)
+    assert told == 3 * counted
