@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -54,7 +56,8 @@ class Policy:
         """Reads a policy folder (or an embedded name). Raises: UserError on a missing or mismatched part."""
         folder = resolve_folder(folder)
         layout, template = read_policy_config(folder)
-        ar = Qwen3ForCausalLM.from_pretrained(folder / "ar", dtype=getattr(torch, dtype), attn_implementation="sdpa")
+        with reading(folder / "ar") as part:
+            ar = Qwen3ForCausalLM.from_pretrained(part, dtype=getattr(torch, dtype), attn_implementation="sdpa")
         return cls(
             folder=folder,
             layout=layout,
@@ -89,16 +92,35 @@ class Policy:
 
 
 def load_decoder(folder: Path, dtype: torch.dtype, device: str) -> Decoder:
-    config = read_json(folder / "connector" / "config.json")
-    connector = make_connector(config["hidden_size"], config["caption_channels"])
-    connector.load_state_dict(load_file(folder / "connector" / "model.safetensors"))
-    decoder = Decoder(
-        connector.to(dtype),
-        SanaTransformer2DModel.from_pretrained(folder / "transformer", torch_dtype=dtype),
-        AutoencoderDC.from_pretrained(folder / "vae", torch_dtype=dtype),
-        FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler"),
-    )
-    return decoder.to(device).eval().requires_grad_(False)
+    """Raises: UserError naming the part whose weights are not those of its configuration."""
+    with reading(folder / "connector") as part:
+        config = read_json(part / "config.json")
+        connector = make_connector(config["hidden_size"], config["caption_channels"])
+        connector.load_state_dict(load_file(part / "model.safetensors"))
+    with reading(folder / "transformer") as part:
+        transformer = SanaTransformer2DModel.from_pretrained(part, torch_dtype=dtype)
+    with reading(folder / "vae") as part:
+        vae = AutoencoderDC.from_pretrained(part, torch_dtype=dtype)
+    with reading(folder / "scheduler") as part:
+        scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(part)
+    with reading(folder / "transformer"):  # weights that a file lacks are noticed when they are moved
+        decoder = Decoder(connector.to(dtype), transformer, vae, scheduler).to(device)
+    return decoder.eval().requires_grad_(False)
+
+
+@contextmanager
+def reading(part: Path) -> Iterator[Path]:
+    """Around the loading of a part. Raises: UserError naming it: its files were changed or are another model's."""
+    try:
+        yield part
+    except UserError:
+        raise
+    except Exception as error:  # of four libraries, each with errors of its own
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{part}: its weights are not those of its config.json ({type(error).__name__}: {reason[:300]}); take both "
+            "from one model"
+        ) from error
 
 
 def load_image_tokenizer(folder: Path, layout: TokenLayout) -> ImageTokenizer:

@@ -18,6 +18,7 @@ from rl.registry import locate
 from rl.types import UserError
 
 EMBEDDED = {"shapes": Path(__file__).parent / "shapes" / "weights"}
+_LATENTS = 32  # channels, where a configuration of diffusers says nothing
 OF_A_RUN, RUN_FILE = "policy", "config.yaml"  # what a run folder holds
 
 
@@ -94,8 +95,9 @@ def _present(part: Path, file: str) -> bool:
 
 
 def _mismatches(folder: Path, layout: TokenLayout) -> list[str]:
-    ar, connector, transformer, image_tokenizer = (
-        read_json(folder / part / "config.json") for part in ("ar", "connector", "transformer", "image_tokenizer")
+    ar, connector, transformer, vae, image_tokenizer = (
+        read_json(folder / part / "config.json")
+        for part in ("ar", "connector", "transformer", "vae", "image_tokenizer")
     )
     pairs = [
         ("vocab_size of ar", ar.get("vocab_size"), "vocab_size of the layout", layout.vocab_size),
@@ -105,6 +107,12 @@ def _mismatches(folder: Path, layout: TokenLayout) -> list[str]:
             transformer.get("caption_channels"),
             "caption_channels of connector",
             connector.get("caption_channels"),
+        ),
+        (
+            "in_channels of transformer",
+            transformer.get("in_channels", _LATENTS),
+            "latent_channels of vae",
+            vae.get("latent_channels", _LATENTS),
         ),
         ("codes of image_tokenizer", image_tokenizer.get("codes"), "num_image_tokens", layout.num_image_tokens),
     ]

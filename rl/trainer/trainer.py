@@ -87,7 +87,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         for index, part in enumerate(parts):
             self._engine.set_gradient_accumulation_boundary(index == len(parts) - 1)
             rows = batch.take(part.rows).to(self.device)
-            loss = self._loss(rows, torch.tensor(part.real, device=self.device), stats)
+            loss = self._loss(self._engine, rows, torch.tensor(part.real, device=self.device), stats)
             # DeepSpeed averages the ranks' gradients, but our denominator is global already: undo its division.
             self._engine.backward(loss * self._ranks.world, scale_wrt_gas=False)
             self.progress(index + 1, len(parts), "micro-batches")
@@ -97,6 +97,22 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         grad_norm = self._step()
         self.version += 1
         return metrics | {"lr": lr, "grad_norm": grad_norm} | self._check_adam_eps(grad_norm)
+
+    def rehearse(self, batch: BatchT) -> None:
+        """The gradient of a few rows in one micro-batch, made and dropped: past the engine, which would add it to those
+        of the next update, and on this rank alone.
+
+        Raises: UserError on a loss or gradient that is not finite.
+        """
+        rows = self.objective.prepare(batch).to(self.device)
+        real_B = torch.ones(len(rows), dtype=torch.bool, device=self.device)
+        loss = self._loss(self._trainable.module, rows, real_B, UpdateStats(self.device))
+        trained = [parameter for parameter in self._parameters if parameter.requires_grad]
+        gradients = torch.autograd.grad(loss, trained, allow_unused=True)
+        sums = [float(gradient.float().abs().sum()) for gradient in gradients if gradient is not None]
+        for what, value in (("loss", float(loss)), ("gradient norm", math.fsum(sums) if sums else 0.0)):
+            if not math.isfinite(value):
+                raise UserError(self._not_finite(what, value))
 
     def weights(self) -> WeightStream:
         """The whole network under the names of its checkpoint; going through it is collective under ZeRO-3."""
@@ -142,10 +158,10 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
             progress=self.progress,
         )
 
-    def _loss(self, rows: BatchT, real_B: Tensor, stats: UpdateStats) -> Tensor:
+    def _loss(self, network: Network, rows: BatchT, real_B: Tensor, stats: UpdateStats) -> Tensor:
         """These rows' share of the loss of the whole batch; rows that are not real weigh nothing."""
         inputs = self._trainable.inputs(cast(QueryT, rows))  # a batch is a query with more fields
-        outputs = self._trainable.outputs(self._engine(*inputs))
+        outputs = self._trainable.outputs(network(*inputs))
         terms = self.objective(outputs, rows)
         weights = self.objective.weights(rows)
         weights = weights * real_B.view(-1, *[1] * (weights.ndim - 1))
