@@ -35,6 +35,7 @@ class Work:
     @classmethod
     def of(cls, config: Config, first_step: int, held_out: int, device: str, reward_workers: int) -> Work:
         samples, steps = config.data.prompts_per_step * config.rollout.group_size, config.train.steps
+        at_once = config.rollout.options.get("max_num_seqs")
         due = [done for done in range(first_step, steps + 1) if config.eval.due(done, steps)] if held_out else []
         return cls(
             samples=samples,
@@ -42,7 +43,7 @@ class Work:
             steps=steps - first_step,
             evaluations=len(due),
             held_out=held_out * config.eval.samples_per_prompt,
-            at_once=int(config.rollout.options.get("max_num_seqs", _AT_ONCE)),
+            at_once=at_once if isinstance(at_once, int) else _AT_ONCE,
             device=device,
             reward_workers=reward_workers,
         )

@@ -109,10 +109,10 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         loss = self._loss(self._trainable.module, rows, real_B, UpdateStats(self.device))
         trained = [parameter for parameter in self._parameters if parameter.requires_grad]
         gradients = torch.autograd.grad(loss, trained, allow_unused=True)
-        sums = [float(gradient.float().abs().sum()) for gradient in gradients if gradient is not None]
-        for what, value in (("loss", float(loss)), ("gradient norm", math.fsum(sums) if sums else 0.0)):
-            if not math.isfinite(value):
-                raise UserError(self._not_finite(what, value))
+        norm = torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
+        for what, value in (("loss", loss.detach()), ("gradient norm", norm)):
+            if not math.isfinite(float(value)):
+                raise UserError(self._not_finite(what, float(value)))
 
     def weights(self) -> WeightStream:
         """The whole network under the names of its checkpoint; going through it is collective under ZeRO-3."""

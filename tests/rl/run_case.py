@@ -51,6 +51,11 @@ def late(samples: Sequence[Sample]) -> list[float]:
     return [float("nan") if calls["n"] > 2 and index % 2 else 0.5 for index in range(len(samples))]
 
 
+def lost_in_the_flow(velocity: object, noise: object, scheduler: object, steps: int) -> None:
+    """A decoder sampler that raises."""
+    raise IndexError("no way through the flow")
+
+
 calls = {"n": 0}
 
 
