@@ -112,7 +112,7 @@ class Activity:
             what, facts = stage, [duration(now - since)]
             facts += [part.words(now)] if part is not None else []
         if now - self._moved >= STALLED_S:
-            facts.append(f"NO PROGRESS for {duration(now - self._moved)}")
+            facts.append(f"nothing new for {duration(now - self._moved)}")
         return what, ", ".join(facts)
 
 

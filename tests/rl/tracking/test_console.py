@@ -154,11 +154,11 @@ def test_what_stands_still_is_named(plain: tuple[PlainConsole, io.StringIO, _Han
     )
     hand.time = 910
     console.tell_if_quiet()
-    assert out.getvalue().endswith(", NO PROGRESS for 15 min 00 s\n")
+    assert out.getvalue().endswith(", nothing new for 15 min 00 s\n")
     console.advance(4, 32, "scores")
     hand.time = 950
     console.tell_if_quiet()
-    assert "NO PROGRESS" not in out.getvalue().splitlines()[-1]
+    assert "nothing new" not in out.getvalue().splitlines()[-1]
 
 
 def test_words_of_users_do_not_move_the_cursor(plain: tuple[PlainConsole, io.StringIO, _Hand]) -> None:
