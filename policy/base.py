@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from diffusers import AutoencoderDC, FlowMatchEulerDiscreteScheduler, SanaTransformer2DModel
@@ -22,6 +23,8 @@ from policy.prompt import PromptEncoder
 from policy.tokenizers.contract import ImageTokenizer
 from rl.registry import resolve
 from rl.types import Prompt, UserError
+
+ModelT = TypeVar("ModelT")
 
 
 @dataclass
@@ -56,8 +59,9 @@ class Policy:
         """Reads a policy folder (or an embedded name). Raises: UserError on a missing or mismatched part."""
         folder = resolve_folder(folder)
         layout, template = read_policy_config(folder)
+        options = {"dtype": getattr(torch, dtype), "attn_implementation": "sdpa", "output_loading_info": True}
         with reading(folder / "ar") as part:
-            ar = Qwen3ForCausalLM.from_pretrained(part, dtype=getattr(torch, dtype), attn_implementation="sdpa")
+            ar = complete(Qwen3ForCausalLM.from_pretrained(part, **options))
         return cls(
             folder=folder,
             layout=layout,
@@ -98,14 +102,15 @@ def load_decoder(folder: Path, dtype: torch.dtype, device: str) -> Decoder:
         connector = make_connector(config["hidden_size"], config["caption_channels"])
         connector.load_state_dict(load_file(part / "model.safetensors"))
     with reading(folder / "transformer") as part:
-        transformer = SanaTransformer2DModel.from_pretrained(part, torch_dtype=dtype)
+        transformer = complete(
+            SanaTransformer2DModel.from_pretrained(part, torch_dtype=dtype, output_loading_info=True)
+        )
     with reading(folder / "vae") as part:
-        vae = AutoencoderDC.from_pretrained(part, torch_dtype=dtype)
+        vae = complete(AutoencoderDC.from_pretrained(part, torch_dtype=dtype, output_loading_info=True))
     with reading(folder / "scheduler") as part:
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(part)
-    with reading(folder / "transformer"):  # weights that a file lacks are noticed when they are moved
-        decoder = Decoder(connector.to(dtype), transformer, vae, scheduler).to(device)
-    return decoder.eval().requires_grad_(False)
+    decoder = Decoder(connector.to(dtype), transformer, vae, scheduler)
+    return decoder.to(device).eval().requires_grad_(False)
 
 
 @contextmanager
@@ -121,6 +126,18 @@ def reading(part: Path) -> Iterator[Path]:
             f"{part}: its weights are not those of its config.json ({type(error).__name__}: {reason[:300]}); take both "
             "from one model"
         ) from error
+
+
+def complete(loaded: tuple[ModelT, Mapping[str, Collection[str]]]) -> ModelT:
+    """What is missing would be random, and what is left over not there, both without a word.
+
+    Raises: ValueError with the first of them.
+    """
+    model, found = loaded
+    for names, what in ((found["missing_keys"], "missing"), (found["unexpected_keys"], "left over")):
+        if names:
+            raise ValueError(f"{len(names)} weights are {what}, first {min(names)!r}")
+    return model
 
 
 def load_image_tokenizer(folder: Path, layout: TokenLayout) -> ImageTokenizer:

@@ -252,26 +252,30 @@ def test_a_broken_folder_is_named(policy: Policy, tmp_path: Path, case: str) -> 
         read_policy_config(folder)
 
 
-MISMATCHED = {
-    "ar": {"intermediate_size": 128},
-    "vae": {"decoder_block_out_channels": [24, 24, 48, 48, 96]},
-    "transformer": {"num_layers": 5},  # one more than there are weights for
-    "connector": {"caption_channels": 64},
-}
+MISMATCHED: list[tuple[str, dict[str, object], str]] = [
+    ("ar", {"intermediate_size": 128}, ""),
+    ("ar", {"num_hidden_layers": 3, "layer_types": ["full_attention"] * 3}, "11 weights are missing, first 'model.lay"),
+    ("vae", {"decoder_block_out_channels": [24, 24, 48, 48, 96]}, "decoder.up_blocks"),
+    ("transformer", {"num_layers": 5}, "19 weights are missing, first 'transformer_blocks.4."),
+    ("transformer", {"num_layers": 3}, "19 weights are left over, first 'transformer_blocks.3."),
+    ("connector", {"caption_channels": 64}, "size mismatch"),
+]
 
 
-@pytest.mark.parametrize("part", MISMATCHED)
-def test_weights_of_another_configuration_are_named(policy: Policy, tmp_path: Path, part: str) -> None:
+@pytest.mark.parametrize(("part", "change", "reason"), MISMATCHED)
+def test_weights_of_another_configuration_are_named(
+    policy: Policy, tmp_path: Path, part: str, change: dict[str, object], reason: str
+) -> None:
     folder = tmp_path / "broken"
     shutil.copytree(policy.folder, folder)
-    _edit(f"{part}/config.json", lambda content: content.update(MISMATCHED[part]))(folder)
+    _edit(f"{part}/config.json", lambda content: content.update(change))(folder)
     if part == "connector":
         _edit("transformer/config.json", lambda content: content.update(caption_channels=64))(folder)
     with pytest.raises(UserError) as found:
         Policy.load(folder)
     message = str(found.value)
     assert message.startswith(f"{folder / part}: its weights are not those of its config.json (")
-    assert message.endswith("; take both from one model") and "\n" not in message
+    assert reason in message and message.endswith("; take both from one model") and "\n" not in message
 
 
 def test_a_missing_folder_is_named() -> None:

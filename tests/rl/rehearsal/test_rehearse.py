@@ -89,6 +89,19 @@ def test_a_rehearsal_measures_every_part_and_leaves_no_trace(run: Run, told: lis
     assert "a step takes about" in measured and "6 steps and 3 evaluations about" in measured
 
 
+def test_a_long_part_is_measured_with_a_whole_micro_batch(
+    run: Run, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rl.rehearsal.rehearse._WARM_ROWS", 3)
+    rehearse(run, 0)
+    assert "paint 3 in " in told[-1] and "update 3 in " in told[-1] and "sample 3 in " in told[-1]
+    monkeypatch.setattr("rl.rehearsal.rehearse._LONG_S", 0.0)
+    monkeypatch.setattr("rl.rehearsal.rehearse._SHORT_S", 0.0)
+    rehearse(run, 0)
+    assert "paint 12 in " in told[-1]  # all pictures of a step: a micro-batch would hold 64
+    assert "update 5 in " in told[-1] and "sample 2 in " in told[-1]
+
+
 def test_a_finished_run_learns_nothing_more_in_a_rehearsal(
     run: Run, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
