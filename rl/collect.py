@@ -107,6 +107,10 @@ class Collect:
         with timer("score"):
             return renders.one_each, mean_scores(waiting, renders, self.progress)
 
+    def pictures(self, hidden_BSD: Tensor, seeds: Sequence[int]) -> NDArray[np.uint8]:
+        """One picture of each sequence, all at one time; nobody scores them."""
+        return self.painter.paint(hidden_BSD, seeds, steps=self.render.steps, guidance=self.render.guidance)
+
     def paint(self, hidden_BSD: Tensor, rollout: Rollout, noise: Noise, name: str) -> tuple[Renders, list[Submission]]:
         return paint(self.painter, hidden_BSD, rollout, self.render, noise, self.rewards, name, self.progress)
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
+import psutil
 import torch
 
-_RESET, _STATUS, _PEAK = Path("/proc/self/clear_refs"), Path("/proc/self/status"), "VmHWM:"
+_LOOK_S = 0.01
 
 
 @dataclass(frozen=True)
 class Measured:
     """``seconds`` for ``rows`` of something; ``peak`` in bytes: of the accelerator's memory where there is one, else
-    of this process; 0 where nobody knows."""
+    of this process."""
 
     seconds: float
     rows: int
@@ -37,31 +38,37 @@ class Meter:
 
     @contextmanager
     def __call__(self, part: str, rows: int) -> Iterator[None]:
-        _forget_peak()
-        began = self.now()
-        yield
-        _wait()
+        with (_on_gpu if torch.cuda.is_available() else _in_process)() as peak:
+            began = self.now()
+            yield
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds = self.now() - began
         before = self.parts.get(part)
-        self.parts[part] = Measured(self.now() - began, rows, max(_peak(), before.peak if before else 0))
+        self.parts[part] = Measured(seconds, rows, max(peak(), before.peak if before else 0))
 
 
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+@contextmanager
+def _on_gpu() -> Iterator[Callable[[], int]]:
+    torch.cuda.reset_peak_memory_stats()
+    yield torch.cuda.max_memory_allocated
 
 
-def _forget_peak() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        return
-    with suppress(OSError):  # not everybody may: the peak is then that of the whole process
-        _RESET.write_text("5")
+@contextmanager
+def _in_process() -> Iterator[Callable[[], int]]:
+    """Looked at now and then: Linux keeps a peak, too, but setting that back would take it from whoever reads it."""
+    process, over = psutil.Process(), threading.Event()
+    seen = [process.memory_info().rss]
 
+    def look() -> None:
+        while not over.wait(_LOOK_S):
+            seen[0] = max(seen[0], process.memory_info().rss)
 
-def _peak() -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    with suppress(OSError):
-        lines = [line for line in _STATUS.read_text().splitlines() if line.startswith(_PEAK)]
-        return int(lines[0].split()[1]) << 10 if lines else 0
-    return 0
+    looking = threading.Thread(target=look, name="memory", daemon=True)
+    looking.start()
+    try:
+        yield lambda: seen[0]
+        seen[0] = max(seen[0], process.memory_info().rss)
+    finally:
+        over.set()
+        looking.join()

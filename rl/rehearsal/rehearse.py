@@ -125,8 +125,7 @@ class _Rehearsal:
         many = self._rows("paint", config.render.micro_batch)
         with self.part("paint", many, advice):
             rows = torch.arange(many, device=hidden_BSD.device) % len(hidden_BSD)
-            steps, guidance = config.render.steps, config.render.guidance
-            act.painter.paint(hidden_BSD[rows], range(many), steps=steps, guidance=guidance)
+            act.pictures(hidden_BSD[rows], range(many))
         with self.part(
             "guards", rollout.batch_size, f"check that vae/ and image_tokenizer/ of {config.policy.path} fit"
         ):
