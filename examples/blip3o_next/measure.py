@@ -171,8 +171,11 @@ def report(found: Mapping[str, Any]) -> str:
     device = found["device"]
     lines = [f"{device['name']}, torch {found['torch']}", ""]
     if found["variants"]:
-        head = ["variant", "pictures", *STAGES, "step, s", "first step, s", "peak, GB", "estimate, GB", "MFU of update"]
-        lines += _table([*head, "sync, %"], [_row(one, device["flops"]) for one in found["variants"]])
+        head = ["variant", "pictures", *STAGES, "step, s", "first step, s", "peak, GB", "estimate, GB"]
+        lines += _table(
+            [*head, "MFU of paint", "MFU of update", "sync, %"],
+            [_row(one, device["flops"]) for one in found["variants"]],
+        )
     if found["decoding"]:
         head = ["decoding", "batch", "eager, ms a step", "replayed, ms a step", "limit, ms", "share of bandwidth"]
         lines += ["", *_table([*head, "logits differ by"], [_decoding_row(one, device) for one in found["decoding"]])]
@@ -184,8 +187,6 @@ def _row(one: Mapping[str, Any], flops: float | None) -> list[str]:
     if "steps" not in one:
         return [title, one.get("failed") or f"left out: {one['left_out']}"]
     last, stages = one["steps"][-1], one["steps"][-1]["stages"]
-    spent = stages.get("update", 0.0)
-    mfu = f"{one['update_flop'] / spent / flops:.1%}" if flops and spent else "-"
     return [
         title,
         str(one["pictures"]),
@@ -194,9 +195,14 @@ def _row(one: Mapping[str, Any], flops: float | None) -> list[str]:
         f"{one['steps'][0]['seconds']:.2f}",
         f"{one['peak_bytes'] / 1e9:.1f}",
         f"{one['estimate_bytes'] / 1e9:.1f}",
-        mfu,
+        _mfu(one["paint_flop"], stages.get("paint"), flops),
+        _mfu(one["update_flop"], stages.get("update"), flops),
         f"{100 * stages.get('sync', 0.0) / last['seconds']:.1f}",
     ]
+
+
+def _mfu(done: float, seconds: float | None, flops: float | None) -> str:
+    return f"{done / seconds / flops:.1%}" if flops and seconds else "-"
 
 
 def _decoding_row(one: Mapping[str, Any], device: Mapping[str, Any]) -> list[str]:

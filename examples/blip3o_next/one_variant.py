@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 import torch
+from diffusers import AutoencoderDC, SanaTransformer2DModel
+from torch.utils.flop_counter import FlopCounterMode
 
 from rewards.pool.alongside import rewards_starting
 from rl.bench.language_model_work import ModelSizes
@@ -84,6 +86,7 @@ def measure(config: Config, steps: int) -> dict[str, Any]:
             "peak_bytes": max(last["peak_bytes"].values()),
             "estimate_bytes": sum(memory_estimate(config, parameters, run.policy.layout.num_image_tokens).values()),
             "update_flop": update_flop(run, experience),
+            "paint_flop": paint_flop(run, experience),
             "pictures": experience.rollout.batch_size,
             "sampler": type(run.act.sampler).__name__,
         }
@@ -100,6 +103,23 @@ def update_flop(run: Run, experience: Experience) -> float:
     attention = 4 * sizes.layers * config.num_attention_heads * config.head_dim * mean_seen * tokens
     forward = 2 * linear * (tokens + prompted) + 2 * sizes.head[0] * sizes.head[1] * tokens + attention
     return 3.0 * forward
+
+
+def paint_flop(run: Run, experience: Experience) -> float:
+    """Of the decoder alone, counted on models without weights."""
+    render, decoder = run.config.render, run.policy.decoder
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counted:
+        latents = torch.empty(1, *decoder.latent_shape)
+        condition = torch.empty(
+            1, experience.rollout.tokens_BT.shape[1] + 1, decoder.transformer.config.caption_channels
+        )
+        transformer = SanaTransformer2DModel.from_config(decoder.transformer.config)
+        transformer(latents, encoder_hidden_states=condition, timestep=torch.empty(1))
+        velocity = counted.get_total_flops()
+        AutoencoderDC.from_config(decoder.vae.config).decode(latents)
+        decoded = counted.get_total_flops() - velocity
+    evaluations = render.steps * (1 if render.guidance == 1.0 else 2)
+    return float(len(experience.renders.pictures) * (evaluations * velocity + decoded))
 
 
 def _wait() -> None:
