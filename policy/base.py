@@ -14,6 +14,7 @@ from diffusers import AutoencoderDC, FlowMatchEulerDiscreteScheduler, SanaTransf
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
+from policy.conditions import AR_HIDDEN
 from policy.decoder import Decoder, make_connector
 from policy.folder import read_policy_config, read_prompt_encoder, resolve_folder
 from policy.json_file import read_json, write_json
@@ -90,6 +91,7 @@ class Policy:
         write_json(part / "config.json", self.image_tokenizer.config())
         self.image_tokenizer.save(part / "model.safetensors")
         content: dict[str, object] = {"layout": asdict(self.layout), "prompt_template": self.prompt_template}
+        content["condition"] = AR_HIDDEN
         if self.prompt_encoder != "template":
             content["prompt_encoder"] = self.prompt_encoder
         write_json(folder / CONFIG_FILE, content)

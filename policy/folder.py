@@ -1,7 +1,7 @@
 """The policy folder: one layout from laptop to cluster, checked part by part before anything is loaded.
 
 ``ar/`` (plain Qwen3 checkpoint) - ``connector/`` - ``transformer/`` - ``vae/`` - ``scheduler/`` - ``tokenizer/`` -
-``image_tokenizer/`` - ``policy.json`` (token layout, prompt template).
+``image_tokenizer/`` - ``policy.json`` (token layout, prompt template, what the decoder is conditioned on).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from policy.conditions import read_condition
 from policy.convert.blip3o_next import is_blip3o_next
 from policy.convert.hub import is_hub_name, policy_of_hub
 from policy.json_file import read_json
@@ -47,9 +48,11 @@ def resolve_folder(path: str | Path) -> Path:
 
 def read_policy_config(folder: Path) -> tuple[TokenLayout, str]:
     """(token layout, prompt template) of a complete and consistent folder. Raises: UserError naming the part."""
+    where = str(folder / CONFIG_FILE)
+    if (folder / CONFIG_FILE).is_file():  # first: a decoder that reads something else has other parts
+        read_condition(read_json(folder / CONFIG_FILE), where)
     _check_complete(folder)
     config = read_json(folder / CONFIG_FILE)
-    where = str(folder / CONFIG_FILE)
     for key in ("layout", "prompt_template"):
         if key not in config:
             raise UserError(f"{where}: key '{key}' is missing; a policy needs 'layout' and 'prompt_template'.")

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from torch import Tensor
 
+from policy.conditions import AR_HIDDEN
 from policy.convert import model_shapes
 from policy.convert.part_configs import CONFIGURED, read_part_configs, scheduler_config
 from policy.json_file import read_json, write_json
@@ -158,7 +159,9 @@ def make_policy(folder: Path, size: PolicySize, *, device: str, seed: int = 0) -
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler_config())
     _write_tokenizer(folder / "tokenizer")
     template = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
-    write_json(folder / CONFIG_FILE, {"layout": asdict(size.layout), "prompt_template": template})
+    write_json(
+        folder / CONFIG_FILE, {"layout": asdict(size.layout), "prompt_template": template, "condition": AR_HIDDEN}
+    )
 
 
 def set_pixels(folder: Path, pixels: int) -> None:

@@ -238,6 +238,7 @@ BROKEN = {
         "in_channels of transformer is 32 but latent_channels of vae is 16",
     ),
     "layout key": (_edit("policy.json", lambda c: c["layout"].pop("grid")), "the token layout lacks grid"),
+    "condition": (_edit("policy.json", lambda c: c.update(condition="ar_hiden")), "did you mean 'ar_hidden'"),
     "template": (_edit("policy.json", lambda c: c.update(prompt_template="x")), r"prompt_template has no \{prompt\}"),
 }
 
