@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -73,6 +74,23 @@ def test_trained_in_plain_torch_and_back(made_twin: Path, made_policy: Path, tmp
     train(made_policy, tmp_path / "run", "rollout.engine=torch")
     run("policy.convert", "--back", tmp_path / "run/policy", "--like", made_twin, tmp_path / "back")
     check_goes_back(made_twin, tmp_path / "back")
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_run_as_they_are_written(tmp_path: Path) -> None:
+    page = (ROOT / "examples" / "blip3o_next" / "README.md").read_text()
+    commands = page.partition("```bash\n")[2].partition("```")[0]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-e", "-c", commands],
+        cwd=tmp_path,
+        env={**environment(), "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    check_goes_back(tmp_path / "twin", tmp_path / "trained-twin")
 
 
 @pytest.mark.slow
