@@ -15,6 +15,7 @@ from torch import nn
 
 from policy.ar.layers import EAGER, LayerHalves
 from policy.base import Policy
+from policy.lora import add_lora
 from policy.prompt_length import require_room, room_for_prompt
 from policy.trainable import LanguageModel
 from rewards.pool.pool import RewardPool
@@ -158,8 +159,16 @@ def start_collecting(
 
 
 def language_model(config: Config, policy: Policy) -> LanguageModel:
-    halves = LayerHalves.compiled() if config.policy.compile else EAGER
-    return LanguageModel(policy.ar, policy.layout.image, chunk=config.train.logprob_chunk, halves=halves)
+    """With adapters on it where they are what is trained."""
+    train = config.train
+    return LanguageModel(
+        policy.ar,
+        policy.layout.image,
+        chunk=train.logprob_chunk,
+        halves=LayerHalves.compiled() if config.policy.compile else EAGER,
+        recompute=train.gradient_checkpointing,
+        lora=add_lora(policy.ar, train.lora, seed=config.run.seed, without=("lm_head",)) if train.lora else None,
+    )
 
 
 def objective(config: Config, connector: nn.Module) -> PolicyObjective:
