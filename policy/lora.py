@@ -9,7 +9,7 @@ of its sides are the trainer's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -98,8 +98,18 @@ class Lora:
 
     def config(self) -> JsonObject:
         """Of peft's ``adapter_config.json``."""
-        plain = {key: sorted(value) if isinstance(value, set) else value for key, value in self._config.to_dict().items()}
+        plain = {
+            key: sorted(value) if isinstance(value, set) else value for key, value in self._config.to_dict().items()
+        }
         return {**plain, "inference_mode": True}
+
+
+def with_neighbours(weights: Sequence[StoredWeight]) -> list[StoredWeight]:
+    """The adapted ones and all that lies in the same module: engines pack the projections of an attention into one
+    matrix, which they take as a whole.
+    """
+    touched = {_module_of(weight.name) for weight in weights if weight.adapted}
+    return [weight for weight in weights if _module_of(weight.name) in touched]
 
 
 def add_lora(module: nn.Module, settings: LoraSettings, *, seed: int = 0, without: tuple[str, ...] = ()) -> Lora:
@@ -125,6 +135,11 @@ def add_lora(module: nn.Module, settings: LoraSettings, *, seed: int = 0, withou
         torch.manual_seed(seed)
         inject_adapter_in_model(config, module, adapter_name=_ADAPTER)
     return Lora(module, {name: module.get_submodule(name) for name in chosen}, config)
+
+
+def _module_of(name: str) -> str:
+    """``model.layers.0.self_attn`` of ``model.layers.0.self_attn.q_proj.weight``."""
+    return name.rsplit(".", 2)[0]
 
 
 def _down_up(layer: LoraLayer) -> tuple[nn.Parameter, nn.Parameter]:

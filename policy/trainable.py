@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from policy.ar.forward import image_forward
 from policy.ar.layers import EAGER, LayerHalves
 from policy.json_file import JsonObject
-from policy.lora import Lora, StoredWeight
+from policy.lora import Lora, StoredWeight, with_neighbours
 from rl.types import Forward, Rows, Sequences, Span
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class WeightStream:
 
     shapes: Sequence[tuple[str, tuple[int, ...]]]
     tensors: Callable[[], Iterator[tuple[str, Tensor]]]
+    changing: WeightStream | None = None
+    """Those that training changes, for whoever has had the whole before; ``None``: all."""
 
     @classmethod
     def of(cls, named: Iterable[tuple[str, Tensor]]) -> WeightStream:
@@ -48,7 +50,9 @@ class WeightStream:
         return cls([(name, tuple(tensor.shape)) for name, tensor in pairs], lambda: iter(pairs))
 
     @classmethod
-    def stored(cls, weights: Sequence[StoredWeight], gathered: Gathered) -> WeightStream:
+    def stored(
+        cls, weights: Sequence[StoredWeight], gathered: Gathered, changing: WeightStream | None = None
+    ) -> WeightStream:
         """Each is made, and whole, only when its turn comes."""
 
         def tensors() -> Iterator[tuple[str, Tensor]]:
@@ -58,7 +62,7 @@ class WeightStream:
                         whole.enter_context(gathered(part))
                     yield weight.name, weight.value()
 
-        return cls([(weight.name, weight.shape) for weight in weights], tensors)
+        return cls([(weight.name, weight.shape) for weight in weights], tensors, changing)
 
 
 @dataclass(frozen=True)
@@ -133,12 +137,16 @@ class LanguageModel:
     def weights(self, gathered: Gathered = nullcontext) -> WeightStream:
         """A tied lm_head comes under its own name too."""
         if self.lora:
-            return WeightStream.stored(self.lora.weights(), gathered)
+            whole = self.lora.weights()
+            changing = WeightStream.stored(with_neighbours(whole), gathered)
+            return WeightStream.stored(whole, gathered, changing)
         values = self.ar.state_dict(keep_vars=True)
         return WeightStream.stored([StoredWeight(name, (value,)) for name, value in values.items()], gathered)
 
     def adapter(self, gathered: Gathered = nullcontext) -> Adapter | None:
-        return self.lora and Adapter(self.lora.config(), WeightStream.stored(self.lora.adapter(), gathered))
+        if self.lora is None:
+            return None
+        return Adapter(self.lora.config(), WeightStream.stored(self.lora.adapter(), gathered))
 
     def reference(self) -> Network:
         return self._without_adapters if self.lora else copy.deepcopy(self.module).eval().requires_grad_(False)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
+
 from policy.trainable import Network, Trainable
 from rl.config.schema import TrainConfig
 from rl.process.progress import Progress, untold

@@ -87,7 +87,9 @@ def engine_config(config: TrainConfig) -> dict[str, Any]:
         "steps_per_print": None,
     }
     if config.offload_optimizer == "cpu":
-        settings["zero_optimization"] |= {"offload_optimizer": {"device": "cpu", "pin_memory": torch.cuda.is_available()}}
+        settings["zero_optimization"] |= {
+            "offload_optimizer": {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+        }
     if config.dtype == "bfloat16":
         settings["bf16"] = {"enabled": True}
         settings["data_types"] = {"grad_accum_dtype": "fp32"}

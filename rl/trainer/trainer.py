@@ -61,7 +61,9 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         # Made before the engine takes the weights over, and where the weights still are: here or on the device.
         self._reference = trainable.reference() if objective.reference else None
         self._reference_here = _place(self._reference, self.device, stays=config.offload_reference is None)
-        self._engine = start_engine(module.to(self.device), config, self.device, used_directly=trainable.used_directly())
+        self._engine = start_engine(
+            module.to(self.device), config, self.device, used_directly=trainable.used_directly()
+        )
         self._ranks = Ranks.here()
         self._num_parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self._parameters)
 
