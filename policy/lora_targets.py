@@ -31,8 +31,9 @@ def chosen_layers(targets: Collection[str], names: Collection[str]) -> list[str]
     """
     for target in targets:
         if not any(_ends(name, target) for name in names):
-            known = list(dict.fromkeys(map(_ending, names)))
-            near = did_you_mean(target, known)
+            known = dict.fromkeys(map(_ending, names))
+            parts = target.count(".") + 1
+            near = did_you_mean(target, {*known, *(".".join(name.split(".")[-parts:]) for name in names)})
             raise UserError(
                 f"train.lora.targets: no linear layer that can be adapted is called {target!r}{near} "
                 f"(there are: {', '.join(known)})"

@@ -58,6 +58,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         self._trainable, self._config = trainable, config
         module = trainable.module.to(dtype=getattr(torch, config.dtype)).requires_grad_(False)
         self._parameters = [parameter.requires_grad_(True) for parameter in trainable.trained()]
+        module.register_state_dict_post_hook(_without_frozen)
         # Made before the engine takes the weights over, and where the weights still are: here or on the device.
         self._reference = trainable.reference() if objective.reference else None
         self._reference_here = _place(self._reference, self.device, stays=config.offload_reference is None)
@@ -228,6 +229,13 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
         return lr
+
+
+def _without_frozen(module: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:
+    """A checkpoint is of what learns. DeepSpeed, asked for that, forgets second names such as a tied lm_head's."""
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if not parameter.requires_grad:
+            state.pop(prefix + name, None)
 
 
 def _place(
