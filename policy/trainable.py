@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from policy.ar.forward import image_forward
 from policy.ar.layers import EAGER, LayerHalves
 from policy.json_file import JsonObject
-from policy.lora import Lora, StoredWeight, with_neighbours
+from policy.lora.adapters import Lora, StoredWeight, with_neighbours
 from rl.types import Forward, Rows, Sequences, Span
 
 if TYPE_CHECKING:

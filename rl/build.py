@@ -15,8 +15,7 @@ from torch import nn
 
 from policy.ar.layers import EAGER, LayerHalves
 from policy.base import Policy
-from policy.lora import add_lora
-from policy.place import visiting
+from policy.lora.adapters import add_lora
 from policy.prompt_length import require_room, room_for_prompt
 from policy.trainable import LanguageModel
 from rewards.pool.pool import RewardPool
@@ -34,6 +33,7 @@ from rl.registry import resolve
 from rl.tracking.guards import Fidelity, Guards
 from rl.tracking.tracker import Tracker
 from rl.trainer.engine import pick_device
+from rl.trainer.place import visiting
 from rl.types import Forward, Prompt, Sequences, UserError
 from rollout.samplers.contract import Sampler
 from rollout.sync import WeightSync

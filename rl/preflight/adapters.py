@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from policy.ar.size import ArSize
-from policy.lora_targets import adapter_parameters, ar_linear_layers, chosen_layers
+from policy.lora.targets import adapter_parameters, ar_linear_layers, chosen_layers
 from rl.config.schema import TrainConfig
 from rl.preflight.requirements import install_command, version
 from rl.types import UserError

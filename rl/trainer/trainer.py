@@ -17,7 +17,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from policy.place import visiting
 from policy.trainable import Adapter, Network, Trainable, WeightStream
 from rl.algorithm.objective import Objective
 from rl.algorithm.stats import UpdateStats
@@ -26,6 +25,7 @@ from rl.config.schema import TrainConfig
 from rl.process.progress import Progress, untold
 from rl.trainer.answer import answer
 from rl.trainer.engine import gathered, pick_device, start_engine
+from rl.trainer.place import visiting
 from rl.trainer.ranks import Ranks
 from rl.trainer.schedule import lr_factor
 from rl.types import Rows, UserError

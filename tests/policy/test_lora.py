@@ -13,8 +13,8 @@ from transformers import Qwen3ForCausalLM
 from policy.ar.forward import image_forward
 from policy.ar.layers import LayerHalves
 from policy.export import export_adapter
-from policy.lora import Lora, add_lora, with_neighbours
-from policy.lora_targets import adapter_parameters, ar_linear_layers, chosen_layers
+from policy.lora.adapters import Lora, add_lora, with_neighbours
+from policy.lora.targets import adapter_parameters, ar_linear_layers, chosen_layers
 from policy.shapes.model import make_transformer
 from policy.trainable import LanguageModel
 from rl.config.lora import LoraSettings

@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from policy.base import Policy
-from rl.build import component, load_policy, objective, start_collecting, sync_tolerance
+from rl.build import (
+    component,
+    language_model,
+    load_policy,
+    objective,
+    start_collecting,
+    start_sampler,
+    sync_tolerance,
+)
 from rl.config.load import load
 from rl.dry_run import memory_estimate
 from rl.tracking.guards import Fidelity
@@ -93,6 +101,28 @@ def test_decoder_and_language_model_have_precisions_of_their_own() -> None:
     assert policy.decoder.connector_in(torch.float32)[0].weight.dtype == torch.float32
     convolution = policy.decoder.vae.decoder.conv_in.weight
     assert convolution.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_run_names_what_learns_and_what_is_made_again() -> None:
+    pytest.importorskip("peft")
+    given = ["train.lora={rank: 2, targets: [v_proj]}", "train.gradient_checkpointing=true", "train.dtype=float32"]
+    config = load(GENEVAL, given)
+    trainable = language_model(config, load_policy(config))
+    assert {tuple(one.shape) for one in trainable.trained()} == {(2, 192), (64, 2)}
+    assert trainable.module.recompute is True and trainable.adapter() is not None
+    plain = load(GENEVAL, ["train.dtype=float32"])
+    whole = language_model(plain, load_policy(plain))
+    assert len(whole.trained()) == len(list(whole.ar.parameters())) and whole.adapter() is None
+
+
+def test_only_an_engine_that_can_is_asked_to_sleep(tiny_policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, config = Policy.load(tiny_policy), load(GENEVAL, ["rollout.sleep=2", "rollout.engine=vllm"])
+    told: dict[str, object] = {}
+    monkeypatch.setattr("rl.build.resolve", lambda kind, name: lambda *_, **options: told.update(options))
+    start_sampler(config, policy, [Prompt("a", "a red circle")])
+    assert told["sleeps"] is True
+    with pytest.raises(UserError, match="rollout.sleep: rollout.engine auto is torch here"):
+        start_sampler(load(GENEVAL, ["rollout.sleep=2"]), policy, [Prompt("a", "a red circle")])
 
 
 @pytest.mark.parametrize(

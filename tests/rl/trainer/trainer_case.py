@@ -9,7 +9,7 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from policy.layout import TokenLayout
-from policy.lora import add_lora
+from policy.lora.adapters import add_lora
 from policy.trainable import LanguageModel
 from rl.algorithm import correction, kl, losses
 from rl.algorithm.objective import PolicyObjective

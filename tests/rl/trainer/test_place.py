@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from policy.place import visiting
+from rl.trainer.place import visiting
 
 
 class Travelling(nn.Module):

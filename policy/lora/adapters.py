@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from policy.json_file import JsonObject
-from policy.lora_targets import chosen_layers
+from policy.lora.targets import chosen_layers
 from rl.config.lora import LoraSettings
 
 if TYPE_CHECKING:
