@@ -1,17 +1,21 @@
-"""Trained weights -> a complete policy folder."""
+"""Trained weights -> a complete policy folder; adapters -> a folder of peft."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from policy.checksums import CHECKSUMS_FILE, write_checksums
-from policy.trainable import WeightStream
+from policy.json_file import write_json
+from policy.trainable import Adapter, WeightStream
 from rl.process.disk import true_cause, words
 from rl.types import UserError
 
@@ -39,13 +43,34 @@ def export(policy_folder: Path, weights: WeightStream, out: Path) -> Path:
             trained[name] = value.detach().to(device="cpu", dtype=dtype, copy=True).contiguous()
     if expected:
         raise UserError(f"{policy_folder}/ar: the trained weights lack {sorted(expected)[0]}; export the same model.")
-    unfinished = out.with_name(f".tmp-{out.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
     left = {str(policy_folder): _OF_THE_BASE, str(policy_folder / "ar"): _WEIGHTS}
-    try:
+    with _replacing(out, "policy") as unfinished:
         shutil.copytree(policy_folder, unfinished, ignore=lambda d, names: left[d](d, names) if d in left else [])
         save_torch_state_dict(trained, unfinished / "ar", metadata={"format": "pt"})
         write_checksums(unfinished)
+    return out
+
+
+def export_adapter(policy_folder: Path, adapter: Adapter, out: Path) -> Path:
+    """Writes what ``peft.PeftModel.from_pretrained`` puts on the language model of ``policy_folder``. ``out`` appears
+    by one rename and may replace an earlier export.
+    """
+    weights = {name: value.to("cpu", copy=True).contiguous() for name, value in adapter.weights.tensors()}
+    with _replacing(out, "adapter") as unfinished:
+        unfinished.mkdir(parents=True)
+        base = {"base_model_name_or_path": str(policy_folder / "ar")}
+        write_json(unfinished / "adapter_config.json", {**adapter.config, **base})
+        save_file(weights, unfinished / "adapter_model.safetensors", metadata={"format": "pt"})
+    return out
+
+
+@contextmanager
+def _replacing(out: Path, what: str) -> Iterator[Path]:
+    """A place to write to that becomes ``out`` when all is there. Raises: UserError if it cannot be written."""
+    unfinished = out.with_name(f".tmp-{out.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        yield unfinished
         shutil.rmtree(out, ignore_errors=True)
         unfinished.rename(out)
     except (OSError, SafetensorError) as error:
@@ -53,8 +78,7 @@ def export(policy_folder: Path, weights: WeightStream, out: Path) -> Path:
         if cause is None:
             raise
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise UserError(f"{out}: cannot write the policy: {'; '.join(words(cause))}, and resume the run.") from error
-    return out
+        raise UserError(f"{out}: cannot write the {what}: {'; '.join(words(cause))}, and resume the run.") from error
 
 
 def _tensor_specs(ar_folder: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from policy.ar.forward import image_forward
 from policy.ar.layers import EAGER, LayerHalves
+from policy.json_file import JsonObject
+from policy.lora.adapters import Lora, StoredWeight, with_neighbours
 from rl.types import Forward, Rows, Sequences, Span
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ RowsT = TypeVar("RowsT", bound=Rows, contravariant=True)
 OutputsT = TypeVar("OutputsT", covariant=True)
 Gathered = Callable[[Tensor], AbstractContextManager[object]]
 """Makes a parameter whole for a moment where it is sharded over ranks."""
+Network = Callable[..., tuple[Tensor, ...]]
+"""A module, or what answers like it."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,37 @@ class WeightStream:
 
     shapes: Sequence[tuple[str, tuple[int, ...]]]
     tensors: Callable[[], Iterator[tuple[str, Tensor]]]
+    changing: WeightStream | None = None
+    """Those that training changes, for whoever has had the whole before; ``None``: all."""
 
     @classmethod
     def of(cls, named: Iterable[tuple[str, Tensor]]) -> WeightStream:
         """Of tensors that are there already, for example ``module.state_dict().items()``."""
         pairs = list(named)
         return cls([(name, tuple(tensor.shape)) for name, tensor in pairs], lambda: iter(pairs))
+
+    @classmethod
+    def stored(
+        cls, weights: Sequence[StoredWeight], gathered: Gathered, changing: WeightStream | None = None
+    ) -> WeightStream:
+        """Each is made, and whole, only when its turn comes."""
+
+        def tensors() -> Iterator[tuple[str, Tensor]]:
+            for weight in weights:
+                with ExitStack() as whole:
+                    for part in weight.parts:
+                        whole.enter_context(gathered(part))
+                    yield weight.name, weight.value()
+
+        return cls([(weight.name, weight.shape) for weight in weights], tensors, changing)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What a folder of peft holds: ``adapter_config.json`` and ``adapter_model.safetensors``."""
+
+    config: JsonObject
+    weights: WeightStream
 
 
 class Trainable(Protocol[RowsT, OutputsT]):
@@ -58,11 +87,18 @@ class Trainable(Protocol[RowsT, OutputsT]):
     def outputs(self, raw: tuple[Tensor, ...]) -> OutputsT:
         """What ``module`` answered, by name."""
 
+    def trained(self) -> Sequence[nn.Parameter]:
+        """The parameters that learn; all others stay as they are."""
+
     def weights(self, gathered: Gathered = ...) -> WeightStream:
         """The whole network under the names of its checkpoint, adapters merged out of place."""
 
-    def reference(self) -> nn.Module:
-        """``module`` with the weights of now, frozen."""
+    def adapter(self, gathered: Gathered = ...) -> Adapter | None:
+        """The adapters alone; ``None`` where the weights themselves are trained."""
+
+    def reference(self) -> Network:
+        """What answers as ``module`` does now, whatever is learnt later: a frozen copy, or ``module`` itself with its
+        adapters off."""
 
     def used_directly(self) -> Sequence[Tensor]:
         """Parameters that ``module`` reads outside their own layers (ZeRO-3 must gather them for it)."""
@@ -73,10 +109,20 @@ class LanguageModel:
 
     name = "ar"
 
-    def __init__(self, ar: Qwen3ForCausalLM, span: Span, *, chunk: int = 1024, halves: LayerHalves = EAGER) -> None:
-        """``span``: of rows that name none. ``chunk``: token positions whose logits exist at one time."""
-        self.ar, self.span = ar, span
-        self.module: nn.Module = _SpanLogprobs(ar, chunk, halves)
+    def __init__(
+        self,
+        ar: Qwen3ForCausalLM,
+        span: Span,
+        *,
+        chunk: int = 1024,
+        halves: LayerHalves = EAGER,
+        recompute: bool = False,
+        lora: Lora | None = None,
+    ) -> None:
+        """``span``: of rows that name none. ``chunk``: token positions whose logits exist at one time. ``recompute``:
+        the layers' activations are made again in the backward pass. ``lora``: adapters of ``ar``, trained alone."""
+        self.ar, self.span, self.lora = ar, span, lora
+        self.module: nn.Module = _SpanLogprobs(ar, chunk, halves, recompute)
 
     def inputs(self, rows: Sequences) -> tuple[object, ...]:
         return rows.prompt_ids, rows.tokens_BT, rows.temperature, rows.span or self.span
@@ -85,22 +131,31 @@ class LanguageModel:
         hidden_BSD, logprobs_BT, entropy_BT = raw
         return Forward(hidden_BSD, logprobs_BT, entropy_BT)
 
+    def trained(self) -> Sequence[nn.Parameter]:
+        return self.lora.parameters() if self.lora else list(self.module.parameters())
+
     def weights(self, gathered: Gathered = nullcontext) -> WeightStream:
         """A tied lm_head comes under its own name too."""
+        if self.lora:
+            whole = self.lora.weights()
+            changing = WeightStream.stored(with_neighbours(whole), gathered)
+            return WeightStream.stored(whole, gathered, changing)
         values = self.ar.state_dict(keep_vars=True)
+        return WeightStream.stored([StoredWeight(name, (value,)) for name, value in values.items()], gathered)
 
-        def tensors() -> Iterator[tuple[str, Tensor]]:
-            for name, value in values.items():
-                with gathered(value):
-                    # a shard is whole only in here: whoever keeps the tensor needs a copy
-                    yield name, value.detach().clone() if hasattr(value, "ds_id") else value.detach()
+    def adapter(self, gathered: Gathered = nullcontext) -> Adapter | None:
+        if self.lora is None:
+            return None
+        return Adapter(self.lora.config(), WeightStream.stored(self.lora.adapter(), gathered))
 
-        return WeightStream(
-            [(name, tuple(getattr(value, "ds_shape", value.shape))) for name, value in values.items()], tensors
-        )
+    def reference(self) -> Network:
+        return self._without_adapters if self.lora else copy.deepcopy(self.module).eval().requires_grad_(False)
 
-    def reference(self) -> nn.Module:
-        return copy.deepcopy(self.module).eval().requires_grad_(False)
+    def _without_adapters(self, *inputs: object) -> tuple[Tensor, ...]:
+        assert self.lora is not None
+        with self.lora.off():
+            answered: tuple[Tensor, ...] = self.module(*inputs)
+            return answered
 
     def used_directly(self) -> Sequence[Tensor]:
         return [self.ar.lm_head.weight]
@@ -109,15 +164,22 @@ class LanguageModel:
 class _SpanLogprobs(nn.Module):
     """The language model behind the one call that an engine makes: prompts and tokens in, log-probs out."""
 
-    def __init__(self, ar: Qwen3ForCausalLM, chunk: int, halves: LayerHalves) -> None:
+    def __init__(self, ar: Qwen3ForCausalLM, chunk: int, halves: LayerHalves, recompute: bool) -> None:
         super().__init__()
-        self.ar, self.chunk, self.halves = ar, chunk, halves
+        self.ar, self.chunk, self.halves, self.recompute = ar, chunk, halves, recompute
 
     def forward(
         self, prompt_ids: Sequence[Sequence[int]], tokens_BT: Tensor, temperature: float, span: Span
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(hidden_BSD, logprobs_BT, entropy_BT); the gradient flows through the first two."""
         out = image_forward(
-            self.ar, span, prompt_ids, tokens_BT, temperature=temperature, chunk=self.chunk, halves=self.halves
+            self.ar,
+            span,
+            prompt_ids,
+            tokens_BT,
+            temperature=temperature,
+            chunk=self.chunk,
+            halves=self.halves,
+            recompute=self.recompute,
         )
         return out.hidden_BSD, out.logprobs_BT, out.entropy_BT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import nn
 
 from policy.ar.layers import EAGER, LayerHalves
 from policy.base import Policy
+from policy.lora.adapters import add_lora
 from policy.prompt_length import require_room, room_for_prompt
 from policy.trainable import LanguageModel
 from rewards.pool.pool import RewardPool
@@ -32,7 +33,8 @@ from rl.registry import resolve
 from rl.tracking.guards import Fidelity, Guards
 from rl.tracking.tracker import Tracker
 from rl.trainer.engine import pick_device
-from rl.types import Forward, Prompt, Sequences
+from rl.trainer.place import visiting
+from rl.types import Forward, Prompt, Sequences, UserError
 from rollout.samplers.contract import Sampler
 from rollout.sync import WeightSync
 
@@ -106,7 +108,8 @@ def load_policy(config: Config) -> Policy:
         config.policy.path, dtype=config.train.dtype, decoder_dtype=render.dtype or config.policy.dtype
     )
     policy.decoder.sampler = component("decoder_samplers", render.sampler)
-    policy.decoder.to(pick_device())
+    if not config.render.offload:
+        policy.decoder.to(pick_device())
     policy.image_tokenizer.to(pick_device())
     policy.decoder.put_channels_last()
     if config.policy.compile:
@@ -123,6 +126,9 @@ def start_sampler(config: Config, policy: Policy, prompts: list[Prompt]) -> Samp
     room = room_for_prompt(policy.folder, policy.layout)
     require_room(zip(prompts, lengths, strict=True), room, config.policy.path)
     compiled = {"compile": True} if config.policy.compile and engine == "torch" else {}  # vLLM has ways of its own
+    if config.rollout.sleep and engine == "torch":
+        raise UserError("rollout.sleep: rollout.engine auto is torch here, which keeps its memory; set sleep to 0.")
+    sleeps = {"sleeps": True} if config.rollout.sleep else {}
     sampler: Sampler = resolve("samplers", engine)(
         policy.folder,
         policy.layout,
@@ -130,7 +136,7 @@ def start_sampler(config: Config, policy: Policy, prompts: list[Prompt]) -> Samp
         seed=config.run.seed,
         dtype=config.policy.dtype,
         max_prompt_tokens=max(lengths),
-        **{**compiled, **config.rollout.options},
+        **{**compiled, **sleeps, **config.rollout.options},
     )
     return sampler
 
@@ -154,12 +160,21 @@ def start_collecting(
         rollout=config.rollout,
         render=config.render,
         components=config.rewards,
+        painting=partial(visiting, policy.decoder, pick_device()) if config.render.offload else nullcontext,
     )
 
 
 def language_model(config: Config, policy: Policy) -> LanguageModel:
-    halves = LayerHalves.compiled() if config.policy.compile else EAGER
-    return LanguageModel(policy.ar, policy.layout.image, chunk=config.train.logprob_chunk, halves=halves)
+    """With adapters on it where they are what is trained."""
+    train = config.train
+    return LanguageModel(
+        policy.ar,
+        policy.layout.image,
+        chunk=train.logprob_chunk,
+        halves=LayerHalves.compiled() if config.policy.compile else EAGER,
+        recompute=train.gradient_checkpointing,
+        lora=add_lora(policy.ar, train.lora, seed=config.run.seed, without=("lm_head",)) if train.lora else None,
+    )
 
 
 def objective(config: Config, connector: nn.Module) -> PolicyObjective:

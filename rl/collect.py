@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +69,8 @@ class Collect:
     components: Mapping[str, RewardComponent]
     reference: Callable[[Sequences], Forward | None] | None = None
     """The frozen reference policy, asked while the rewards are at work: nothing that it says depends on scores."""
+    painting: Callable[[], AbstractContextManager[object]] = nullcontext
+    """Around each painting; brings the decoder where it works, and away again."""
     tell: Callable[[str], None] | None = None
     """Hears of each stage when it begins."""
     progress: Progress = untold
@@ -79,8 +82,9 @@ class Collect:
         with timer("sample"):
             seeds = group_seeds(seed, step, prompts, self.rollout.group_size)
             rollout = sample(self.sampler, prompts, self.rollout.group_size, seeds, self.rollout)
+            self._lend_memory(self.rollout.sleep)
         hidden_BSD, forward = self._read(rollout, timer)
-        with timer("paint"):
+        with timer("paint"), self.painting():
             noise = Noise(self.render.seed, seed, step)
             renders, waiting = self.paint(hidden_BSD, rollout, noise, f"step{step}")
         with timer("forward"):
@@ -100,8 +104,9 @@ class Collect:
         timer = Stopwatch(tell=self.tell)
         with timer("sample"):
             rollout = sample(self.sampler, prompts, samples_per_prompt, seeds, self.rollout)
+            self._lend_memory(min(self.rollout.sleep, 1))  # no new weights will come before it is asked again
         hidden_BSD, _ = self._read(rollout, timer)
-        with timer("paint"):
+        with timer("paint"), self.painting():
             noise = Noise("sample", seed, 0)
             renders, waiting = self.paint(hidden_BSD, rollout, noise, name)
         with timer("score"):
@@ -113,6 +118,11 @@ class Collect:
 
     def paint(self, hidden_BSD: Tensor, rollout: Rollout, noise: Noise, name: str) -> tuple[Renders, list[Submission]]:
         return paint(self.painter, hidden_BSD, rollout, self.render, noise, self.rewards, name, self.progress)
+
+    def _lend_memory(self, level: int) -> None:
+        """The sampler is not asked again before the rewards have spoken."""
+        if level:
+            self.sampler.sleep(level)
 
     def _read(self, rollout: Rollout, timer: Stopwatch) -> tuple[Tensor, Forward | None]:
         """What is painted: the engine's own hidden states, or those of a forward, which is then kept."""

@@ -12,6 +12,7 @@ from rl.config.declared import declarations
 from rl.config.load import dump
 from rl.config.schema import Config
 from rl.data.prompt_list import overlap
+from rl.preflight.adapters import trained_parameters
 from rl.preflight.room import BYTES, SHARED_MEMORY, check_shared_memory, checkpoint_bytes, optimiser_bytes
 from rl.types import Prompt
 
@@ -20,14 +21,15 @@ def describe(config: Config, train_prompts: Sequence[Prompt], eval_prompts: Sequ
     """The text of ``--dry-run``. Raises UserError if the policy folder is missing, incomplete or inconsistent."""
     folder = resolve_folder(config.policy.path)
     layout, _ = read_policy_config(folder)
-    parameters = ArSize.read(folder / "ar").parameters
+    parameters, trained = ArSize.read(folder / "ar").parameters, trained_parameters(config.train, folder / "ar")
     rows = [*_work(config, len(train_prompts), layout.tokens_per_image)]
     rows += _evaluations(config, train_prompts, eval_prompts)
-    memory = memory_estimate(config, parameters, layout.num_image_tokens)
+    rows += [("trained", f"{trained:,} parameters in adapters")] if config.train.lora else []
+    memory = memory_estimate(config, parameters, layout.num_image_tokens, trained)
     rows += [("memory, without activations", f"{_size(sum(memory.values()))} for {parameters:,} parameters in the AR")]
     rows += [(f"  {name}", _size(size)) for name, size in memory.items()]
     rows += [("decoder on disk", _size(_decoder_bytes(folder))), ("run folder", str(config.run.folder))]
-    rows += [("disk", f"{_size(checkpoint_bytes(config.train, parameters))} a checkpoint")]
+    rows += [("disk", f"{_size(checkpoint_bytes(config.train, trained))} a checkpoint")]
     rows += [(check.name, f"{check.found}; {check.fix}") for check in [check_shared_memory(SHARED_MEMORY)] if check.fix]
     width = max(len(name) for name, _ in rows)
     return dump(config) + "\n" + "\n".join(f"# {name:<{width}}  {value}" for name, value in rows)
@@ -42,19 +44,22 @@ def evaluation_steps(config: Config) -> list[int]:
     return sorted({*between, *(step for step in (0, steps) if config.eval.due(step, steps))})
 
 
-def memory_estimate(config: Config, parameters: int, num_image_tokens: int) -> dict[str, int]:
-    """Bytes of what is known beforehand, on one rank. Activations and the engine's KV cache come on top."""
+def memory_estimate(config: Config, parameters: int, num_image_tokens: int, trained: int) -> dict[str, int]:
+    """Bytes of what is known beforehand, on one rank, of which ``trained`` parameters learn. Activations and the
+    engine's KV cache come on top."""
     train = config.train
-    trained = BYTES[train.dtype]
+    size = BYTES[train.dtype]
     found = {
-        "trainer's weights": parameters * trained,
-        "gradients": parameters * trained,
-        "AdamW states": parameters * optimiser_bytes(train),
+        "trainer's weights": parameters * size,
+        "gradients": trained * size,
+        "AdamW states": trained * optimiser_bytes(train),
         "sampler's weights": parameters * BYTES[config.policy.dtype],
         "logits of one chunk": train.logprob_chunk * num_image_tokens * 4,
     }
-    if config.kl or config.anchor or any(declarations("terms", term.use).reference for term in config.terms.values()):
-        found["reference weights"] = parameters * trained
+    if train.lora:
+        found["adapters"] = trained * size
+    elif config.kl or config.anchor or any(declarations("terms", one.use).reference for one in config.terms.values()):
+        found["reference weights"] = parameters * size
     return found
 
 

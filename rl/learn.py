@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from policy.trainable import WeightStream
+from policy.trainable import Adapter, WeightStream
 from rl.rows import by_group, read_back, sequences
 from rl.tracking.stopwatch import Stopwatch
 from rl.trainer.trainer import Trainer
@@ -36,6 +36,9 @@ class TrainedPart(Protocol):
         """The way up to the gradient, for as many ``rows``, the samples in turn; nothing of it remains."""
 
     def weights(self) -> WeightStream: ...
+
+    def adapter(self) -> Adapter | None:
+        """What is trained beside the weights, if it is not they."""
 
     def canaries(self, rollout: Rollout) -> Mapping[str, Canary]:
         """Questions to the followers of its weights, by kind, answered with the weights of now."""
@@ -126,6 +129,9 @@ class TrainedLanguageModel:
 
     def weights(self) -> WeightStream:
         return self.trainer.weights()
+
+    def adapter(self) -> Adapter | None:
+        return self.trainer.adapter()
 
     def canaries(self, rollout: Rollout) -> Mapping[str, Canary]:
         rows = sequences(rollout).take(range(min(self.asked, rollout.batch_size)))

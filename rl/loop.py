@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
-from policy.export import export
+from policy.export import export, export_adapter
 from rewards.pool.pool import RewardPool
 from rl.build import live_parts
 from rl.card.card import write_card
@@ -70,7 +70,7 @@ def run(
         if last == 0:
             save(parts, 0)
         if last == config.train.steps:
-            export(parts.policy.folder, parts.learner.parts["ar"].weights(), folder / "policy")
+            export_trained(parts)
     if last < config.train.steps:
         print(f"stopped after {last} steps; {hint}", flush=True)
         return INTERRUPTED
@@ -109,6 +109,14 @@ def train(run: Run, first_step: int) -> int:
         if run.interrupt.asked:
             return step + 1
     return run.config.train.steps
+
+
+def export_trained(run: Run) -> None:
+    """``policy/``, a whole policy, and ``adapter/`` beside it where a run has trained one."""
+    trained, base = run.learner.parts["ar"], run.policy.folder
+    export(base, trained.weights(), run.folder / "policy")
+    if adapter := trained.adapter():
+        export_adapter(base, adapter, run.folder / "adapter")
 
 
 def conclude(folder: Path) -> None:

@@ -12,14 +12,18 @@ class SyncError(RunFailure):
     """New weights were refused, or the engine does not compute what the trainer computes."""
 
 
-def check_weights(weights: WeightStream, expected: Mapping[str, tuple[int, ...]]) -> None:
+def check_weights(
+    weights: WeightStream, expected: Mapping[str, tuple[int, ...]], *, again: bool = False
+) -> WeightStream:
     """Names and shapes first, which costs nothing; then one tensor at a time, each must be finite and as announced.
 
-    ``expected``: every parameter of the engine and its shape. Raises: SyncError naming the parameter.
+    ``expected``: every parameter of the engine and its shape; ``again``: it has had all of these weights before.
+    Returns what is to go in: all, or those that have changed. Raises: SyncError naming the parameter.
     """
     _check_names(weights, expected)
-    shapes = dict(weights.shapes)
-    for name, tensor in weights.tensors():
+    due = weights.changing if again and weights.changing is not None else weights
+    shapes = dict(due.shapes)
+    for name, tensor in due.tensors():
         if tuple(tensor.shape) != shapes.pop(name, None):
             raise SyncError(f"weight sync: parameter '{name}' is not as announced; send the weights of one model.")
         if not bool(tensor.isfinite().all()):
@@ -28,6 +32,7 @@ def check_weights(weights: WeightStream, expected: Mapping[str, tuple[int, ...]]
             )
     if shapes:
         raise SyncError(f"weight sync: parameter '{next(iter(shapes))}' was announced and did not come.")
+    return due
 
 
 def _check_names(weights: WeightStream, expected: Mapping[str, tuple[int, ...]]) -> None:

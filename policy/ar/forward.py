@@ -16,6 +16,7 @@ from rl.types import Forward, Span
 
 if TYPE_CHECKING:
     from transformers import Qwen3ForCausalLM
+    from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
 
 def image_forward(
@@ -27,6 +28,7 @@ def image_forward(
     temperature: float = 1.0,
     chunk: int = 1024,
     halves: LayerHalves = EAGER,
+    recompute: bool = False,
 ) -> Forward:
     """Hidden states, log-probs and entropy of the given tokens of a span (BLIP3o-NEXT, arXiv 2510.15857, section 3).
 
@@ -35,9 +37,10 @@ def image_forward(
     a pad, so a picture cannot depend on its neighbours in the batch. Log-probs are those of the distribution sampled
     from: only image tokens, at ``temperature``. They go through the image rows of the lm_head, ``chunk`` positions at
     a time, so that memory does not grow with the text vocabulary. Differentiable in ``hidden_BSD`` and
-    ``logprobs_BT``; ``entropy_BT`` is detached.
+    ``logprobs_BT``; ``entropy_BT`` is detached. ``recompute``: of each layer only what goes in is kept for the backward
+    pass, which makes the rest again.
     """
-    hidden_BSD = _hidden(ar, _Packed.of(prompt_ids, tokens_BT), halves)
+    hidden_BSD = _hidden(ar, _Packed.of(prompt_ids, tokens_BT), halves, recompute)
     head_KD = ar.lm_head.weight[span.start : span.stop]
     logprobs_BT, entropy_BT = _chunked_logprobs(hidden_BSD[:, :-1], head_KD, tokens_BT - span.start, temperature, chunk)
     return Forward(hidden_BSD, logprobs_BT, entropy_BT)
@@ -97,13 +100,14 @@ class _Packed:
         return torch.cat([prompt_B1L.expand(-1, steps, -1), before_BTT], -1)[:, None]
 
 
-def _hidden(ar: Qwen3ForCausalLM, rows: _Packed, halves: LayerHalves) -> Tensor:
+def _hidden(ar: Qwen3ForCausalLM, rows: _Packed, halves: LayerHalves, recompute: bool) -> Tensor:
     """(B, T + 1, D) final hidden states after the norm: at the last id of each row's prompt and at its T tokens."""
     ids, owner_B = rows.ids(), rows.owner_B
     states = ar.model.embed_tokens(ids)
     rotary = ar.model.rotary_emb(states, rows.positions())
     prompts_see, tokens_see = causal(rows.prompts_PL.shape[1], ids.device), rows.tokens_see()
-    for layer in ar.model.layers:
+
+    def through(layer: Qwen3DecoderLayer, states: Tensor) -> Tensor:
         (query, of_tokens), (key, token_key), (value, token_value) = map(
             rows.split, halves.before(layer, states, rotary)
         )
@@ -111,7 +115,11 @@ def _hidden(ar: Qwen3ForCausalLM, rows: _Packed, halves: LayerHalves) -> Tensor:
         keys, values = torch.cat([key[owner_B], token_key], 2), torch.cat([value[owner_B], token_value], 2)
         tokens_mixed = attend(of_tokens, keys, values, tokens_see)
         mixed = torch.cat([prompts_mixed.flatten(0, 1), tokens_mixed.flatten(0, 1)])[None]
-        states = halves.after(layer, states, mixed)
+        return halves.after(layer, states, mixed)
+
+    recompute = recompute and torch.is_grad_enabled()
+    for layer in ar.model.layers:
+        states = checkpoint(through, layer, states, use_reentrant=False) if recompute else through(layer, states)
     states_ND, count = ar.model.norm(states)[0], rows.prompts_PL.numel()
     prompts_PLD = states_ND[:count].unflatten(0, rows.prompts_PL.shape)
     last_PD = prompts_PLD[torch.arange(len(prompts_PLD), device=ids.device), rows.lengths_P - 1]

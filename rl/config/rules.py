@@ -136,6 +136,16 @@ def _training(config: Config) -> Iterator[tuple[str, str]]:
             "policy.compile",
             "sharded weights (train.zero_stage: 3) are not compiled; use stage 2 or compile: off",
         )
+    if config.rollout.sleep and config.rollout.engine == "torch":
+        yield "rollout.sleep", "the engine torch keeps its memory; set it to 0, or use rollout.engine: vllm"
+    if train.offload_optimizer and train.zero_stage == 0:
+        yield "train.offload_optimizer", "it is ZeRO that moves the states, and train.zero_stage is 0; set it to 1"
+    if train.offload_reference and train.lora:
+        yield (
+            "train.offload_reference",
+            "with train.lora the reference is the trained policy without its adapters, so there is no copy to move; "
+            "leave it null",
+        )
     if train.updates_per_rollout > 1 and _declared("losses", config.loss.use).on_policy:
         other = _first("losses", lambda declared: not declared.on_policy)
         yield (

@@ -9,10 +9,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from rl.config.guards import GuardsConfig
+from rl.config.lora import LoraSettings
 from rl.config.section import Section
 from rl.config.trackers import Trackers, switched
 from rl.config.values import (
     AS_TUPLE,
+    WHOLE,
     AtLeastOne,
     Bool,
     Count,
@@ -117,6 +119,9 @@ class RolloutConfig(Section):
     hidden_states: Literal["sampler", "trainer"] = "sampler"
     """Whose final hidden states are painted: the sampler's own where the engine has them (``torch``), which saves a
     forward, or the trainer's; in one precision they differ by float noise."""
+    sleep: Annotated[int, Field(ge=0, le=2), WHOLE] = 0
+    """What the engine lends of the GPU's memory while others work: 1, its weights wait in the machine's memory and its
+    cache is dropped; 2, weights are dropped too during a step, for the update brings new ones."""
     options: Options = Field(default_factory=dict)
     """Keyword arguments of the engine."""
 
@@ -138,6 +143,8 @@ class RenderConfig(Section):
     """Precision of the decoder; ``null``: that of ``policy.dtype``."""
     micro_batch: AtLeastOne = 64
     """Pictures painted at one time, while the rewards score the ones before; changes memory, not results."""
+    offload: Bool = False
+    """The decoder is on the GPU only while it paints."""
 
 
 class RewardPoolConfig(Section):
@@ -192,6 +199,14 @@ class TrainConfig(Section):
     """Optimiser steps per rollout; the samples are split among them."""
     logprob_chunk: AtLeastOne = 1024
     """Token positions whose logits exist at one time."""
+    lora: LoraSettings | None = None
+    """Train adapters of low rank instead of the weights; the reference policy is then the same model without them."""
+    gradient_checkpointing: Bool = False
+    """Keep only each layer's input for the backward pass and make the rest again: less memory, a third more time."""
+    offload_optimizer: Literal["cpu"] | None = None
+    """``cpu``: AdamW's states lie, and its steps are taken, in the machine's memory; needs ``zero_stage`` 1 or more."""
+    offload_reference: Literal["cpu"] | None = None
+    """``cpu``: the reference policy lies there too and is on the GPU only while it is asked."""
 
     @property
     def updates(self) -> int:

@@ -70,7 +70,8 @@ def _keys(schema: JsonSchema, definitions: JsonSchema, path: tuple[str, ...]) ->
             yield Key(".".join(here), "name -> component", "{}", field["description"], COMPONENT_KINDS[(name, "*")])
             yield from _keys(held, definitions, (*here, ANY_NAME))
         elif inner is not None:
-            yield Key(".".join(here), "", "", field["description"])
+            kind_and_default = ("mapping or null", "null") if "anyOf" in field else ("", "")  # a section may be absent
+            yield Key(".".join(here), *kind_and_default, field["description"])
             yield from _keys(inner, definitions, here)
         else:
             yield Key(".".join(here), type_text(field), default, field["description"])
@@ -101,6 +102,8 @@ def type_text(field: Mapping[str, Any]) -> str:
     """``{"type": "integer", "minimum": 1}`` -> ``whole number, at least 1``."""
     if "anyOf" in field:
         return " or ".join(dict.fromkeys(type_text(one) for one in field["anyOf"]))
+    if "const" in field:
+        return str(field["const"])
     if "enum" in field:
         return " or ".join(map(str, field["enum"]))
     if "prefixItems" in field:

@@ -10,9 +10,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from policy.ar.size import ArSize
 from policy.folder import read_policy_config, resolve_folder
 from rl.config.schema import Config
+from rl.preflight.adapters import lora_problems, trained_parameters
 from rl.preflight.components import problems
 from rl.preflight.room import checkpoint_bytes, folder_problems
 from rl.types import UserError
@@ -22,8 +22,10 @@ def check_machine(config: Config) -> None:
     """Raises UserError with all that is missing: parts of the policy, packages, weights, servers, a place to write."""
     folder = resolve_folder(config.policy.path)
     read_policy_config(folder)
-    needed = checkpoint_bytes(config.train, ArSize.read(folder / "ar").parameters) if config.train.steps else 0
-    found = [*problems(config), *compiler_problems(config), *folder_problems(Path(str(config.run.folder)), needed)]
+    adapters = list(lora_problems(config.train, folder / "ar"))
+    trained = 0 if adapters or not config.train.steps else trained_parameters(config.train, folder / "ar")
+    found = [*problems(config), *compiler_problems(config), *adapters]
+    found += folder_problems(Path(str(config.run.folder)), checkpoint_bytes(config.train, trained))
     if len(found) == 1:
         raise UserError(found[0])
     if found:

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
 
-from policy.trainable import Trainable
+from policy.trainable import Network, Trainable
 from rl.config.schema import TrainConfig
 from rl.process.progress import Progress, untold
 from rl.trainer.engine import pick_device
@@ -17,7 +16,6 @@ from rl.types import Rows
 
 QueryT = TypeVar("QueryT", bound=Rows)
 OutputsT = TypeVar("OutputsT")
-Network = Callable[..., tuple[Tensor, ...]] | nn.Module
 
 
 def answer(

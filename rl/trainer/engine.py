@@ -14,7 +14,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -57,7 +57,7 @@ def start_engine(
         betas=(config.betas[0], config.betas[1]),
         eps=config.eps,
         weight_decay=config.weight_decay,
-        fused=device.type == "cuda",
+        fused=device.type == "cuda" or config.offload_optimizer == "cpu",  # one pass over the states, in C++
     )
     with contextlib.redirect_stdout(io.StringIO()):  # memory figures, printed whatever the log level
         engine = deepspeed.initialize(
@@ -74,17 +74,22 @@ def start_engine(
     return engine
 
 
-def engine_config(config: TrainConfig) -> dict[str, object]:
+def engine_config(config: TrainConfig) -> dict[str, Any]:
     """DeepSpeed's own settings. Accumulation is driven by the trainer, so its batch sizes here are nominal."""
-    settings: dict[str, object] = {
+    settings: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         # Without ZeRO the trainer clips: DeepSpeed would then not report the norm.
         "gradient_clipping": config.grad_clip if config.zero_stage else 0.0,
         "zero_optimization": {"stage": config.zero_stage, "overlap_comm": False},
+        "zero_force_ds_cpu_optimizer": False,  # torch's own needs no compiler
         "zero_allow_untested_optimizer": True,
         "steps_per_print": None,
     }
+    if config.offload_optimizer == "cpu":
+        settings["zero_optimization"] |= {
+            "offload_optimizer": {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+        }
     if config.dtype == "bfloat16":
         settings["bf16"] = {"enabled": True}
         settings["data_types"] = {"grad_accum_dtype": "fp32"}

@@ -7,22 +7,25 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
-from policy.trainable import Trainable, WeightStream
+from policy.trainable import Adapter, Network, Trainable, WeightStream
 from rl.algorithm.objective import Objective
 from rl.algorithm.stats import UpdateStats
 from rl.algorithm.terms import total_loss
 from rl.config.schema import TrainConfig
 from rl.process.progress import Progress, untold
-from rl.trainer.answer import Network, answer
+from rl.trainer.answer import answer
 from rl.trainer.engine import gathered, pick_device, start_engine
+from rl.trainer.place import visiting
 from rl.trainer.ranks import Ranks
 from rl.trainer.schedule import lr_factor
 from rl.types import Rows, UserError
@@ -53,12 +56,16 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         self.progress: Progress = untold
         """Hears how far an update or a forward is."""
         self._trainable, self._config = trainable, config
-        module = trainable.module.to(device=self.device, dtype=getattr(torch, config.dtype)).requires_grad_(True)
-        # Made before the engine takes the weights over.
+        module = trainable.module.to(dtype=getattr(torch, config.dtype)).requires_grad_(False)
+        self._parameters = [parameter.requires_grad_(True) for parameter in trainable.trained()]
+        module.register_state_dict_post_hook(_without_frozen)
+        # Made before the engine takes the weights over, and where the weights still are: here or on the device.
         self._reference = trainable.reference() if objective.reference else None
-        self._engine = start_engine(module, config, self.device, used_directly=trainable.used_directly())
+        self._reference_here = _place(self._reference, self.device, stays=config.offload_reference is None)
+        self._engine = start_engine(
+            module.to(self.device), config, self.device, used_directly=trainable.used_directly()
+        )
         self._ranks = Ranks.here()
-        self._parameters = list(module.parameters())
         self._num_parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self._parameters)
 
     @torch.no_grad()
@@ -73,7 +80,10 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
     @torch.no_grad()
     def reference_forward(self, rows: QueryT) -> OutputsT | None:
         """The same under the frozen initial weights; ``None`` when no term of the loss asks for them."""
-        return None if self._reference is None else self._answer(self._reference, rows)
+        if self._reference is None:
+            return None
+        with self._reference_here():
+            return self._answer(self._reference, rows)
 
     def update(self, batch: BatchT) -> dict[str, float]:
         """One optimizer step on the whole batch; ``version`` goes up by one. Returns the metrics of the step.
@@ -118,9 +128,13 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         """The whole network under the names of its checkpoint; going through it is collective under ZeRO-3."""
         return self._trainable.weights(gathered)
 
+    def adapter(self) -> Adapter | None:
+        """The adapters alone, if that is what is trained; collective in the same way."""
+        return self._trainable.adapter(gathered)
+
     def save(self, folder: Path) -> None:
-        """Writes weights, optimizer state and version into ``folder``; called by every rank."""
-        self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
+        """Writes trained weights, optimizer state and version into ``folder``; called by every rank."""
+        self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False, exclude_frozen_parameters=True)
         if self._ranks.rank == 0:
             (folder / _ABOUT).write_text(json.dumps({"version": self.version, "layout": self._shard_layout()}))
         dist.barrier()  # no rank may read before rank 0 has written
@@ -138,13 +152,18 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         saved, here = json.loads(about.read_text()), self._shard_layout()
         if saved["layout"] != here:
             raise UserError(f"{folder}: written with {saved['layout']}, this run has {here}; resume with the same.")
-        self._engine.load_checkpoint(str(folder), tag=_TAG, load_lr_scheduler_states=False)
+        whole = all(parameter.requires_grad for parameter in self._engine.module.parameters())
+        self._engine.load_checkpoint(
+            str(folder), tag=_TAG, load_lr_scheduler_states=False, load_module_strict=whole
+        )  # what is frozen was not saved
         self.version = int(saved["version"])
 
     def _shard_layout(self) -> str:
         """What decides how DeepSpeed cuts the state into files; it can be read back only in the same way."""
+        lora = f", train.lora.rank {self._config.lora.rank}" if self._config.lora else ""
         return (
-            f"{self._ranks.world} rank(s), train.zero_stage {self._config.zero_stage}, train.dtype {self._config.dtype}"
+            f"{self._ranks.world} rank(s), train.zero_stage {self._config.zero_stage}, train.dtype "
+            f"{self._config.dtype}{lora}"
         )
 
     def _answer(self, network: Network, rows: QueryT) -> OutputsT:
@@ -210,3 +229,22 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
         return lr
+
+
+def _without_frozen(module: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:
+    """A checkpoint is of what learns. DeepSpeed, asked for that, forgets second names such as a tied lm_head's."""
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if not parameter.requires_grad:
+            state.pop(prefix + name, None)
+
+
+def _place(
+    reference: Network | None, device: torch.device, *, stays: bool
+) -> Callable[[], AbstractContextManager[object]]:
+    """Where the frozen reference is while it is asked: on ``device`` for good, or on a visit there."""
+    if not isinstance(reference, nn.Module):  # none, or the trained module itself
+        return nullcontext
+    if stays:
+        reference.to(device)
+        return nullcontext
+    return partial(visiting, reference, device)

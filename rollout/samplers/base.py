@@ -34,6 +34,7 @@ class CheckedSampler(ABC):
         self.versions = {"ar": 0}
         self.progress: Progress = untold
         self._drawn, self._wanted = 0, 0
+        self._had_all = False  # of the trainer's weights; later ones may be those that have changed
 
     @property
     def version(self) -> int:
@@ -100,6 +101,10 @@ class CheckedSampler(ABC):
             raise TypeError(f"a sampler is asked about Sequences, not {type(question).__name__}")
         rows = question
         return self.logprobs(rows.prompt_ids, rows.tokens_BT.numpy(), temperature=rows.temperature, span=rows.span)
+
+    def sleep(self, level: int) -> None:
+        """An engine that keeps its memory says so."""
+        raise UserError(f"rollout.sleep is {level}, and this engine keeps its memory; set it to 0, or use vllm.")
 
     @abstractmethod
     def _sample(

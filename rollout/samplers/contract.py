@@ -57,5 +57,10 @@ class Sampler(Follower, Protocol):
     ) -> NDArray[np.float32]:
         """Teacher-forced log-probs (B, T) of given tokens under the engine's current weights."""
 
+    def sleep(self, level: int) -> None:
+        """Lends the GPU's memory to others until it is asked or gets new weights: 1, and it can be asked as it is; 2,
+        and new weights must come first. Raises: UserError if it cannot.
+        """
+
     def close(self) -> None:
         """Ends the engine and frees its memory. Twice is fine."""

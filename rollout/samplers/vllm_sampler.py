@@ -28,6 +28,7 @@ from rl.types import Span, UserError
 from rollout.samplers.base import CheckedSampler, Encode, Sampled
 from rollout.samplers.checks import Sampling, check_tokens, not_finite
 from rollout.samplers.contract import EngineError
+from rollout.samplers.nap import Nap
 from rollout.weights import check_weights
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class VllmSampler(CheckedSampler):
     ``folder`` is a policy folder (its ``ar/`` is a plain Qwen3 checkpoint) and ``encode`` turns a prompt's text into
     ids that end with <im_start> <S0>. Options: ``max_num_seqs`` sequences sampled at once, ``kv_cache_mb`` (default:
     room for that many full sequences), ``enforce_eager`` (default: on CPU only), ``engine_options`` passed to vLLM as
-    they are. Raises: UserError where vLLM cannot run.
+    they are; ``sleeps``, whether it will be asked to. Raises: UserError where vLLM cannot run.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class VllmSampler(CheckedSampler):
         max_num_seqs: int = 256,
         kv_cache_mb: int | None = None,
         enforce_eager: bool | None = None,
+        sleeps: bool = False,
         engine_options: dict[str, object] | None = None,
     ) -> None:
         ar_folder = Path(folder) / "ar"
@@ -91,9 +93,11 @@ class VllmSampler(CheckedSampler):
             "disable_log_stats": True,
             "use_tqdm_on_load": False,
             **({"enable_chunked_prefill": False} if on_cpu else {}),  # it crashes with seeds on the CPU
+            **({"enable_sleep_mode": True} if sleeps and not on_cpu else {}),
             **(engine_options or {}),
         }
         self._llm: LLM | None = _start(options, layout, on_cpu)
+        self._nap = Nap(self._llm)
         self._check_parameters()
         self._on_model(lambda model: setattr(model, "count", self._count))
 
@@ -150,15 +154,21 @@ class VllmSampler(CheckedSampler):
 
     def load_weights(self, part: str, weights: WeightStream, version: int) -> None:
         """New weights into the running engine. Raises: SyncError naming the parameter, before the engine is touched."""
-        check_weights(weights, self._shapes)
+        due = check_weights(weights, self._shapes, again=self._had_all and not self._nap.forgotten)
+        self._nap.make_room()
         try:
-            self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": weights.tensors()})
+            self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": due.tensors()})
         except BaseException as error:
             self._failure = f"loading weights of version {version} failed half-way ({error})"
             raise
+        self._nap.end(weights_came=True)
+        self._had_all = True
         if not self._engine.reset_prefix_cache():  # computed with older weights
             raise EngineError("vLLM kept its prefix cache because requests are still running; start a new engine.")
         self.versions[part] = version
+
+    def sleep(self, level: int) -> None:
+        self._nap.begin(level)
 
     def close(self) -> None:
         """Ends the engine and frees its memory; a process group is left alone, since the trainer may be using it."""
@@ -186,6 +196,7 @@ class VllmSampler(CheckedSampler):
     def _generate(self, rows: Sequence[tuple[int, ...]], params: Sequence[SamplingParams]) -> list[RequestOutput]:
         """Outputs in the order of ``rows``. An engine interrupted in a step would hang: it is not used again."""
         engine = self._engine
+        self._nap.end()
         try:
             with torch.random.fork_rng(devices=[]):  # vLLM's sampler draws from the global generator on every step
                 outputs = engine.generate([{"prompt_token_ids": list(ids)} for ids in rows], params, use_tqdm=False)

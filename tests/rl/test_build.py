@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from policy.base import Policy
-from rl.build import component, load_policy, objective, start_collecting, sync_tolerance
+from rl.build import (
+    component,
+    language_model,
+    load_policy,
+    objective,
+    start_collecting,
+    start_sampler,
+    sync_tolerance,
+)
 from rl.config.load import load
 from rl.dry_run import memory_estimate
 from rl.tracking.guards import Fidelity
@@ -95,6 +103,28 @@ def test_decoder_and_language_model_have_precisions_of_their_own() -> None:
     assert convolution.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_a_run_names_what_learns_and_what_is_made_again() -> None:
+    pytest.importorskip("peft")
+    given = ["train.lora={rank: 2, targets: [v_proj]}", "train.gradient_checkpointing=true", "train.dtype=float32"]
+    config = load(GENEVAL, given)
+    trainable = language_model(config, load_policy(config))
+    assert {tuple(one.shape) for one in trainable.trained()} == {(2, 192), (64, 2)}
+    assert trainable.module.recompute is True and trainable.adapter() is not None
+    plain = load(GENEVAL, ["train.dtype=float32"])
+    whole = language_model(plain, load_policy(plain))
+    assert len(whole.trained()) == len(list(whole.ar.parameters())) and whole.adapter() is None
+
+
+def test_only_an_engine_that_can_is_asked_to_sleep(tiny_policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, config = Policy.load(tiny_policy), load(GENEVAL, ["rollout.sleep=2", "rollout.engine=vllm"])
+    told: dict[str, object] = {}
+    monkeypatch.setattr("rl.build.resolve", lambda kind, name: lambda *_, **options: told.update(options))
+    start_sampler(config, policy, [Prompt("a", "a red circle")])
+    assert told["sleeps"] is True
+    with pytest.raises(UserError, match="rollout.sleep: rollout.engine auto is torch here"):
+        start_sampler(load(GENEVAL, ["rollout.sleep=2"]), policy, [Prompt("a", "a red circle")])
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
@@ -134,5 +164,5 @@ def test_a_policy_folder_names_its_prompt_encoder(tiny_policy: Path, tmp_path: P
 def test_the_dry_run_counts_the_reference_that_a_term_needs(plugin: str) -> None:
     without = load(GENEVAL, ["kl=null", "anchor=null", "train.dtype=float32"])
     with_it = load(GENEVAL, ["kl=null", "anchor=null", "train.dtype=float32", f"terms.bonus={plugin}:bonus"])
-    assert "reference weights" not in memory_estimate(without, 100, 7)
-    assert memory_estimate(with_it, 100, 7)["reference weights"] == 400
+    assert "reference weights" not in memory_estimate(without, 100, 7, 100)
+    assert memory_estimate(with_it, 100, 7, 100)["reference weights"] == 400

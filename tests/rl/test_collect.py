@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -146,6 +147,51 @@ def test_a_run_may_paint_the_trainers_own_hidden_states() -> None:
     for whose in ("sampler", "trainer"):
         sample(writer, [Prompt("a", "x")], 2, [0, 1], RolloutConfig(group_size=2, hidden_states=whose))
     assert writer.asked == [True, False]
+
+
+class Sleepy(Writer):
+    """Says when it lends its memory."""
+
+    def __init__(self, said: list[str]) -> None:
+        super().__init__(torch.ones(4, 3, 2))
+        self.said = said
+
+    def sleep(self, level: int) -> None:
+        self.said.append(f"sleep {level}")
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_the_engine_lends_its_memory_to_the_decoder_which_comes_to_paint(level: int) -> None:
+    said: list[str] = []
+
+    @contextmanager
+    def painting() -> Iterator[None]:
+        said.append("decoder comes")
+        yield
+        said.append("decoder goes")
+
+    components = {"c": RewardComponent(use=f"{PLUGINS}:declares")}
+    with RewardPool(components) as pool:
+        collect = Collect(
+            sampler=Sleepy(said),
+            forward=lambda rows: Forward(torch.zeros(4, 3, 2), torch.zeros(4, 2), torch.zeros(4, 2)),
+            painter=SeedPainter(),
+            rewards=pool,
+            combination=mean,
+            fidelity=Fidelity(None, 0.0),  # type: ignore[arg-type]
+            watch=RewardWatch(components, 0.5, []),
+            rollout=RolloutConfig(group_size=2, sleep=level),
+            render=RenderConfig(steps=1, seed="sample"),
+            components=components,
+            painting=painting,
+        )
+        prompts = [Prompt("a", "x"), Prompt("b", "y")]
+        collect(0, prompts, seed=0)
+        collect.held_out("e", prompts, 2, [1, 2, 3, 4], seed=0)
+    around = ["decoder comes", "decoder goes"]
+    in_a_step = [f"sleep {level}"] * (level > 0)
+    asked_again_as_it_is = ["sleep 1"] * (level > 0)  # an evaluation brings no new weights
+    assert said == [*in_a_step, *around, *asked_again_as_it_is, *around]
 
 
 @pytest.mark.parametrize("given", [True, False])

@@ -93,7 +93,7 @@ def test_parameters_of_qwen3() -> None:
 
 def test_memory() -> None:
     config = Config.model_validate({"train": {"logprob_chunk": 10}})
-    found = memory_estimate(config, 100, 7)
+    found = memory_estimate(config, 100, 7, 100)
     assert found == {
         "trainer's weights": 400,
         "gradients": 400,
@@ -103,7 +103,7 @@ def test_memory() -> None:
         "reference weights": 400,
     }
     small = Config.model_validate({"train": {"dtype": "bfloat16"}, "policy": {"dtype": "bfloat16"}, "kl": None})
-    found = memory_estimate(small, 100, 7)
+    found = memory_estimate(small, 100, 7, 100)
     assert (found["gradients"], found["AdamW states"], found["sampler's weights"]) == (200, 1200, 200)
     assert "reference weights" not in found
 

@@ -14,7 +14,7 @@ import torch
 from policy.ar.forward import image_forward
 from policy.base import Policy
 from policy.trainable import WeightStream
-from rl.types import Prompt, Rollout, Sequences
+from rl.types import Prompt, Rollout, Sequences, UserError
 from rollout.samplers.contract import EngineError
 from rollout.sync import Canary, WeightSync
 from rollout.weights import SyncError
@@ -63,6 +63,52 @@ def test_new_weights_go_into_the_running_engine(engine: Any, policy: Policy, tem
     assert after.version == 5
     assert not np.array_equal(after.tokens_BT, before.tokens_BT)
     assert np.abs(after.logprobs_BT - logprobs(policy, after)).max() < 1e-4
+
+
+def changed(policy: Policy) -> WeightStream:
+    """As it is after an update that has changed the attentions alone."""
+    state = policy.ar.state_dict()
+    some = WeightStream.of([(name, value) for name, value in state.items() if ".self_attn." in name])
+    return replace(stream(policy), changing=some)
+
+
+def perturb_attention(policy: Policy) -> Policy:
+    with torch.no_grad():
+        for name, weight in policy.ar.named_parameters():
+            if ".self_attn.q_proj" in name:
+                weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(3)))
+    return policy
+
+
+def test_after_all_weights_have_come_the_changed_ones_do(engine: Any, policy: Policy) -> None:
+    engine._had_all = False
+    rollout = engine.sample(PROMPTS, 2, [1, 2, 3, 4])
+    sync = WeightSync([engine], tolerance=1e-4)
+    perturb(policy)
+    assert sync.push("ar", changed(policy), 1, canary(policy, rollout)) < 1e-4  # the first time all of them
+    perturb_attention(policy)
+    assert sync.push("ar", changed(policy), 2, canary(policy, rollout)) < 1e-4
+    perturb(policy)  # more than was said: the canary notices
+    with pytest.raises(SyncError, match=r"canary of version 3.*differ by up to"):
+        sync.push("ar", changed(policy), 3, canary(policy, rollout))
+
+
+def test_weights_go_into_an_engine_that_sleeps(engine: Any, policy: Policy) -> None:
+    if engine.__class__.__name__ == "TorchSampler":
+        with pytest.raises(UserError, match="rollout.sleep is 1, and this engine keeps its memory"):
+            engine.sleep(1)
+        return
+    before = engine.sample(PROMPTS, 2, [1, 2, 3, 4])
+    engine.sleep(1)
+    again = engine.sample(PROMPTS, 2, [1, 2, 3, 4])
+    assert np.array_equal(again.tokens_BT, before.tokens_BT)
+    sync = WeightSync([engine], tolerance=1e-4)
+    sync.push("ar", changed(policy), 1, canary(policy, before))
+    engine.sleep(2)
+    with pytest.raises(EngineError, match="dropped its weights"):
+        engine.sample(PROMPTS, 2, [1, 2, 3, 4])
+    perturb(policy)  # all of them, though only some were said to change: it has forgotten the others
+    assert sync.push("ar", changed(policy), 2, canary(policy, before)) < 1e-4
 
 
 def test_a_skipped_sync_is_caught(engine: Any, policy: Policy) -> None:

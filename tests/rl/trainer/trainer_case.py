@@ -9,6 +9,7 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from policy.layout import TokenLayout
+from policy.lora.adapters import add_lora
 from policy.trainable import LanguageModel
 from rl.algorithm import correction, kl, losses
 from rl.algorithm.objective import PolicyObjective
@@ -33,7 +34,10 @@ def tiny_ar(vocab: int = 60, seed: int = 0, **options: Any) -> Qwen3ForCausalLM:
 
 def make_trainer(ar: Qwen3ForCausalLM | None = None, objective: PolicyObjective = PPO, **train: Any) -> TokenTrainer:
     config = TrainConfig(**({"lr": 1e-3, "warmup_steps": 0, "steps": 10, "micro_batch": 64} | train))
-    return TokenTrainer(LanguageModel(ar or tiny_ar(), LAYOUT.image), objective, config)
+    ar = ar or tiny_ar()
+    lora = add_lora(ar, config.lora, without=("lm_head",)) if config.lora else None
+    trainable = LanguageModel(ar, LAYOUT.image, recompute=config.gradient_checkpointing, lora=lora)
+    return TokenTrainer(trainable, objective, config)
 
 
 def make_batch(trainer: TokenTrainer, size: int = 6, seed: int = 1, layout: TokenLayout = LAYOUT) -> TokenBatch:

@@ -1,0 +1,1 @@
+"""Low-rank adapters: which layers take them, and what they add."""
