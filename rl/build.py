@@ -32,6 +32,8 @@ from rl.registry import resolve
 from rl.tracking.guards import Fidelity, Guards
 from rl.tracking.tracker import Tracker
 from rl.trainer.engine import pick_device
+from rl.trainer.painting import TeamPainter
+from rl.trainer.team import Team
 from rl.types import Forward, Prompt, Sequences
 from rollout.samplers.contract import Sampler
 from rollout.sync import WeightSync
@@ -45,6 +47,7 @@ def live_parts(
     resume_step: int | None,
     rewards: Future[RewardPool],
     interrupt: Interrupt,
+    team: Team,
 ) -> Iterator[Run]:
     """Every part of a run, started; leaving closes all but the rewards, whatever happened.
 
@@ -64,11 +67,15 @@ def live_parts(
         sampler = start_sampler(config, policy, [*train_prompts, *eval_prompts])
         closing.callback(sampler.close)
         tracker.starting("trainer")
-        loss = objective(config, policy.decoder.connector_in(getattr(torch, config.train.dtype)))
-        trainer = TokenTrainer(language_model(config, policy), loss, config.train)
+        trainer = token_trainer(config, policy, team)
         tracker.starting(f"rewards {', '.join(config.rewards)}")
         act = start_collecting(config, policy, sampler, trainer.forward, rewards.result())
-        act.reference, act.tell = trainer.reference_forward, tracker.stage
+        act.tell = tracker.stage
+        if team.world == 1:  # several ask it during the update, each for its own rows
+            act.reference = trainer.reference_forward
+        else:
+            act.painter = shared_painter(policy, team)
+            act.render = config.render.model_copy(update={"micro_batch": config.render.micro_batch * team.world})
         yield Run(
             config=config,
             folder=folder,
@@ -154,6 +161,16 @@ def start_collecting(
         render=config.render,
         components=config.rewards,
     )
+
+
+def token_trainer(config: Config, policy: Policy, team: Team) -> TokenTrainer:
+    """The same on every rank."""
+    loss = objective(config, policy.decoder.connector_in(getattr(torch, config.train.dtype)))
+    return TokenTrainer(language_model(config, policy), loss, config.train, team=team)
+
+
+def shared_painter(policy: Policy, team: Team) -> TeamPainter:
+    return TeamPainter(policy.decoder, team)
 
 
 def language_model(config: Config, policy: Policy) -> LanguageModel:

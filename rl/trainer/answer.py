@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from policy.trainable import Trainable
 from rl.config.schema import TrainConfig
 from rl.trainer.engine import pick_device
-from rl.trainer.ranks import Ranks
+from rl.trainer.ranks import Share
 from rl.types import Rows
 
 QueryT = TypeVar("QueryT", bound=Rows)
@@ -22,19 +22,22 @@ Network = Callable[..., tuple[Tensor, ...]] | nn.Module
 def answer(
     trainable: Trainable[QueryT, OutputsT],
     network: Network,
-    rows: QueryT,
+    share: Share[QueryT],
     *,
-    ranks: Ranks,
     micro_batch: int,
     device: torch.device,
-) -> OutputsT:
-    """``network`` is the trainable's module, or what stands for it: an engine around it, a frozen copy."""
-    parts = [
-        network(*trainable.inputs(rows.take(part.rows).to(device)))
-        for part in ranks.micro_batches(len(rows), micro_batch)
-    ]
-    columns = (ranks.all_rows(torch.cat(column), len(rows)) for column in zip(*parts, strict=True))
-    return trainable.outputs(tuple(columns))
+    did: Callable[[], None] = lambda: None,
+) -> tuple[Tensor, ...]:
+    """What ``network`` answers about a rank's share, one tensor for each thing that it tells.
+
+    ``network`` is the trainable's module, or what stands for it: an engine around it, a frozen copy. ``did`` hears of
+    each micro-batch.
+    """
+    parts = []
+    for rows, _ in share.micro_batches(micro_batch):
+        parts.append(network(*trainable.inputs(rows.to(device))))
+        did()
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
 def frozen(trainable: Trainable[QueryT, OutputsT], config: TrainConfig) -> Callable[[QueryT], OutputsT]:
@@ -44,8 +47,7 @@ def frozen(trainable: Trainable[QueryT, OutputsT], config: TrainConfig) -> Calla
 
     @torch.no_grad()
     def forward(rows: QueryT) -> OutputsT:
-        return answer(
-            trainable, module, rows, ranks=Ranks(rank=0, world=1), micro_batch=config.micro_batch, device=device
-        )
+        whole = Share(rows, [True] * len(rows))
+        return trainable.outputs(answer(trainable, module, whole, micro_batch=config.micro_batch, device=device))
 
     return forward

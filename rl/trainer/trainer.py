@@ -1,5 +1,5 @@
 """The learner of one network: a no-grad forward, one optimizer step per update, whatever the micro-batches, ranks and
-ZeRO stage. Every rank is given the same global batch and works on its own rows; results are the same on all ranks.
+ZeRO stage. Rank 0 calls it and has the results; the others follow, each with its own share of the rows.
 """
 
 from __future__ import annotations
@@ -7,12 +7,11 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from policy.trainable import Trainable, WeightStream
@@ -20,15 +19,18 @@ from rl.algorithm.objective import Objective
 from rl.algorithm.stats import UpdateStats
 from rl.algorithm.terms import total_loss
 from rl.config.schema import TrainConfig
+from rl.process.ranks import Place
 from rl.trainer.answer import Network, answer
 from rl.trainer.engine import gathered, pick_device, start_engine
-from rl.trainer.ranks import Ranks
+from rl.trainer.ranks import Share
 from rl.trainer.schedule import lr_factor
+from rl.trainer.state import TrainingState
+from rl.trainer.team import Team
 from rl.types import Rows, UserError
 
 log = logging.getLogger(__name__)
-_TAG = "engine"
-_ABOUT = "trainer.json"
+_ABOUT, _FORMAT = "trainer.json", 2
+_UPDATE, _FORWARD, _REFERENCE, _WEIGHTS, _SAVE, _LOAD = "update", "forward", "reference", "weights", "save", "load"
 
 QueryT = TypeVar("QueryT", bound=Rows)  # what the network can be asked about
 BatchT = TypeVar("BatchT", bound=Rows)  # the same, with what it learns from
@@ -45,8 +47,11 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         config: TrainConfig,
         *,
         device: torch.device | None = None,
+        team: Team | None = None,
     ) -> None:
+        """``team``: the ranks that train together; ``None``: this process alone."""
         self.version = 0
+        self.team = team or Team(Place())
         self.device = device or pick_device()
         self.objective = objective
         self._trainable, self._config = trainable, config
@@ -54,7 +59,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         # Made before the engine takes the weights over.
         self._reference = trainable.reference() if objective.reference else None
         self._engine = start_engine(module, config, self.device, used_directly=trainable.used_directly())
-        self._ranks = Ranks.here()
+        self._state = TrainingState(self._engine, module, self.team.did)
         self._parameters = list(module.parameters())
         self._num_parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self._parameters)
 
@@ -65,12 +70,15 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         Cut into the same micro-batches as ``update``, so that the ratio of a first update is 1 to the last bit
         (to float noise where several updates share a rollout and are cut otherwise).
         """
-        return self._answer(self._engine, rows)
+        return self._answer(_FORWARD, rows)
 
     @torch.no_grad()
     def reference_forward(self, rows: QueryT) -> OutputsT | None:
-        """The same under the frozen initial weights; ``None`` when no term of the loss asks for them."""
-        return None if self._reference is None else self._answer(self._reference, rows)
+        """The same under the frozen initial weights; ``None`` when no term of the loss asks for them.
+
+        An update asks by itself, each rank for its own rows, where a batch does not hold the answer yet.
+        """
+        return None if self._reference is None else self._answer(_REFERENCE, rows)
 
     def update(self, batch: BatchT) -> dict[str, float]:
         """One optimizer step on the whole batch; ``version`` goes up by one. Returns the metrics of the step.
@@ -78,15 +86,89 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         Raises: UserError on a loss or gradient that is not finite; the weights are then as before the call.
         """
         batch = self.objective.prepare(batch)
+        self.team.order(_UPDATE)
+        metrics = self._update(self.team.hand_out(batch))
+        self.team.done()
+        return metrics
+
+    def weights(self) -> WeightStream:
+        """The whole network under the names of its checkpoint. Under ZeRO-3 all ranks go through it together."""
+        stream = self._trainable.weights(gathered)
+        if self.team.world == 1 or self._config.zero_stage < 3:
+            return stream
+
+        def tensors() -> Iterator[tuple[str, Tensor]]:
+            self.team.order(_WEIGHTS)
+            for named in stream.tensors():
+                self.team.did()
+                yield named
+            self.team.done()
+
+        return WeightStream(stream.shapes, tensors)
+
+    def save(self, folder: Path) -> None:
+        """Writes weights, optimizer state and version into ``folder``, the same files whatever the ranks."""
+        self.team.order(_SAVE, str(folder))
+        self._state.save(folder)
+        (folder / _ABOUT).write_text(json.dumps({"format": _FORMAT, "version": self.version}))
+        self.team.done()
+
+    def load(self, folder: Path) -> None:
+        """Continues exactly where ``save`` was called. The reference policy stays the one of construction.
+
+        Raises: UserError if ``folder`` holds no trainer state, or that of another policy.
+        """
+        about = folder / _ABOUT
+        if not about.is_file():
+            raise UserError(
+                f"{folder}: no trainer state here ({_ABOUT} is missing); resume from a folder that has one."
+            )
+        saved = json.loads(about.read_text())
+        if saved.get("format") != _FORMAT:
+            raise UserError(f"{folder}: written by another version of easel-rl; resume with that one.")
+        self.team.order(_LOAD, json.dumps([str(folder), int(saved["version"])]))
+        self._load(folder, int(saved["version"]))
+        self.team.done()
+
+    def duties(self) -> dict[str, Callable[[str], object]]:
+        """What a rank other than the first does when that one calls a method of its own trainer."""
+        return {
+            _UPDATE: lambda _: self._update(self.team.receive()),
+            _FORWARD: lambda _: self._columns(_FORWARD, self.team.receive(), 0),
+            _REFERENCE: lambda _: self._columns(_REFERENCE, self.team.receive(), 0),
+            _WEIGHTS: lambda _: [self.team.did() for _ in self._trainable.weights(gathered).tensors()],
+            _SAVE: lambda folder: self._state.save(Path(folder)),
+            _LOAD: lambda told: self._load(Path(json.loads(told)[0]), json.loads(told)[1]),
+        }
+
+    def _load(self, folder: Path, version: int) -> None:
+        self._state.load(folder)
+        self.version = version
+
+    def _answer(self, asked: str, rows: QueryT) -> OutputsT:
+        self.team.order(asked)
+        columns = self._columns(asked, self.team.hand_out(rows), len(rows))
+        self.team.done()
+        return self._trainable.outputs(columns)
+
+    @torch.no_grad()
+    def _columns(self, asked: str, share: Share[QueryT], size: int) -> tuple[Tensor, ...]:
+        network: Network | None = self._engine if asked == _FORWARD else self._reference
+        assert network is not None  # nobody asks for a reference policy that is not there
+        micro_batch, did = self._config.micro_batch, self.team.did
+        mine = answer(self._trainable, network, share, micro_batch=micro_batch, device=self.device, did=did)
+        return tuple(self.team.collect(column, size) for column in mine)
+
+    def _update(self, share: Share[BatchT]) -> dict[str, float]:
         stats = UpdateStats(self.device)
         lr = self._set_lr()
-        parts = self._ranks.micro_batches(len(batch), self._config.micro_batch)
-        for index, part in enumerate(parts):
+        parts = list(share.micro_batches(self._config.micro_batch))
+        for index, (part, real) in enumerate(parts):
             self._engine.set_gradient_accumulation_boundary(index == len(parts) - 1)
-            rows = batch.take(part.rows).to(self.device)
-            loss = self._loss(rows, torch.tensor(part.real, device=self.device), stats)
+            loss = self._loss(part.to(self.device), torch.tensor(real, device=self.device), stats)
             # DeepSpeed averages the ranks' gradients, but our denominator is global already: undo its division.
-            self._engine.backward(loss * self._ranks.world, scale_wrt_gas=False)
+            self._engine.backward(loss * self.team.world, scale_wrt_gas=False)
+            self.team.did()
         metrics = stats.reduce()
         if not math.isfinite(metrics["loss"]):
             raise UserError(self._not_finite("loss", metrics["loss"], stats.not_finite()))
@@ -94,46 +176,12 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         self.version += 1
         return metrics | {"lr": lr, "grad_norm": grad_norm} | self._check_adam_eps(grad_norm)
 
-    def weights(self) -> WeightStream:
-        """The whole network under the names of its checkpoint; going through it is collective under ZeRO-3."""
-        return self._trainable.weights(gathered)
-
-    def save(self, folder: Path) -> None:
-        """Writes weights, optimizer state and version into ``folder``; called by every rank."""
-        self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
-        if self._ranks.rank == 0:
-            (folder / _ABOUT).write_text(json.dumps({"version": self.version, "layout": self._shard_layout()}))
-        dist.barrier()  # no rank may read before rank 0 has written
-
-    def load(self, folder: Path) -> None:
-        """Continues exactly where ``save`` was called. The reference policy stays the one of construction.
-
-        Raises: UserError if ``folder`` holds no trainer state, or one of other ranks, ZeRO stage or dtype.
-        """
-        about = folder / _ABOUT
-        if not about.is_file():
-            raise UserError(
-                f"{folder}: no trainer state here ({_ABOUT} is missing); resume from a folder that has one."
-            )
-        saved, here = json.loads(about.read_text()), self._shard_layout()
-        if saved["layout"] != here:
-            raise UserError(f"{folder}: written with {saved['layout']}, this run has {here}; resume with the same.")
-        self._engine.load_checkpoint(str(folder), tag=_TAG, load_lr_scheduler_states=False)
-        self.version = int(saved["version"])
-
-    def _shard_layout(self) -> str:
-        """What decides how DeepSpeed cuts the state into files; it can be read back only in the same way."""
-        return (
-            f"{self._ranks.world} rank(s), train.zero_stage {self._config.zero_stage}, train.dtype {self._config.dtype}"
-        )
-
-    def _answer(self, network: Network, rows: QueryT) -> OutputsT:
-        micro_batch = self._config.micro_batch
-        return answer(self._trainable, network, rows, ranks=self._ranks, micro_batch=micro_batch, device=self.device)
-
     def _loss(self, rows: BatchT, real_B: Tensor, stats: UpdateStats) -> Tensor:
         """These rows' share of the loss of the whole batch; rows that are not real weigh nothing."""
         inputs = self._trainable.inputs(cast(QueryT, rows))  # a batch is a query with more fields
+        if self._reference is not None and not self.objective.referred(rows):
+            with torch.no_grad():
+                rows = self.objective.refer(rows, self._trainable.outputs(self._reference(*inputs)))
         outputs = self._trainable.outputs(self._engine(*inputs))
         terms = self.objective(outputs, rows)
         weights = self.objective.weights(rows)
