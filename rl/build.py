@@ -28,6 +28,7 @@ from rl.data.stream import PromptStream
 from rl.learn import Learner, TokenTrainer, TrainedLanguageModel
 from rl.parts import Run
 from rl.process.interrupt import Interrupt
+from rl.process.ranks import Place
 from rl.registry import resolve
 from rl.tracking.guards import Fidelity, Guards
 from rl.tracking.tracker import Tracker
@@ -47,7 +48,7 @@ def live_parts(
     resume_step: int | None,
     rewards: Future[RewardPool],
     interrupt: Interrupt,
-    team: Team,
+    team: Team = Team(Place()),  # noqa: B008 - one process alone
 ) -> Iterator[Run]:
     """Every part of a run, started; leaving closes all but the rewards, whatever happened.
 

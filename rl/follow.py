@@ -9,11 +9,11 @@ import logging
 import signal
 
 import torch
-
 from transformers.utils.logging import disable_progress_bar
 
 from rl.build import load_policy, shared_painter, token_trainer
 from rl.config.schema import Config
+from rl.lead import cannot_go_on
 from rl.process.interrupt import SIGNALS, Interrupt
 from rl.process.ranks import Place
 from rl.trainer.team import CONFIG, Team, meet, wait_for, watched
@@ -27,7 +27,7 @@ def follow(place: Place, interrupt: Interrupt) -> int:
     logging.disable(logging.WARNING)  # it warns of the same
     disable_progress_bar()
     store = meet(place)
-    watch = watched(place, store, lambda sentence: interrupt.end(sentence, 3))
+    watch = watched(place, lambda sentence: interrupt.end(sentence and cannot_go_on(sentence), 3))
     try:
         if config := wait_for(store, CONFIG):
             _take_part(Team(place, store, watch), Config.model_validate_json(config))

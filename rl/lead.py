@@ -13,6 +13,11 @@ from rl.trainer.team import CONFIG, Team, meet, watched
 from rl.types import RunFailure
 
 
+def cannot_go_on(sentence: str) -> str:
+    """The last words of a process that is not in the middle of its main thread."""
+    return f"error: the run cannot go on: {sentence}"
+
+
 @contextmanager
 def leading(config: Config, place: Place, others: OtherRanks | None, interrupt: Interrupt) -> Iterator[Team]:
     """The ranks of a run, together; leaving sends the others home. One alone is a team as well.
@@ -22,8 +27,12 @@ def leading(config: Config, place: Place, others: OtherRanks | None, interrupt: 
     if place.world == 1:
         yield Team(place)
         return
+
+    def end(sentence: str | None) -> None:
+        interrupt.end(sentence and cannot_go_on(sentence), 3)
+
     store = meet(place, others)
-    watch = watched(place, store, lambda sentence: interrupt.end(f"error: the run cannot go on: {sentence}", 3), others)
+    watch = watched(place, end, others)
     interrupt.closing.append(watch.over)
     try:
         store.set(CONFIG, json.dumps(config.model_dump(mode="json")))

@@ -21,8 +21,8 @@ from rl.card.card import write_card
 from rl.config.schema import Config
 from rl.evaluation.results import load_all
 from rl.evaluation.tables import table
-from rl.milestones import evaluate_if_due, first_weights, replay_guards, restore, save, save_if_due, show_if_due
 from rl.lead import leading
+from rl.milestones import evaluate_if_due, first_weights, replay_guards, restore, save, save_if_due, show_if_due
 from rl.parts import Run
 from rl.process.interrupt import INTERRUPTED, Interrupt
 from rl.process.ranks import OtherRanks, Place

@@ -78,7 +78,7 @@ def _start(command: Command, interrupt: Interrupt) -> int:
     with origins.named():
         train_prompts, eval_prompts = check_data(config)
         check_trackers(config.tracking)
-        check_machine(config)
+        check_machine(config, place.local_world if place.by_torchrun else config.train.ranks)
     for told in (*notes(config), *notes_on(train_prompts, eval_prompts)):
         print(shown(f"note: {told}"), file=sys.stderr)
     if command.dry_run:
@@ -115,16 +115,16 @@ def _start(command: Command, interrupt: Interrupt) -> int:
 
 
 def _follow(place: Place, interrupt: Interrupt) -> int:
+    interrupt.words = ""  # rank 0 says it
     allow_open_files()
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or it tells in C++ what becomes one sentence
     with loading():
         from rl.follow import follow
     return follow(place, interrupt)
 
 
 @contextmanager
-def _other_ranks(
-    config: Config, place: Place, command: Command, interrupt: Interrupt
-) -> Iterator[OtherRanks | None]:
+def _other_ranks(config: Config, place: Place, command: Command, interrupt: Interrupt) -> Iterator[OtherRanks | None]:
     """Those that nobody else starts; none is left behind."""
     if place.by_torchrun or config.train.ranks == 1:
         yield None
@@ -146,7 +146,7 @@ def _configuration(command: Command, place: Place) -> tuple[Config, Resumed | No
     folder = _folder(command, typed)
     typed = typed.model_copy(update={"run": typed.run.model_copy(update={"folder": str(folder)})})
     said = any(override.startswith("train.ranks=") for override in command.overrides)
-    typed = _with_ranks(typed, place, said=said or typed.train.ranks != 1 and not command.resume)
+    typed = _with_ranks(typed, place, said=said or (typed.train.ranks != 1 and not command.resume))
     if not command.resume or (command.dry_run and not (folder / CONFIG_FILE).is_file()):
         return typed, None, origins
     if not (folder / CONFIG_FILE).is_file():

@@ -12,23 +12,42 @@ from pathlib import Path
 
 from policy.ar.size import ArSize
 from policy.folder import read_policy_config, resolve_folder
+from rewards.pool.gpus import visible_gpus
 from rl.config.schema import Config
 from rl.preflight.components import problems
+from rl.preflight.requirements import version
 from rl.preflight.room import checkpoint_bytes, folder_problems
 from rl.types import UserError
 
 
-def check_machine(config: Config) -> None:
-    """Raises UserError with all that is missing: parts of the policy, packages, weights, servers, a place to write."""
+def check_machine(config: Config, ranks_here: int = 1) -> None:
+    """Raises UserError with all that is missing: parts of the policy, packages, weights, servers, GPUs for
+    ``ranks_here``, a place to write.
+    """
     folder = resolve_folder(config.policy.path)
     read_policy_config(folder)
     needed = checkpoint_bytes(config.train, ArSize.read(folder / "ar").parameters) if config.train.steps else 0
-    found = [*problems(config), *compiler_problems(config), *folder_problems(Path(str(config.run.folder)), needed)]
+    found = [*problems(config), *compiler_problems(config), *rank_problems(ranks_here, usable_gpus())]
+    found += folder_problems(Path(str(config.run.folder)), needed)
     if len(found) == 1:
         raise UserError(found[0])
     if found:
         lines = "\n".join(f"  {sentence}" for sentence in dict.fromkeys(found))
         raise UserError(f"{len(found)} things are missing on this machine:\n{lines}")
+
+
+def usable_gpus() -> int:
+    """Of this machine; 0 with a torch that knows none."""
+    return 0 if (version("torch") or "").endswith("+cpu") else len(visible_gpus())
+
+
+def rank_problems(ranks: int, gpus: int) -> Iterator[str]:
+    """Where there are GPUs, each rank takes one; without, they share the CPU."""
+    if gpus and ranks > gpus:
+        yield (
+            f"train.ranks: {ranks} ranks need a GPU each and this machine shows {gpus}; lower train.ranks to {gpus}, "
+            "or hide all GPUs (CUDA_VISIBLE_DEVICES=) to train on the CPU"
+        )
 
 
 def compiler_problems(config: Config) -> Iterator[str]:

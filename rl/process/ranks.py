@@ -65,7 +65,10 @@ def take_place(environment: MutableMapping[str, str]) -> tuple[Place, str | None
     told = sorted(set(found) & set(_RANKS))
     if not told:
         return Place(), None
-    return Place(), f"note: {', '.join(told)} in the environment is ignored, because torchrun did not start this process"
+    return (
+        Place(),
+        f"note: {', '.join(told)} in the environment is ignored, because torchrun did not start this process",
+    )
 
 
 def settle_world(place: Place, ranks: int, *, said: bool) -> int:
@@ -89,6 +92,8 @@ class OtherRanks:
     They load torch while this one does, and wait at ``place.port``, a free one that is ours already. A terminal's
     Ctrl-C does not reach them: they end when this process does.
     """
+
+    _program: tuple[str, ...] = ("-m", "rl.launch")
 
     def __init__(self, world: int, arguments: Sequence[str]) -> None:
         self.listening = socket.create_server((_HERE, 0), backlog=max(64, 4 * world))
@@ -116,7 +121,7 @@ class OtherRanks:
         place = replace(self.place, rank=rank, local_rank=rank)
         threads = str(max(1, (os.cpu_count() or 1) // place.local_world))
         environment = {"OMP_NUM_THREADS": threads, **os.environ, **_written(place), OURS: "1"}
-        command = [sys.executable, "-m", "rl.launch", *arguments]
+        command = [sys.executable, *self._program, *arguments]
         nothing = subprocess.DEVNULL
         return subprocess.Popen(command, env=environment, stdin=nothing, stdout=nothing, start_new_session=True)
 

@@ -11,7 +11,16 @@ from rl.config.schema import Config
 from rl.run_folder.claim import CONFIG_FILE
 from rl.types import UserError
 
-MAY_CHANGE = ("train.steps", "train.ranks", "checkpoint.", "tracking.", "guards.", "reward_pool.", "eval.every", "run.folder")
+MAY_CHANGE = (
+    "train.steps",
+    "train.ranks",
+    "checkpoint.",
+    "tracking.",
+    "guards.",
+    "reward_pool.",
+    "eval.every",
+    "run.folder",
+)
 _SHOWN = 5
 _MISSING = object()
 

@@ -114,7 +114,7 @@ class TrainingState:
             return
         if parameter.numel() == len(flat):  # small ones stay whole beside their shards
             parameter.copy_(flat.view_as(parameter))
-        shard = parameter.ds_tensor
+        shard: Tensor = parameter.ds_tensor  # type: ignore[attr-defined]
         part = flat[shard.numel() * dist.get_rank() :][: shard.numel()]
         shard.view(-1)[: len(part)].copy_(part)
 

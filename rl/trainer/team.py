@@ -41,7 +41,7 @@ class Team:
         self._orders = 0
         self._objects: dist.ProcessGroup | None = None
         if store is not None:
-            self._objects = _join(place, store)
+            self._objects = _join(place)
 
     @property
     def first(self) -> bool:
@@ -120,24 +120,25 @@ class Team:
 
 def meet(place: Place, others: OtherRanks | None = None) -> dist.TCPStore:
     """The store through which the ranks find each other; rank 0 serves it where nobody else does."""
-    serves = place.first and not place.store_is_there
-    listening = {"master_listen_fd": os.dup(others.listening.fileno())} if others and serves else {}
+    if not place.first or place.store_is_there:
+        return _connection(place)
+    listening = os.dup(others.listening.fileno()) if others else None
     try:
         return dist.TCPStore(
-            place.address,
-            place.port,
-            None,
-            is_master=serves,
-            wait_for_workers=False,
-            timeout=_MEET_S,
-            **listening,
+            place.address, place.port, None, is_master=True, wait_for_workers=False, master_listen_fd=listening
         )
     except dist.DistNetworkError as error:
-        if serves:
-            raise UserError(
-                f"port {place.port} of {place.address} is in use, where torchrun wants the ranks to meet; give torchrun "
-                "another one, for example --master-port 29501, or --standalone, which finds one."
-            ) from error
+        raise UserError(
+            f"port {place.port} of {place.address} is in use, where torchrun wants the ranks to meet; give torchrun "
+            "another one (--master-port 29501), or --standalone, which finds one."
+        ) from error
+
+
+def _connection(place: Place) -> dist.TCPStore:
+    """One for each thread: a thread that waits for an order keeps its own busy."""
+    try:
+        return dist.TCPStore(place.address, place.port, None, is_master=False, wait_for_workers=False, timeout=_MEET_S)
+    except dist.DistNetworkError as error:
         raise UserError(
             f"{place} cannot reach {place.address}:{place.port}, where torchrun wants the ranks to meet; give torchrun "
             "an address and a port that all machines reach (--master-addr, --master-port)."
@@ -150,14 +151,11 @@ def wait_for(store: Store, key: str) -> str:
     return store.get(key).decode()
 
 
-def watched(
-    place: Place, store: dist.TCPStore, end: Callable[[str | None], None], others: OtherRanks | None = None
-) -> Watch:
-    """The watch has a connection of its own: the main thread's may wait for an order."""
-    return Watch(store.clone(), place, end, others=others)
+def watched(place: Place, end: Callable[[str | None], None], others: OtherRanks | None = None) -> Watch:
+    return Watch(_connection(place), place, end, others=others)
 
 
-def _join(place: Place, store: Store) -> dist.ProcessGroup | None:
+def _join(place: Place) -> dist.ProcessGroup | None:
     """The group of all ranks, and the one in which objects travel."""
     if place.address == "127.0.0.1":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # or the machine's name would have to be resolved
@@ -166,7 +164,7 @@ def _join(place: Place, store: Store) -> dist.ProcessGroup | None:
     late = timedelta(seconds=DEADLINE_S + 60)  # the watch speaks first
     dist.init_process_group(
         backend(),
-        store=dist.PrefixStore("group", store.clone()),
+        store=dist.PrefixStore("group", _connection(place)),
         rank=place.rank,
         world_size=place.world,
         timeout=late,

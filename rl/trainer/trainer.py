@@ -136,10 +136,14 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
             _UPDATE: lambda _: self._update(self.team.receive()),
             _FORWARD: lambda _: self._columns(_FORWARD, self.team.receive(), 0),
             _REFERENCE: lambda _: self._columns(_REFERENCE, self.team.receive(), 0),
-            _WEIGHTS: lambda _: [self.team.did() for _ in self._trainable.weights(gathered).tensors()],
+            _WEIGHTS: lambda _: self._go_through_weights(),
             _SAVE: lambda folder: self._state.save(Path(folder)),
             _LOAD: lambda told: self._load(Path(json.loads(told)[0]), json.loads(told)[1]),
         }
+
+    def _go_through_weights(self) -> None:
+        for _ in self._trainable.weights(gathered).tensors():
+            self.team.did()
 
     def _load(self, folder: Path, version: int) -> None:
         self._state.load(folder)

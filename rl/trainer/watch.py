@@ -120,8 +120,7 @@ class Watch:
                 self._store.set(f"beat/{self.place.rank}", f"{self._beats} {self.progress}")
                 found = look()
             except RuntimeError as error:  # the store is gone, and with it who serves it
-                found = None if self._stopped.is_set() else f"the store of the ranks is gone ({error})"
-                found = found and (self._of_first("cannot be reached any more") if not self.place.first else found)
+                found = None if self._stopped.is_set() else self._without_store(error)
             if found:
                 self._tell(found)
                 return
@@ -182,12 +181,16 @@ class Watch:
         if first is None:
             return None
         if first.near(self._me):
-            return None if first.runs() else self._of_first("was killed or ended")
+            return None if first.runs() else self._sentence(0, "was killed or ended")
         what = self._silent(0, time.monotonic())
         return self._sentence(0, what) if what else None
 
-    def _of_first(self, what: str) -> str:
-        return self._sentence(0, what)
+    def _without_store(self, error: RuntimeError) -> str:
+        if self.place.first:
+            return f"torchrun's store of the ranks is gone ({error})"
+        first = self._known.get(0)
+        ended = first is not None and first.near(self._me) and not first.runs()
+        return self._sentence(0, "was killed or ended" if ended else "cannot be reached any more")
 
     def _speaks(self) -> bool:
         """Whether this is the lowest rank that is left, which tells of rank 0's end."""
