@@ -141,14 +141,13 @@ class Watch:
         return self._stuck()
 
     def _what_happened(self, rank: int) -> str:
-        code = self._others.exit_code(rank) if self._others else None
-        if code is not None:
-            return f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
         there, now = self._resident(rank), time.monotonic()
+        if self._others and (code := self._others.exit_code(rank)) is not None:
+            return f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
         if there is None:
             return f"has not started within {START_S:g} s" if now - self._began > START_S else ""
         if there.near(self._me):
-            return "" if there.runs() else "was killed or ended"
+            return "" if self._others or there.runs() else "was killed or ended"
         return self._silent(rank, now)
 
     def _silent(self, rank: int, now: float) -> str:
@@ -177,7 +176,7 @@ class Watch:
             if not self._stopped.wait(_UNWIND_S):
                 os._exit(0)
             return None
-        first = self._resident(0)
+        first, *_ = [self._resident(rank) for rank in range(self.place.rank)]
         if first is None:
             return None
         if first.near(self._me):
