@@ -37,6 +37,7 @@ from rl.trainer.painting import TeamPainter
 from rl.trainer.team import Team
 from rl.types import Forward, Prompt, Sequences
 from rollout.samplers.contract import Sampler
+from rollout.samplers.own_process import SamplerProcess
 from rollout.sync import WeightSync
 
 
@@ -65,7 +66,7 @@ def live_parts(
         tracker.starting(f"policy {config.policy.path}")
         policy = load_policy(config)
         tracker.starting("sampling engine")
-        sampler = start_sampler(config, policy, [*train_prompts, *eval_prompts])
+        sampler = start_sampler(config, policy, [*train_prompts, *eval_prompts], team.world)
         closing.callback(sampler.close)
         tracker.starting("trainer")
         trainer = token_trainer(config, policy, team)
@@ -121,8 +122,10 @@ def load_policy(config: Config) -> Policy:
     return policy
 
 
-def start_sampler(config: Config, policy: Policy, prompts: list[Prompt]) -> Sampler:
-    """The configured engine; ``auto`` is vLLM where there is a GPU and it is installed."""
+def start_sampler(config: Config, policy: Policy, prompts: list[Prompt], ranks: int = 1) -> Sampler:
+    """The configured engine; ``auto`` is vLLM where there is a GPU and it is installed. Beside several ``ranks`` vLLM
+    has a process of its own.
+    """
     engine = config.rollout.engine
     if engine == "auto":
         engine = "vllm" if torch.cuda.is_available() and importlib.util.find_spec("vllm") else "torch"
@@ -130,7 +133,10 @@ def start_sampler(config: Config, policy: Policy, prompts: list[Prompt]) -> Samp
     room = room_for_prompt(policy.folder, policy.layout)
     require_room(zip(prompts, lengths, strict=True), room, config.policy.path)
     compiled = {"compile": True} if config.policy.compile and engine == "torch" else {}  # vLLM has ways of its own
-    sampler: Sampler = resolve("samplers", engine)(
+    make: Callable[..., Sampler] = resolve("samplers", engine)
+    if engine == "vllm" and ranks > 1:
+        make = partial(SamplerProcess, engine)
+    sampler: Sampler = make(
         policy.folder,
         policy.layout,
         encode=policy.encode_prompt,

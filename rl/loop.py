@@ -21,11 +21,11 @@ from rl.card.card import write_card
 from rl.config.schema import Config
 from rl.evaluation.results import load_all
 from rl.evaluation.tables import table
-from rl.lead import leading
 from rl.milestones import evaluate_if_due, first_weights, replay_guards, restore, save, save_if_due, show_if_due
 from rl.parts import Run
 from rl.process.interrupt import INTERRUPTED, Interrupt
 from rl.process.ranks import OtherRanks, Place
+from rl.ranks.lead import leading
 from rl.report.page import write_report
 from rl.run_folder.checkpoint import Checkpoint
 from rl.run_folder.claim import CONFIG_FILE

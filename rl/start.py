@@ -15,7 +15,7 @@ from rewards.pool.worker_handle import kill_workers
 from rl.config import shipped
 from rl.config.load import load_with_origins
 from rl.config.origins import Origins
-from rl.config.rules import notes
+from rl.config.rules import check, notes
 from rl.config.schema import Config, TrainConfig
 from rl.preflight.machine import check_machine
 from rl.preflight.prompts import check_data, notes_on
@@ -119,7 +119,7 @@ def _follow(place: Place, interrupt: Interrupt) -> int:
     allow_open_files()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or it tells in C++ what becomes one sentence
     with loading():
-        from rl.follow import follow
+        from rl.ranks.follow import follow
     return follow(place, interrupt)
 
 
@@ -158,8 +158,12 @@ def _configuration(command: Command, place: Place) -> tuple[Config, Resumed | No
 
 
 def _with_ranks(config: Config, place: Place, *, said: bool) -> Config:
+    """Raises: UserError if as many ranks as there are can't share a step."""
     ranks = settle_world(place, config.train.ranks, said=said)
-    return config.model_copy(update={"train": config.train.model_copy(update={"ranks": ranks})})
+    settled = config.model_copy(update={"train": config.train.model_copy(update={"ranks": ranks})})
+    for key, message in check(settled) if ranks != config.train.ranks else ():
+        raise UserError(f"{key}: {message}")
+    return settled
 
 
 def _folder(command: Command, typed: Config) -> Path:

@@ -136,6 +136,7 @@ def test_counts(run_file: Path) -> None:
     rows = {name.strip(): value.strip() for name, value in rows.items()}
     # 4 prompts x 3 = 12 samples x 16 tokens; 2 updates of 6 samples in micro-batches of 5: 2 passes each.
     assert rows["steps"] == "30 with 2 updates in 4 micro-batches each"
+    assert rows["ranks"] == "1"
     assert rows["warm-up"] == "5 of 60 updates"
     assert rows["disk"] == "2.83 MB a checkpoint"  # 235,808 x 12 bytes
     assert rows["training prompts"] == "6, seen 20.0 times each"

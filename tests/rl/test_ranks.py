@@ -123,16 +123,3 @@ def test_torchrun(stage: int, alone: list[tuple[int, dict[str, float]]], tiny_po
     again = launch(config, "--resume", f"train.steps={steps}", program=TORCHRUN)
     assert again.returncode == 0, again.stderr
     same(metrics(tmp_path / "run")[:6], alone)
-
-
-def test_torchrun_of_another_number_is_refused(tiny_policy: Path, tmp_path: Path) -> None:
-    """As rank 0 of four: it says so before anybody is met."""
-    config = write_config(tmp_path, tiny_policy, **QUICK)
-    place = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "TORCHELASTIC_RUN_ID": "x"}
-    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
-    refused = subprocess.run(
-        command(config, "train.ranks=2"), cwd=ROOT, env=environment() | place, capture_output=True, text=True
-    )
-    assert refused.returncode == 2
-    assert "error: train.ranks: 2 is not the 4 that torchrun started; leave train.ranks out, or start" in refused.stderr
-    assert not (tmp_path / "run").exists()

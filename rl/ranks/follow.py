@@ -13,9 +13,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from rl.build import load_policy, shared_painter, token_trainer
 from rl.config.schema import Config
-from rl.lead import cannot_go_on
 from rl.process.interrupt import SIGNALS, Interrupt
 from rl.process.ranks import Place
+from rl.ranks.lead import cannot_go_on
 from rl.trainer.team import CONFIG, Team, meet, wait_for, watched
 from rl.types import UserError
 
