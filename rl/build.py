@@ -133,7 +133,7 @@ def start_sampler(config: Config, policy: Policy, prompts: list[Prompt], ranks: 
     room = room_for_prompt(policy.folder, policy.layout)
     require_room(zip(prompts, lengths, strict=True), room, config.policy.path)
     compiled = {"compile": True} if config.policy.compile and engine == "torch" else {}  # vLLM has ways of its own
-    make: Callable[..., Sampler] = resolve("samplers", engine)
+    make: Callable[..., Any] = resolve("samplers", engine)
     if engine == "vllm" and ranks > 1:
         make = partial(SamplerProcess, engine)
     sampler: Sampler = make(

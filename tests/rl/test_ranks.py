@@ -15,7 +15,8 @@ import pytest
 from tests.rl.run_case import ROOT, command, environment, launch, metrics, write_config
 
 QUICK: dict[str, Any] = {
-    "train": {"steps": 6, "lr": 1e-3, "warmup_steps": 2, "micro_batch": 5, "zero_stage": 1},
+    "train": {"steps": 6, "lr": 1e-3, "warmup_steps": 2, "micro_batch": 5, "zero_stage": 1, "updates_per_rollout": 2},
+    "anchor": {"use": "condition", "options": {"beta": 0.1}},
     "data": {
         "train": {"use": "shapes", "options": {"split": "rl", "per_task": 4}},
         "eval": None,
@@ -123,3 +124,13 @@ def test_torchrun(stage: int, alone: list[tuple[int, dict[str, float]]], tiny_po
     again = launch(config, "--resume", f"train.steps={steps}", program=TORCHRUN)
     assert again.returncode == 0, again.stderr
     same(metrics(tmp_path / "run")[:6], alone)
+
+
+@pytest.mark.slow
+def test_vllm_samples_beside_two_ranks(tiny_policy: Path, tmp_path: Path) -> None:
+    pytest.importorskip("vllm")
+    sections = {**QUICK, "rollout": {"engine": "vllm", "group_size": 4}}
+    done = launch(write_config(tmp_path, tiny_policy, **sections), "train.ranks=2", "train.steps=3")
+    assert done.returncode == 0, done.stderr
+    rows = [row for _, row in metrics(tmp_path / "run")]
+    assert len(rows) == 3 and all(row["mismatch"] < 1e-5 and row["sync_mismatch"] < 1e-4 for row in rows)

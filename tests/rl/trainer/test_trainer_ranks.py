@@ -19,8 +19,14 @@ from tests.rl.trainer.trainer_case import make_batch, make_trainer, weights
 pytestmark = pytest.mark.timeout(900)  # 20 s on a free box, minutes where the cores are taken
 
 # Different splits on purpose: 4 + 3 samples in micro-batches of 2 against one batch of 7.
-JOBS = [{"zero_stage": stage, "micro_batch": 2, "grad_clip": 0.5} for stage in (0, 1, 2, 3)]
-each_job = pytest.mark.parametrize("job", range(len(JOBS)), ids=lambda job: f"zero{JOBS[job]['zero_stage']}")
+CUT: dict[str, Any] = {"micro_batch": 2, "grad_clip": 0.5}
+EXACT = [{"zero_stage": stage, **CUT} for stage in (0, 1, 2, 3)]
+JOBS = EXACT + [{"zero_stage": stage, "dtype": "bfloat16", **CUT} for stage in (1, 3)]
+
+
+def jobs(of: list[dict[str, Any]]) -> pytest.MarkDecorator:
+    names = [f"zero{job['zero_stage']}-{job.get('dtype', 'float32')}" for job in of]
+    return pytest.mark.parametrize("job", range(len(of)), ids=names)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +56,7 @@ def alone() -> dict[str, Any]:
     return {"old_logprobs_BT": batch.old_logprobs_BT, "metrics": metrics, "weights": weights(trainer)}
 
 
-@each_job
+@jobs(EXACT)
 def test_two_ranks_change_nothing_but_float_noise(
     together: list[dict[str, Any]], alone: dict[str, Any], job: int
 ) -> None:
@@ -64,20 +70,21 @@ def test_two_ranks_change_nothing_but_float_noise(
         torch.testing.assert_close(found["weights"][name], value, atol=5e-6, rtol=1e-4)
 
 
-@each_job
+@jobs(JOBS)
 def test_as_many_ranks_resume_bit_equal(together: list[dict[str, Any]], job: int) -> None:
     assert together[job]["resumed_third"] == together[job]["third"]
 
 
-@each_job
-def test_one_process_goes_on_from_what_two_ranks_saved(
-    together: list[dict[str, Any]], out: Path, alone: dict[str, Any], job: int
-) -> None:
-    """At another ZeRO stage, too: 0 from 3, 1 from 0, 2 from 1, 3 from 2."""
-    trainer = make_trainer(**JOBS[(job + 1) % len(JOBS)])
+@jobs(JOBS)
+def test_one_process_goes_on_from_what_two_ranks_saved(together: list[dict[str, Any]], out: Path, job: int) -> None:
+    """At another ZeRO stage, too: 0 from 3, 1 from 0, 2 from 1, 3 from 2; 2 in bfloat16."""
+    half = JOBS[job].get("dtype") == "bfloat16"
+    trainer = make_trainer(**(JOBS[job] | {"zero_stage": 2} if half else EXACT[(job + 1) % len(EXACT)]))
     batch = make_batch(trainer, size=7)
     trainer.load(out.with_name(f"state-{job}"))
     assert trainer.version == 2
-    assert trainer.update(batch) == pytest.approx(alone["metrics"][2], rel=1e-3, abs=1e-5)
+    near = {"rel": 0.1, "abs": 0.02} if half else {"rel": 1e-3, "abs": 1e-5}
+    assert trainer.update(batch) == pytest.approx(together[job]["third"], **near)
     for name, value in weights(trainer).items():
-        torch.testing.assert_close(value, together[job]["weights"][name], atol=5e-6, rtol=1e-4)
+        bounds = {"atol": 2e-3, "rtol": 0.02} if half else {"atol": 5e-6, "rtol": 1e-4}
+        torch.testing.assert_close(value, together[job]["weights"][name], **bounds)
