@@ -152,6 +152,13 @@ def test_counts(run_file: Path) -> None:
     assert "235,808 parameters" in rows["memory, without activations"]
 
 
+def test_ranks_share_an_update(run_file: Path) -> None:
+    prompts = [Prompt(str(i), f"prompt {i}") for i in range(6)]
+    text = describe(load(run_file, ["train.ranks=2", "train.zero_stage=1"]), prompts, prompts)
+    assert "30 with 2 updates in 2 micro-batches each" in text  # 3 samples each
+    assert "2, 3 samples of an update each; ZeRO stage 1" in text
+
+
 @pytest.mark.parametrize(("every", "steps", "count"), [(0, 30, 1), (8, 30, 4), (10, 30, 3), (25, 0, 1)])
 def test_checkpoints_are_counted_as_the_run_writes_them(policy: Path, every: int, steps: int, count: int) -> None:
     sections = {"policy": {"path": str(policy)}, "train": {"steps": steps}, "checkpoint": {"every": every, "keep": 9}}
