@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from diffusers import AutoencoderDC, FlowMatchEulerDiscreteScheduler, SanaTransformer2DModel
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
+from policy.conditions import AR_HIDDEN
 from policy.decoder import Decoder, make_connector
 from policy.folder import read_policy_config, read_prompt_encoder, resolve_folder
 from policy.json_file import read_json, write_json
@@ -20,6 +24,8 @@ from policy.prompt import PromptEncoder
 from policy.tokenizers.contract import ImageTokenizer
 from rl.registry import resolve
 from rl.types import Prompt, UserError
+
+ModelT = TypeVar("ModelT")
 
 
 @dataclass
@@ -54,7 +60,9 @@ class Policy:
         """Reads a policy folder (or an embedded name). Raises: UserError on a missing or mismatched part."""
         folder = resolve_folder(folder)
         layout, template = read_policy_config(folder)
-        ar = Qwen3ForCausalLM.from_pretrained(folder / "ar", dtype=getattr(torch, dtype), attn_implementation="sdpa")
+        options = {"dtype": getattr(torch, dtype), "attn_implementation": "sdpa", "output_loading_info": True}
+        with reading(folder / "ar") as part:
+            ar = complete(Qwen3ForCausalLM.from_pretrained(part, **options))
         return cls(
             folder=folder,
             layout=layout,
@@ -83,22 +91,55 @@ class Policy:
         write_json(part / "config.json", self.image_tokenizer.config())
         self.image_tokenizer.save(part / "model.safetensors")
         content: dict[str, object] = {"layout": asdict(self.layout), "prompt_template": self.prompt_template}
+        content["condition"] = AR_HIDDEN
         if self.prompt_encoder != "template":
             content["prompt_encoder"] = self.prompt_encoder
         write_json(folder / CONFIG_FILE, content)
 
 
 def load_decoder(folder: Path, dtype: torch.dtype, device: str) -> Decoder:
-    config = read_json(folder / "connector" / "config.json")
-    connector = make_connector(config["hidden_size"], config["caption_channels"])
-    connector.load_state_dict(load_file(folder / "connector" / "model.safetensors"))
-    decoder = Decoder(
-        connector.to(dtype),
-        SanaTransformer2DModel.from_pretrained(folder / "transformer", torch_dtype=dtype),
-        AutoencoderDC.from_pretrained(folder / "vae", torch_dtype=dtype),
-        FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler"),
-    )
+    """Raises: UserError naming the part whose weights are not those of its configuration."""
+    with reading(folder / "connector") as part:
+        config = read_json(part / "config.json")
+        connector = make_connector(config["hidden_size"], config["caption_channels"])
+        connector.load_state_dict(load_file(part / "model.safetensors"))
+    with reading(folder / "transformer") as part:
+        transformer = complete(
+            SanaTransformer2DModel.from_pretrained(part, torch_dtype=dtype, output_loading_info=True)
+        )
+    with reading(folder / "vae") as part:
+        vae = complete(AutoencoderDC.from_pretrained(part, torch_dtype=dtype, output_loading_info=True))
+    with reading(folder / "scheduler") as part:
+        scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(part)
+    decoder = Decoder(connector.to(dtype), transformer, vae, scheduler)
     return decoder.to(device).eval().requires_grad_(False)
+
+
+@contextmanager
+def reading(part: Path) -> Iterator[Path]:
+    """Around the loading of a part. Raises: UserError naming it: its files were changed or are another model's."""
+    try:
+        yield part
+    except UserError:
+        raise
+    except Exception as error:  # of four libraries, each with errors of its own
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{part}: its weights are not those of its config.json ({type(error).__name__}: {reason[:300]}); take both "
+            "from one model"
+        ) from error
+
+
+def complete(loaded: tuple[ModelT, Mapping[str, Collection[str]]]) -> ModelT:
+    """What is missing would be random, and what is left over not there, both without a word.
+
+    Raises: ValueError with the first of them.
+    """
+    model, found = loaded
+    for names, what in ((found["missing_keys"], "missing"), (found["unexpected_keys"], "left over")):
+        if names:
+            raise ValueError(f"{len(names)} weights are {what}, first {min(names)!r}")
+    return model
 
 
 def load_image_tokenizer(folder: Path, layout: TokenLayout) -> ImageTokenizer:

@@ -1,7 +1,7 @@
 """The policy folder: one layout from laptop to cluster, checked part by part before anything is loaded.
 
 ``ar/`` (plain Qwen3 checkpoint) - ``connector/`` - ``transformer/`` - ``vae/`` - ``scheduler/`` - ``tokenizer/`` -
-``image_tokenizer/`` - ``policy.json`` (token layout, prompt template).
+``image_tokenizer/`` - ``policy.json`` (token layout, prompt template, what the decoder is conditioned on).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from policy.conditions import read_condition
 from policy.convert.blip3o_next import is_blip3o_next
 from policy.convert.hub import is_hub_name, policy_of_hub
 from policy.json_file import read_json
@@ -18,6 +19,7 @@ from rl.registry import locate
 from rl.types import UserError
 
 EMBEDDED = {"shapes": Path(__file__).parent / "shapes" / "weights"}
+_LATENTS = 32  # channels, where a configuration of diffusers says nothing
 OF_A_RUN, RUN_FILE = "policy", "config.yaml"  # what a run folder holds
 
 
@@ -46,9 +48,11 @@ def resolve_folder(path: str | Path) -> Path:
 
 def read_policy_config(folder: Path) -> tuple[TokenLayout, str]:
     """(token layout, prompt template) of a complete and consistent folder. Raises: UserError naming the part."""
+    where = str(folder / CONFIG_FILE)
+    if (folder / CONFIG_FILE).is_file():  # first: a decoder that reads something else has other parts
+        read_condition(read_json(folder / CONFIG_FILE), where)
     _check_complete(folder)
     config = read_json(folder / CONFIG_FILE)
-    where = str(folder / CONFIG_FILE)
     for key in ("layout", "prompt_template"):
         if key not in config:
             raise UserError(f"{where}: key '{key}' is missing; a policy needs 'layout' and 'prompt_template'.")
@@ -94,8 +98,9 @@ def _present(part: Path, file: str) -> bool:
 
 
 def _mismatches(folder: Path, layout: TokenLayout) -> list[str]:
-    ar, connector, transformer, image_tokenizer = (
-        read_json(folder / part / "config.json") for part in ("ar", "connector", "transformer", "image_tokenizer")
+    ar, connector, transformer, vae, image_tokenizer = (
+        read_json(folder / part / "config.json")
+        for part in ("ar", "connector", "transformer", "vae", "image_tokenizer")
     )
     pairs = [
         ("vocab_size of ar", ar.get("vocab_size"), "vocab_size of the layout", layout.vocab_size),
@@ -105,6 +110,12 @@ def _mismatches(folder: Path, layout: TokenLayout) -> list[str]:
             transformer.get("caption_channels"),
             "caption_channels of connector",
             connector.get("caption_channels"),
+        ),
+        (
+            "in_channels of transformer",
+            transformer.get("in_channels", _LATENTS),
+            "latent_channels of vae",
+            vae.get("latent_channels", _LATENTS),
         ),
         ("codes of image_tokenizer", image_tokenizer.get("codes"), "num_image_tokens", layout.num_image_tokens),
     ]

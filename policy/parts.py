@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 CONFIG_FILE = "policy.json"
-"""Token layout, prompt template, prompt encoder."""
+"""Token layout, prompt template, prompt encoder, the decoder's condition."""
 PARTS = {
     "ar": ("config.json", "model.safetensors"),
     "connector": ("config.json", "model.safetensors"),

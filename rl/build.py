@@ -78,6 +78,7 @@ def live_parts(
         else:
             act.painter = shared_painter(policy, team)
             act.render = config.render.model_copy(update={"micro_batch": config.render.micro_batch * team.world})
+        sampler.progress = act.progress = trainer.progress = tracker.advance
         yield Run(
             config=config,
             folder=folder,

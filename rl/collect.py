@@ -15,6 +15,7 @@ from rewards.pool.pool import RewardPool
 from rewards.pool.submission import Submission, gather
 from rl.algorithm.advantages import zero_std_fraction
 from rl.config.schema import RenderConfig, RewardComponent, RolloutConfig
+from rl.process.progress import Progress, untold
 from rl.rows import by_group, read_back, sequences
 from rl.tracking.guards import Fidelity, picture_metrics, token_metrics
 from rl.tracking.stopwatch import Stopwatch
@@ -69,6 +70,8 @@ class Collect:
     """The frozen reference policy, asked while the rewards are at work: nothing that it says depends on scores."""
     tell: Callable[[str], None] | None = None
     """Hears of each stage when it begins."""
+    progress: Progress = untold
+    """Hears how far painting and scoring are."""
 
     def __call__(self, step: int, prompts: Sequence[Prompt], seed: int) -> Experience:
         """P prompts of this step; every seed is a hash of (run seed, step, prompt, sample)."""
@@ -79,13 +82,13 @@ class Collect:
         hidden_BSD, forward = self._read(rollout, timer)
         with timer("paint"):
             noise = Noise(self.render.seed, seed, step)
-            renders, waiting = paint(self.painter, hidden_BSD, rollout, self.render, noise, self.rewards, f"step{step}")
+            renders, waiting = self.paint(hidden_BSD, rollout, noise, f"step{step}")
         with timer("forward"):
             reference = None if self.reference is None else self.reference(sequences(rollout))
         with timer("guards"):
             metrics = describe_pictures(rollout, renders, self.fidelity)
         with timer("score"):
-            scores = self.combined(mean_scores(waiting, renders), rollout)
+            scores = self.combined(mean_scores(waiting, renders, self.progress), rollout)
             self.watch.check(scores.by_reward, first=step == 0)
         metrics = describe_scores(rollout, scores, self.rewards) | metrics
         return Experience(step, rollout, renders, scores, forward, reference, rollout.version, metrics, timer.seconds)
@@ -100,9 +103,16 @@ class Collect:
         hidden_BSD, _ = self._read(rollout, timer)
         with timer("paint"):
             noise = Noise("sample", seed, 0)
-            renders, waiting = paint(self.painter, hidden_BSD, rollout, self.render, noise, self.rewards, name)
+            renders, waiting = self.paint(hidden_BSD, rollout, noise, name)
         with timer("score"):
-            return renders.one_each, mean_scores(waiting, renders)
+            return renders.one_each, mean_scores(waiting, renders, self.progress)
+
+    def pictures(self, hidden_BSD: Tensor, seeds: Sequence[int]) -> NDArray[np.uint8]:
+        """One picture of each sequence, all at one time; nobody scores them."""
+        return self.painter.paint(hidden_BSD, seeds, steps=self.render.steps, guidance=self.render.guidance)
+
+    def paint(self, hidden_BSD: Tensor, rollout: Rollout, noise: Noise, name: str) -> tuple[Renders, list[Submission]]:
+        return paint(self.painter, hidden_BSD, rollout, self.render, noise, self.rewards, name, self.progress)
 
     def _read(self, rollout: Rollout, timer: Stopwatch) -> tuple[Tensor, Forward | None]:
         """What is painted: the engine's own hidden states, or those of a forward, which is then kept."""
@@ -146,6 +156,7 @@ def paint(
     noise: Noise,
     rewards: RewardPool,
     name: str,
+    progress: Progress = untold,
 ) -> tuple[Renders, list[Submission]]:
     """Pictures, k renders of each token sequence side by side. Whole groups go to the rewards as soon as their last
     picture is there, so that scoring goes on while the next ones are painted. ``name`` begins the samples' ids.
@@ -155,6 +166,7 @@ def paint(
     pictures: list[NDArray[np.uint8]] = []
     submissions: list[Submission] = []
     given, group = 0, rollout.group_size * count
+    progress(0, len(seeds), "pictures")
     for part in painted(
         painter,
         hidden_BSD,
@@ -165,6 +177,7 @@ def paint(
         micro_batch=options.micro_batch,
     ):
         pictures.extend(part)
+        progress(len(pictures), len(seeds), "pictures")
         complete = len(pictures) // group * group
         if complete > given:
             prompts = [rollout.prompt_of(index // count) for index in range(given, complete)]
@@ -180,12 +193,12 @@ def paint(
     return Renders(np.stack(pictures), seeds, count), submissions
 
 
-def mean_scores(waiting: Sequence[Submission], renders: Renders) -> dict[str, list[Score]]:
+def mean_scores(waiting: Sequence[Submission], renders: Renders, progress: Progress = untold) -> dict[str, list[Score]]:
     """Every reward's verdict on B samples, averaged over the renders of each. Waits for the rewards."""
     count = renders.per_sample
     return {
         reward: [mean_score(found[start : start + count]) for start in range(0, len(found), count)]
-        for reward, found in gather(waiting).items()
+        for reward, found in gather(waiting, progress).items()
     }
 
 

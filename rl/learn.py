@@ -32,6 +32,9 @@ class TrainedPart(Protocol):
         self, experience: Experience, advantages_PG: Tensor, updates: int, timer: Stopwatch
     ) -> dict[str, float]: ...
 
+    def rehearse(self, experience: Experience, advantages_PG: Tensor, updates: int, rows: int) -> None:
+        """The way up to the gradient, for as many ``rows``, the samples in turn; nothing of it remains."""
+
     def weights(self) -> WeightStream: ...
 
     def canaries(self, rollout: Rollout) -> Mapping[str, Canary]:
@@ -89,6 +92,10 @@ class TrainedLanguageModel:
             batch = self.batch(experience, advantages_PG, updates)
         with timer("update"):
             return mean_metrics([self.trainer.update(part) for part in minibatches(batch, updates)])
+
+    def rehearse(self, experience: Experience, advantages_PG: Tensor, updates: int, rows: int) -> None:
+        batch = self.batch(experience, advantages_PG, updates)
+        self.trainer.rehearse(batch.take([row % len(batch) for row in range(rows)]))
 
     def batch(self, experience: Experience, advantages_PG: Tensor, updates: int) -> TokenBatch:
         """Everything that ``updates`` look at; what the reference policy has not been asked yet, an update asks."""

@@ -26,6 +26,7 @@ from rl.parts import Run
 from rl.process.interrupt import INTERRUPTED, Interrupt
 from rl.process.ranks import OtherRanks, Place
 from rl.ranks.lead import leading
+from rl.rehearsal.rehearse import rehearse
 from rl.report.page import write_report
 from rl.run_folder.checkpoint import Checkpoint
 from rl.run_folder.claim import CONFIG_FILE
@@ -86,10 +87,12 @@ def run(
 
 
 def begin(run: Run, saved: Checkpoint | None) -> None:
-    """The state of the checkpoint, the trainer's weights in the sampler, and the base's evaluation before step 0."""
+    """The state of the checkpoint, a rehearsal of one step, the trainer's weights in the sampler, and the base's
+    evaluation before step 0."""
     done = saved.step if saved else 0
     if saved:
         restore(run, saved)
+    rehearse(run, done)
     first_weights(run)
     replay_guards(run, done)
     if done == 0:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import Qwen3ForCausalLM
+from transformers import Qwen3ForCausalLM, Qwen3Model
 
 from policy.ar.layers import EAGER, LayerHalves, attend, causal, right_padded
 
@@ -32,20 +32,13 @@ class Decoding:
         self.mask_B11S = None if bool(real_BS.all()) else real_BS[:, None, None, :]
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
-        states_PLD = self._prefill(ids_PL, owner_B, count)
-        self.first_hidden_BD = states_PLD[torch.arange(len(rows), device=device), lengths_P - 1][owner_B]
 
-    def _prefill(self, ids_PL: Tensor, owner_B: Tensor, count: int) -> Tensor:
-        """Each prompt once; causal, so the padding on the right is never seen."""
-        states = self.model.embed_tokens(ids_PL)
-        rotary = self.model.rotary_emb(states, torch.arange(self.used, device=ids_PL.device)[None])
-        sees = causal(self.used, ids_PL.device)
-        for layer in self.model.layers:
-            query, key, value = self.halves.before(layer, states, rotary)
+        def keep(layer: int, key: Tensor, value: Tensor) -> None:
+            del layer  # they come in order
             self.keys.append(_with_room(key[owner_B], count))
             self.values.append(_with_room(value[owner_B], count))
-            states = self.halves.after(layer, states, attend(query, key, value, sees))
-        return self.model.norm(states)
+
+        self.first_hidden_BD = prefill(self.model, ids_PL, lengths_P, keep, halves)[owner_B]
 
     def step(self, tokens_B: Tensor) -> Tensor:
         """Feeds one token per sample -> (B, D) final hidden states at it."""
@@ -60,6 +53,26 @@ class Decoding:
             states = self.halves.after(layer, states, attend(query, keys, values, mask))
         self.position_B = self.position_B + 1
         return self.model.norm(states)[:, 0]
+
+
+def prefill(
+    model: Qwen3Model,
+    ids_PL: Tensor,
+    lengths_P: Tensor,
+    keep: Callable[[int, Tensor, Tensor], None],
+    halves: LayerHalves,
+) -> Tensor:
+    """Each prompt once -> (P, D) final hidden states at their last ids; causal, so the padding on the right is never
+    seen. ``keep`` is given the number, keys and values of each layer.
+    """
+    states = model.embed_tokens(ids_PL)
+    rotary = model.rotary_emb(states, torch.arange(ids_PL.shape[1], device=ids_PL.device)[None])
+    sees = causal(ids_PL.shape[1], ids_PL.device)
+    for index, layer in enumerate(model.layers):
+        query, key, value = halves.before(layer, states, rotary)
+        keep(index, key, value)
+        states = halves.after(layer, states, attend(query, key, value, sees))
+    return model.norm(states)[torch.arange(len(ids_PL), device=ids_PL.device), lengths_P - 1]
 
 
 def _with_room(cache: Tensor, count: int) -> Tensor:

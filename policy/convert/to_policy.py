@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from policy.conditions import AR_HIDDEN
 from policy.convert.blip3o_next import TEMPLATE, Blip3oNext
 from policy.convert.checks import check_shapes
 from policy.convert.keys import EMBEDDINGS, HEAD
@@ -75,7 +76,7 @@ def _write_configs(source: Blip3oNext, layout: TokenLayout, out: Path) -> None:
         write_json(out / part / "config.json", content)
     (out / "scheduler").mkdir()
     write_json(out / "scheduler" / "scheduler_config.json", scheduler_config())
-    write_json(out / CONFIG_FILE, {"layout": asdict(layout), "prompt_template": TEMPLATE})
+    write_json(out / CONFIG_FILE, {"layout": asdict(layout), "prompt_template": TEMPLATE, "condition": AR_HIDDEN})
 
 
 def _size(tensors: Mapping[str, StoredTensor]) -> int:

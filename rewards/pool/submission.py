@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from rewards.base import failures
 from rewards.pool.prompt_pictures import in_memory
 from rewards.pool.shared_memory import FreeList, SharedArray, SharedSample, to_shared
+from rl.process.progress import Progress, untold
 from rl.types import Sample, Score
 
 _WAKE_S = 0.5
@@ -34,7 +35,7 @@ class Submission:
         self._shared: dict[int, SharedSample] = {}
         self._arrays: dict[int, SharedArray] = {}
         self._scores: dict[str, list[Score | None]] = {name: [None] * len(self.samples) for name in rewards}
-        self._missing = len(self.samples) * len(self._scores)
+        self.wanted = self._missing = len(self.samples) * len(self._scores)
         self._changed = threading.Condition()
         self._free = free
         self._abandon = abandon
@@ -46,6 +47,11 @@ class Submission:
     def done(self) -> bool:
         """Whether every score is there."""
         return self._missing == 0
+
+    @property
+    def missing(self) -> int:
+        """Of the B scores of each reward, how many are not there yet."""
+        return self._missing
 
     def share(self, index: int) -> None:
         """Copy a sample's picture and arrays to shared memory, once for all rewards."""
@@ -86,12 +92,15 @@ class Submission:
             self._error = error
             self._changed.notify_all()
 
-    def result(self) -> dict[str, list[Score]]:
-        """Waits; B scores per reward, in the order of the samples. Interrupted (Ctrl-C), it cancels."""
+    def result(self, waiting: Callable[[], None] = lambda: None) -> dict[str, list[Score]]:
+        """Waits; B scores per reward, in the order of the samples. Interrupted (Ctrl-C), it cancels.
+
+        ``waiting`` is called twice a second meanwhile.
+        """
         try:
             with self._changed:
                 while not self._changed.wait_for(lambda: self.done or self._error is not None, timeout=_WAKE_S):
-                    pass  # awake now and then: a signal that the system gave to another thread is handled by this one
+                    waiting()  # awake: a signal that the system gave to another thread is handled by this one, too
                 if self._error is not None:
                     raise RuntimeError(f"the reward pool broke: {self._error}") from self._error
         except BaseException:
@@ -100,13 +109,18 @@ class Submission:
         return {name: [score for score in found if score is not None] for name, found in self._scores.items()}
 
 
-def gather(submissions: Iterable[Submission]) -> dict[str, list[Score]]:
+def gather(submissions: Iterable[Submission], progress: Progress = untold) -> dict[str, list[Score]]:
     """The scores of several submissions as if they had been one; interrupted, it cancels them all."""
     waiting = list(submissions)
+    wanted = sum(submission.wanted for submission in waiting)
+
+    def tell() -> None:
+        progress(wanted - sum(submission.missing for submission in waiting), wanted, "scores")
+
     merged: dict[str, list[Score]] = {}
     try:
         for submission in waiting:
-            for name, scores in submission.result().items():
+            for name, scores in submission.result(tell).items():
                 merged.setdefault(name, []).extend(scores)
     except BaseException:
         for submission in waiting:

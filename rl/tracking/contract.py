@@ -43,8 +43,11 @@ class Console:
     def stage(self, name: str) -> None:
         """What a step does now: ``painting``."""
 
+    def advance(self, done: int, total: int, unit: str) -> None:
+        """How far the stage is: 64 of 256 ``pictures``. Comes up to thousands of times a stage."""
+
     def progress(self, task: str, done: int, total: int, unit: str) -> None:
-        """How far something long is, from 0 to ``total``."""
+        """How far something long of many stages is, from 0 to ``total``."""
 
     def close(self) -> None:
         """At the end of the run."""

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from rl.process.output import shown
 from rl.run_folder.records import Alarm
-from rl.tracking.clock import Activity, Clock, images_per_second
+from rl.tracking.clock import Activity, Clock, images_per_second, total_seconds
 from rl.tracking.contract import FAILED_PREFIX, HEALTH, REWARD_PREFIX, Console
 from rl.tracking.guards import PREFIX as GUARD_PREFIX
 from rl.tracking.terminal import Terminal
@@ -49,7 +49,7 @@ class LiveConsole(Console):
         self, step: int, metrics: Mapping[str, float], seconds: Mapping[str, float], alarms: Sequence[Alarm]
     ) -> None:
         with self._lock:
-            self._clock.tick(step)
+            self._clock.tick(step, total_seconds(seconds))
             self._latest = (dict(metrics), dict(seconds))
             for name, value in metrics.items():
                 self._history.setdefault(name, deque(maxlen=200)).append(value)
@@ -64,6 +64,9 @@ class LiveConsole(Console):
 
     def stage(self, name: str) -> None:
         self._activity.stage(name)
+
+    def advance(self, done: int, total: int, unit: str) -> None:
+        self._activity.advance(done, total, unit)
 
     def progress(self, task: str, done: int, total: int, unit: str) -> None:
         self._activity.progress(task, done, total, unit)
@@ -117,9 +120,9 @@ class _Picture:
 
     def activity(self, activity: Activity) -> RenderableType:
         """What goes on, with a bar where it is known how far it is."""
-        task, (what, far) = activity.task, activity.words()
-        if task is not None:
-            return self._line(shown(what), task.done, task.total, far, "cyan")
+        known, (what, far) = activity.task or activity.part, activity.words()
+        if known is not None:
+            return self._line(shown(what), known.done, known.total, far, "cyan")
         return self._text(f"{shown(what)}{self._dot}{far}", "cyan")
 
     def _line(self, what: str, done: int, total: int, facts: str, style: str) -> RenderableType:

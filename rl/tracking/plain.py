@@ -9,7 +9,7 @@ from typing import TextIO
 
 from rl.process.output import shown
 from rl.run_folder.records import Alarm
-from rl.tracking.clock import Activity, Clock, duration, images_per_second
+from rl.tracking.clock import Activity, Clock, duration, images_per_second, total_seconds
 from rl.tracking.contract import FAILED_PREFIX, HEALTH, REWARD_PREFIX, Console
 
 _SHORT = {"zero_std_fraction": "zero-std", "failed_fraction": "failed"}
@@ -38,7 +38,8 @@ class PlainConsole(Console):
     def step(
         self, step: int, metrics: Mapping[str, float], seconds: Mapping[str, float], alarms: Sequence[Alarm]
     ) -> None:
-        self._clock.tick(step)
+        total = total_seconds(seconds)
+        self._clock.tick(step, total)
         parts = [f"step {step + 1}/{self._clock.total}"]
         if "score" in metrics:
             parts.append(f"score {metrics['score']:.3f}")
@@ -47,7 +48,6 @@ class PlainConsole(Console):
         failed = {name: value for name, value in metrics.items() if name.startswith(FAILED_PREFIX)}
         parts += [f"{name.removeprefix(FAILED_PREFIX)} FAILED {value:.0f}" for name, value in failed.items()]
         parts += [f"{_SHORT.get(name, name)} {metrics[name]:.3g}" for name in HEALTH[:5] if name in metrics]
-        total = seconds.get("total", sum(seconds.values()))
         parts.append(f"{total:.1f} s")
         rate = images_per_second(metrics, seconds)
         if rate is not None:
@@ -69,6 +69,9 @@ class PlainConsole(Console):
     def stage(self, name: str) -> None:
         self._stepping = True
         self._activity.stage(name)
+
+    def advance(self, done: int, total: int, unit: str) -> None:
+        self._activity.advance(done, total, unit)
 
     def progress(self, task: str, done: int, total: int, unit: str) -> None:
         if done == 0:

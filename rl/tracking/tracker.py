@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -139,8 +140,12 @@ class Tracker:
         """What goes on from now on, by the name that its seconds have: ``sample``, ``paint``, ..."""
         self.console.stage(STAGES.get(name, name))
 
+    def advance(self, done: int, total: int, unit: str) -> None:
+        """How far the stage is: 64 of 256 ``pictures``."""
+        self.console.advance(done, total, unit)
+
     def progress(self, task: str, done: int, total: int, unit: str) -> None:
-        """How far something long is: 0 when it begins, ``total`` when it is over."""
+        """How far something long of many stages is: 0 when it begins, ``total`` when it is over."""
         self.console.progress(task, done, total, unit)
 
     def close(self) -> None:
@@ -156,9 +161,19 @@ class Tracker:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         self.close()
         log = self.run_folder / LOG_FILE
-        unexpected = isinstance(error, Exception) and not isinstance(error, UserError)
-        if unexpected and log.exists() and log.stat().st_size:
+        if not isinstance(error, Exception) or not log.exists():
+            return
+        if isinstance(error, UserError):
+            if error.__cause__ is not None:  # somebody's own code, or a library: the sentence may not be enough
+                _add_traceback(log, error.__cause__)
+                sys.stderr.write(f"the traceback is in {log}\n")
+        elif log.stat().st_size:
             sys.stderr.write(f"what libraries said meanwhile is in {log}\n")
+
+
+def _add_traceback(log: Path, error: BaseException) -> None:
+    with suppress(OSError), log.open("a", encoding="utf-8") as file:  # what matters is told without it
+        traceback.print_exception(error, file=file)
 
 
 def _finite(value: float) -> float | None:

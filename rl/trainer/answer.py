@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from policy.trainable import Trainable
 from rl.config.schema import TrainConfig
+from rl.process.progress import Progress, untold
 from rl.trainer.engine import pick_device
 from rl.trainer.ranks import Share
 from rl.types import Rows
@@ -27,6 +28,7 @@ def answer(
     micro_batch: int,
     device: torch.device,
     did: Callable[[], None] = lambda: None,
+    progress: Progress = untold,
 ) -> tuple[Tensor, ...]:
     """What ``network`` answers about a rank's share, one tensor for each thing that it tells.
 
@@ -34,9 +36,11 @@ def answer(
     each micro-batch.
     """
     parts = []
-    for rows, _ in share.micro_batches(micro_batch):
+    cut = list(share.micro_batches(micro_batch))
+    for rows, _ in cut:
         parts.append(network(*trainable.inputs(rows.to(device))))
         did()
+        progress(len(parts), len(cut), "micro-batches")
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 

@@ -19,6 +19,7 @@ from rl.algorithm.objective import Objective
 from rl.algorithm.stats import UpdateStats
 from rl.algorithm.terms import total_loss
 from rl.config.schema import TrainConfig
+from rl.process.progress import Progress, untold
 from rl.process.ranks import Place
 from rl.trainer.answer import Network, answer
 from rl.trainer.engine import gathered, pick_device, start_engine
@@ -54,6 +55,8 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         self.team = team or Team(Place())
         self.device = device or pick_device()
         self.objective = objective
+        self.progress: Progress = untold
+        """Hears how far an update or a forward is."""
         self._trainable, self._config = trainable, config
         module = trainable.module.to(device=self.device, dtype=getattr(torch, config.dtype)).requires_grad_(True)
         # Made before the engine takes the weights over.
@@ -160,7 +163,15 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         network: Network | None = self._engine if asked == _FORWARD else self._reference
         assert network is not None  # nobody asks for a reference policy that is not there
         micro_batch, did = self._config.micro_batch, self.team.did
-        mine = answer(self._trainable, network, share, micro_batch=micro_batch, device=self.device, did=did)
+        mine = answer(
+            self._trainable,
+            network,
+            share,
+            micro_batch=micro_batch,
+            device=self.device,
+            did=did,
+            progress=self.progress,
+        )
         return tuple(self.team.collect(column, size) for column in mine)
 
     def _update(self, share: Share[BatchT]) -> dict[str, float]:
@@ -169,10 +180,11 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         parts = list(share.micro_batches(self._config.micro_batch))
         for index, (part, real) in enumerate(parts):
             self._engine.set_gradient_accumulation_boundary(index == len(parts) - 1)
-            loss = self._loss(part.to(self.device), torch.tensor(real, device=self.device), stats)
+            loss = self._loss(self._engine, part.to(self.device), torch.tensor(real, device=self.device), stats)
             # DeepSpeed averages the ranks' gradients, but our denominator is global already: undo its division.
             self._engine.backward(loss * self.team.world, scale_wrt_gas=False)
             self.team.did()
+            self.progress(index + 1, len(parts), "micro-batches")
         metrics = stats.reduce()
         if not math.isfinite(metrics["loss"]):
             raise UserError(self._not_finite("loss", metrics["loss"], stats.not_finite()))
@@ -180,13 +192,29 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         self.version += 1
         return metrics | {"lr": lr, "grad_norm": grad_norm} | self._check_adam_eps(grad_norm)
 
-    def _loss(self, rows: BatchT, real_B: Tensor, stats: UpdateStats) -> Tensor:
+    def rehearse(self, batch: BatchT) -> None:
+        """The gradient of a few rows in one micro-batch, made and dropped: past the engine, which would add it to those
+        of the next update, and on this rank alone.
+
+        Raises: UserError on a loss or gradient that is not finite.
+        """
+        rows = self.objective.prepare(batch).to(self.device)
+        real_B = torch.ones(len(rows), dtype=torch.bool, device=self.device)
+        loss = self._loss(self._trainable.module, rows, real_B, UpdateStats(self.device))
+        trained = [parameter for parameter in self._parameters if parameter.requires_grad]
+        gradients = torch.autograd.grad(loss, trained, allow_unused=True)
+        norm = torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
+        for what, value in (("loss", loss.detach()), ("gradient norm", norm)):
+            if not math.isfinite(float(value)):
+                raise UserError(self._not_finite(what, float(value)))
+
+    def _loss(self, network: Network, rows: BatchT, real_B: Tensor, stats: UpdateStats) -> Tensor:
         """These rows' share of the loss of the whole batch; rows that are not real weigh nothing."""
         inputs = self._trainable.inputs(cast(QueryT, rows))  # a batch is a query with more fields
         if self._reference is not None and not self.objective.referred(rows):
             with torch.no_grad():
                 rows = self.objective.refer(rows, self._trainable.outputs(self._reference(*inputs)))
-        outputs = self._trainable.outputs(self._engine(*inputs))
+        outputs = self._trainable.outputs(network(*inputs))
         terms = self.objective(outputs, rows)
         weights = self.objective.weights(rows)
         weights = weights * real_B.view(-1, *[1] * (weights.ndim - 1))

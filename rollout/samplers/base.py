@@ -13,6 +13,7 @@ from torch import Tensor
 from policy.layout import TokenLayout
 from policy.prompt import Condition
 from policy.prompt_length import room_for_prompt
+from rl.process.progress import Progress, untold
 from rl.types import Prompt, Rollout, Sequences, Span, UserError
 from rollout.samplers.checks import Sampling, check_ids, check_sampling, check_tokens
 
@@ -31,6 +32,8 @@ class CheckedSampler(ABC):
         self.layout, self.encode = layout, encode
         self.max_prompt_tokens = min(max_prompt_tokens, room_for_prompt(Path(folder), layout))
         self.versions = {"ar": 0}
+        self.progress: Progress = untold
+        self._drawn, self._wanted = 0, 0
 
     @property
     def version(self) -> int:
@@ -59,7 +62,9 @@ class CheckedSampler(ABC):
         check_sampling(len(prompts) * group_size, seeds, how)
         self._check_span(span)
         prompt_ids = tuple(self._prompt_ids(prompt) for prompt in prompts)
+        self._drawn, self._wanted = 0, len(seeds) * span.most
         tokens_BT, logprobs_BT, hidden_BSD = self._sample(prompt_ids, group_size, seeds, how, span, hidden)
+        self._wanted = 0
         return Rollout(
             prompts=tuple(prompts),
             group_size=group_size,
@@ -107,6 +112,11 @@ class CheckedSampler(ABC):
         hidden: bool,
     ) -> Sampled:
         """After the end of a sample come more ends, with a log-prob of 0."""
+
+    def _count(self, tokens: int) -> None:
+        """So many more were drawn: all sequences grow side by side, so that they say more than finished sequences."""
+        self._drawn += tokens
+        self.progress(min(self._drawn, self._wanted), self._wanted, "tokens")
 
     def _check_span(self, span: Span) -> None:
         """Raises: UserError if this engine or model cannot sample it."""

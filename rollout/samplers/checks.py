@@ -81,7 +81,11 @@ def check_sampling(samples: int, seeds: Sequence[object], how: Sampling) -> None
 
 def not_finite(version: int, positions: int) -> EngineError:
     """The error of weights that produce NaN: sampling on would quietly write token 0."""
-    return EngineError(
-        f"the logits of weights version {version} are NaN or infinite at {positions} positions; "
+    broken = (
         "the last update broke the weights: lower the learning rate or resume from a checkpoint."
+        if version
+        else "nothing has been learnt yet: restore the weights of policy.path, or use policy.dtype float32."
+    )
+    return EngineError(
+        f"the logits of weights version {version} are NaN or infinite at {positions} positions; {broken}"
     )

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rl.process.progress import Progress
 from rl.types import Prompt, Rollout, RunFailure, Span
 from rollout.sync import Follower
 
@@ -18,6 +19,9 @@ class EngineError(RunFailure):
 
 class Sampler(Follower, Protocol):
     """Writes tokens with a copy of the language model that new weights go into while it runs."""
+
+    progress: Progress
+    """Set by the run; hears how far ``sample`` is, as often as the sampler can say."""
 
     @property
     def version(self) -> int:

@@ -6,7 +6,7 @@ numbers from a generator of its own, so that its tokens depend on its seed alone
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from transformers import Qwen3ForCausalLM
 from policy.ar.decoding import Decoding
 from policy.ar.forward import image_forward
 from policy.ar.layers import EAGER, LayerHalves
+from policy.ar.replayed import ReplayedDecoding
 from policy.layout import TokenLayout
 from policy.trainable import WeightStream
 from rl.types import Span
@@ -51,6 +52,7 @@ class TorchSampler(CheckedSampler):
         ar = Qwen3ForCausalLM.from_pretrained(Path(folder) / "ar", dtype=getattr(torch, dtype))
         self._ar: Qwen3ForCausalLM | None = ar.to(self.device).eval().requires_grad_(False)
         self._shapes = {name: tuple(weight.shape) for name, weight in ar.state_dict().items()}
+        self._replayed: ReplayedDecoding | None = None
 
     def _sample(
         self,
@@ -91,7 +93,7 @@ class TorchSampler(CheckedSampler):
         self.versions[part] = version
 
     def close(self) -> None:
-        self._ar = None
+        self._ar = self._replayed = None
 
     @property
     def _model(self) -> Qwen3ForCausalLM:
@@ -112,12 +114,11 @@ class TorchSampler(CheckedSampler):
         first, count = owner_B[0], span.most
         rows = list(prompt_ids[first : owner_B[-1] + 1])
         owner = torch.tensor(owner_B, device=self.device) - first
-        decoding = Decoding(self._model, rows, owner, count, self._halves)
+        hidden_BD, next_hidden = self._decoding(rows, owner, count)
         uniform_BT = torch.from_numpy(np.stack([np.random.Generator(np.random.Philox(s)).random(count) for s in seeds]))
         uniform_BT = uniform_BT.to(self.device)
         head_KD = self._model.lm_head.weight[span.start : span.stop]
-        tokens, logprobs, hidden_BD = [], [], decoding.first_hidden_BD
-        states = [hidden_BD]
+        tokens, logprobs, states = [], [], [hidden_BD]
         ended_B = torch.zeros(len(seeds), dtype=torch.bool, device=self.device)
         for step in range(count):
             logits_BK = _truncate((hidden_BD @ head_KD.T).float() / how.temperature, how.top_p, how.top_k)
@@ -131,12 +132,26 @@ class TorchSampler(CheckedSampler):
                 ended_B = ended_B | (token_B == span.end)
             tokens.append(token_B)
             logprobs.append(logprob_B)
+            self._count(len(seeds))
             if hidden or step + 1 < count:
-                hidden_BD = decoding.step(token_B)
+                hidden_BD = next_hidden(token_B)
             if hidden:
                 states.append(hidden_BD)
         logprobs_BT = self._finite(torch.stack(logprobs, 1)).cpu().numpy()
         return torch.stack(tokens, 1).cpu().numpy(), logprobs_BT, torch.stack(states, 1) if hidden else None
+
+    def _decoding(
+        self, rows: Sequence[tuple[int, ...]], owner_B: Tensor, count: int
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """(B, D) hidden states at the ends of the prompts, and from a token of each sample to those at it."""
+        if self.device.type != "cuda":
+            decoding = Decoding(self._model, rows, owner_B, count, self._halves)
+            return decoding.first_hidden_BD, decoding.step
+        if self._replayed is None or self._replayed.batch < len(owner_B):
+            self._replayed = None  # its memory goes before the new one's comes
+            slots = self.max_prompt_tokens + self.layout.tokens_per_image
+            self._replayed = ReplayedDecoding(self._model, len(owner_B), slots, self._halves)
+        return self._replayed.begin(rows, owner_B), self._replayed.step
 
     def _finite(self, logprobs_BT: Tensor) -> Tensor:
         bad_positions = int((~logprobs_BT.isfinite()).sum())

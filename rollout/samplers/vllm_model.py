@@ -8,6 +8,8 @@ Imports vLLM: only ``rollout.samplers.vllm_sampler`` imports this module, when a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -27,10 +29,12 @@ class ImageQwen3ForCausalLM(Qwen3ForCausalLM):
         self.image_rows = slice(config.image_start_id, config.image_start_id + config.num_image_tokens)
         # vLLM scores a prompt's tokens without its sampler, so without the temperature: teacher forcing sets it here.
         self.prompt_temperature = 1.0
+        self.count: Callable[[int], None] = lambda tokens: None  # hears how many are drawn, in every step of the engine
         # vLLM's own NaN check raises in the middle of a step, after which every later request hangs for ever.
         self.bad_positions = torch.zeros((), dtype=torch.int64)
 
     def compute_logits(self, hidden_states: Tensor) -> Tensor:
+        self.count(len(hidden_states))
         image_logits = functional.linear(hidden_states, self.lm_head.weight[self.image_rows])
         self.bad_positions = self.bad_positions.to(image_logits.device) + (~image_logits.isfinite()).any(-1).sum()
         if self.prompt_temperature != 1.0:  # in float32, as vLLM's sampler and the trainer do it

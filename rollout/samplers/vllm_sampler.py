@@ -95,6 +95,7 @@ class VllmSampler(CheckedSampler):
         }
         self._llm: LLM | None = _start(options, layout, on_cpu)
         self._check_parameters()
+        self._on_model(lambda model: setattr(model, "count", self._count))
 
     def _sample(
         self,

@@ -233,7 +233,12 @@ BROKEN = {
         _edit("image_tokenizer/config.json", lambda c: c.update(codes=64)),
         "codes of image_tokenizer is 64 but num_image_tokens is 128",
     ),
+    "latent channels": (
+        _edit("vae/config.json", lambda c: c.update(latent_channels=16)),
+        "in_channels of transformer is 32 but latent_channels of vae is 16",
+    ),
     "layout key": (_edit("policy.json", lambda c: c["layout"].pop("grid")), "the token layout lacks grid"),
+    "condition": (_edit("policy.json", lambda c: c.update(condition="ar_hiden")), "did you mean 'ar_hidden'"),
     "template": (_edit("policy.json", lambda c: c.update(prompt_template="x")), r"prompt_template has no \{prompt\}"),
 }
 
@@ -246,6 +251,32 @@ def test_a_broken_folder_is_named(policy: Policy, tmp_path: Path, case: str) -> 
     spoil(folder)
     with pytest.raises(UserError, match=message):
         read_policy_config(folder)
+
+
+MISMATCHED: list[tuple[str, dict[str, object], str]] = [
+    ("ar", {"intermediate_size": 128}, ""),
+    ("ar", {"num_hidden_layers": 3, "layer_types": ["full_attention"] * 3}, "11 weights are missing, first 'model.lay"),
+    ("vae", {"decoder_block_out_channels": [24, 24, 48, 48, 96]}, "decoder.up_blocks"),
+    ("transformer", {"num_layers": 5}, "19 weights are missing, first 'transformer_blocks.4."),
+    ("transformer", {"num_layers": 3}, "19 weights are left over, first 'transformer_blocks.3."),
+    ("connector", {"caption_channels": 64}, "size mismatch"),
+]
+
+
+@pytest.mark.parametrize(("part", "change", "reason"), MISMATCHED)
+def test_weights_of_another_configuration_are_named(
+    policy: Policy, tmp_path: Path, part: str, change: dict[str, object], reason: str
+) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(policy.folder, folder)
+    _edit(f"{part}/config.json", lambda content: content.update(change))(folder)
+    if part == "connector":
+        _edit("transformer/config.json", lambda content: content.update(caption_channels=64))(folder)
+    with pytest.raises(UserError) as found:
+        Policy.load(folder)
+    message = str(found.value)
+    assert message.startswith(f"{folder / part}: its weights are not those of its config.json (")
+    assert reason in message and message.endswith("; take both from one model") and "\n" not in message
 
 
 def test_a_missing_folder_is_named() -> None:

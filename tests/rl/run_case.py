@@ -46,9 +46,14 @@ def constant(samples: Sequence[Sample]) -> list[float]:
 
 
 def late(samples: Sequence[Sample]) -> list[float]:
-    """Fails on every second sample from the second call on."""
+    """Fails on every second sample from the third call on: after the rehearsal and the first step."""
     calls["n"] += 1
-    return [float("nan") if calls["n"] > 1 and index % 2 else 0.5 for index in range(len(samples))]
+    return [float("nan") if calls["n"] > 2 and index % 2 else 0.5 for index in range(len(samples))]
+
+
+def lost_in_the_flow(velocity: object, noise: object, scheduler: object, steps: int) -> None:
+    """A decoder sampler that raises."""
+    raise IndexError("no way through the flow")
 
 
 calls = {"n": 0}

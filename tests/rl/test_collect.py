@@ -188,3 +188,15 @@ def test_a_forward_is_made_only_where_the_engine_has_no_hidden_states(given: boo
     # the reference is asked, and the guards look, before anybody waits for the rewards
     before = [] if given else ["forward", "forward"]
     assert said == ["sample", *before, "paint", "forward", "reference", "guards", "score"]
+
+
+def test_painting_tells_its_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    told: list[tuple[int, int, str]] = []
+    rollout, options = a_rollout(prompts=2, group_size=2), RenderConfig(renders=2, micro_batch=3)
+    with RewardPool({}) as pool:
+        paint(
+            SeedPainter(), torch.zeros(4, 3, 2), rollout, options, Noise("group", 0, 0), pool, "s",
+            lambda *far: told.append(far),
+        )  # fmt: skip
+    assert told == [(done, 8, "pictures") for done in (0, 3, 6, 8)]

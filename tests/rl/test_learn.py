@@ -52,6 +52,8 @@ class FakePart:
         self.version += updates
         return {"loss": 0.5}
 
+    def rehearse(self, experience: Experience, advantages_PG: Tensor, updates: int, rows: int) -> None: ...
+
     def weights(self) -> WeightStream:
         return WeightStream.of([("w", torch.full((1,), float(self.version)))])
 

@@ -23,7 +23,7 @@ def test_the_base_is_the_baseline_of_the_guards_whenever_nothing_was_learnt_yet(
     step: int | None, evaluated: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, dict[str, float]]] = []
-    for name in ("restore", "first_weights", "replay_guards"):
+    for name in ("restore", "rehearse", "first_weights", "replay_guards"):
         monkeypatch.setattr(loop, name, lambda *_: None)
     monkeypatch.setattr(loop, "evaluate_if_due", lambda run, done: {"eval/ink": 0.5})
     run: Any = SimpleNamespace(guards=SimpleNamespace(check=lambda at, metrics: seen.append((at, metrics))))

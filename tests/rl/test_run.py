@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from rl.run_folder.claim import is_free
 from tests.rl.run_case import ROOT, STEPS, command, environment, launch, metrics, write_config
 
 KILLED = (str(ROOT / "tests" / "rl" / "run_folder" / "killed_launch.py"),)
@@ -156,6 +157,19 @@ def test_a_dead_reward_stops_before_the_first_step(tiny_policy: Path, tmp_path: 
         stopped.stderr
     )
     assert not list((tmp_path / "run").glob("evaluation-*")) and "step 1/" not in stopped.stdout
+
+
+def test_a_decoder_that_cannot_paint_is_a_sentence_before_anything_expensive(tiny_policy: Path, tmp_path: Path) -> None:
+    """Its traceback stays in the log, and the folder is as free as before."""
+    render = {"steps": 2, "sampler": {"use": "tests.rl.run_case:lost_in_the_flow"}}
+    stopped = launch(write_config(tmp_path, tiny_policy, render=render))
+    assert stopped.returncode == 2
+    assert "error: before the first step, while painting: IndexError: no way through the flow (run_case.py:" in (
+        stopped.stderr
+    )
+    assert f"the traceback is in {tmp_path / 'run' / 'log.txt'}" in stopped.stderr and "Traceback" not in stopped.stderr
+    assert "IndexError: no way through the flow" in (tmp_path / "run" / "log.txt").read_text()
+    assert not list((tmp_path / "run").glob("evaluation-*")) and is_free(tmp_path / "run")
 
 
 def test_a_constant_reward_without_reference_pictures_stops_after_the_first_evaluation(

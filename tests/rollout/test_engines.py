@@ -14,6 +14,7 @@ from policy.ar.forward import image_forward
 from policy.base import Policy
 from policy.prompt import Condition
 from policy.trainable import WeightStream
+from rl.process.progress import untold
 from rl.types import Prompt, Rollout, UserError
 from rollout.samplers import vllm_sampler
 from rollout.samplers.contract import EngineError
@@ -220,3 +221,19 @@ def test_without_semaphores_the_reason_is_said(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(multiprocessing.synchronize, "Lock", read_only)
     with pytest.raises(UserError, match=r"/dev/shm cannot \(Read-only file system\): mount it .* or use engine: torch"):
         vllm_sampler._check_semaphores()
+
+
+def test_an_engine_tells_how_many_tokens_it_has_drawn(engine: Any, policy: Policy) -> None:
+    told: list[tuple[int, int, str]] = []
+    engine.progress = lambda *far: told.append(far)
+    try:
+        rollout = engine.sample([A, B], 3, SEEDS)
+        heard = len(told)
+        engine.logprobs(rollout.prompt_ids_per_sample(), rollout.tokens_BT)
+    finally:
+        engine.progress = untold
+    wanted = 6 * policy.layout.tokens_per_image
+    assert heard >= policy.layout.tokens_per_image
+    assert [done for done, _, _ in told[:heard]] == sorted(done for done, _, _ in told[:heard])
+    assert told[heard - 1] == (wanted, wanted, "tokens")
+    assert {total for _, total, _ in told[heard:]} <= {0}  # scoring given tokens is not sampling

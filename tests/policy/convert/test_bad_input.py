@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,12 @@ from policy.convert.to_policy import to_policy
 from policy.folder import read_policy_config
 from rl.types import UserError
 from tests.policy.convert.twin import make_twin
+
+
+@dataclass
+class Disk:
+    free: int
+
 
 FIRST = "model-00001-of-00003.safetensors"
 
@@ -218,6 +226,22 @@ def test_a_disk_that_fills_up_leaves_nothing_half(twin: Path, tmp_path: Path, mo
         to_policy(twin, tmp_path / "out", tell=lambda _: None)
     assert str(caught.value) == f"{tmp_path}/out: the disk is full; free some space, and convert again."
     assert [path.name for path in tmp_path.iterdir()] == ["twin"]
+
+
+def test_a_disk_too_small_for_the_way_back_is_seen_before_anything_is_written(
+    twin: Path, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Disk(free=1000))
+    with pytest.raises(UserError) as caught:
+        to_checkpoint(policy, twin, tmp_path / "back", tell=lambda _: None)
+    size = sum(file.stat().st_size for file in twin.iterdir() if file.is_file())
+    told = re.fullmatch(
+        rf"{tmp_path}/back would take (0\.\d\d) GB and the disk of {tmp_path} has 0.00 GB free; free some space, or "
+        "name a folder on another disk.",
+        str(caught.value),
+    )
+    assert told and abs(float(told[1]) - size / 1e9) < 0.01
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["policy", "twin"]
 
 
 def test_a_checkpoint_in_the_place_of_a_policy_is_told_what_to_do(twin: Path) -> None:

@@ -110,6 +110,16 @@ def test_the_policy_loads_reads_prompts_as_the_original_and_paints(made_twin: Pa
     assert paint(policy, text, count=1, seed=0, steps=2, guidance=2.0).shape == (1, 64, 64, 3)
 
 
+@pytest.mark.parametrize("variant", ["one row more", "float32", "float16"])
+def test_other_rows_and_types_paint(variant: str, tmp_path: Path) -> None:
+    twin = make_twin(tmp_path / "twin", **VARIANTS[variant])
+    to_policy(twin, tmp_path / "policy", tell=quiet)
+    policy = Policy.load(tmp_path / "policy", dtype="bfloat16", decoder_dtype="float32")
+    assert paint(policy, "a red circle", count=1, seed=0, steps=2, guidance=2.0).shape == (1, 64, 64, 3)
+    stored = {tensor.dtype for tensor in weights(tmp_path / "policy" / "ar").values()}
+    assert stored == {VARIANTS[variant].get("dtype", torch.bfloat16)}
+
+
 def test_the_parts_compute_what_the_originals_do(made_twin: Path, made_policy: Path) -> None:
     tensors = weights(made_twin)
     decoder = load_decoder(made_policy, torch.bfloat16, "cpu")

@@ -266,3 +266,19 @@ def test_a_reward_may_keep_pictures_of_earlier_calls() -> None:
     with RewardPool({"k": RewardComponent(use=f"{PLUGINS}:keeps")}) as pool:
         assert values(pool.score(samples(4, first=10))["k"]) == [10.0, 11.0, 12.0, 13.0]
         assert values(pool.score(samples(4, first=90))["k"]) == [10.0, 11.0, 12.0, 13.0]
+
+
+def test_whoever_waits_hears_how_many_scores_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rewards.pool.submission._WAKE_S", 0.01)
+    first, second = (Submission(samples(2), ["a", "b"], FreeList(), abandon=lambda _: None) for _ in range(2))
+    first.fill("a", [0, 1], [Score(0.5)] * 2)
+    steps = iter([(first, "b"), (second, "a"), (second, "b")])
+    told: list[tuple[int, int, str]] = []
+
+    def progress(*far: object) -> None:
+        told.append(far)  # type: ignore[arg-type]
+        submission, name = next(steps)
+        submission.fill(name, [0, 1], [Score(1.0)] * 2)
+
+    assert gather([first, second], progress)["b"] == [Score(1.0)] * 4
+    assert told == [(2, 8, "scores"), (4, 8, "scores"), (6, 8, "scores")]

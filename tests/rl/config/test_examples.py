@@ -8,6 +8,7 @@ import pytest
 
 import rl
 from rl.config.load import dump, load
+from rl.launch import main
 
 ROOT = Path(rl.__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
@@ -26,11 +27,42 @@ def test_they_were_found() -> None:
 @pytest.mark.parametrize("path", EXAMPLES, ids=named)
 def test_example_loads_and_survives_a_dump(path: Path, tmp_path: Path) -> None:
     config = load(path)
-    assert config.run.folder == f"runs/{path.stem}"
+    assert str(config.run.folder).startswith("runs/")
     (tmp_path / "config.yaml").write_text(dump(config))
     assert load(tmp_path / "config.yaml") == config
     assert path.read_text().startswith("#")
     assert f"python -m rl.launch {named(path)}" in path.read_text()
+
+
+def test_no_two_examples_write_into_one_folder() -> None:
+    folders = [load(path).run.folder for path in EXAMPLES]
+    assert len(set(folders)) == len(EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "rate", "steps", "rewards"),
+    [("geneval", (16, 16), 5e-6, 400, ["geneval"]), ("ocr", (32, 16), 1e-6, 900, ["ocr"])],
+)
+def test_recipes_of_blip3o_next_are_the_published_ones(
+    name: str, batch: tuple[int, int], rate: float, steps: int, rewards: list[str]
+) -> None:
+    config = load(ROOT / "examples" / "blip3o_next" / f"{name}.yaml")
+    assert (config.data.prompts_per_step, config.rollout.group_size) == batch
+    assert (config.train.lr, config.train.steps, config.train.zero_stage) == (rate, steps, 1)
+    assert config.kl is not None and (config.kl.use, config.kl.options) == ("k3", {"beta": 0.001})
+    assert config.loss.options == {"clip_low": 0.2, "clip_high": 0.2} and config.train.updates_per_rollout == 1
+    assert (config.rollout.temperature, config.rollout.top_p, config.rollout.top_k) == (1.0, 1.0, 0)
+    assert (config.render.steps, config.render.guidance, config.train.weight_decay) == (30, 2.0, 0.0)
+    assert list(config.rewards) == rewards
+
+
+def test_without_the_model_a_recipe_says_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(ROOT / "examples/blip3o_next/geneval.yaml"), "--dry-run"]) == 2
+    assert capsys.readouterr().err.startswith(
+        "error: policy.path: 'BLIP3o/BLIP3o-NEXT-SFT-3B' is no folder here, and the Hugging Face hub can't be asked "
+        "for it now (HF_HUB_OFFLINE is set); with a network type `hf download BLIP3o/BLIP3o-NEXT-SFT-3B`, or give a "
+        "folder. (policy.path: "
+    )
 
 
 @pytest.mark.parametrize("path", PARTS, ids=named)

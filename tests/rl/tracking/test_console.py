@@ -109,6 +109,58 @@ def test_a_plain_console_is_never_silent_for_more_than_half_a_minute(
     assert told(220) == ["... step 3/10: scoring for 40 s, about 20 s of the step left"]
 
 
+def test_a_long_stage_tells_how_far_it_is_and_a_short_one_nothing(
+    plain: tuple[PlainConsole, io.StringIO, _Hand],
+) -> None:
+    console, out, hand = plain
+
+    def beat_until(end: float, rate: float, total: int, unit: str) -> list[str]:
+        """One look a second, as the console's thread has it, while the stage moves on."""
+        began, before = hand.time, len(out.getvalue())
+        while hand.time < end:
+            hand.time += 1
+            console.advance(min(total, int(rate * (hand.time - began))), total, unit)
+            console.tell_if_quiet()
+        return out.getvalue()[before:].splitlines()
+
+    console.stage("sampling")
+    assert beat_until(29, 5, 145, "tokens") == []
+    console.step(0, {}, {"sample": 29.0}, [])  # a line of its own
+    console.stage("painting")
+    assert beat_until(100, 2, 400, "pictures") == [
+        "... step 2/10: painting for 30 s, 60/400 pictures, 2.0/s, 2 min 50 s left",
+        "... step 2/10: painting for 1 min 00 s, 120/400 pictures, 2.0/s, 2 min 20 s left",
+    ]
+    console.stage("updating")  # two updates, one after the other: each counts from its own begin
+    console.advance(8, 8, "micro-batches")
+    hand.time = 120
+    console.advance(2, 8, "micro-batches")
+    console.tell_if_quiet()
+    assert out.getvalue().splitlines()[-1] == (
+        "... step 2/10: updating for 20 s, 2/8 micro-batches, 6.0/min, 1 min 00 s left"
+    )
+
+
+def test_what_stands_still_is_named(plain: tuple[PlainConsole, io.StringIO, _Hand]) -> None:
+    console, out, hand = plain
+    console.stage("scoring")
+    hand.time = 10
+    console.advance(3, 32, "scores")
+    hand.time = 600
+    console.advance(3, 32, "scores")  # told again, but nothing new
+    console.tell_if_quiet()
+    assert out.getvalue().splitlines()[-1] == (
+        "... step 1/10: scoring for 10 min 00 s, 3/32 scores, 0.3/min, 1 h 36 min left"
+    )
+    hand.time = 910
+    console.tell_if_quiet()
+    assert out.getvalue().endswith(", nothing new for 15 min 00 s\n")
+    console.advance(4, 32, "scores")
+    hand.time = 950
+    console.tell_if_quiet()
+    assert "nothing new" not in out.getvalue().splitlines()[-1]
+
+
 def test_words_of_users_do_not_move_the_cursor(plain: tuple[PlainConsole, io.StringIO, _Hand]) -> None:
     console, out, _ = plain
     console.message("evaluation: \x1b[31mred\x1b[0m [bold]x[/bold] :smile: ü")
@@ -129,6 +181,9 @@ def test_live_view_shows_everything_asked_for(live: Callable[[Terminal], LiveCon
     console.stage("painting")
     assert "step 0/10" in drawn(console, terminal)
     assert "painting · 0 s" in drawn(console, terminal)
+    console.advance(1_500, 3_000, "pictures")
+    line = next(line for line in drawn(console, terminal).splitlines() if "painting" in line)
+    assert "1,500/3,000 pictures" in line and line.count("━") == 15  # half of 30 columns
     console.step(0, METRICS, {"sample": 3.0, "update": 1.0}, [ALARM])
     console.progress("evaluating after 1 step", 128, 600, "pictures")
     view = drawn(console, terminal)
@@ -148,6 +203,9 @@ def test_the_view_fits_into_the_terminal(
     console = live(terminal)
     for step in range(5):
         console.step(step, METRICS | {"lr": step / 7}, {"sample": 3.0, "a long stage": 1.0}, [])
+    console.stage("sending weights to the sampler")
+    console.advance(93_312, 186_624, "tokens")
+    assert all(len(line) <= size[0] for line in drawn(console, terminal).splitlines())
     console.progress("evaluating after 5 steps", 128, 600, "pictures")
     view = drawn(console, terminal)
     assert max(len(line) for line in view.splitlines()) <= size[0]
@@ -175,9 +233,15 @@ def test_eta_counts_only_this_session() -> None:
     assert (clock.eta(), clock.done) == ("--", 5)
     clock.tick(5)
     assert (clock.eta(), clock.done) == ("--", 6)  # the start-up before it would count as a step's time
-    clock.tick(6)
+    clock.tick(6, took=1.5)
     assert clock.seconds_per_step() == 2.0
     assert clock.eta() == "6 s"
+
+
+def test_the_first_step_alone_says_how_long_the_run_takes() -> None:
+    clock = Clock(10, first_step=0, now=lambda: 100.0)
+    clock.tick(0, took=2400.0)
+    assert clock.eta() == "6 h 00 min"
 
 
 def test_a_task_names_the_stage_it_is_in() -> None:
@@ -189,7 +253,10 @@ def test_a_task_names_the_stage_it_is_in() -> None:
     activity.stage("painting")
     activity.progress("evaluating", 4, 10, "pictures")
     assert activity.words() == ("evaluating", "4/10 pictures, 2.0/s, 3 s left, painting")
+    activity.advance(3, 6, "pictures")
+    assert activity.words()[1].endswith("3 s left, painting 3/6 pictures")
     activity.progress("evaluating", 10, 10, "pictures")
+    activity.stage("painting")
     assert activity.words() == ("painting", "0 s")
 
 

@@ -246,3 +246,40 @@ def test_memory_of_logprobs_does_not_grow_with_the_text_vocabulary() -> None:
         largest.append(seen.numel)
     assert largest[0] == largest[1]
     assert largest[1] < 8 * 4 * 1_000  # the logits over the small vocabulary would already be larger
+
+
+def test_updates_and_forwards_tell_their_micro_batches() -> None:
+    trainer = make_trainer(micro_batch=2)
+    batch = make_batch(trainer)
+    told: list[tuple[int, int, str]] = []
+    trainer.progress = lambda *far: told.append(far)
+    counted = [(done, 3, "micro-batches") for done in (1, 2, 3)]
+    trainer.forward(batch)
+    assert told == counted
+    trainer.reference_forward(batch)
+    trainer.update(batch)
+    assert told == 3 * counted
+
+
+@pytest.mark.parametrize(
+    "precision", [{"zero_stage": 0}, {"zero_stage": 1}, {"zero_stage": 2, "dtype": "bfloat16"}, {"zero_stage": 3}]
+)
+def test_a_rehearsed_trainer_learns_as_if_it_had_not_been(precision: dict[str, Any]) -> None:
+    found = []
+    for rehearsed in (True, False):
+        trainer = make_trainer(micro_batch=4, **precision)
+        batch = make_batch(trainer)
+        trainer.update(batch)
+        if rehearsed:
+            trainer.rehearse(batch.take([0, 1]))
+            trainer.rehearse(batch.take([0, 1, 0, 1, 0]))
+        found.append((trainer.update(batch), weights(trainer), trainer.version))
+    assert found[0][0] == found[1][0] and found[0][2] == 2
+    assert_same(found[0][1], found[1][1], atol=0, rtol=0)
+
+
+def test_a_rehearsal_refuses_a_gradient_that_is_not_finite() -> None:
+    trainer = make_trainer()
+    batch = make_batch(trainer)
+    with pytest.raises(UserError, match=r"update 1: the loss is nan, so the weights were left at version 0"):
+        trainer.rehearse(dataclasses.replace(batch, advantages_B=batch.advantages_B * math.nan))

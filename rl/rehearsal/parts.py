@@ -1,0 +1,80 @@
+"""What can go wrong in a part of a step, as one sentence that names the part and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+from torch import Tensor, nn
+
+from rewards.base import describe_exception
+from rl.tracking.contract import STAGES
+from rl.types import Rollout, RunFailure, Span, UserError
+
+
+@contextmanager
+def part_of_a_step(stage: str, advice: str = "") -> Iterator[None]:
+    """Whatever is raised inside becomes a sentence; ``advice`` is for what nobody has foreseen.
+
+    Raises: UserError. An engine's own failure goes through.
+    """
+    where = f"before the first step, while {STAGES[stage]}"
+    try:
+        yield
+    except RunFailure:
+        raise
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error.__cause__
+    except Exception as error:  # parts of any folder, and anybody's functions
+        raise UserError("; ".join(filter(None, [f"{where}: {describe_exception(error)}", advice]))) from error
+
+
+def check_rollout(rollout: Rollout, count: int, span: Span, engine: str) -> None:
+    """Of ``count`` samples of a picture's tokens. Raises: UserError."""
+    tokens_BT, logprobs_BT, wanted = rollout.tokens_BT, rollout.logprobs_BT, (count, span.most)
+    for what, found in (("tokens", tokens_BT.shape), ("log-probs", logprobs_BT.shape)):
+        if found != wanted:
+            raise UserError(
+                f"rollout.engine: {engine!r} gave {what} of shape {tuple(found)} for {count} samples of {span.most} "
+                f"tokens; it must give {wanted}"
+            )
+    if ((tokens_BT < span.start) | (tokens_BT >= span.stop)).any():
+        raise UserError(
+            f"rollout.engine: {engine!r} gave token ids from {tokens_BT.min()} to {tokens_BT.max()}; those of a "
+            f"picture are {span.start} to {span.stop - 1}"
+        )
+
+
+def check_hidden(hidden_BSD: Tensor, wanted: tuple[int, int, int], whose: str) -> None:
+    """``whose``: what has made them, and the keys that it hangs on. Raises: UserError."""
+    if tuple(hidden_BSD.shape) != wanted:
+        raise UserError(
+            f"the hidden states of {whose} have shape {tuple(hidden_BSD.shape)} and the decoder reads {wanted}: the "
+            "final states at <S0> and at every token"
+        )
+    if not bool(hidden_BSD.isfinite().all()):
+        raise UserError(
+            f"the hidden states of {whose} hold NaN or infinity, and no picture comes of that: restore the weights, or "
+            "use float32"
+        )
+
+
+@contextmanager
+def finite_outputs(networks: Mapping[str, nn.Module], policy: str) -> Iterator[None]:
+    """Raises: UserError naming the first of the networks that has answered NaN or infinity inside."""
+    wrong: list[str] = []
+    with ExitStack() as hooks:
+        for name, network in networks.items():
+
+            def look(_: nn.Module, __: object, answer: object, name: str = name) -> None:
+                first = answer[0] if isinstance(answer, tuple) else answer
+                if isinstance(first, Tensor) and not bool(first.isfinite().all()):
+                    wrong.append(name)
+
+            hooks.callback(network.register_forward_hook(look).remove)
+        yield
+    if wrong:
+        raise UserError(
+            f"{wrong[0]} of {policy} answers NaN or infinity, which would be painted black: restore its weights, or "
+            "set render.dtype to float32"
+        )

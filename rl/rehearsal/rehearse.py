@@ -1,0 +1,178 @@
+"""Before the first step: one prompt and two samples through every part of it, with the settings of the run.
+
+What would fail after the first expensive minutes fails here, as a sentence. Nothing of it remains: random numbers are
+put back, gradients are made and dropped, and neither optimizer, engines, guards nor the order of prompts hear of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from rl.collect import Noise, describe_pictures, mean_scores, sample
+from rl.parts import Run
+from rl.rehearsal.estimate import Work, told
+from rl.rehearsal.meter import Meter
+from rl.rehearsal.parts import check_hidden, check_rollout, finite_outputs, part_of_a_step
+from rl.rows import by_group, read_back
+from rl.run_folder.random_state import restore_rng, rng_state
+from rl.types import Experience, Forward, Prompt, Renders, Rollout, Score, Scores
+from rollout.seeds import group_seeds
+
+_LOOKED_THROUGH = 1000  # prompts, for one that most rewards apply to
+_WARM_ROWS = 16  # the first call of everything is slow, and two rows are few: each part is measured once more
+_SHORT_S = 1.0  # sampling is measured once more where it takes less
+_LONG_S = 20.0  # a part that takes longer than that in a step is measured with a whole micro-batch
+
+
+def rehearse(run: Run, first_step: int) -> None:
+    """Tells what the parts took and what to expect of the run. Raises: UserError naming the part that fails."""
+    run.tracker.starting("rehearsal: one prompt through every part of a step")
+    before = rng_state()
+    try:
+        rehearsal = _Rehearsal(run, Meter(), _work(run, first_step))
+        experience, advantages_PG = rehearsal.act()
+        if rehearsal.work.steps:
+            rehearsal.learn(experience, advantages_PG)
+        run.tracker.message(told(rehearsal.meter.parts, rehearsal.work))
+    finally:
+        restore_rng(before)
+
+
+@dataclass(frozen=True)
+class _Rehearsal:
+    run: Run
+    meter: Meter
+    work: Work
+
+    @contextmanager
+    def part(self, stage: str, rows: int, advice: str) -> Iterator[None]:
+        """Measured, and what is raised inside explained."""
+        with part_of_a_step(stage, advice), self.meter(stage, rows):
+            yield
+
+    def act(self) -> tuple[Experience, Tensor]:
+        """The first half of a step, with a look at what each part gives; and the advantages of its samples."""
+        rollout = self._sampled()
+        hidden_BSD, forward = self._read(rollout)
+        renders, by_reward = self._painted_and_scored(hidden_BSD, rollout)
+        scores, advantages_PG = self._valued(by_reward, rollout)
+        return Experience(0, rollout, renders, scores, forward, None, rollout.version, {}, {}), advantages_PG
+
+    def learn(self, experience: Experience, advantages_PG: Tensor) -> None:
+        """The second half up to the gradient."""
+        self._gradient(experience, advantages_PG, experience.rollout.batch_size)
+        self._gradient(experience, advantages_PG, self._rows("update", self.run.config.train.micro_batch))
+
+    def _gradient(self, experience: Experience, advantages_PG: Tensor, rows: int) -> None:
+        learner = self.run.learner
+        with self.part("update", rows, "look at loss, terms and train; train.micro_batch is what takes memory"):
+            for one in learner.parts.values():
+                one.rehearse(experience, advantages_PG, learner.updates_per_rollout, rows)
+
+    def _rows(self, stage: str, micro_batch: int) -> int:
+        """How many a part is measured with."""
+        rows = self.work.rows(stage)
+        long = self.meter.parts[stage].each * rows > _LONG_S
+        return min(micro_batch, rows) if long else min(micro_batch, rows, _WARM_ROWS)
+
+    def _sampled(self) -> Rollout:
+        run, options = self.run, self.run.config.rollout
+        prompts, count = [_telling_prompt(run)], min(2, options.group_size)
+        advice = "look at rollout.engine and its options; max_num_seqs is what takes memory"
+
+        def sampled(count: int) -> Rollout:
+            with self.part("sample", count, advice):
+                return sample(
+                    run.act.sampler, prompts, count, group_seeds(run.config.run.seed, 0, prompts, count), options
+                )
+
+        rollout = sampled(count)
+        with part_of_a_step("sample"):
+            check_rollout(rollout, count, run.policy.layout.image, options.engine)
+        if self.meter.parts["sample"].seconds < _SHORT_S:
+            sampled(min(self.work.samples, _WARM_ROWS))
+        return rollout
+
+    def _read(self, rollout: Rollout) -> tuple[Tensor, Forward | None]:
+        config, forward, hidden_BSD = self.run.config, None, rollout.hidden_BSD
+        whose = f"the sampler (ar/ of {config.policy.path}, policy.dtype {config.policy.dtype})"
+        if hidden_BSD is None:
+            whose = f"the trainer (ar/ of {config.policy.path}, train.dtype {config.train.dtype})"
+            with self.part("forward", rollout.batch_size, "train.micro_batch is what takes memory"):
+                forward = read_back(self.run.act.forward, rollout)
+            hidden_BSD = forward.hidden_BSD
+        positions, wide = rollout.tokens_BT.shape[1] + 1, self.run.policy.ar.config.hidden_size
+        with part_of_a_step("forward" if forward else "sample"):
+            check_hidden(hidden_BSD, (rollout.batch_size, positions, wide), whose)
+        return hidden_BSD, forward
+
+    def _painted_and_scored(
+        self, hidden_BSD: Tensor, rollout: Rollout
+    ) -> tuple[Renders, Mapping[str, Sequence[Score]]]:
+        act, config = self.run.act, self.run.config
+        noise, count = Noise(config.render.seed, config.run.seed, 0), rollout.batch_size * config.render.renders
+        advice = (
+            f"check that connector/, transformer/, vae/ and scheduler/ of {config.policy.path} belong to one model; "
+            "render.micro_batch is what takes memory"
+        )
+        with self.part("paint", count, advice), self._finite_decoder():
+            renders, waiting = act.paint(hidden_BSD, rollout, noise, "rehearsal")
+        many = self._rows("paint", config.render.micro_batch)
+        with self.part("paint", many, advice):
+            rows = torch.arange(many, device=hidden_BSD.device) % len(hidden_BSD)
+            act.pictures(hidden_BSD[rows], range(many))
+        with self.part(
+            "guards", rollout.batch_size, f"check that vae/ and image_tokenizer/ of {config.policy.path} fit"
+        ):
+            describe_pictures(rollout, renders, act.fidelity)
+        with self.part("score", count, "look at rewards"):
+            by_reward = mean_scores(waiting, renders)
+        with part_of_a_step("score"):
+            self._refuse_dead(by_reward)
+        return renders, by_reward
+
+    def _finite_decoder(self) -> AbstractContextManager[None]:
+        decoder = self.run.policy.decoder
+        if self.run.config.policy.compile:  # hooks would have the networks compiled once more
+            return nullcontext()
+        networks = {"connector/": decoder.connector, "transformer/": decoder.transformer, "vae/": decoder.vae.decoder}
+        return finite_outputs(networks, self.run.config.policy.path)
+
+    def _refuse_dead(self, by_reward: Mapping[str, Sequence[Score]]) -> None:
+        """A reward may fail on one picture now and then; one that fails on both is broken."""
+        dead = {name: found for name, found in by_reward.items() if all(one.failed for one in found)}
+        self.run.act.watch.check(dead, first=False)
+        for name, found in dead.items():
+            self.run.tracker.message(f"note: rewards.{name} failed on its first pictures: {found[0].failure}")
+
+    def _valued(self, by_reward: Mapping[str, Sequence[Score]], rollout: Rollout) -> tuple[Scores, Tensor]:
+        """Combined scores and advantages of these samples, which stand in turn for all of a step: both may ask for
+        whole groups, and for several."""
+        run, count, samples = self.run, rollout.batch_size, self.work.samples
+        prompts = tuple(run.train_prompts[: run.config.data.prompts_per_step])
+        step = replace(rollout, prompts=prompts, group_size=run.config.rollout.group_size)
+        turns = {name: [found[index % count] for index in range(samples)] for name, found in by_reward.items()}
+        with part_of_a_step("score"):
+            scores = run.act.combined(turns, step)
+        with part_of_a_step("update"):
+            advantages_PG = run.learner.advantage(by_group(scores.total_B, step), by_group(scores.valid_B, step))
+        few = slice(count)
+        scores = Scores(by_reward, scores.total_B[few], scores.valid_B[few], scores.score_B[few])
+        return scores, advantages_PG.flatten()[few].view(1, count)
+
+
+def _telling_prompt(run: Run) -> Prompt:
+    """The first to which most rewards apply."""
+    rewards = run.config.rewards.values()
+    return max(run.train_prompts[:_LOOKED_THROUGH], key=lambda prompt: sum(one.applies(prompt) for one in rewards))
+
+
+def _work(run: Run, first_step: int) -> Work:
+    workers = min((needs.workers for needs in run.act.rewards.needs.values()), default=1)
+    device = next(run.policy.decoder.parameters()).device.type
+    return Work.of(run.config, first_step, len(run.eval_prompts), device, workers)

@@ -1,0 +1,35 @@
+"""``examples/blip3o_next/measure.py`` in small: every stage of the recipe is measured, on a CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_it_measures_every_stage_and_prints_both_tables(tmp_path: Path) -> None:
+    command = [sys.executable, "examples/blip3o_next/measure.py", "--small", "--out", str(tmp_path / "measured.json")]
+    done = subprocess.run(
+        [*command, "--folder", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "measured.json").read_text())
+    for one in found["variants"]:
+        assert len(one["steps"]) == 2 and one["pictures"] == 4
+        stages = one["steps"][-1]["stages"]
+        assert {"sample", "paint", "forward", "score", "update", "sync", "rest"} <= stages.keys()
+        assert abs(sum(stages.values()) - one["steps"][-1]["seconds"]) < 0.1
+        assert min(one["update_flop"], one["paint_flop"]) > 1e6 and one["peak_bytes"] > 1e6
+    (decoding,) = found["decoding"]
+    assert decoding["difference"] < 1e-2 and decoding["tokens_per_s"] > 0
+    assert "| small, 64 px, full | 4 |" in done.stdout and "| small | 4 |" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["measured.json"]
