@@ -29,13 +29,17 @@ from rl.data.stream import PromptStream
 from rl.learn import Learner, TokenTrainer, TrainedLanguageModel
 from rl.parts import Run
 from rl.process.interrupt import Interrupt
+from rl.process.ranks import Place
 from rl.registry import resolve
 from rl.tracking.guards import Fidelity, Guards
 from rl.tracking.tracker import Tracker
 from rl.trainer.engine import pick_device
+from rl.trainer.painting import TeamPainter
 from rl.trainer.place import visiting
+from rl.trainer.team import Team
 from rl.types import Forward, Prompt, Sequences, UserError
 from rollout.samplers.contract import Sampler
+from rollout.samplers.own_process import SamplerProcess
 from rollout.sync import WeightSync
 
 
@@ -47,6 +51,7 @@ def live_parts(
     resume_step: int | None,
     rewards: Future[RewardPool],
     interrupt: Interrupt,
+    team: Team = Team(Place()),  # noqa: B008 - one process alone
 ) -> Iterator[Run]:
     """Every part of a run, started; leaving closes all but the rewards, whatever happened.
 
@@ -63,14 +68,18 @@ def live_parts(
         tracker.starting(f"policy {config.policy.path}")
         policy = load_policy(config)
         tracker.starting("sampling engine")
-        sampler = start_sampler(config, policy, [*train_prompts, *eval_prompts])
+        sampler = start_sampler(config, policy, [*train_prompts, *eval_prompts], team.world)
         closing.callback(sampler.close)
         tracker.starting("trainer")
-        loss = objective(config, policy.decoder.connector_in(getattr(torch, config.train.dtype)))
-        trainer = TokenTrainer(language_model(config, policy), loss, config.train)
+        trainer = token_trainer(config, policy, team)
         tracker.starting(f"rewards {', '.join(config.rewards)}")
         act = start_collecting(config, policy, sampler, trainer.forward, rewards.result())
-        act.reference, act.tell = trainer.reference_forward, tracker.stage
+        act.tell = tracker.stage
+        if team.world == 1:  # several ask it during the update, each for its own rows
+            act.reference = trainer.reference_forward
+        else:
+            act.painter = shared_painter(policy, team)
+            act.render = config.render.model_copy(update={"micro_batch": config.render.micro_batch * team.world})
         sampler.progress = act.progress = trainer.progress = tracker.advance
         yield Run(
             config=config,
@@ -117,8 +126,10 @@ def load_policy(config: Config) -> Policy:
     return policy
 
 
-def start_sampler(config: Config, policy: Policy, prompts: list[Prompt]) -> Sampler:
-    """The configured engine; ``auto`` is vLLM where there is a GPU and it is installed."""
+def start_sampler(config: Config, policy: Policy, prompts: list[Prompt], ranks: int = 1) -> Sampler:
+    """The configured engine; ``auto`` is vLLM where there is a GPU and it is installed. Beside several ``ranks`` vLLM
+    has a process of its own.
+    """
     engine = config.rollout.engine
     if engine == "auto":
         engine = "vllm" if torch.cuda.is_available() and importlib.util.find_spec("vllm") else "torch"
@@ -129,7 +140,10 @@ def start_sampler(config: Config, policy: Policy, prompts: list[Prompt]) -> Samp
     if config.rollout.sleep and engine == "torch":
         raise UserError("rollout.sleep: rollout.engine auto is torch here, which keeps its memory; set sleep to 0.")
     sleeps = {"sleeps": True} if config.rollout.sleep else {}
-    sampler: Sampler = resolve("samplers", engine)(
+    make: Callable[..., Any] = resolve("samplers", engine)
+    if engine == "vllm" and ranks > 1:
+        make = partial(SamplerProcess, engine)
+    sampler: Sampler = make(
         policy.folder,
         policy.layout,
         encode=policy.encode_prompt,
@@ -162,6 +176,16 @@ def start_collecting(
         components=config.rewards,
         painting=partial(visiting, policy.decoder, pick_device()) if config.render.offload else nullcontext,
     )
+
+
+def token_trainer(config: Config, policy: Policy, team: Team) -> TokenTrainer:
+    """The same on every rank."""
+    loss = objective(config, policy.decoder.connector_in(getattr(torch, config.train.dtype)))
+    return TokenTrainer(language_model(config, policy), loss, config.train, team=team)
+
+
+def shared_painter(policy: Policy, team: Team) -> TeamPainter:
+    return TeamPainter(policy.decoder, team)
 
 
 def language_model(config: Config, policy: Policy) -> LanguageModel:

@@ -67,11 +67,13 @@ def _work(config: Config, prompts: int, tokens: int) -> list[tuple[str, str]]:
     steps, per_step = config.train.steps, config.data.prompts_per_step
     samples, renders = per_step * config.rollout.group_size, config.render.renders
     updates = config.train.updates_per_rollout
-    passes = ceil(samples / updates / config.train.micro_batch) * updates
+    share = ceil(samples / updates / config.train.ranks)  # of each rank, in every update
+    passes = ceil(share / config.train.micro_batch) * updates
     every = config.checkpoint.every
     checkpoints = 1 + (max(steps - 1, 0) // every if every else 0)  # the last, also without any step
     return [
         ("steps", f"{steps:,} with {updates} update{_s(updates)} in {passes} micro-batch{_s(passes, 'es')} each"),
+        ("ranks", _ranks(config, share)),
         ("warm-up", f"{config.train.warmup_updates:,} of {config.train.updates:,} updates"),
         ("training prompts", f"{prompts:,}, seen {steps * per_step / prompts:.1f} times each"),
         ("prompts", f"{per_step:,} a step, {steps * per_step:,} in all"),
@@ -80,6 +82,14 @@ def _work(config: Config, prompts: int, tokens: int) -> list[tuple[str, str]]:
         ("pictures", f"{samples * renders:,} a step, {steps * samples * renders:,} in all"),
         ("checkpoints", f"{checkpoints:,} written, {min(checkpoints, config.checkpoint.keep)} kept"),
     ]
+
+
+def _ranks(config: Config, share: int) -> str:
+    train = config.train
+    if train.ranks == 1:
+        return "1"
+    sharded = f"ZeRO stage {train.zero_stage}" if train.zero_stage else "each with the whole of the weights' states"
+    return f"{train.ranks}, {share:,} sample{_s(share)} of an update each; {sharded}"
 
 
 def _evaluations(config: Config, train: Sequence[Prompt], held_out: Sequence[Prompt]) -> list[tuple[str, str]]:

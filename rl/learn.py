@@ -101,23 +101,20 @@ class TrainedLanguageModel:
         self.trainer.rehearse(batch.take([row % len(batch) for row in range(rows)]))
 
     def batch(self, experience: Experience, advantages_PG: Tensor, updates: int) -> TokenBatch:
-        """Everything that ``updates`` look at; the reference policy is asked if a term of the loss needs it."""
-        rollout, wanted = experience.rollout, self.trainer.objective.reference
-        rows = sequences(rollout)
-        reference = experience.reference or self.trainer.reference_forward(rows)
-        return TokenBatch(
+        """Everything that ``updates`` look at; what the reference policy has not been asked yet, an update asks."""
+        rollout, rows = experience.rollout, sequences(experience.rollout)
+        batch = TokenBatch(
             prompt_ids=rows.prompt_ids,
             tokens_BT=rows.tokens_BT,
             temperature=rows.temperature,
             span=rows.span,
             rollout_logprobs_BT=torch.from_numpy(rollout.logprobs_BT),
             old_logprobs_BT=self._old_logprobs(experience, updates),
-            reference_logprobs_BT=reference.logprobs_BT.cpu() if reference and "logprobs" in wanted else None,
-            reference_hidden_BSD=reference.hidden_BSD if reference and "hidden" in wanted else None,
             advantages_B=advantages_PG.flatten(),
             valid_B=torch.from_numpy(experience.scores.valid_B),
             mask_BT=None if rollout.mask_BT is None else torch.from_numpy(rollout.mask_BT),
         )
+        return self.trainer.objective.refer(batch, experience.reference) if experience.reference else batch
 
     def _old_logprobs(self, experience: Experience, updates: int) -> Tensor | None:
         """What the policy thought before; ``None`` where the one update will say so itself."""

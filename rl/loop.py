@@ -24,6 +24,8 @@ from rl.evaluation.tables import table
 from rl.milestones import evaluate_if_due, first_weights, replay_guards, restore, save, save_if_due, show_if_due
 from rl.parts import Run
 from rl.process.interrupt import INTERRUPTED, Interrupt
+from rl.process.ranks import OtherRanks, Place
+from rl.ranks.lead import leading
 from rl.rehearsal.rehearse import rehearse
 from rl.report.page import write_report
 from rl.run_folder.checkpoint import Checkpoint
@@ -51,16 +53,22 @@ def run(
     rewards: Future[RewardPool],
     resume: bool,
     command: Sequence[str],
+    place: Place,
+    others: OtherRanks | None = None,
 ) -> int:
     """A whole run in its claimed folder, from ``saved`` on if there is one.
 
-    ``prompts``: to learn from, and held out; ``rewards``: being started; ``command``: what it was started with.
+    ``prompts``: to learn from, and held out; ``rewards``: being started; ``command``: what it was started with;
+    ``place``, ``others``: the ranks, where there are several.
 
     Returns the exit code: 0 done, 130 interrupted after saving a checkpoint.
     """
     folder, done = Path(str(config.run.folder)), saved.step if saved else 0
     record_environment(folder, command)
-    with live_parts(config, folder, prompts, done if resume else None, rewards, interrupt) as parts:
+    with (
+        leading(config, place, others, interrupt) as team,
+        live_parts(config, folder, prompts, done if resume else None, rewards, interrupt, team) as parts,
+    ):
         begin(parts, saved)
         hint = f"go on with: python -m rl.launch {shlex.quote(str(folder / CONFIG_FILE))} --resume"
         interrupt.finish_steps(

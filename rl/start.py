@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from rewards.pool.worker_handle import kill_workers
 from rl.config import shipped
 from rl.config.load import load_with_origins
 from rl.config.origins import Origins
-from rl.config.rules import notes
+from rl.config.rules import check, notes
 from rl.config.schema import Config, TrainConfig
 from rl.preflight.machine import check_machine
 from rl.preflight.prompts import check_data, notes_on
@@ -24,13 +24,12 @@ from rl.process.disk import folder_errors, quiet_writers
 from rl.process.host import (
     allow_open_files,
     check_temporary_folder,
-    first_rank,
-    forget_other_ranks,
     name_user,
 )
 from rl.process.interrupt import Interrupt
 from rl.process.loading import loading
 from rl.process.output import shown
+from rl.process.ranks import OtherRanks, Place, settle_world, take_place
 from rl.run_folder import checkpoint
 from rl.run_folder.checkpoint import Checkpoint
 from rl.run_folder.claim import CONFIG_FILE, begin_new, is_free, write_configuration, written_by_a_run
@@ -68,16 +67,18 @@ def start(command: Command, interrupt: Interrupt) -> int:
 
 def _start(command: Command, interrupt: Interrupt) -> int:
     name_user(os.environ)
-    note = forget_other_ranks(os.environ)
+    place, note = take_place(os.environ)
+    if not place.first:
+        return 0 if command.dry_run else _follow(place, interrupt)
     if where := shipped.note(Path(command.config)):
         print(shown(where), file=sys.stderr)
-    config, going_on, origins = _configuration(command)
+    config, going_on, origins = _configuration(command, place)
     if not command.dry_run:
         _announce(command, config, going_on, note)
     with origins.named():
         train_prompts, eval_prompts = check_data(config)
         check_trackers(config.tracking)
-        check_machine(config)
+        check_machine(config, place.local_world if place.by_torchrun else config.train.ranks)
     for told in (*notes(config), *notes_on(train_prompts, eval_prompts)):
         print(shown(f"note: {told}"), file=sys.stderr)
     if command.dry_run:
@@ -90,20 +91,53 @@ def _start(command: Command, interrupt: Interrupt) -> int:
     inputs = fingerprints(config, {"data.train": train_prompts, "data.eval": eval_prompts})
     quiet_writers()
     folder = Path(str(config.run.folder))
-    held = hold(folder) if first_rank(os.environ) else nullcontext(lambda: None)
-    with folder_errors(folder), held as release:
+    with folder_errors(folder), hold(folder) as release:
         interrupt.closing += [release, kill_workers]
         saved = _take_folder(config, going_on, inputs)
         if going_on is not None and _finished(config, saved):
             return 0
         prompts, typed = (train_prompts, eval_prompts), typed_command(command.arguments)
-        with rewards_starting(config) as rewards:
+        with _other_ranks(config, place, command, interrupt) as others, rewards_starting(config) as rewards:
             with loading():
                 from rl.loop import run
-            return run(config, prompts, saved, interrupt, rewards=rewards, resume=going_on is not None, command=typed)
+            ranks = others.place if others else place
+            return run(
+                config,
+                prompts,
+                saved,
+                interrupt,
+                rewards=rewards,
+                resume=going_on is not None,
+                command=typed,
+                place=ranks,
+                others=others,
+            )
 
 
-def _configuration(command: Command) -> tuple[Config, Resumed | None, Origins]:
+def _follow(place: Place, interrupt: Interrupt) -> int:
+    interrupt.words = ""  # rank 0 says it
+    allow_open_files()
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or it tells in C++ what becomes one sentence
+    with loading():
+        from rl.ranks.follow import follow
+    return follow(place, interrupt)
+
+
+@contextmanager
+def _other_ranks(config: Config, place: Place, command: Command, interrupt: Interrupt) -> Iterator[OtherRanks | None]:
+    """Those that nobody else starts; none is left behind."""
+    if place.by_torchrun or config.train.ranks == 1:
+        yield None
+        return
+    others = OtherRanks(config.train.ranks, command.arguments)
+    interrupt.closing.append(others.kill)
+    try:
+        yield others
+    finally:
+        others.kill()
+
+
+def _configuration(command: Command, place: Place) -> tuple[Config, Resumed | None, Origins]:
     """The run's configuration, and where it comes from if an earlier start is to go on.
 
     A folder in which no step was done has nothing to go on with: such a run begins, with what is typed now.
@@ -111,6 +145,8 @@ def _configuration(command: Command) -> tuple[Config, Resumed | None, Origins]:
     typed, origins = load_with_origins(command.config, command.overrides)
     folder = _folder(command, typed)
     typed = typed.model_copy(update={"run": typed.run.model_copy(update={"folder": str(folder)})})
+    said = any(override.startswith("train.ranks=") for override in command.overrides)
+    typed = _with_ranks(typed, place, said=said or (typed.train.ranks != 1 and not command.resume))
     if not command.resume or (command.dry_run and not (folder / CONFIG_FILE).is_file()):
         return typed, None, origins
     if not (folder / CONFIG_FILE).is_file():
@@ -118,7 +154,16 @@ def _configuration(command: Command) -> tuple[Config, Resumed | None, Origins]:
     if is_free(folder):
         return typed, None, origins
     found = resumed(folder, typed, command.overrides)
-    return found.config, found, origins
+    return _with_ranks(found.config, place, said=said), found, origins
+
+
+def _with_ranks(config: Config, place: Place, *, said: bool) -> Config:
+    """Raises: UserError if as many ranks as there are can't share a step."""
+    ranks = settle_world(place, config.train.ranks, said=said)
+    settled = config.model_copy(update={"train": config.train.model_copy(update={"ranks": ranks})})
+    for key, message in check(settled) if ranks != config.train.ranks else ():
+        raise UserError(f"{key}: {message}")
+    return settled
 
 
 def _folder(command: Command, typed: Config) -> Path:
@@ -135,7 +180,9 @@ def _announce(command: Command, config: Config, going_on: Resumed | None, note: 
         return
     again = "going on, " if going_on is not None else ""
     steps = f"{config.train.steps} step{'' if config.train.steps == 1 else 's'}"
-    lines = [f"easel-rl: {command.config} -> {config.run.folder}, {again}{steps}; loading torch, engine and rewards"]
+    ranks = f" on {config.train.ranks} ranks" if config.train.ranks > 1 else ""
+    target = f"{config.run.folder}, {again}{steps}{ranks}"
+    lines = [f"easel-rl: {command.config} -> {target}; loading torch, engine and rewards"]
     lines += [note] if note else []
     if going_on is not None and going_on.changed:
         lines.append(f"note: changed for the rest of the run: {listed(going_on.changed)}")
@@ -151,8 +198,6 @@ def _announce(command: Command, config: Config, going_on: Resumed | None, note: 
 def _take_folder(config: Config, going_on: Resumed | None, inputs: Inputs) -> Checkpoint | None:
     """Inside the lock: a new run's files, or the checkpoint that is gone on with."""
     folder = Path(str(config.run.folder))
-    if not first_rank(os.environ):
-        return checkpoint.latest(folder) if going_on is not None else None
     if going_on is None:
         begin_new(config, folder)
         checkpoint.clean(folder)

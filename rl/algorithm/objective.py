@@ -27,6 +27,12 @@ class Objective(Protocol[RowsT, OutputsT]):
     def prepare(self, batch: RowsT) -> RowsT:
         """The batch of all ranks with each entry's weight in the loss: denominators are those of the whole batch."""
 
+    def referred(self, rows: RowsT) -> bool:
+        """Whether the rows hold what the terms need of the reference policy."""
+
+    def refer(self, rows: RowsT, reference: OutputsT) -> RowsT:
+        """The rows with what the terms need of the reference policy's answer about them."""
+
     def weights(self, rows: RowsT) -> Tensor:
         """Of prepared rows: what each entry of a term's loss is multiplied by."""
 
@@ -51,6 +57,17 @@ class PolicyObjective:
         mask_BT = batch.valid_B.unsqueeze(-1).expand_as(batch.tokens_BT)
         mask_BT = mask_BT if batch.mask_BT is None else mask_BT & batch.mask_BT
         return replace(batch, weights_BT=self.aggregation(mask_BT))
+
+    def referred(self, rows: TokenBatch) -> bool:
+        held = {"logprobs": rows.reference_logprobs_BT, "hidden": rows.reference_hidden_BSD}
+        return all(held[part] is not None for part in self.reference)
+
+    def refer(self, rows: TokenBatch, reference: Forward) -> TokenBatch:
+        return replace(
+            rows,
+            reference_logprobs_BT=reference.logprobs_BT if "logprobs" in self.reference else None,
+            reference_hidden_BSD=reference.hidden_BSD if "hidden" in self.reference else None,
+        )
 
     def weights(self, rows: TokenBatch) -> Tensor:
         if rows.weights_BT is None:

@@ -13,8 +13,9 @@ from pathlib import Path
 from rewards.base import describe_exception
 from rl.bench.contract import Answer, Assignment, Broken, Request
 from rl.config.load import load
-from rl.process.host import allow_open_files, forget_other_ranks
+from rl.process.host import allow_open_files
 from rl.process.loading import loading
+from rl.process.ranks import take_place
 from rl.types import UserError
 
 
@@ -63,5 +64,5 @@ def _serve(assignment: Assignment, line: WorkerSeat) -> None:
 if __name__ == "__main__":
     import os
 
-    forget_other_ranks(os.environ)
+    take_place(os.environ)
     main(int(sys.argv[1]))

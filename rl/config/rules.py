@@ -45,6 +45,12 @@ def notes(config: Config) -> Iterator[str]:
             f"train.warmup_steps: the run ends inside its warm-up, after {train.updates} of {train.warmup_steps} "
             "optimiser steps"
         )
+    samples = config.data.prompts_per_step * config.rollout.group_size // train.updates_per_rollout
+    if train.steps > 0 and (left := -samples % train.ranks):
+        yield (
+            f"train.ranks: {samples} samples of an update don't divide by {train.ranks} ranks, so {left} more "
+            f"{'is' if left == 1 else 'are'} computed each time that count{'s' * (left == 1)} nothing"
+        )
     if late := [step for step in config.tracking.profile if step > train.steps]:
         yield f"tracking.profile: the run has {train.steps} steps, so there is no step {late[0]} to trace"
 
@@ -130,6 +136,13 @@ def _training(config: Config) -> Iterator[tuple[str, str]]:
             "train.updates_per_rollout",
             f"{train.updates_per_rollout} does not divide the {samples} samples of a step "
             f"(data.prompts_per_step {config.data.prompts_per_step} x rollout.group_size {config.rollout.group_size})",
+        )
+    if train.ranks > samples // train.updates_per_rollout:
+        yield (
+            "train.ranks",
+            f"{train.ranks} ranks can't share the {samples // train.updates_per_rollout} samples of an update "
+            f"(data.prompts_per_step {config.data.prompts_per_step} x rollout.group_size {config.rollout.group_size} / "
+            f"train.updates_per_rollout {train.updates_per_rollout}); lower train.ranks, or give a step more samples",
         )
     if config.policy.compile and train.zero_stage == 3:
         yield (

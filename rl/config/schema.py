@@ -189,6 +189,8 @@ class TrainConfig(Section):
     """What follows the warm-up; cosine ends at 0."""
     grad_clip: NotNegative = 1.0
     """Largest norm of the gradient; 0 is off."""
+    ranks: AtLeastOne = 1
+    """Processes that share each batch, a GPU each where there are any; ``torchrun`` says its own number."""
     micro_batch: AtLeastOne = 64
     """Samples per forward and backward pass on one rank; changes memory, not results."""
     dtype: Dtype = "float32"

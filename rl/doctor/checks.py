@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 
 from policy.folder import EMBEDDED, read_policy_config
 from rl.config.trackers import TrackerName
+from rl.preflight.machine import usable_gpus
 from rl.preflight.requirements import IN_A_CLONE, SETUP_CPU, Check, Status, version
 from rl.preflight.room import SHARED_MEMORY, at_least, check_shared_memory
 from rl.tracking.login import missing_login
@@ -47,7 +48,15 @@ def check_machine() -> list[Check]:
         ),
         check_shared_memory(SHARED_MEMORY),
         check_gpu(gpu_names(), version("torch")),
+        check_ranks(usable_gpus(), cores),
     ]
+
+
+def check_ranks(gpus: int, cores: int) -> Check:
+    """How many processes can share a batch (``train.ranks``)."""
+    if gpus:
+        return Check("machine", "ranks", "ok", f"train.ranks up to {gpus}, a GPU each")
+    return Check("machine", "ranks", "ok", f"train.ranks up to {cores} without waiting for each other's cores, no GPU")
 
 
 def check_python(found: tuple[int, int, int] | tuple[int, ...]) -> Check:

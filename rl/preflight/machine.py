@@ -11,26 +11,44 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from policy.folder import read_policy_config, resolve_folder
+from rewards.pool.gpus import visible_gpus
 from rl.config.schema import Config
 from rl.preflight.adapters import lora_problems, trained_parameters
 from rl.preflight.components import problems
+from rl.preflight.requirements import version
 from rl.preflight.room import checkpoint_bytes, folder_problems
 from rl.types import UserError
 
 
-def check_machine(config: Config) -> None:
-    """Raises UserError with all that is missing: parts of the policy, packages, weights, servers, a place to write."""
+def check_machine(config: Config, ranks_here: int = 1) -> None:
+    """Raises UserError with all that is missing: parts of the policy, packages, weights, servers, GPUs for
+    ``ranks_here``, a place to write.
+    """
     folder = resolve_folder(config.policy.path)
     read_policy_config(folder)
     adapters = list(lora_problems(config.train, folder / "ar"))
     trained = 0 if adapters or not config.train.steps else trained_parameters(config.train, folder / "ar")
-    found = [*problems(config), *compiler_problems(config), *adapters]
+    found = [*problems(config), *compiler_problems(config), *adapters, *rank_problems(ranks_here, usable_gpus())]
     found += folder_problems(Path(str(config.run.folder)), checkpoint_bytes(config.train, trained))
     if len(found) == 1:
         raise UserError(found[0])
     if found:
         lines = "\n".join(f"  {sentence}" for sentence in dict.fromkeys(found))
         raise UserError(f"{len(found)} things are missing on this machine:\n{lines}")
+
+
+def usable_gpus() -> int:
+    """Of this machine; 0 with a torch that knows none."""
+    return 0 if (version("torch") or "").endswith("+cpu") else len(visible_gpus())
+
+
+def rank_problems(ranks: int, gpus: int) -> Iterator[str]:
+    """Where there are GPUs, each rank takes one; without, they share the CPU."""
+    if gpus and ranks > gpus:
+        yield (
+            f"train.ranks: {ranks} ranks need a GPU each and this machine shows {gpus}; lower train.ranks to {gpus}, "
+            "or hide all GPUs (CUDA_VISIBLE_DEVICES=) to train on the CPU"
+        )
 
 
 def compiler_problems(config: Config) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The machine as it is: what is left in the environment, how many files may be open, users without a name."""
+"""The machine as it is: how many files may be open, what it multiplies, users without a name."""
 
 from __future__ import annotations
 
@@ -11,40 +11,7 @@ from pathlib import Path
 
 from rl.types import UserError
 
-TORCHRUN = "TORCHELASTIC_RUN_ID"
-_RANKS = (
-    "RANK",
-    "WORLD_SIZE",
-    "LOCAL_RANK",
-    "LOCAL_WORLD_SIZE",
-    "GROUP_RANK",
-    "NODE_RANK",
-    "MASTER_ADDR",
-    "MASTER_PORT",
-)
-_MPI = ("PMI_", "PMIX_", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_")
 _FILES_WANTED, _FILES_NEEDED = 4096, 200
-
-
-def forget_other_ranks(environment: MutableMapping[str, str]) -> str | None:
-    """Takes out what a scheduler or an earlier torchrun has left, and says so; under torchrun nothing happens.
-
-    torch, DeepSpeed and accelerate would take it for a group of processes and wait for the others until they time out.
-    """
-    if TORCHRUN in environment:
-        return None
-    left = [name for name in environment if name in _RANKS or name.startswith(_MPI)]
-    for name in left:
-        del environment[name]
-    told = sorted(set(left) & set(_RANKS))
-    if not told:
-        return None
-    return f"note: {', '.join(told)} in the environment is ignored, because torchrun did not start this process"
-
-
-def first_rank(environment: MutableMapping[str, str]) -> bool:
-    """Whether this process writes the run folder."""
-    return environment.get("RANK", "0") == "0"
 
 
 def name_user(environment: MutableMapping[str, str]) -> None:

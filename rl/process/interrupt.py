@@ -81,15 +81,20 @@ class Interrupt:
         threading.Thread(target=self._tell, args=(sentence,), daemon=True).start()
 
     def _end(self) -> None:
-        closer = threading.Thread(target=self._close, daemon=True)  # it may wait for what the main thread holds
+        self.end(self.words, INTERRUPTED)
+
+    def end(self, words: str | None, code: int) -> None:
+        """Ends the process at once, from any thread, whatever the main one is doing; ``words`` are its last."""
+        closer = threading.Thread(target=self._close, args=(words,), daemon=True)  # it may wait for the main thread
         closer.start()
         closer.join(_PATIENCE_S)
-        os._exit(INTERRUPTED)
+        os._exit(code)
 
-    def _close(self) -> None:
+    def _close(self, words: str | None) -> None:
         for close in reversed(self.closing):
             with suppress(Exception):  # the process ends anyway, and the rest is to be closed as well
                 close()
-        print(self.words, file=sys.stderr, flush=True)
+        if words:
+            print(words, file=sys.stderr, flush=True)
         with suppress(OSError, ValueError):
             sys.stdout.flush()

@@ -11,7 +11,16 @@ from rl.config.schema import Config
 from rl.run_folder.claim import CONFIG_FILE
 from rl.types import UserError
 
-MAY_CHANGE = ("train.steps", "checkpoint.", "tracking.", "guards.", "reward_pool.", "eval.every", "run.folder")
+MAY_CHANGE = (
+    "train.steps",
+    "train.ranks",
+    "checkpoint.",
+    "tracking.",
+    "guards.",
+    "reward_pool.",
+    "eval.every",
+    "run.folder",
+)
 _SHOWN = 5
 _MISSING = object()
 
@@ -57,8 +66,8 @@ def resumed(folder: Path, typed: Config, overrides: Sequence[str]) -> Resumed:
     if refused:
         raise UserError(
             f"{file}: a resumed run must keep its configuration, but these keys differ: {listed(refused)}; leave them "
-            "out to resume, or start a new run in another run.folder (only train.steps, eval.every, checkpoint.*, "
-            "tracking.*, guards.* and reward_pool.* may change)."
+            "out to resume, or start a new run in another run.folder (only train.steps, train.ranks, eval.every, "
+            "checkpoint.*, tracking.*, guards.* and reward_pool.* may change)."
         )
     config = load(file, [text for text, found in meant.items() if found and not text.startswith("run.")])
     config = config.model_copy(update={"run": config.run.model_copy(update={"folder": str(folder)})})

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from policy.trainable import Network, Trainable
 from rl.config.schema import TrainConfig
 from rl.process.progress import Progress, untold
 from rl.trainer.engine import pick_device
-from rl.trainer.ranks import Ranks
+from rl.trainer.ranks import Share
 from rl.types import Rows
 
 QueryT = TypeVar("QueryT", bound=Rows)
@@ -21,21 +22,25 @@ OutputsT = TypeVar("OutputsT")
 def answer(
     trainable: Trainable[QueryT, OutputsT],
     network: Network,
-    rows: QueryT,
+    share: Share[QueryT],
     *,
-    ranks: Ranks,
     micro_batch: int,
     device: torch.device,
+    did: Callable[[], None] = lambda: None,
     progress: Progress = untold,
-) -> OutputsT:
-    """``network`` is the trainable's module, or what stands for it: an engine around it, a frozen copy."""
+) -> tuple[Tensor, ...]:
+    """What ``network`` answers about a rank's share, one tensor for each thing that it tells.
+
+    ``network`` is the trainable's module, or what stands for it: an engine around it, a frozen copy. ``did`` hears of
+    each micro-batch.
+    """
     parts = []
-    cut = ranks.micro_batches(len(rows), micro_batch)
-    for part in cut:
-        parts.append(network(*trainable.inputs(rows.take(part.rows).to(device))))
+    cut = list(share.micro_batches(micro_batch))
+    for rows, _ in cut:
+        parts.append(network(*trainable.inputs(rows.to(device))))
+        did()
         progress(len(parts), len(cut), "micro-batches")
-    columns = (ranks.all_rows(torch.cat(column), len(rows)) for column in zip(*parts, strict=True))
-    return trainable.outputs(tuple(columns))
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
 def frozen(trainable: Trainable[QueryT, OutputsT], config: TrainConfig) -> Callable[[QueryT], OutputsT]:
@@ -45,8 +50,7 @@ def frozen(trainable: Trainable[QueryT, OutputsT], config: TrainConfig) -> Calla
 
     @torch.no_grad()
     def forward(rows: QueryT) -> OutputsT:
-        return answer(
-            trainable, module, rows, ranks=Ranks(rank=0, world=1), micro_batch=config.micro_batch, device=device
-        )
+        whole = Share(rows, [True] * len(rows))
+        return trainable.outputs(answer(trainable, module, whole, micro_batch=config.micro_batch, device=device))
 
     return forward

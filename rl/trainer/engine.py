@@ -1,7 +1,7 @@
 """DeepSpeed around a module: process group, engine configuration, gathered weights.
 
-One engine for a laptop CPU and a GPU cluster. Under ``torchrun`` (RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are
-set) every rank joins the group; without it one process forms a group of its own, with no port and no environment.
+One engine for a laptop CPU and a GPU cluster. Several ranks have met already (:mod:`rl.trainer.team`); one process
+alone forms a group of its own, with no port and no environment.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def pick_device() -> torch.device:
     """This rank's accelerator, or the CPU."""
     if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
 
 
@@ -48,7 +48,7 @@ def start_engine(
             "updates: set train.zero_stage to 1 (the same memory on one process) or train.dtype to float32."
         )
     deepspeed = _import_deepspeed(device)
-    _join_process_group(device)
+    _form_process_group(device)
     os.environ.setdefault("LOCAL_RANK", str(device.index or 0))  # DeepSpeed reads it, here and inside ZeRO-3
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
@@ -123,19 +123,21 @@ def _import_deepspeed(device: torch.device) -> ModuleType:
     return deepspeed
 
 
-def _join_process_group(device: torch.device) -> None:
+def _form_process_group(device: torch.device) -> None:
     if dist.is_initialized():
         return
-    backend = "nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")):  # by torchrun
-        dist.init_process_group(backend)
-    else:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-    atexit.register(_leave_process_group)  # NCCL complains of a process that ends without
+    dist.init_process_group(backend(), store=dist.HashStore(), rank=0, world_size=1)
+    atexit.register(leave_process_group)
 
 
-def _leave_process_group() -> None:
+def backend() -> str:
+    """Of the process group."""
+    return "nccl" if torch.cuda.is_available() else "gloo"
+
+
+def leave_process_group() -> None:
+    """NCCL complains of a process that ends without."""
     if dist.is_initialized():
         dist.destroy_process_group()

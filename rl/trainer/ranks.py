@@ -1,51 +1,40 @@
-"""Which rows of a global batch a rank works on, and how the ranks' results become one again."""
+"""Which rows of a global batch a rank works on."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from rl.types import Rows
+
+RowsT = TypeVar("RowsT", bound=Rows)
 
 
 @dataclass(frozen=True)
-class MicroRows:
-    """Rows of the global batch for one pass, and which of them count: the rest are repeats of the last row."""
+class Share(Generic[RowsT]):
+    """One rank's rows of a batch, and which of them count: the rest are repeats of the batch's last row."""
 
-    rows: Sequence[int]
+    rows: RowsT
     real: Sequence[bool]
 
+    def micro_batches(self, most: int) -> Iterator[tuple[RowsT, Sequence[bool]]]:
+        """At most ``most`` rows at a time."""
+        for start in range(0, len(self.real), most):
+            part = range(start, min(start + most, len(self.real)))
+            yield self.rows.take(part), [self.real[row] for row in part]
 
-@dataclass(frozen=True)
-class Ranks:
-    """This process among those that share the batch."""
 
-    rank: int
-    world: int
+def shares(rows: RowsT, world: int) -> list[Share[RowsT]]:
+    """The rows in order, cut into one share for each of ``world`` ranks.
 
-    @classmethod
-    def here(cls) -> Ranks:
-        return cls(dist.get_rank(), dist.get_world_size())
-
-    def micro_batches(self, size: int, most: int) -> list[MicroRows]:
-        """This rank's rows of a batch of ``size``, at most ``most`` at a time.
-
-        Every rank gets equally many (collectives run inside the model under ZeRO-3), so the last ranks may repeat the
-        last row.
-        """
-        per_rank = math.ceil(size / self.world)
-        first = self.rank * per_rank
-        rows = range(first, first + per_rank)
-        parts = [rows[start : start + most] for start in range(0, per_rank, most)]
-        return [MicroRows([min(row, size - 1) for row in part], [row < size for row in part]) for part in parts]
-
-    def all_rows(self, mine: Tensor, size: int) -> Tensor:
-        """All ranks' slices in row order, without the repeated rows. A collective call."""
-        if self.world == 1:
-            return mine
-        slices = [torch.empty_like(mine) for _ in range(self.world)]
-        dist.all_gather(slices, mine.contiguous())
-        return torch.cat(slices)[:size]
+    Every rank gets equally many (collectives run inside the model under ZeRO-3), so the last ranks may repeat the last
+    row.
+    """
+    size = len(rows)
+    if world == 1:
+        return [Share(rows, [True] * size)]
+    per_rank = math.ceil(size / world)
+    mine = [range(rank * per_rank, (rank + 1) * per_rank) for rank in range(world)]
+    return [Share(rows.take([min(row, size - 1) for row in part]), [row < size for row in part]) for part in mine]

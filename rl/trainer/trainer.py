@@ -1,5 +1,5 @@
 """The learner of one network: a no-grad forward, one optimizer step per update, whatever the micro-batches, ranks and
-ZeRO stage. Every rank is given the same global batch and works on its own rows; results are the same on all ranks.
+ZeRO stage. Rank 0 calls it and has the results; the others follow, each with its own share of the rows.
 """
 
 from __future__ import annotations
@@ -7,14 +7,14 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from policy.trainable import Adapter, Network, Trainable, WeightStream
@@ -23,16 +23,21 @@ from rl.algorithm.stats import UpdateStats
 from rl.algorithm.terms import total_loss
 from rl.config.schema import TrainConfig
 from rl.process.progress import Progress, untold
+from rl.process.ranks import Place
 from rl.trainer.answer import answer
 from rl.trainer.engine import gathered, pick_device, start_engine
 from rl.trainer.place import visiting
-from rl.trainer.ranks import Ranks
+from rl.trainer.ranks import Share
 from rl.trainer.schedule import lr_factor
+from rl.trainer.state import TrainingState
+from rl.trainer.team import Team
 from rl.types import Rows, UserError
 
 log = logging.getLogger(__name__)
-_TAG = "engine"
-_ABOUT = "trainer.json"
+_ABOUT, _FORMAT = "trainer.json", 2
+_UPDATE, _REHEARSE, _FORWARD, _REFERENCE = "update", "rehearse", "forward", "reference"
+_WEIGHTS, _CHANGING, _ADAPTER = "weights", "changing weights", "adapter"
+_SAVE, _LOAD = "save", "load"
 
 QueryT = TypeVar("QueryT", bound=Rows)  # what the network can be asked about
 BatchT = TypeVar("BatchT", bound=Rows)  # the same, with what it learns from
@@ -49,8 +54,11 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         config: TrainConfig,
         *,
         device: torch.device | None = None,
+        team: Team | None = None,
     ) -> None:
+        """``team``: the ranks that train together; ``None``: this process alone."""
         self.version = 0
+        self.team = team or Team(Place())
         self.device = device or pick_device()
         self.objective = objective
         self.progress: Progress = untold
@@ -58,14 +66,13 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         self._trainable, self._config = trainable, config
         module = trainable.module.to(dtype=getattr(torch, config.dtype)).requires_grad_(False)
         self._parameters = [parameter.requires_grad_(True) for parameter in trainable.trained()]
-        module.register_state_dict_post_hook(_without_frozen)
         # Made before the engine takes the weights over, and where the weights still are: here or on the device.
         self._reference = trainable.reference() if objective.reference else None
         self._reference_here = _place(self._reference, self.device, stays=config.offload_reference is None)
         self._engine = start_engine(
             module.to(self.device), config, self.device, used_directly=trainable.used_directly()
         )
-        self._ranks = Ranks.here()
+        self._state = TrainingState(self._engine, module, self.team.did)
         self._num_parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self._parameters)
 
     @torch.no_grad()
@@ -75,15 +82,15 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         Cut into the same micro-batches as ``update``, so that the ratio of a first update is 1 to the last bit
         (to float noise where several updates share a rollout and are cut otherwise).
         """
-        return self._answer(self._engine, rows)
+        return self._answer(_FORWARD, rows)
 
     @torch.no_grad()
     def reference_forward(self, rows: QueryT) -> OutputsT | None:
-        """The same under the frozen initial weights; ``None`` when no term of the loss asks for them."""
-        if self._reference is None:
-            return None
-        with self._reference_here():
-            return self._answer(self._reference, rows)
+        """The same under the frozen initial weights; ``None`` when no term of the loss asks for them.
+
+        An update asks by itself, each rank for its own rows, where a batch does not hold the answer yet.
+        """
+        return None if self._reference is None else self._answer(_REFERENCE, rows)
 
     def update(self, batch: BatchT) -> dict[str, float]:
         """One optimizer step on the whole batch; ``version`` goes up by one. Returns the metrics of the step.
@@ -91,15 +98,120 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         Raises: UserError on a loss or gradient that is not finite; the weights are then as before the call.
         """
         batch = self.objective.prepare(batch)
+        self.team.order(_UPDATE)
+        metrics = self._update(self.team.hand_out(batch))
+        self.team.done()
+        return metrics
+
+    def weights(self) -> WeightStream:
+        """The whole network under the names of its checkpoint."""
+        whole = self._stream(_WEIGHTS)
+        changing = whole.changing and self._together(_CHANGING, whole.changing)
+        return replace(self._together(_WEIGHTS, whole), changing=changing)
+
+    def adapter(self) -> Adapter | None:
+        """The adapters alone, if that is what is trained."""
+        adapter = self._trainable.adapter(gathered)
+        return adapter and replace(adapter, weights=self._together(_ADAPTER, adapter.weights))
+
+    def save(self, folder: Path) -> None:
+        """Writes weights, optimizer state and version into ``folder``, the same files whatever the ranks."""
+        self.team.order(_SAVE, str(folder))
+        self._state.save(folder)
+        (folder / _ABOUT).write_text(json.dumps({"format": _FORMAT, "version": self.version}))
+        self.team.done()
+
+    def load(self, folder: Path) -> None:
+        """Continues exactly where ``save`` was called. The reference policy stays the one of construction.
+
+        Raises: UserError if ``folder`` holds no trainer state, or that of another policy.
+        """
+        about = folder / _ABOUT
+        if not about.is_file():
+            raise UserError(
+                f"{folder}: no trainer state here ({_ABOUT} is missing); resume from a folder that has one."
+            )
+        saved = json.loads(about.read_text())
+        if saved.get("format") != _FORMAT:
+            raise UserError(f"{folder}: written by another version of easel-rl; resume with that one.")
+        self.team.order(_LOAD, json.dumps([str(folder), int(saved["version"])]))
+        self._load(folder, int(saved["version"]))
+        self.team.done()
+
+    def duties(self) -> dict[str, Callable[[str], object]]:
+        """What a rank other than the first does when that one calls a method of its own trainer."""
+        return {
+            _UPDATE: lambda _: self._update(self.team.receive()),
+            _FORWARD: lambda _: self._columns(_FORWARD, self.team.receive(), 0),
+            _REFERENCE: lambda _: self._columns(_REFERENCE, self.team.receive(), 0),
+            _REHEARSE: lambda _: self._rehearse(self.team.receive()),
+            **{kind: partial(self._go_through, kind) for kind in (_WEIGHTS, _CHANGING, _ADAPTER)},
+            _SAVE: lambda folder: self._state.save(Path(folder)),
+            _LOAD: lambda told: self._load(Path(json.loads(told)[0]), json.loads(told)[1]),
+        }
+
+    def _stream(self, kind: str) -> WeightStream:
+        if kind == _ADAPTER:
+            adapter = self._trainable.adapter(gathered)
+            assert adapter is not None  # only its owner orders it
+            return adapter.weights
+        whole = self._trainable.weights(gathered)
+        return whole.changing or whole if kind == _CHANGING else whole
+
+    def _together(self, kind: str, stream: WeightStream) -> WeightStream:
+        """Under ZeRO-3 all ranks go through a stream when rank 0 does."""
+        if self.team.world == 1 or self._config.zero_stage < 3:
+            return stream
+
+        def tensors() -> Iterator[tuple[str, Tensor]]:
+            self.team.order(kind)
+            for named in stream.tensors():
+                self.team.did()
+                yield named
+            self.team.done()
+
+        return replace(stream, tensors=tensors)
+
+    def _go_through(self, kind: str, _argument: str) -> None:
+        for _ in self._stream(kind).tensors():
+            self.team.did()
+
+    def _load(self, folder: Path, version: int) -> None:
+        self._state.load(folder)
+        self.version = version
+
+    def _answer(self, asked: str, rows: QueryT) -> OutputsT:
+        self.team.order(asked)
+        columns = self._columns(asked, self.team.hand_out(rows), len(rows))
+        self.team.done()
+        return self._trainable.outputs(columns)
+
+    @torch.no_grad()
+    def _columns(self, asked: str, share: Share[QueryT], size: int) -> tuple[Tensor, ...]:
+        network: Network | None = self._engine if asked == _FORWARD else self._reference
+        assert network is not None  # nobody asks for a reference policy that is not there
+        with self._reference_here() if asked == _REFERENCE else nullcontext():
+            mine = answer(
+                self._trainable,
+                network,
+                share,
+                micro_batch=self._config.micro_batch,
+                device=self.device,
+                did=self.team.did,
+                progress=self.progress,
+            )
+        return tuple(self.team.collect(column, size) for column in mine)
+
+    def _update(self, share: Share[BatchT]) -> dict[str, float]:
         stats = UpdateStats(self.device)
         lr = self._set_lr()
-        parts = self._ranks.micro_batches(len(batch), self._config.micro_batch)
-        for index, part in enumerate(parts):
+        parts = list(share.micro_batches(self._config.micro_batch))
+        for index, (part, real) in enumerate(parts):
             self._engine.set_gradient_accumulation_boundary(index == len(parts) - 1)
-            rows = batch.take(part.rows).to(self.device)
-            loss = self._loss(self._engine, rows, torch.tensor(part.real, device=self.device), stats)
+            loss = self._loss(self._engine, part.to(self.device), torch.tensor(real, device=self.device), stats)
             # DeepSpeed averages the ranks' gradients, but our denominator is global already: undo its division.
-            self._engine.backward(loss * self._ranks.world, scale_wrt_gas=False)
+            self._engine.backward(loss * self.team.world, scale_wrt_gas=False)
+            self.team.did()
             self.progress(index + 1, len(parts), "micro-batches")
         metrics = stats.reduce()
         if not math.isfinite(metrics["loss"]):
@@ -110,76 +222,30 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
 
     def rehearse(self, batch: BatchT) -> None:
         """The gradient of a few rows in one micro-batch, made and dropped: past the engine, which would add it to those
-        of the next update, and on this rank alone.
+        of the next update.
 
         Raises: UserError on a loss or gradient that is not finite.
         """
-        rows = self.objective.prepare(batch).to(self.device)
-        real_B = torch.ones(len(rows), dtype=torch.bool, device=self.device)
-        loss = self._loss(self._trainable.module, rows, real_B, UpdateStats(self.device))
-        trained = [parameter for parameter in self._parameters if parameter.requires_grad]
-        gradients = torch.autograd.grad(loss, trained, allow_unused=True)
+        batch = self.objective.prepare(batch)
+        self.team.order(_REHEARSE)
+        self._rehearse(self.team.hand_out(batch))
+        self.team.done()
+
+    def _rehearse(self, share: Share[BatchT]) -> None:
+        real_B = torch.tensor(share.real, device=self.device)
+        loss = self._loss(self._trainable.module, share.rows.to(self.device), real_B, UpdateStats(self.device))
+        gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
         norm = torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
         for what, value in (("loss", loss.detach()), ("gradient norm", norm)):
             if not math.isfinite(float(value)):
                 raise UserError(self._not_finite(what, float(value)))
 
-    def weights(self) -> WeightStream:
-        """The whole network under the names of its checkpoint; going through it is collective under ZeRO-3."""
-        return self._trainable.weights(gathered)
-
-    def adapter(self) -> Adapter | None:
-        """The adapters alone, if that is what is trained; collective in the same way."""
-        return self._trainable.adapter(gathered)
-
-    def save(self, folder: Path) -> None:
-        """Writes trained weights, optimizer state and version into ``folder``; called by every rank."""
-        self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False, exclude_frozen_parameters=True)
-        if self._ranks.rank == 0:
-            (folder / _ABOUT).write_text(json.dumps({"version": self.version, "layout": self._shard_layout()}))
-        dist.barrier()  # no rank may read before rank 0 has written
-
-    def load(self, folder: Path) -> None:
-        """Continues exactly where ``save`` was called. The reference policy stays the one of construction.
-
-        Raises: UserError if ``folder`` holds no trainer state, or one of other ranks, ZeRO stage or dtype.
-        """
-        about = folder / _ABOUT
-        if not about.is_file():
-            raise UserError(
-                f"{folder}: no trainer state here ({_ABOUT} is missing); resume from a folder that has one."
-            )
-        saved, here = json.loads(about.read_text()), self._shard_layout()
-        if saved["layout"] != here:
-            raise UserError(f"{folder}: written with {saved['layout']}, this run has {here}; resume with the same.")
-        whole = all(parameter.requires_grad for parameter in self._engine.module.parameters())
-        self._engine.load_checkpoint(
-            str(folder), tag=_TAG, load_lr_scheduler_states=False, load_module_strict=whole
-        )  # what is frozen was not saved
-        self.version = int(saved["version"])
-
-    def _shard_layout(self) -> str:
-        """What decides how DeepSpeed cuts the state into files; it can be read back only in the same way."""
-        lora = f", train.lora.rank {self._config.lora.rank}" if self._config.lora else ""
-        return (
-            f"{self._ranks.world} rank(s), train.zero_stage {self._config.zero_stage}, train.dtype "
-            f"{self._config.dtype}{lora}"
-        )
-
-    def _answer(self, network: Network, rows: QueryT) -> OutputsT:
-        return answer(
-            self._trainable,
-            network,
-            rows,
-            ranks=self._ranks,
-            micro_batch=self._config.micro_batch,
-            device=self.device,
-            progress=self.progress,
-        )
-
     def _loss(self, network: Network, rows: BatchT, real_B: Tensor, stats: UpdateStats) -> Tensor:
         """These rows' share of the loss of the whole batch; rows that are not real weigh nothing."""
         inputs = self._trainable.inputs(cast(QueryT, rows))  # a batch is a query with more fields
+        if self._reference is not None and not self.objective.referred(rows):
+            with torch.no_grad(), self._reference_here():
+                rows = self.objective.refer(rows, self._trainable.outputs(self._reference(*inputs)))
         outputs = self._trainable.outputs(network(*inputs))
         terms = self.objective(outputs, rows)
         weights = self.objective.weights(rows)
@@ -229,13 +295,6 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
         return lr
-
-
-def _without_frozen(module: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:
-    """A checkpoint is of what learns. DeepSpeed, asked for that, forgets second names such as a tied lm_head's."""
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        if not parameter.requires_grad:
-            state.pop(prefix + name, None)
 
 
 def _place(

@@ -136,6 +136,7 @@ def test_counts(run_file: Path) -> None:
     rows = {name.strip(): value.strip() for name, value in rows.items()}
     # 4 prompts x 3 = 12 samples x 16 tokens; 2 updates of 6 samples in micro-batches of 5: 2 passes each.
     assert rows["steps"] == "30 with 2 updates in 4 micro-batches each"
+    assert rows["ranks"] == "1"
     assert rows["warm-up"] == "5 of 60 updates"
     assert rows["disk"] == "2.83 MB a checkpoint"  # 235,808 x 12 bytes
     assert rows["training prompts"] == "6, seen 20.0 times each"
@@ -149,6 +150,13 @@ def test_counts(run_file: Path) -> None:
     assert rows["evaluation pictures"] == "4 each, 12 in all"
     assert rows["run folder"] == "runs/small"
     assert "235,808 parameters" in rows["memory, without activations"]
+
+
+def test_ranks_share_an_update(run_file: Path) -> None:
+    prompts = [Prompt(str(i), f"prompt {i}") for i in range(6)]
+    text = describe(load(run_file, ["train.ranks=2", "train.zero_stage=1"]), prompts, prompts)
+    assert "30 with 2 updates in 2 micro-batches each" in text  # 3 samples each
+    assert "2, 3 samples of an update each; ZeRO stage 1" in text
 
 
 @pytest.mark.parametrize(("every", "steps", "count"), [(0, 30, 1), (8, 30, 4), (10, 30, 3), (25, 0, 1)])

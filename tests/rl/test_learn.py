@@ -127,8 +127,12 @@ def test_samples_of_older_weights_are_read_back_by_the_trainer() -> None:
     batch = part.batch(experience, torch.zeros(2, 3), updates=1)
     rows = Sequences(experience.rollout.prompt_ids_per_sample(), torch.from_numpy(experience.rollout.tokens_BT), 1.0)
     assert torch.equal(batch.old_logprobs_BT, trainer.forward(rows).logprobs_BT)
+    assert not trainer.objective.referred(batch)  # the update will ask, each rank for its own rows
+    kept = trainer.reference_forward(rows)
+    batch = part.batch(replace(experience, reference=kept), torch.zeros(2, 3), updates=1)
     assert batch.reference_logprobs_BT is not None  # the objective of these tests has a KL term
     assert batch.reference_hidden_BSD is None  # and no anchor
+    assert trainer.objective.referred(batch)
     assert batch.valid_B.tolist() == [True, False, True, True, True, True]
 
 

@@ -159,6 +159,32 @@ def test_the_recorded_command_holds_no_private_path(
     assert typed_command([given]) == ["python", "-m", "rl.launch", recorded]
 
 
+def test_as_many_ranks_as_torchrun_started(
+    run_file: Path, runs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    def under_torchrun(ranks: int) -> None:
+        place = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+        for name, value in {**place, "MASTER_ADDR": "x", "MASTER_PORT": "1", "TORCHELASTIC_RUN_ID": "x"}.items():
+            monkeypatch.setenv(name, value)
+
+    under_torchrun(2)
+    assert main([str(run_file)]) == 0
+    assert "6 steps on 2 ranks; loading" in capsys.readouterr().out
+    assert (runs[0]["place"].world, runs[0]["others"], runs[0]["config"].train.ranks) == (2, None, 2)
+    assert load(tmp_path / "run" / CONFIG_FILE).train.ranks == 2
+    steps_done(tmp_path / "run", 4)
+    under_torchrun(3)  # another number goes on
+    assert main([str(run_file), "--resume"]) == 0
+    assert (runs[1]["place"].world, runs[1]["config"].train.ranks) == (3, 3)
+    under_torchrun(16)
+    assert main([str(run_file), "--resume"]) == 2
+    assert "error: train.ranks: 16 ranks can't share the 12 samples of an update" in capsys.readouterr().err
+    under_torchrun(2)
+    assert main([str(run_file), "train.ranks=4", "run.folder=other"]) == 2
+    assert "train.ranks: 4 is not the 2 that torchrun started" in capsys.readouterr().err
+
+
 def test_leftovers_in_the_environment_are_taken_out(
     run_file: Path, runs: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

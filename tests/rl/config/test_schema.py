@@ -134,6 +134,23 @@ def test_updates_split_the_samples_evenly() -> None:
     )
 
 
+def test_every_rank_gets_a_sample_of_an_update() -> None:
+    sections = {"data": {"prompts_per_step": 3}, "rollout": {"group_size": 4}}
+    assert broken(train={"ranks": 6, "updates_per_rollout": 2}, **sections) == {}
+    wrong = broken(train={"ranks": 8, "updates_per_rollout": 2}, **sections)["train.ranks"]
+    assert wrong.startswith("8 ranks can't share the 6 samples of an update (data.prompts_per_step 3 x rollout.group")
+    assert wrong.endswith("train.updates_per_rollout 2); lower train.ranks, or give a step more samples")
+
+
+def test_samples_that_do_not_divide_by_the_ranks_are_a_note() -> None:
+    sections = {"data": {"prompts_per_step": 3}, "rollout": {"group_size": 4}}
+    assert list(notes(run(train={"ranks": 4}, **sections))) == []
+    assert list(notes(run(train={"ranks": 5}, **sections))) == [
+        "train.ranks: 12 samples of an update don't divide by 5 ranks, so 3 more are computed each time that count "
+        "nothing"
+    ]
+
+
 def test_sharded_weights_are_not_compiled() -> None:
     wrong = broken(policy={"compile": True}, train={"zero_stage": 3})
     assert wrong["policy.compile"].startswith("sharded weights (train.zero_stage: 3) are not compiled; use stage 2")

@@ -13,7 +13,7 @@ from rich.console import Console
 from rl.doctor import __main__ as doctor
 from rl.doctor import checks
 from rl.doctor.__main__ import show
-from rl.doctor.checks import check_cuda_only, check_gpu, check_policy_folder, check_python
+from rl.doctor.checks import check_cuda_only, check_gpu, check_policy_folder, check_python, check_ranks
 from rl.doctor.components import lacks_weights
 from rl.doctor.deep import all_parts, run_part
 from rl.preflight.requirements import Check
@@ -51,6 +51,11 @@ def test_a_gpu_beside_cpu_torch_is_idle() -> None:
     assert (check.status, check.fix) == ("limited", "make setup EXTRA=gpu")
     assert check.found == "NVIDIA H100, idle: torch is the CPU build"
     assert check_gpu(["NVIDIA H100"], "2.13.0").status == "ok"
+
+
+def test_how_many_ranks() -> None:
+    assert check_ranks(4, 16).found == "train.ranks up to 4, a GPU each"
+    assert check_ranks(0, 2).found == "train.ranks up to 2 without waiting for each other's cores, no GPU"
 
 
 def test_torchvision_beside_cpu_torch_is_an_error_elsewhere_not() -> None:

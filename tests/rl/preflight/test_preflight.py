@@ -15,7 +15,7 @@ from rl.config.load import load
 from rl.config.schema import TrainConfig
 from rl.preflight import room
 from rl.preflight.components import problems, used_by
-from rl.preflight.machine import check_machine, compiler_problems
+from rl.preflight.machine import check_machine, compiler_problems, rank_problems, usable_gpus
 from rl.preflight.room import checkpoint_bytes, folder_problems
 from rl.types import UserError
 
@@ -170,6 +170,18 @@ def test_everything_at_once() -> None:
     assert str(caught.value).splitlines()[0] == "3 things are missing on this machine:"
     with pytest.raises(UserError, match=r"^policy.path: there is no policy folder at 'nowhere'"):
         check_machine(load("a.yaml", ["policy.path=nowhere"]))
+
+
+def test_ranks_need_a_gpu_each_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(rank_problems(2, 2)) == list(rank_problems(8, 0)) == []
+    monkeypatch.setattr("rl.preflight.machine.version", lambda _: "2.13.0")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with pytest.raises(
+        UserError, match=r"train.ranks: 4 ranks need a GPU each and this machine shows 2; lower train.r"
+    ):
+        check_machine(load("examples/geneval.yaml"), ranks_here=4)
+    monkeypatch.setattr("rl.preflight.machine.version", lambda _: "2.13.0+cpu")
+    assert usable_gpus() == 0
 
 
 def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

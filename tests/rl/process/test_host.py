@@ -1,4 +1,4 @@
-"""Leftovers in the environment, few open files, users without a name."""
+"""Few open files, users without a name."""
 
 from __future__ import annotations
 
@@ -11,28 +11,6 @@ import pytest
 from rl import share_cores
 from rl.process import host
 from rl.types import UserError
-
-
-def test_leftovers_of_a_scheduler_are_taken_out_and_named() -> None:
-    left = {"RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "10.0.0.7", "OMPI_COMM_WORLD_RANK": "1", "PATH": "/bin"}
-    said = host.forget_other_ranks(left)
-    assert said == (
-        "note: MASTER_ADDR, RANK, WORLD_SIZE in the environment is ignored, because torchrun did not start this process"
-    )
-    assert left == {"PATH": "/bin"}
-
-
-def test_slurm_alone_is_nothing_to_speak_of() -> None:
-    environment = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0"}
-    assert host.forget_other_ranks(environment) is None
-    assert environment == {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0"}
-
-
-def test_torchrun_is_left_alone() -> None:
-    environment = {"RANK": "1", "WORLD_SIZE": "2", host.TORCHRUN: "none"}
-    assert host.forget_other_ranks(environment) is None
-    assert environment["WORLD_SIZE"] == "2"
-    assert not host.first_rank(environment)
 
 
 @pytest.mark.parametrize(

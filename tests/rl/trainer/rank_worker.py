@@ -1,8 +1,8 @@
-"""One rank of ``test_trainer_ranks``: two updates, then the metrics and the weights into a file.
+"""The ranks of ``test_trainer_ranks``: rank 0 takes two updates and writes down what it saw, the other one follows.
 
     python rank_worker.py JOBS OUT
 
-with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set. JOBS is JSON: a list of options for ``make_trainer``.
+as rank 0, which starts rank 1. JOBS is JSON: a list of options for ``make_trainer``.
 """
 
 from __future__ import annotations
@@ -11,33 +11,49 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from rl.learn import TokenTrainer
+from rl.process.ranks import OtherRanks, take_place
+from rl.trainer.team import Team, meet
 from tests.rl.trainer.trainer_case import make_batch, make_trainer, weights
 
 
+class Partner(OtherRanks):
+    """Rank 1, started with this program."""
+
+    _program = ()
+
+
+def lead(trainer: TokenTrainer, folder: Path) -> dict[str, Any]:
+    batch = make_batch(trainer, size=7)  # odd: the ranks' shares differ in length
+    metrics = [trainer.update(batch) for _ in range(2)]
+    folder.mkdir()
+    trainer.save(folder)
+    found = {"old_logprobs_BT": batch.old_logprobs_BT, "metrics": metrics, "third": trainer.update(batch)}
+    found["weights"] = weights(trainer)
+    trainer.load(folder)
+    found["resumed_third"] = trainer.update(batch)
+    trainer.team.over()
+    return found
+
+
 def main(jobs: str, out: Path) -> None:
-    rank = os.environ["RANK"]
-    results = []
+    place, _ = take_place(os.environ)
+    partner = Partner(2, sys.argv) if place.first else None
+    place = partner.place if partner else place
+    team, results = Team(place, meet(place, partner)), []
     for number, options in enumerate(json.loads(jobs)):
-        trainer = make_trainer(**options)
-        batch = make_batch(trainer, size=7)  # odd: the ranks' slices differ in length
-        metrics = [trainer.update(batch) for _ in range(2)]
-        trainer.save(out.with_name(f"state-{number}"))
-        third = trainer.update(batch)
-        resumed = make_trainer(**options)
-        resumed.load(out.with_name(f"state-{number}"))
-        results.append(
-            {
-                "old_logprobs_BT": batch.old_logprobs_BT,
-                "metrics": metrics,
-                "third": third,
-                "resumed_third": resumed.update(batch),
-                "weights": weights(trainer),
-            }
-        )
-    torch.save(results, out.with_name(f"{out.name}-{rank}"))
+        trainer = make_trainer(**options, team=team)
+        if place.first:
+            results.append(lead(trainer, out.with_name(f"state-{number}")))
+        else:
+            team.follow(trainer.duties())
+    if partner:
+        torch.save(results, out)
+        partner.wait()
 
 
 if __name__ == "__main__":

@@ -205,9 +205,14 @@ def test_resuming_is_bit_equal(tmp_path: Path, stage: int, dtype: str) -> None:
 def test_loading_what_does_not_fit_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no trainer state here \(trainer.json is missing\)"):
         make_trainer().load(tmp_path)
-    make_trainer(zero_stage=1).save(tmp_path)
-    with pytest.raises(UserError, match=r"written with 1 rank\(s\), train.zero_stage 1.*this run has .*zero_stage 0"):
+    (tmp_path / "trainer.json").write_text('{"version": 2, "layout": "1 rank(s), train.zero_stage 0"}')
+    with pytest.raises(UserError, match=r"written by another version of easel-rl; resume with that one"):
         make_trainer().load(tmp_path)
+    make_trainer(zero_stage=1).save(tmp_path)
+    with pytest.raises(UserError, match=r"'ar.model.embed_tokens.weight' has shape \(60, 32\) here and \(70, 32\) in"):
+        make_trainer(tiny_ar(vocab=70)).load(tmp_path)
+    with pytest.raises(UserError, match=r"no state of 'ar.model.layers.2.self_attn.q_proj.weight' here; resume with"):
+        make_trainer(tiny_ar(num_hidden_layers=3)).load(tmp_path)
 
 
 class _Largest(TorchDispatchMode):

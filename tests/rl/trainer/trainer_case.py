@@ -16,6 +16,7 @@ from rl.algorithm.objective import PolicyObjective
 from rl.algorithm.terms import KLTerm
 from rl.config.schema import TrainConfig
 from rl.learn import TokenTrainer
+from rl.trainer.team import Team
 from rl.types import Sequences, TokenBatch
 
 TOKENS = 4
@@ -32,12 +33,14 @@ def tiny_ar(vocab: int = 60, seed: int = 0, **options: Any) -> Qwen3ForCausalLM:
     return Qwen3ForCausalLM(Qwen3Config(vocab_size=vocab, **(sizes | options))).eval()
 
 
-def make_trainer(ar: Qwen3ForCausalLM | None = None, objective: PolicyObjective = PPO, **train: Any) -> TokenTrainer:
+def make_trainer(
+    ar: Qwen3ForCausalLM | None = None, objective: PolicyObjective = PPO, team: Team | None = None, **train: Any
+) -> TokenTrainer:
     config = TrainConfig(**({"lr": 1e-3, "warmup_steps": 0, "steps": 10, "micro_batch": 64} | train))
     ar = ar or tiny_ar()
     lora = add_lora(ar, config.lora, without=("lm_head",)) if config.lora else None
     trainable = LanguageModel(ar, LAYOUT.image, recompute=config.gradient_checkpointing, lora=lora)
-    return TokenTrainer(trainable, objective, config)
+    return TokenTrainer(trainable, objective, config, team=team)
 
 
 def make_batch(trainer: TokenTrainer, size: int = 6, seed: int = 1, layout: TokenLayout = LAYOUT) -> TokenBatch:

@@ -1,0 +1,50 @@
+"""What rank 0 does for the others: it tells them the configuration, and that the run is over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rl.config.schema import Config
+from rl.process.interrupt import Interrupt
+from rl.process.ranks import OtherRanks, Place
+from rl.trainer.team import CONFIG, Team, meet, watched
+from rl.types import RunFailure
+
+
+def cannot_go_on(sentence: str) -> str:
+    """The last words of a process that is not in the middle of its main thread."""
+    return f"error: the run cannot go on: {sentence}"
+
+
+@contextmanager
+def leading(config: Config, place: Place, others: OtherRanks | None, interrupt: Interrupt) -> Iterator[Team]:
+    """The ranks of a run, together; leaving sends the others home. One alone is a team as well.
+
+    Raises: RunFailure naming the rank that is gone, where that is why something inside failed.
+    """
+    if place.world == 1:
+        yield Team(place)
+        return
+
+    def end(sentence: str | None) -> None:
+        interrupt.end(sentence and cannot_go_on(sentence), 3)
+
+    store = meet(place, others)
+    watch = watched(place, end, others)
+    interrupt.closing.append(watch.over)
+    try:
+        store.set(CONFIG, json.dumps(config.model_dump(mode="json")))
+        team = Team(place, store, watch)
+        yield team
+        team.over()
+    except RuntimeError as error:
+        if not isinstance(error, RunFailure) and watch.explains() and watch.found:
+            raise RunFailure(watch.found) from error
+        raise
+    finally:
+        watch.over()
+        watch.stop()
+        if others:
+            others.wait()

@@ -1,0 +1,74 @@
+"""An engine in a process of its own answers as the same one here, and its end is told."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from policy.base import Policy
+from policy.trainable import WeightStream
+from rl.types import Prompt, Rollout, Span, UserError
+from rollout.samplers.contract import EngineError, Sampler
+from rollout.samplers.own_process import SamplerProcess
+from rollout.weights import SyncError
+from tests.rollout.sampling_engines import start_engine
+
+PROMPTS, SEEDS = [Prompt("a", "two red circles"), Prompt("b", "a")], [3, 1, 4, 1]
+
+
+@pytest.fixture(scope="module")
+def away(tiny_policy: Path) -> Iterator[SamplerProcess]:
+    policy = Policy.load(tiny_policy)
+    sampler = SamplerProcess("torch", tiny_policy, policy.layout, encode=policy.encode_prompt)
+    yield sampler
+    sampler.close()
+    sampler.close()  # twice is fine
+
+
+def sampled(engine: Sampler) -> Rollout:
+    return engine.sample(PROMPTS, 2, SEEDS)
+
+
+def test_it_samples_scores_and_takes_weights_as_the_engine_here_does(
+    away: SamplerProcess, policy: Policy, folder: Path
+) -> None:
+    here = start_engine("torch", folder, policy)
+    first, theirs = sampled(here), sampled(away)
+    assert np.array_equal(first.tokens_BT, theirs.tokens_BT) and np.array_equal(first.logprobs_BT, theirs.logprobs_BT)
+    moved = WeightStream.of([(name, value * 1.1) for name, value in policy.ar.state_dict().items()])
+    for engine in (here, away):
+        engine.load_weights("ar", moved, 1)
+    after, theirs = sampled(here), sampled(away)
+    assert not np.array_equal(first.logprobs_BT, after.logprobs_BT)
+    assert np.array_equal(after.tokens_BT, theirs.tokens_BT) and theirs.version == 1
+    ids = after.prompt_ids_per_sample()
+    assert np.array_equal(away.logprobs(ids, after.tokens_BT), here.logprobs(ids, after.tokens_BT))
+
+
+def test_what_it_refuses_it_refuses_here(away: SamplerProcess, policy: Policy) -> None:
+    with pytest.raises(UserError, match="does not fit this policy"):
+        away.sample(PROMPTS, 2, SEEDS, span=Span(0, 10**9, length=1))
+    named = list(policy.ar.state_dict().items())
+    with pytest.raises(SyncError, match=named[-1][0]):
+        away.load_weights("ar", WeightStream.of(named[:-1]), 2)
+    assert sampled(away).batch_size == 4
+
+
+def test_one_that_cannot_start_says_why(policy: Policy) -> None:
+    with pytest.raises(EngineError, match=r"failed in its own process: TypeError: .*'depth'"):
+        SamplerProcess("torch", policy.folder, policy.layout, encode=policy.encode_prompt, depth=3)
+
+
+def test_a_killed_engine_is_named(away: SamplerProcess) -> None:
+    (process,) = [one for one in psutil.Process().children() if one.pid == away._process.pid]
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(EngineError, match="the sampling engine torch is gone: its process was killed by signal 9"):
+        sampled(away)
+    with pytest.raises(EngineError, match="torch cannot be used any more: its process was killed by signal 9"):
+        sampled(away)
