@@ -247,6 +247,8 @@ class SyncConfig(Section):
     """Off only to prove that the canary notices."""
     canary: AtLeastOne = 4
     """Sequences whose log-probs are compared after each sync."""
+    canary_tokens: AtLeastOne = 64
+    """Tokens of each that are compared, from the first on."""
     tolerance: Positive | None = None
     """Largest allowed difference in nats; ``null``: 1e-3, or 0.2 where sampler or trainer compute in bfloat16."""
 
