@@ -18,6 +18,7 @@ from rl.config.origins import Origins
 from rl.config.rules import notes
 from rl.config.schema import Config, TrainConfig
 from rl.preflight.machine import check_machine
+from rl.preflight.memory.planning import settled
 from rl.preflight.prompts import check_data, notes_on
 from rl.process.command import command as told_as_mistakes
 from rl.process.disk import folder_errors, quiet_writers
@@ -30,6 +31,7 @@ from rl.process.host import (
 )
 from rl.process.interrupt import Interrupt
 from rl.process.loading import loading
+from rl.process.out_of_memory import memory_of_phase
 from rl.process.output import shown
 from rl.run_folder import checkpoint
 from rl.run_folder.checkpoint import Checkpoint
@@ -78,6 +80,7 @@ def _start(command: Command, interrupt: Interrupt) -> int:
         train_prompts, eval_prompts = check_data(config)
         check_trackers(config.tracking)
         check_machine(config)
+        config = settled(config, [*train_prompts, *eval_prompts])
     for told in (*notes(config), *notes_on(train_prompts, eval_prompts)):
         print(shown(f"note: {told}"), file=sys.stderr)
     if command.dry_run:
@@ -91,7 +94,7 @@ def _start(command: Command, interrupt: Interrupt) -> int:
     quiet_writers()
     folder = Path(str(config.run.folder))
     held = hold(folder) if first_rank(os.environ) else nullcontext(lambda: None)
-    with folder_errors(folder), held as release:
+    with memory_of_phase("start"), folder_errors(folder), held as release:
         interrupt.closing += [release, kill_workers]
         saved = _take_folder(config, going_on, inputs)
         if going_on is not None and _finished(config, saved):

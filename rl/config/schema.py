@@ -20,6 +20,7 @@ from rl.config.values import (
     Dtype,
     Fraction,
     LearningRate,
+    MicroBatch,
     Names,
     NotNegative,
     Number,
@@ -136,8 +137,9 @@ class RenderConfig(Section):
     """Pictures painted per token sequence; their rewards are averaged."""
     dtype: Dtype | None = None
     """Precision of the decoder; ``null``: that of ``policy.dtype``."""
-    micro_batch: AtLeastOne = 64
-    """Pictures painted at one time, while the rewards score the ones before; changes memory, not results."""
+    micro_batch: MicroBatch = 64
+    """Pictures painted at one time, while the rewards score the ones before; changes memory, not results. ``auto``: the
+    most that fit into the free memory by the estimate of ``--dry-run``."""
 
 
 class RewardPoolConfig(Section):
@@ -182,8 +184,9 @@ class TrainConfig(Section):
     """What follows the warm-up; cosine ends at 0."""
     grad_clip: NotNegative = 1.0
     """Largest norm of the gradient; 0 is off."""
-    micro_batch: AtLeastOne = 64
-    """Samples per forward and backward pass on one rank; changes memory, not results."""
+    micro_batch: MicroBatch = 64
+    """Samples per forward and backward pass on one rank; changes memory, not results. ``auto``: the most that fit into
+    the free memory by the estimate of ``--dry-run``."""
     dtype: Dtype = "float32"
     """Precision of the trainer's weights and gradients."""
     zero_stage: UpToThree = 0

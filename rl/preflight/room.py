@@ -16,8 +16,8 @@ BYTES = {"float32": 4, "bfloat16": 2}
 
 
 def optimiser_bytes(train: TrainConfig) -> int:
-    """Of one parameter: AdamW's two moments in float32, beside bfloat16 weights also a float32 copy of them."""
-    return 8 if BYTES[train.dtype] == 4 else 12
+    """Of one parameter: AdamW's two moments in float32; ZeRO, and so bfloat16, has a float32 copy of the weights."""
+    return 8 if BYTES[train.dtype] == 4 and train.zero_stage == 0 else 12
 
 
 def checkpoint_bytes(train: TrainConfig, parameters: int) -> int:

@@ -76,6 +76,7 @@ class VllmSampler(CheckedSampler):
         self._shapes = parameter_shapes(ar_folder)
         length = self.max_prompt_tokens + layout.tokens_per_image + 1
         on_cpu = not torch.cuda.is_available()
+        cache_mb = ArSize.read(ar_folder).cache_mb(max_num_seqs * length, getattr(torch, dtype).itemsize)
         options: dict[str, object] = {
             "model": str(ar_folder),
             "skip_tokenizer_init": True,
@@ -87,7 +88,7 @@ class VllmSampler(CheckedSampler):
             "max_model_len": length,
             "max_num_seqs": max_num_seqs,
             "max_num_batched_tokens": max(4096, length),
-            "kv_cache_memory_bytes": (kv_cache_mb or _cache_mb(ar_folder, max_num_seqs * length, dtype)) << 20,
+            "kv_cache_memory_bytes": (kv_cache_mb or cache_mb) << 20,
             "block_size": 32 if on_cpu else 16,  # the CPU default of 128 means short prompts never share a prefix
             "disable_log_stats": True,
             "use_tqdm_on_load": False,
@@ -288,9 +289,3 @@ def _refuse_process_group() -> None:
             f"rollout.engine: vllm cannot share a process with one of {dist.get_world_size()} trainer ranks; "
             "use engine: torch, or run the sampler in its own process."
         )
-
-
-def _cache_mb(ar_folder: Path, tokens: int, dtype: str) -> int:
-    """MiB that hold keys and values of ``tokens`` tokens, at least 64 and at most 8192."""
-    size = torch.empty((), dtype=getattr(torch, dtype)).element_size()
-    return min(max(64, 1 + (tokens * size * ArSize.read(ar_folder).cached_numbers >> 20)), 8192)
