@@ -27,6 +27,7 @@ from rl.bench.contract import (
     StepTaken,
     VariantFailed,
 )
+from rl.process.peak import peak_bytes
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
 START_S, STEP_S, FLOOR_S = 300.0, 300.0, 300.0  # a first step may have to compile

@@ -9,19 +9,17 @@ from contextlib import contextmanager
 from rl.types import RunFailure
 
 _SAYS = re.compile(r"out of memory|can't allocate memory|not enough memory|Cannot allocate memory", re.IGNORECASE)
-_AMOUNT = re.compile(r"allocate (\d+(?:\.\d+)?) ?([KMGT]i?B|bytes)", re.IGNORECASE)
+_AMOUNT = re.compile(r"allocate (\d[\d.]*) ?([KMGT]i?B|bytes)", re.IGNORECASE)
 _TRAIN = "lower train.micro_batch"
 _FIXES = {
     "sample": "lower rollout.options.max_num_seqs, or with vLLM rollout.options.kv_cache_mb",
     "paint": "lower render.micro_batch",
     "forward": _TRAIN,
     "guards": "lower guards.render_fidelity_share",
-    "update": f"{_TRAIN}, then train.logprob_chunk; kl=null and anchor=null save the reference policy",
+    "update": f"{_TRAIN}, then train.logprob_chunk; kl=null and anchor=null save the reference",
     "evaluate": "lower render.micro_batch",
 }
-_ELSE = (
-    "use bfloat16 (policy.dtype, train.dtype) or a smaller policy; kl=null and anchor=null save the reference policy"
-)
+_ELSE = "use bfloat16 (policy.dtype, train.dtype) or a smaller policy; kl=null and anchor=null save the reference"
 
 
 class OutOfMemory(RunFailure):
@@ -55,6 +53,6 @@ def _wanted(error: BaseException) -> str:
     if found is None:
         return ""
     if found[2].lower() != "bytes":
-        return f"{found[1]} {found[2]}"
+        return f"{found[1].rstrip('.')} {found[2]}"
     count = float(found[1])
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -49,7 +49,7 @@ def estimate(plan: Plan, size: PolicySize) -> Estimate:
         "sampler's cache": cache if plan.engine == "vllm" else 0,
         "decoder": decoder.parameters * plan.decoder_bytes,
         "hidden states": parts.hidden_states(plan, size),
-        "pictures": parts.pictures(plan, decoder),
+        "painted pictures": parts.pictures(plan, decoder),
     }
     heap = {"activations kept by the heap": parts.kept_by_heap(plan, size)}
     passing = {} if plan.zero_stage else gradients
@@ -67,7 +67,7 @@ def estimate(plan: Plan, size: PolicySize) -> Estimate:
     return Estimate({name: taken for name, taken in held.items() if taken}, phases)
 
 
-def _backward(plan: Plan, size: PolicySize) -> Items:
+def _backward(plan: Plan, size: PolicySize) -> dict[str, int]:
     """The logits are gone when the head's gradient is whole."""
     last = max(parts.logits(plan, size, plan.micro_batch), parts.head_gradient(plan, size))
     return {"activations": parts.activations(plan, size, plan.micro_batch), "logits or the head's gradient": last}
