@@ -45,7 +45,7 @@ def estimate(plan: Plan, size: PolicySize) -> Estimate:
         "AdamW states": parts.optimizer(plan, ar),
         "ZeRO's bucket": parts.reduce_bucket(plan, ar),
         "reference weights": parts.reference(plan, ar),
-        "sampler's weights": ar.parameters * plan.sampler_bytes,
+        "sampler's weights": parts.sampler(plan, ar),
         "sampler's cache": cache if plan.engine == "vllm" else 0,
         "decoder": decoder.parameters * plan.decoder_bytes,
         "hidden states": parts.hidden_states(plan, size),

@@ -9,7 +9,7 @@ from rl.preflight.memory.plan import Plan
 from rl.preflight.memory.sizes import DecoderSize, PolicySize
 
 _PROCESS = {"cpu": 640_000_000, "cuda": 700_000_000}  # Python, torch and libraries; a GPU's context and workspaces
-_VLLM = {"cpu": 350_000_000, "cuda": 300_000_000}  # what it imports, and its buffers
+_VLLM = {"cpu": 200_000_000, "cuda": 300_000_000}  # what it imports, and its buffers
 _BUCKET = 500_000_000  # numbers; DeepSpeed's own default
 _HEAP = 32 << 20
 _LOGITS = 4  # of one chunk: raw, divided, log-softmax, and probabilities or a gradient
@@ -49,6 +49,14 @@ def optimizer(plan: Plan, ar: ArSize) -> int:
 
 def reference(plan: Plan, ar: ArSize) -> int:
     return ar.parameters * plan.train_bytes if plan.reference_copy else 0
+
+
+def sampler(plan: Plan, ar: ArSize) -> int:
+    """vLLM on a CPU packs its weights, the head too, and what was read stays beside them."""
+    numbers = ar.parameters
+    if plan.engine == "vllm" and plan.device == "cpu":
+        numbers = 2 * ar.parameters + ar.vocabulary * ar.hidden
+    return numbers * plan.sampler_bytes
 
 
 def cache(plan: Plan, ar: ArSize, tokens: int) -> int:

@@ -110,6 +110,8 @@ def test_vllm_has_its_cache_from_the_start() -> None:
     found = estimate(replace(PLAN, engine="vllm", cache_bytes=777), SIZE)
     assert found.held["sampler's cache"] == 777
     assert found.phases["sample"] == {"keys and values": 0, "logits": 6 * 50 * 32}
+    assert found.held["sampler's weights"] == 4 * (2 * 1000 + 50 * 10)  # packed on a CPU
+    assert parts.sampler(replace(PLAN, engine="vllm", device="cuda"), AR) == 4000
 
 
 def test_sizes_are_those_of_the_folder(tiny_policy: Path) -> None:
