@@ -11,7 +11,7 @@ from rl.config.load import dump
 from rl.config.schema import Config
 from rl.data.prompt_list import overlap
 from rl.preflight.memory.available import WORKER, worker_count
-from rl.preflight.memory.estimate import Estimate, Items
+from rl.preflight.memory.estimate import Items, MemoryEstimate
 from rl.preflight.memory.planning import memory_of
 from rl.preflight.room import SHARED_MEMORY, check_shared_memory, checkpoint_bytes
 from rl.types import Prompt
@@ -41,7 +41,7 @@ def evaluation_steps(config: Config) -> list[int]:
     return sorted({*between, *(step for step in (0, steps) if config.eval.due(step, steps))})
 
 
-def _memory(config: Config, memory: Estimate, parameters: int) -> list[tuple[str, str]]:
+def _memory(config: Config, memory: MemoryEstimate, parameters: int) -> list[tuple[str, str]]:
     """What lies there all the time, item by item, and what each phase adds to it."""
     workers = worker_count(config)
     return [

@@ -76,7 +76,9 @@ MicroBatch = Annotated[
     WHOLE,
     BeforeValidator(_micro_batch),
     PlainSerializer(lambda count: count or "auto"),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST}, {"const": "auto"}]}),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST}, {"enum": ["auto"], "type": "string"}]}
+    ),
 ]
 """A run keeps what ``auto`` has become on the machine where it began."""
 Count = Annotated[int, Field(ge=0, le=MOST), WHOLE]

@@ -13,7 +13,7 @@ Items = Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MemoryEstimate:
     """Bytes by name, on one rank."""
 
     held: Items
@@ -35,7 +35,7 @@ class Estimate:
         return sum(self.held.values()) + sum(self.phases[phase].values())
 
 
-def estimate(plan: Plan, size: PolicySize) -> Estimate:
+def estimate(plan: Plan, size: PolicySize) -> MemoryEstimate:
     ar, decoder = size.ar, size.decoder
     cache = parts.cache(plan, ar, size.tokens)
     gradients = {"gradients": parts.gradients(plan, ar)}
@@ -64,7 +64,7 @@ def estimate(plan: Plan, size: PolicySize) -> Estimate:
         "save": heap | {"weights to be written": ar.parameters * plan.train_bytes},
     }
     held |= gradients if plan.zero_stage else {}
-    return Estimate({name: taken for name, taken in held.items() if taken}, phases)
+    return MemoryEstimate({name: taken for name, taken in held.items() if taken}, phases)
 
 
 def _backward(plan: Plan, size: PolicySize) -> dict[str, int]:

@@ -11,7 +11,7 @@ from rl.config.declared import declarations
 from rl.config.schema import Config
 from rl.config.values import AUTO
 from rl.preflight.memory.available import WORKER, available, worker_count
-from rl.preflight.memory.estimate import Estimate, estimate
+from rl.preflight.memory.estimate import MemoryEstimate, estimate
 from rl.preflight.memory.plan import Device, Plan
 from rl.preflight.memory.sizes import PolicySize
 from rl.preflight.room import BYTES, optimiser_bytes
@@ -57,7 +57,7 @@ def plan_of(config: Config, size: PolicySize, prompts: Sequence[Prompt], device:
     )
 
 
-def memory_of(config: Config, prompts: Sequence[Prompt], device: Device | None = None) -> Estimate:
+def memory_of(config: Config, prompts: Sequence[Prompt], device: Device | None = None) -> MemoryEstimate:
     """Raises: UserError if there is no such policy."""
     size = PolicySize.read(resolve_folder(config.policy.path))
     return estimate(plan_of(config, size, prompts, device), size)
