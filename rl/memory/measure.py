@@ -18,7 +18,7 @@ from rl.types import UserError
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredMemory:
     """Bytes."""
 
     case: str
@@ -32,7 +32,7 @@ class Measured:
         return self.expected / self.found - 1
 
 
-def measure(case: Case, extra: Sequence[str] = ()) -> Measured:
+def measure(case: Case, extra: Sequence[str] = ()) -> MeasuredMemory:
     """``extra``: settings on top of the case's own. Raises: UserError with the run's last words if it failed."""
     with tempfile.TemporaryDirectory(prefix="easel-memory-") as place:
         folder = Path(place)
@@ -46,10 +46,10 @@ def measure(case: Case, extra: Sequence[str] = ()) -> Measured:
         if ended.returncode or not rows:
             raise UserError(f"the run of {case.name} failed: {(ended.stderr.strip().splitlines() or ['no word'])[-1]}")
         peak = rows[-1].memory["gpu_peak_gb" if "gpu_peak_gb" in rows[-1].memory else "peak_gb"]
-        return Measured(case.name, expected.peak, expected.largest, int(peak * 1e9))
+        return MeasuredMemory(case.name, expected.peak, expected.largest, int(peak * 1e9))
 
 
-def table(found: Sequence[Measured]) -> str:
+def table(found: Sequence[MeasuredMemory]) -> str:
     """As the README shows it."""
     rows = [
         f"| {one.case} | {one.expected / 1e9:.2f} GB | {one.phase} | {one.found / 1e9:.2f} GB | {one.off:+.0%} |"

@@ -6,7 +6,7 @@ import pytest
 
 from rl.memory.__main__ import main
 from rl.memory.cases import CASES
-from rl.memory.measure import Measured, measure, table
+from rl.memory.measure import MeasuredMemory, measure, table
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_the_estimate_is_near_the_peak(name: str) -> None:
 
 
 def test_the_table() -> None:
-    row = table([Measured("a", 4_000_000_000, "step", 3_200_000_000)]).splitlines()[-1]
+    row = table([MeasuredMemory("a", 4_000_000_000, "step", 3_200_000_000)]).splitlines()[-1]
     assert row == "| a | 4.00 GB | step | 3.20 GB | +25% |"
 
 
