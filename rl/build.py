@@ -92,7 +92,7 @@ def live_parts(
                 act, PromptStream(train_prompts, config.data.prompts_per_step, config.run.seed), config.run.seed
             ),
             learner=Learner(
-                parts={"ar": TrainedLanguageModel(trainer, asked=config.sync.canary)},
+                parts={"ar": TrainedLanguageModel(trainer, config.sync.canary, config.sync.canary_tokens)},
                 advantage=answering("advantages", "advantage", config.advantage),
                 sync=WeightSync([sampler], tolerance=sync_tolerance(config), enabled=config.sync.enabled),
                 updates_per_rollout=config.train.updates_per_rollout,

@@ -26,6 +26,7 @@ COMMANDS = {
     "score": ("rewards.score", "score pictures in a folder"),
     "serve": ("rewards.serve", "rewards over HTTP"),
     "geneval": ("rewards.geneval", "GenEval's official layout: prompts out, scores in"),
+    "memory": ("rl.memory", "what the dry run expects of memory beside what a run takes"),
     "bench": ("rl.bench", "the whole step beside TRL's and beside its floor"),
     "bench-reward": ("rewards.bench", "how fast a reward is"),
     "bench-rollout": ("rollout.bench", "how fast a policy is sampled"),

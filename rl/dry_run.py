@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
-from pathlib import Path
 
 from policy.ar.size import ArSize
 from policy.folder import read_policy_config, resolve_folder
-from rl.config.declared import declarations
 from rl.config.load import dump
 from rl.config.schema import Config
 from rl.data.prompt_list import overlap
 from rl.preflight.adapters import trained_parameters
-from rl.preflight.room import BYTES, SHARED_MEMORY, check_shared_memory, checkpoint_bytes, optimiser_bytes
+from rl.preflight.memory.available import WORKER, worker_count
+from rl.preflight.memory.estimate import Items, MemoryEstimate
+from rl.preflight.memory.planning import memory_of
+from rl.preflight.room import SHARED_MEMORY, check_shared_memory, checkpoint_bytes
 from rl.types import Prompt
 
 
@@ -25,11 +26,9 @@ def describe(config: Config, train_prompts: Sequence[Prompt], eval_prompts: Sequ
     rows = [*_work(config, len(train_prompts), layout.tokens_per_image)]
     rows += _evaluations(config, train_prompts, eval_prompts)
     rows += [("trained", f"{trained:,} parameters in adapters")] if config.train.lora else []
-    memory = memory_estimate(config, parameters, layout.num_image_tokens, trained)
-    rows += [("memory, without activations", f"{_size(sum(memory.values()))} for {parameters:,} parameters in the AR")]
-    rows += [(f"  {name}", _size(size)) for name, size in memory.items()]
-    rows += [("decoder on disk", _size(_decoder_bytes(folder))), ("run folder", str(config.run.folder))]
-    rows += [("disk", f"{_size(checkpoint_bytes(config.train, trained))} a checkpoint")]
+    rows += _memory(config, memory_of(config, [*train_prompts, *eval_prompts]), parameters)
+    rows += [("run folder", str(config.run.folder))]
+    rows += [("disk", f"{_size(checkpoint_bytes(trained))} a checkpoint")]
     rows += [(check.name, f"{check.found}; {check.fix}") for check in [check_shared_memory(SHARED_MEMORY)] if check.fix]
     width = max(len(name) for name, _ in rows)
     return dump(config) + "\n" + "\n".join(f"# {name:<{width}}  {value}" for name, value in rows)
@@ -44,23 +43,20 @@ def evaluation_steps(config: Config) -> list[int]:
     return sorted({*between, *(step for step in (0, steps) if config.eval.due(step, steps))})
 
 
-def memory_estimate(config: Config, parameters: int, num_image_tokens: int, trained: int) -> dict[str, int]:
-    """Bytes of what is known beforehand, on one rank, of which ``trained`` parameters learn. Activations and the
-    engine's KV cache come on top."""
-    train = config.train
-    size = BYTES[train.dtype]
-    found = {
-        "trainer's weights": parameters * size,
-        "gradients": trained * size,
-        "AdamW states": trained * optimiser_bytes(train),
-        "sampler's weights": parameters * BYTES[config.policy.dtype],
-        "logits of one chunk": train.logprob_chunk * num_image_tokens * 4,
-    }
-    if train.lora:
-        found["adapters"] = trained * size
-    elif config.kl or config.anchor or any(declarations("terms", one.use).reference for one in config.terms.values()):
-        found["reference weights"] = parameters * size
-    return found
+def _memory(config: Config, memory: MemoryEstimate, parameters: int) -> list[tuple[str, str]]:
+    """What lies there all the time, item by item, and what each phase adds to it."""
+    workers = worker_count(config)
+    return [
+        ("parameters", f"{parameters:,} in the language model"),
+        ("memory", f"{_size(memory.peak)} at most, in '{memory.largest}' (estimate, within 15 %)"),
+        *((f"  {name}", _size(taken)) for name, taken in memory.held.items()),
+        *((f"  + in {name}", _phase(items)) for name, items in memory.phases.items()),
+        ("reward processes", f"{workers}, each about {_size(WORKER)} and its model besides"),
+    ]
+
+
+def _phase(items: Items) -> str:
+    return f"{_size(sum(items.values()))}: " + ", ".join(f"{name} {_size(taken)}" for name, taken in items.items())
 
 
 def _work(config: Config, prompts: int, tokens: int) -> list[tuple[str, str]]:
@@ -105,11 +101,6 @@ def _evaluations(config: Config, train: Sequence[Prompt], held_out: Sequence[Pro
         ("held-out prompts", f"{len(held_out):,}, of which {overlap(train, held_out):,} are also training prompts"),
         ("evaluation pictures", f"{pictures:,} each, {pictures * len(steps):,} in all"),
     ]
-
-
-def _decoder_bytes(folder: Path) -> int:
-    parts = ("connector", "transformer", "vae")
-    return sum(file.stat().st_size for part in parts for file in (folder / part).glob("*.safetensors"))
 
 
 def _size(count: int) -> str:

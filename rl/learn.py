@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -85,6 +85,8 @@ class TrainedLanguageModel:
     trainer: TokenTrainer
     asked: int = 4
     """Sequences of a canary."""
+    asked_tokens: int = 64
+    """Tokens of each, from the first on."""
 
     @property
     def version(self) -> int:
@@ -132,6 +134,9 @@ class TrainedLanguageModel:
 
     def canaries(self, rollout: Rollout) -> Mapping[str, Canary]:
         rows = sequences(rollout).take(range(min(self.asked, rollout.batch_size)))
+        if rollout.span is not None:
+            span = rollout.span.up_to(self.asked_tokens)
+            rows = replace(rows, tokens_BT=rows.tokens_BT[:, : span.most], span=span)
         return {"logprobs": Canary(rows, self.trainer.forward(rows).logprobs_BT.cpu().float().numpy())}
 
     def save(self, folder: Path) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.collect import sample
 from rl.evaluation.evaluate import evaluate
 from rl.evaluation.results import Evaluation, grid_path, load_all
 from rl.parts import Run
@@ -23,12 +22,15 @@ _PICTURES_AT_ONCE = 128
 
 
 def first_weights(run: Run) -> None:
-    """Puts the trainer's weights into the followers before anything is sampled from them for real."""
+    """Puts the trainer's weights into the followers before anything is sampled from them for real: only as much as
+    the canary asks about is sampled for it."""
     run.tracker.starting("the first weights go into the sampler")
-    options, asked = run.config.rollout, run.config.sync.canary
-    prompts = run.train_prompts[: -(-asked // options.group_size)]
-    seeds = group_seeds(run.config.run.seed, 0, prompts, options.group_size)
-    rollout = sample(run.act.sampler, prompts, options.group_size, seeds, options)
+    options, sync = run.config.rollout, run.config.sync
+    count = min(len(run.train_prompts), -(-sync.canary // options.group_size))
+    prompts, group_size = run.train_prompts[:count], min(options.group_size, -(-sync.canary // count))
+    seeds = group_seeds(run.config.run.seed, 0, prompts, group_size)
+    span = run.policy.layout.image.up_to(sync.canary_tokens)
+    rollout = run.act.sampler.sample(prompts, group_size, seeds, temperature=options.temperature, span=span)
     for name in run.learner.parts:
         run.learner.publish(name, rollout)
 

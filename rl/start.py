@@ -18,6 +18,7 @@ from rl.config.origins import Origins
 from rl.config.rules import check, notes
 from rl.config.schema import Config, TrainConfig
 from rl.preflight.machine import check_machine
+from rl.preflight.memory.planning import settled
 from rl.preflight.prompts import check_data, notes_on
 from rl.process.command import command as told_as_mistakes
 from rl.process.disk import folder_errors, quiet_writers
@@ -28,6 +29,7 @@ from rl.process.host import (
 )
 from rl.process.interrupt import Interrupt
 from rl.process.loading import loading
+from rl.process.out_of_memory import memory_of_phase
 from rl.process.output import shown
 from rl.process.ranks import OtherRanks, Place, settle_world, take_place
 from rl.run_folder import checkpoint
@@ -79,6 +81,7 @@ def _start(command: Command, interrupt: Interrupt) -> int:
         train_prompts, eval_prompts = check_data(config)
         check_trackers(config.tracking)
         check_machine(config, place.local_world if place.by_torchrun else config.train.ranks)
+        config = settled(config, [*train_prompts, *eval_prompts])
     for told in (*notes(config), *notes_on(train_prompts, eval_prompts)):
         print(shown(f"note: {told}"), file=sys.stderr)
     if command.dry_run:
@@ -91,7 +94,7 @@ def _start(command: Command, interrupt: Interrupt) -> int:
     inputs = fingerprints(config, {"data.train": train_prompts, "data.eval": eval_prompts})
     quiet_writers()
     folder = Path(str(config.run.folder))
-    with folder_errors(folder), hold(folder) as release:
+    with memory_of_phase("start"), folder_errors(folder), hold(folder) as release:
         interrupt.closing += [release, kill_workers]
         saved = _take_folder(config, going_on, inputs)
         if going_on is not None and _finished(config, saved):

@@ -76,6 +76,11 @@ class Span:
         """The largest number of tokens."""
         return self.length or self.max_length or 0
 
+    def up_to(self, most: int) -> Span:
+        """The same, of at most ``most`` tokens."""
+        most = min(most, self.most)
+        return replace(self, length=most) if self.max_length is None else replace(self, max_length=most)
+
 
 @dataclass(frozen=True)
 class Rollout:

@@ -19,11 +19,23 @@ class ArSize:
     """Longest sequence, prompt and picture together."""
     cached_numbers: int
     """Keys and values of one token in all layers."""
+    vocabulary: int
+    hidden: int
+    layers: int
+    queries: int
+    """Numbers of all query heads at one position of one layer."""
+    keys: int
+    inner: int
+    """Of the feed-forward."""
 
     @classmethod
     def read(cls, ar_folder: Path) -> ArSize:
         """Raises: UserError if ``config.json`` is not JSON."""
         return cls.of(read_json(ar_folder / "config.json"))
+
+    def cache_mb(self, tokens: int, number_bytes: int) -> int:
+        """MiB that hold keys and values of ``tokens`` tokens, at least 64 and at most 8192."""
+        return min(max(64, 1 + (tokens * number_bytes * self.cached_numbers >> 20)), 8192)
 
     @classmethod
     def of(cls, config: JsonObject) -> ArSize:
@@ -38,4 +50,10 @@ class ArSize:
             parameters=int(embeddings + layers * layer + hidden),
             positions=config.get("max_position_embeddings", _POSITIONS),
             cached_numbers=2 * layers * keys,
+            vocabulary=config["vocab_size"],
+            hidden=hidden,
+            layers=layers,
+            queries=queries,
+            keys=keys,
+            inner=config["intermediate_size"],
         )

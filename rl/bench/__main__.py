@@ -25,6 +25,7 @@ from rl.bench.variants import BASE, CONFIG, VARIANTS, Variant, assignment, chose
 from rl.config import shipped
 from rl.config.schema import Config
 from rl.preflight.machine import check_machine
+from rl.preflight.memory.planning import settled
 from rl.preflight.prompts import check_data
 from rl.process.command import command
 from rl.process.interrupt import ended_by_signals
@@ -60,9 +61,10 @@ def bench(config: str, overrides: Sequence[str], variants: Sequence[Variant], st
     """Raises: UserError for what can be known before a process is started."""
     _require_trl(variants)
     configs = {one.name: configured(one, config, overrides) for one in variants}
-    for one in configs.values():
-        check_data(one)
+    for name, one in configs.items():
+        train_prompts, eval_prompts = check_data(one)
         check_machine(one)
+        configs[name] = settled(one, [*train_prompts, *eval_prompts])
     outcomes = measure(variants, lambda one: BenchProcess(assignment(one, configs[one.name])), steps, tell)
     outcomes = [replace(one, settings=words(configs[one.name])) for one in outcomes]
     any_config = next(iter(configs.values()))

@@ -11,7 +11,6 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TypeVar
 
 import psutil
@@ -28,6 +27,7 @@ from rl.bench.contract import (
     StepTaken,
     VariantFailed,
 )
+from rl.process.peak import peak_bytes
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
 START_S, STEP_S, FLOOR_S = 300.0, 300.0, 300.0  # a first step may have to compile
@@ -88,7 +88,7 @@ class BenchProcess:
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(self._process.pid)
             for one in (process, *process.children(recursive=True)):
-                self._peak_mb[one.pid] = max(self._peak_mb.get(one.pid, 0.0), _high_water_mb(one.pid))
+                self._peak_mb[one.pid] = max(self._peak_mb.get(one.pid, 0.0), peak_bytes(one.pid) / 2**20)
         return sum(self._peak_mb.values())
 
     def close(self) -> None:
@@ -124,11 +124,3 @@ class BenchProcess:
         self._log.seek(max(0, size - 4096))
         said = [line.strip() for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
         return f"; it last printed: {said[-1][:200]}" if said else ""
-
-
-def _high_water_mb(pid: int) -> float:
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    return 0.0

@@ -22,6 +22,7 @@ from rl.config.values import (
     Dtype,
     Fraction,
     LearningRate,
+    MicroBatch,
     Names,
     NotNegative,
     Number,
@@ -141,8 +142,9 @@ class RenderConfig(Section):
     """Pictures painted per token sequence; their rewards are averaged."""
     dtype: Dtype | None = None
     """Precision of the decoder; ``null``: that of ``policy.dtype``."""
-    micro_batch: AtLeastOne = 64
-    """Pictures painted at one time, while the rewards score the ones before; changes memory, not results."""
+    micro_batch: MicroBatch = 64
+    """Pictures painted at one time, while the rewards score the ones before; changes memory, not results. ``auto``: the
+    most that fit into the free memory by the estimate of ``--dry-run``."""
     offload: Bool = False
     """The decoder is on the GPU only while it paints."""
 
@@ -191,8 +193,9 @@ class TrainConfig(Section):
     """Largest norm of the gradient; 0 is off."""
     ranks: AtLeastOne = 1
     """Processes that share each batch, a GPU each where there are any; ``torchrun`` says its own number."""
-    micro_batch: AtLeastOne = 64
-    """Samples per forward and backward pass on one rank; changes memory, not results."""
+    micro_batch: MicroBatch = 64
+    """Samples per forward and backward pass on one rank; changes memory, not results. ``auto``: the most that fit into
+    the free memory by the estimate of ``--dry-run``."""
     dtype: Dtype = "float32"
     """Precision of the trainer's weights and gradients."""
     zero_stage: UpToThree = 0
@@ -264,6 +267,8 @@ class SyncConfig(Section):
     """Off only to prove that the canary notices."""
     canary: AtLeastOne = 4
     """Sequences whose log-probs are compared after each sync."""
+    canary_tokens: AtLeastOne = 64
+    """Tokens of each that are compared, from the first on."""
     tolerance: Positive | None = None
     """Largest allowed difference in nats; ``null``: 1e-3, or 0.2 where sampler or trainer compute in bfloat16."""
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from rl.config.paths import expanded, expanded_options
 from rl.process.host import multiplies_bfloat16
 
 MOST = 10**9
 """Of anything that is counted."""
+AUTO = 0
+"""What stands for ``auto`` in a ``MicroBatch``."""
 _LARGEST = 1e6  # of other numbers; seconds: eleven days
 _DTYPES = {"enum": ["float32", "bfloat16", "auto"], "type": "string"}
 _WORDS = {"on": True, "yes": True, "off": False, "no": False}
@@ -45,6 +48,13 @@ def _dtype(value: object) -> object:
     return ("bfloat16" if multiplies_bfloat16() else "float32") if value == "auto" else value
 
 
+def _micro_batch(value: object) -> object:
+    """``auto`` until the start of a run has found the number."""
+    if value in (0, "0") and not isinstance(value, bool):
+        raise PydanticCustomError("micro_batch", "must be at least 1, or auto")
+    return AUTO if value == "auto" else value
+
+
 WHOLE = BeforeValidator(_whole)
 AS_TUPLE = BeforeValidator(_as_tuple)
 
@@ -60,6 +70,17 @@ Positive = Annotated[float, Field(gt=0, le=_LARGEST)]
 NotNegative = Annotated[float, Field(ge=0, le=_LARGEST)]
 LearningRate = Annotated[float, Field(ge=0, le=100)]
 
+MicroBatch = Annotated[
+    int,
+    Field(ge=0, le=MOST),
+    WHOLE,
+    BeforeValidator(_micro_batch),
+    PlainSerializer(lambda count: count or "auto"),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST}, {"enum": ["auto"], "type": "string"}]}
+    ),
+]
+"""A run keeps what ``auto`` has become on the machine where it began."""
 Count = Annotated[int, Field(ge=0, le=MOST), WHOLE]
 AtLeastOne = Annotated[int, Field(ge=1, le=MOST), WHOLE]
 UpToThree = Annotated[int, Field(ge=0, le=3), WHOLE]

@@ -29,7 +29,7 @@ def check_machine(config: Config, ranks_here: int = 1) -> None:
     adapters = list(lora_problems(config.train, folder / "ar"))
     trained = 0 if adapters or not config.train.steps else trained_parameters(config.train, folder / "ar")
     found = [*problems(config), *compiler_problems(config), *adapters, *rank_problems(ranks_here, usable_gpus())]
-    found += folder_problems(Path(str(config.run.folder)), checkpoint_bytes(config.train, trained))
+    found += folder_problems(Path(str(config.run.folder)), checkpoint_bytes(trained))
     if len(found) == 1:
         raise UserError(found[0])
     if found:

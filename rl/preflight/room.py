@@ -16,13 +16,13 @@ BYTES = {"float32": 4, "bfloat16": 2}
 
 
 def optimiser_bytes(train: TrainConfig) -> int:
-    """Of one parameter: AdamW's two moments in float32, beside bfloat16 weights also a float32 copy of them."""
-    return 8 if BYTES[train.dtype] == 4 else 12
+    """Of one parameter: AdamW's two moments in float32; ZeRO, and so bfloat16, has a float32 copy of the weights."""
+    return 8 if BYTES[train.dtype] == 4 and train.zero_stage == 0 else 12
 
 
-def checkpoint_bytes(train: TrainConfig, parameters: int) -> int:
-    """Of one checkpoint: weights and the optimiser's states."""
-    return parameters * (BYTES[train.dtype] + optimiser_bytes(train))
+def checkpoint_bytes(parameters: int) -> int:
+    """Of one checkpoint: each trained parameter and AdamW's two moments, in float32."""
+    return parameters * 12
 
 
 def folder_problems(folder: Path, needed_bytes: int) -> Iterator[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rl.types import UserError
 
+_DRIVER = Path("/proc/driver/nvidia/version")
 _FILES_WANTED, _FILES_NEEDED = 4096, 200
 
 
@@ -23,9 +24,14 @@ def name_user(environment: MutableMapping[str, str]) -> None:
             environment.setdefault(name, f"uid{os.getuid()}")
 
 
-def multiplies_bfloat16(cpu: Path = Path("/proc/cpuinfo"), driver: Path = Path("/proc/driver/nvidia/version")) -> bool:
+def has_gpu(driver: Path = _DRIVER) -> bool:
+    """Whether this process may use one, as far as can be told without torch."""
+    return driver.exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+
+
+def multiplies_bfloat16(cpu: Path = Path("/proc/cpuinfo"), driver: Path = _DRIVER) -> bool:
     """Whether there is a GPU, or a CPU with instructions for it; elsewhere bfloat16 is slower than float32."""
-    if driver.exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
+    if has_gpu(driver):
         return True
     try:
         flags = set(cpu.read_text().split())

@@ -2,7 +2,7 @@
 
 ``metrics.jsonl`` holds one object per step: ``{"step": 3, "metrics": {...}, "seconds": {...}, "alarms": [...]}``.
 Everything under ``metrics`` is a function of config and seed, so two runs can be compared bit for bit on it;
-wall-clock times stand apart under ``seconds``.
+wall-clock times stand apart under ``seconds``, the largest memory so far under ``memory``.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class Row:
     metrics: Mapping[str, float | None]
     seconds: Mapping[str, float] = field(default_factory=dict)
     alarms: Sequence[Alarm] = ()
+    memory: Mapping[str, float] = field(default_factory=dict)
+    """GB; empty in the log of an older version."""
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -81,7 +83,7 @@ def read_metrics(run_folder: Path) -> list[Row]:
         try:
             found = json.loads(line)
             alarms = [Alarm(**alarm) for alarm in found["alarms"]]
-            rows.append(Row(found["step"], found["metrics"], found["seconds"], alarms))
+            rows.append(Row(found["step"], found["metrics"], found["seconds"], alarms, found.get("memory", {})))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             message = f"{path}:{number} is not a metrics line ({error}); remove the line or resume from a checkpoint"
             raise UserError(message) from error

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from torch.profiler import record_function
 
+from rl.process.out_of_memory import memory_of_phase
+
 
 class Stopwatch:
     """``with timer("sample"): ...`` adds to ``timer.seconds["sample"]``, and is a range of that name in a trace."""
@@ -22,6 +24,6 @@ class Stopwatch:
         if self._tell is not None:
             self._tell(stage)
         started = time.perf_counter()
-        with record_function(stage):
+        with memory_of_phase(stage), record_function(stage):
             yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started

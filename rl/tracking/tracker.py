@@ -20,6 +20,7 @@ from rl.run_folder.records import METRICS_FILE, Alarm, disk_errors, truncate_met
 from rl.tracking.console import make_console
 from rl.tracking.contract import STAGES, Console
 from rl.tracking.grid import make_grid
+from rl.tracking.memory import peaks
 from rl.tracking.services import RunIdentity, TrackerServices
 from rl.tracking.terminal import own_terminal
 from rl.types import UserError
@@ -93,12 +94,15 @@ class Tracker:
         values = {name: _finite(value) for name, value in metrics.items()}
         seconds = {name: round(float(value), 6) for name, value in timings.items()}
         line = {"step": step, "metrics": values, "seconds": seconds, "alarms": [asdict(alarm) for alarm in alarms]}
+        line["memory"] = memory = peaks()
         with disk_errors(self._path, f"logging step {step + 1}"):
             self._file.write(json.dumps(line, allow_nan=False) + "\n")
             self._file.flush()
         known = {name: value for name, value in values.items() if value is not None}
         numbers = {name: value for name, value in known.items() if not name.startswith(EVALUATION_PREFIX)}
-        self._services.log(numbers | {f"seconds/{name}": value for name, value in seconds.items()}, step + 1)
+        measured = {f"seconds/{name}": value for name, value in seconds.items()}
+        measured |= {f"memory/{name}": value for name, value in memory.items()}
+        self._services.log(numbers | measured, step + 1)
         self.console.step(step, known, seconds, alarms)
 
     def evaluated(self, done: int, metrics: Mapping[str, float], grid: Path | None) -> None:

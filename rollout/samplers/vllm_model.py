@@ -1,14 +1,17 @@
 """Qwen3 inside vLLM that can only write image tokens.
 
 The mask sits in the model, not in a sampling parameter: ``compute_logits`` multiplies the image rows of the lm_head
-only and leaves every other word at -inf. So it holds for sampled and for prompt log-probs alike, costs nothing per
-request, and needs no logits processor (vLLM's two GPU runners disagree on those and cap ``allowed_token_ids``).
+only and leaves every other word at -inf. So it costs nothing per request and needs no logits processor (vLLM's two GPU
+runners disagree on those and cap ``allowed_token_ids``).
+
+Given tokens are scored here too: vLLM's own prompt log-probs build (positions, vocabulary) several times over, 0.6 GB
+each for one picture of 729 tokens among 217,210 words.
 Imports vLLM: only ``rollout.samplers.vllm_sampler`` imports this module, when an engine starts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,7 +19,9 @@ from torch.nn import functional
 from vllm.config import VllmConfig
 from vllm.model_executor.models.qwen3 import Qwen3ForCausalLM
 from vllm.model_executor.models.registry import ModelRegistry
+from vllm.sequence import IntermediateTensors
 
+_POSITIONS = 128  # scored at one time
 ARCHITECTURE = "EaselImageQwen3ForCausalLM"
 
 
@@ -27,18 +32,49 @@ class ImageQwen3ForCausalLM(Qwen3ForCausalLM):
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         config = vllm_config.model_config.hf_config
         self.image_rows = slice(config.image_start_id, config.image_start_id + config.num_image_tokens)
-        # vLLM scores a prompt's tokens without its sampler, so without the temperature: teacher forcing sets it here.
-        self.prompt_temperature = 1.0
         self.count: Callable[[int], None] = lambda tokens: None  # hears how many are drawn, in every step of the engine
+        self.kept: list[Tensor] | None = None
         # vLLM's own NaN check raises in the middle of a step, after which every later request hangs for ever.
         self.bad_positions = torch.zeros((), dtype=torch.int64)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        positions: Tensor,
+        intermediate_tensors: IntermediateTensors | None = None,
+        inputs_embeds: Tensor | None = None,
+    ) -> Tensor | IntermediateTensors:
+        states = super().forward(input_ids, positions, intermediate_tensors, inputs_embeds)
+        if self.kept is not None and isinstance(states, Tensor):
+            self.kept.append(states.clone())  # a CUDA graph writes its next answer into the same memory
+        return states
+
+    def keep_states(self) -> None:
+        """From now on the final hidden states of every forward are kept, until ``take_logprobs``."""
+        self.kept = []
+
+    def take_logprobs(self, tokens: Sequence[int], before: int, temperature: float) -> Tensor | None:
+        """Log-probs of ``tokens``, which followed ``before`` others in the one sequence that was prefilled since
+        ``keep_states``, over the image tokens; ``None`` if it did not go through in one forward.
+        """
+        kept, self.kept = self.kept or [], None
+        if len(kept) != 1 or len(kept[0]) < before + len(tokens) - 1:
+            return None
+        first = before - 1  # what follows a token is told by the state at it
+        states_ND = kept[0][first : first + len(tokens)]
+        codes_N = torch.tensor(tokens, device=states_ND.device) - self.image_rows.start
+        parts = zip(states_ND.split(_POSITIONS), codes_N.split(_POSITIONS), strict=True)
+        return torch.cat([self._logprobs(states, codes, temperature) for states, codes in parts])
+
+    def _logprobs(self, states_ND: Tensor, codes_N: Tensor, temperature: float) -> Tensor:
+        logits_NK = functional.linear(states_ND, self.lm_head.weight[self.image_rows]).float() / temperature
+        self.bad_positions = self.bad_positions.to(logits_NK.device) + (~logits_NK.isfinite()).any(-1).sum()
+        return logits_NK.log_softmax(-1).gather(1, codes_N[:, None])[:, 0]
 
     def compute_logits(self, hidden_states: Tensor) -> Tensor:
         self.count(len(hidden_states))
         image_logits = functional.linear(hidden_states, self.lm_head.weight[self.image_rows])
         self.bad_positions = self.bad_positions.to(image_logits.device) + (~image_logits.isfinite()).any(-1).sum()
-        if self.prompt_temperature != 1.0:  # in float32, as vLLM's sampler and the trainer do it
-            image_logits = image_logits.float() / self.prompt_temperature
         logits = image_logits.new_full((len(hidden_states), self.config.vocab_size), -torch.inf)
         logits[:, self.image_rows] = image_logits.nan_to_num()
         return logits

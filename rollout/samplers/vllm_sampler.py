@@ -13,6 +13,7 @@ import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -77,6 +78,7 @@ class VllmSampler(CheckedSampler):
         self._shapes = parameter_shapes(ar_folder)
         length = self.max_prompt_tokens + layout.tokens_per_image + 1
         on_cpu = not torch.cuda.is_available()
+        cache_mb = ArSize.read(ar_folder).cache_mb(max_num_seqs * length, getattr(torch, dtype).itemsize)
         options: dict[str, object] = {
             "model": str(ar_folder),
             "skip_tokenizer_init": True,
@@ -88,7 +90,7 @@ class VllmSampler(CheckedSampler):
             "max_model_len": length,
             "max_num_seqs": max_num_seqs,
             "max_num_batched_tokens": max(4096, length),
-            "kv_cache_memory_bytes": (kv_cache_mb or _cache_mb(ar_folder, max_num_seqs * length, dtype)) << 20,
+            "kv_cache_memory_bytes": (kv_cache_mb or cache_mb) << 20,
             "block_size": 32 if on_cpu else 16,  # the CPU default of 128 means short prompts never share a prefix
             "disable_log_stats": True,
             "use_tqdm_on_load": False,
@@ -134,23 +136,37 @@ class VllmSampler(CheckedSampler):
         return check_tokens(tokens_BT, span, len(seeds)), logprobs_BT, None
 
     def _check_span(self, span: Span) -> None:
-        if span != self.layout.image:  # the mask of the image rows sits in the model
+        image = self.layout.image
+        if span.most > image.most or span != replace(
+            image, length=span.most
+        ):  # the mask of the image rows sits in the model
             raise UserError(f"rollout.engine: vllm samples pictures only, not {span}; use engine: torch.")
 
     def _logprobs(
         self, prompt_ids: Sequence[tuple[int, ...]], tokens_BT: NDArray[np.int64], temperature: float, span: Span
     ) -> NDArray[np.float32]:
-        """From one prefill, not T steps. vLLM recomputes a scored prompt in full and never reads the prefix cache."""
+        """From one prefill of each row, not T steps, through the image rows alone."""
+        return np.stack(
+            [self._scored(ids, tokens, temperature) for ids, tokens in zip(prompt_ids, tokens_BT.tolist(), strict=True)]
+        )
+
+    @torch.inference_mode()
+    def _scored(self, ids: tuple[int, ...], tokens: list[int], temperature: float) -> NDArray[np.float32]:
+        """(T,) log-probs of one row; all of its states are computed anew, whatever the prefix cache holds."""
         from vllm import SamplingParams
 
-        params = SamplingParams(max_tokens=1, temperature=1.0, prompt_logprobs=0, detokenize=False, flat_logprobs=True)
-        rows = [(*ids, *tokens) for ids, tokens in zip(prompt_ids, tokens_BT.tolist(), strict=True)]
-        self._on_model(lambda model: setattr(model, "prompt_temperature", temperature))
-        try:
-            outputs = self._generate(rows, [params] * len(rows))
-        finally:
-            self._on_model(lambda model: setattr(model, "prompt_temperature", 1.0))
-        return np.array([output.prompt_logprobs.logprobs[-span.most :] for output in outputs], dtype=np.float32)
+        # One token is the least that vLLM can be asked for, and nobody reads it.
+        params = SamplingParams(max_tokens=1, seed=0, skip_reading_prefix_cache=True, detokenize=False)
+        self._on_model(lambda model: model.keep_states())
+        self._run([(*ids, *tokens[:-1])], [params])
+        found = self._on_model(lambda model: model.take_logprobs(tokens, len(ids), temperature))
+        self._refuse_bad_positions()
+        if found is None:
+            raise EngineError(
+                f"vLLM did not compute a sequence of {len(ids) + len(tokens) - 1} tokens in one forward: leave "
+                "max_num_batched_tokens out of rollout.options.engine_options, or make it larger than that."
+            )
+        return found.cpu().numpy()
 
     def load_weights(self, part: str, weights: WeightStream, version: int) -> None:
         """New weights into the running engine. Raises: SyncError naming the parameter, before the engine is touched."""
@@ -194,7 +210,13 @@ class VllmSampler(CheckedSampler):
         return self._llm
 
     def _generate(self, rows: Sequence[tuple[int, ...]], params: Sequence[SamplingParams]) -> list[RequestOutput]:
-        """Outputs in the order of ``rows``. An engine interrupted in a step would hang: it is not used again."""
+        """Outputs in the order of ``rows``. Raises: EngineError if logits were NaN or infinite."""
+        outputs = self._run(rows, params)
+        self._refuse_bad_positions()
+        return outputs
+
+    def _run(self, rows: Sequence[tuple[int, ...]], params: Sequence[SamplingParams]) -> list[RequestOutput]:
+        """An engine interrupted in a step would hang: it is not used again."""
         engine = self._engine
         self._nap.end()
         try:
@@ -203,10 +225,12 @@ class VllmSampler(CheckedSampler):
         except BaseException as error:
             self._failure = f"it was interrupted while sampling ({type(error).__name__}: {error})"
             raise
+        return outputs
+
+    def _refuse_bad_positions(self) -> None:
         bad_positions = self._on_model(lambda model: model.take_bad_positions())
         if bad_positions:
             raise not_finite(self.version, bad_positions)
-        return outputs
 
     def _on_model(self, function: Callable[[ImageQwen3ForCausalLM], T]) -> T:
         found: list[T] = self._engine.apply_model(function)
@@ -276,9 +300,3 @@ def _refuse_process_group() -> None:
             f"rollout.engine: vllm cannot share a process with one of {dist.get_world_size()} trainer ranks; "
             "use engine: torch, or run the sampler in its own process."
         )
-
-
-def _cache_mb(ar_folder: Path, tokens: int, dtype: str) -> int:
-    """MiB that hold keys and values of ``tokens`` tokens, at least 64 and at most 8192."""
-    size = torch.empty((), dtype=getattr(torch, dtype)).element_size()
-    return min(max(64, 1 + (tokens * size * ArSize.read(ar_folder).cached_numbers >> 20)), 8192)

@@ -19,7 +19,7 @@ from rl.build import (
     sync_tolerance,
 )
 from rl.config.load import load
-from rl.dry_run import memory_estimate
+from rl.preflight.memory.planning import memory_of
 from rl.tracking.guards import Fidelity
 from rl.types import Forward, Prompt, UserError
 
@@ -164,5 +164,5 @@ def test_a_policy_folder_names_its_prompt_encoder(tiny_policy: Path, tmp_path: P
 def test_the_dry_run_counts_the_reference_that_a_term_needs(plugin: str) -> None:
     without = load(GENEVAL, ["kl=null", "anchor=null", "train.dtype=float32"])
     with_it = load(GENEVAL, ["kl=null", "anchor=null", "train.dtype=float32", f"terms.bonus={plugin}:bonus"])
-    assert "reference weights" not in memory_estimate(without, 100, 7, 100)
-    assert memory_estimate(with_it, 100, 7, 100)["reference weights"] == 400
+    assert "reference weights" not in memory_of(without, []).held
+    assert memory_of(with_it, []).held["reference weights"] == 4 * 1_652_032

@@ -13,6 +13,7 @@ from torch import Tensor
 from policy.trainable import WeightStream
 from rl.algorithm import advantages
 from rl.learn import Learner, TrainedLanguageModel, mean_metrics, minibatches
+from rl.rows import sequences
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import Experience, Forward, Prompt, Renders, Rollout, Rows, Scores, Sequences, TokenBatch
 from rollout.sync import Canary, WeightSync
@@ -141,6 +142,18 @@ def test_a_canary_is_a_few_sequences_and_what_the_trainer_makes_of_them() -> Non
     found = TrainedLanguageModel(trainer, asked=2).canaries(an_experience().rollout)["logprobs"]
     assert isinstance(found.question, Sequences) and len(found.question) == 2
     assert np.array_equal(found.expected, trainer.forward(found.question).logprobs_BT.numpy())
+
+
+def test_a_canary_asks_about_the_first_tokens_of_a_long_picture() -> None:
+    trainer, rollout = make_trainer(), an_experience().rollout
+    whole = trainer.forward(sequences(rollout)).logprobs_BT.numpy()
+    rollout = replace(rollout, span=LAYOUT.image)
+    found = TrainedLanguageModel(trainer, asked=2, asked_tokens=3).canaries(rollout)["logprobs"]
+    assert isinstance(found.question, Sequences) and found.question.span == LAYOUT.image.up_to(3)
+    assert np.array_equal(found.question.tokens_BT.numpy(), rollout.tokens_BT[:2, :3])
+    assert np.allclose(found.expected, whole[:2, :3], atol=1e-6)
+    short = TrainedLanguageModel(trainer, asked=2, asked_tokens=99).canaries(rollout)["logprobs"]
+    assert short.expected.shape == (2, rollout.tokens_BT.shape[1])
 
 
 def test_minibatches_hold_every_row_once() -> None:

@@ -49,12 +49,27 @@ def test_a_picture_is_the_span_of_the_layout(torch_engine: Any, policy: Policy) 
     assert usual.mask_BT is None
 
 
+def test_the_beginning_of_a_picture_is_sampled_and_scored_alone(engine: Any, policy: Policy) -> None:
+    whole = engine.sample([PROMPT], 2, [1, 2])
+    beginning = engine.sample([PROMPT], 2, [1, 2], span=policy.layout.image.up_to(5))
+    assert np.array_equal(beginning.tokens_BT, whole.tokens_BT[:, :5])
+    found = engine.logprobs(beginning.prompt_ids_per_sample(), beginning.tokens_BT, span=beginning.span)
+    assert found.shape == (2, 5)
+    assert np.abs(found - whole.logprobs_BT[:, :5]).max() < 1e-4
+
+
 def test_what_an_engine_cannot_sample_is_refused(engine: Any, policy: Policy) -> None:
     before = engine.sample([PROMPT], 1, [1])
     sentence = r"does not fit this policy|rollout.engine: vllm samples pictures only, not Span\(.*; use engine: torch"
     with pytest.raises(UserError, match=sentence):
         engine.sample([PROMPT], 1, [1], span=Span(3, 11, length=policy.layout.tokens_per_image + 1))
     assert np.array_equal(engine.sample([PROMPT], 1, [1]).tokens_BT, before.tokens_BT)
+
+
+def test_the_beginning_of_a_span() -> None:
+    assert Span(2, 9, length=7).up_to(3) == Span(2, 9, length=3)
+    assert Span(2, 9, length=7).up_to(8) == Span(2, 9, length=7)
+    assert Span(2, 9, max_length=7, end=4).up_to(3) == Span(2, 9, max_length=3, end=4)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""How much memory a run will take, worked out from the sizes of its policy, without torch."""

@@ -1,0 +1,73 @@
+"""The memory of a run: what lies there all the time, and what each phase of a step adds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rl.preflight.memory import parts
+from rl.preflight.memory.plan import Plan
+from rl.preflight.memory.sizes import PolicySize
+
+Items = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes by name, on one rank."""
+
+    held: Items
+    """From the first step on."""
+    phases: Mapping[str, Items]
+    """What comes on top in each phase, and goes again."""
+
+    @property
+    def peak(self) -> int:
+        return self.of(self.largest)
+
+    @property
+    def largest(self) -> str:
+        """The phase that takes most."""
+        return max(self.phases, key=self.of)
+
+    def of(self, phase: str) -> int:
+        """Everything in one phase."""
+        return sum(self.held.values()) + sum(self.phases[phase].values())
+
+
+def estimate(plan: Plan, size: PolicySize) -> MemoryEstimate:
+    ar, decoder = size.ar, size.decoder
+    cache = parts.cache(plan, ar, size.tokens)
+    gradients = {"gradients": parts.gradients(plan, ar)}
+    held = {
+        "process": parts.process(plan),
+        "trainer's weights": parts.weights(plan, ar),
+        "AdamW states": parts.optimizer(plan, ar),
+        "ZeRO's bucket": parts.reduce_bucket(plan, ar),
+        "reference weights": parts.reference(plan, ar),
+        "sampler's weights": parts.sampler(plan, ar),
+        "sampler's cache": cache if plan.engine == "vllm" else 0,
+        "decoder": decoder.parameters * plan.decoder_bytes,
+        "hidden states": parts.hidden_states(plan, size),
+        "painted pictures": parts.pictures(plan, decoder),
+    }
+    heap = {"activations kept by the heap": parts.kept_by_heap(plan, size)}
+    passing = {} if plan.zero_stage else gradients
+    phases: dict[str, Items] = {
+        "sample": {
+            "keys and values": 0 if plan.engine == "vllm" else cache,
+            "logits": parts.sampled_logits(plan, size),
+        },
+        "paint": {"activations of painting": parts.painting(plan, decoder, plan.paint_micro_batch)},
+        "update": passing | _backward(plan, size),
+        "step": passing | heap | {"AdamW's copies": parts.step_copies(plan, ar)},
+        "save": heap | {"weights to be written": ar.parameters * plan.train_bytes},
+    }
+    held |= gradients if plan.zero_stage else {}
+    return MemoryEstimate({name: taken for name, taken in held.items() if taken}, phases)
+
+
+def _backward(plan: Plan, size: PolicySize) -> dict[str, int]:
+    """The logits are gone when the head's gradient is whole."""
+    last = max(parts.logits(plan, size, plan.micro_batch), parts.head_gradient(plan, size))
+    return {"activations": parts.activations(plan, size, plan.micro_batch), "logits or the head's gradient": last}

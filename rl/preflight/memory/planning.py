@@ -1,0 +1,130 @@
+"""A configuration -> the numbers that decide about memory, and the micro-batches that were left to us."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from math import ceil
+
+from policy.folder import resolve_folder
+from rl.config.declared import declarations
+from rl.config.schema import Config
+from rl.config.values import AUTO
+from rl.preflight.adapters import trained_parameters
+from rl.preflight.memory.available import WORKER, available, worker_count
+from rl.preflight.memory.estimate import MemoryEstimate, estimate
+from rl.preflight.memory.plan import Device, Plan
+from rl.preflight.memory.sizes import PolicySize
+from rl.preflight.room import BYTES, optimiser_bytes
+from rl.process.host import has_gpu
+from rl.types import Prompt, UserError
+
+_CHARACTERS, _AROUND = 4, 8  # of one token of text; tokens of the template and what begins a picture
+_SEQUENCES = 256  # both engines' own default of max_num_seqs
+_KEEP = 0.9  # of what is free: estimates are off by up to 15 %, mostly upwards
+
+
+def plan_of(config: Config, size: PolicySize, prompts: Sequence[Prompt], device: Device | None = None) -> Plan:
+    """``prompts``: all that are sampled from; the longest decides. ``device``: where the run computes."""
+    device = device or ("cuda" if has_gpu() else "cpu")
+    engine, options, train = config.rollout.engine, config.rollout.options, config.train
+    if engine == "auto":
+        engine = "vllm" if device == "cuda" and importlib.util.find_spec("vllm") else "torch"
+    samples = config.data.prompts_per_step * config.rollout.group_size
+    sequences = _whole(options.get("max_num_seqs"), _SEQUENCES)
+    length = _AROUND + max((len(prompt.text) for prompt in prompts), default=0) // _CHARACTERS
+    sampler = BYTES[config.policy.dtype]
+    return Plan(
+        device=device,
+        engine="vllm" if engine == "vllm" else "torch",
+        train_bytes=BYTES[train.dtype],
+        optimizer_bytes=optimiser_bytes(train),
+        sampler_bytes=sampler,
+        decoder_bytes=BYTES[config.render.dtype or config.policy.dtype],
+        samples=samples,
+        running=min(samples, sequences),
+        group_size=config.rollout.group_size,
+        renders=config.render.renders,
+        prompt_tokens=length,
+        micro_batch=min(train.micro_batch, update_samples(config)),
+        paint_micro_batch=min(config.render.micro_batch, samples * config.render.renders),
+        logprob_chunk=train.logprob_chunk,
+        zero_stage=train.zero_stage,
+        has_reference=needs_reference(config),
+        adapters=trained_parameters(train, resolve_folder(config.policy.path) / "ar") if train.lora else 0,
+        checkpointing=train.gradient_checkpointing,
+        offload_optimizer=train.offload_optimizer is not None,
+        offload_reference=train.offload_reference is not None,
+        ranks=train.ranks,
+        cache_bytes=_whole(
+            options.get("kv_cache_mb"), size.ar.cache_mb(sequences * (length + size.tokens + 1), sampler)
+        )
+        << 20,
+    )
+
+
+def memory_of(config: Config, prompts: Sequence[Prompt], device: Device | None = None) -> MemoryEstimate:
+    """Raises: UserError if there is no such policy."""
+    size = PolicySize.read(resolve_folder(config.policy.path))
+    return estimate(plan_of(config, size, prompts, device), size)
+
+
+def needs_reference(config: Config) -> bool:
+    """Whether a term of the loss asks the frozen reference policy."""
+    terms = (declarations("terms", term.use) for term in config.terms.values())
+    return bool(config.kl or config.anchor or any(term.reference for term in terms))
+
+
+def update_samples(config: Config) -> int:
+    """Samples of one update on one rank, the most that a micro-batch can hold."""
+    samples, train = config.data.prompts_per_step * config.rollout.group_size, config.train
+    return ceil(ceil(samples / train.updates_per_rollout) / train.ranks)
+
+
+def settled(config: Config, prompts: Sequence[Prompt], device: Device | None = None) -> Config:
+    """``train.micro_batch`` and ``render.micro_batch``: where one is ``auto``, the largest that fits into the memory
+    that is free now. Raises: UserError if not even one sample does.
+    """
+    train, render = config.train, config.render
+    if AUTO not in (train.micro_batch, render.micro_batch):
+        return config
+    device = device or ("cuda" if has_gpu() else "cpu")
+    room = int(available(device) * _KEEP) - (WORKER * worker_count(config) if device == "cpu" else 0)
+    most = config.data.prompts_per_step * config.rollout.group_size * render.renders
+
+    def fits(section: str, phase: str) -> Callable[[int], bool]:
+        return lambda count: memory_of(_with(config, section, count), prompts, device).of(phase) <= room
+
+    if train.micro_batch == AUTO:
+        config = _with(
+            config,
+            "train",
+            _largest(update_samples(config), fits("train", "update"), "train", room),
+        )
+    if render.micro_batch == AUTO:
+        config = _with(config, "render", _largest(most, fits("render", "paint"), "render", room))
+    return config
+
+
+def _with(config: Config, section: str, count: int) -> Config:
+    part = (config.train if section == "train" else config.render).model_copy(update={"micro_batch": count})
+    return config.model_copy(update={section: part})
+
+
+def _largest(most: int, fits: Callable[[int], bool], section: str, room: int) -> int:
+    """By bisection: more never takes less."""
+    if not fits(1):
+        raise UserError(
+            f"{section}.micro_batch: auto finds that not even 1 sample at a time fits into the {room / 1e9:.1f} GB of "
+            "memory that this machine has free for a run (--dry-run with a number shows what takes it): take a smaller "
+            "policy, bfloat16, or kl=null and anchor=null, which saves the reference"
+        )
+    low, high = 1, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def _whole(given: object, default: int) -> int:
+    return given if isinstance(given, int) and not isinstance(given, bool) else default

@@ -1,0 +1,229 @@
+"""What a run's memory is made of, by hand; what a machine offers; micro-batches that were left to us."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from policy.ar.size import ArSize
+from rl.config.load import dump, load
+from rl.config.schema import Config
+from rl.preflight.memory import available, parts, planning
+from rl.preflight.memory.available import cgroup_room
+from rl.preflight.memory.estimate import estimate
+from rl.preflight.memory.plan import Plan
+from rl.preflight.memory.planning import memory_of, plan_of, settled
+from rl.preflight.memory.sizes import DecoderSize, PolicySize, stored_numbers
+from rl.types import Prompt, UserError
+
+PROMPTS = [Prompt("a", "two red circles on a table of wood")]  # 34 characters: 8 + 8 tokens
+AR = ArSize(
+    parameters=1000, positions=64, cached_numbers=20, vocabulary=50, hidden=10, layers=2, queries=20, keys=5, inner=30
+)
+DECODER = DecoderSize(parameters=300, width=6, expansion=2.0, latents=4, widest=1000, pixels=64)
+SIZE = PolicySize(AR, DECODER, tokens=16, codes=40)
+PLAN = Plan(
+    device="cpu",
+    engine="torch",
+    train_bytes=4,
+    optimizer_bytes=8,
+    sampler_bytes=4,
+    decoder_bytes=4,
+    samples=8,
+    running=6,
+    group_size=4,
+    renders=2,
+    prompt_tokens=4,
+    micro_batch=5,
+    paint_micro_batch=3,
+    logprob_chunk=100,
+    zero_stage=0,
+    has_reference=True,
+)
+HALF = replace(PLAN, train_bytes=2, optimizer_bytes=12, zero_stage=1, sampler_bytes=2)
+
+
+def test_every_item_by_hand() -> None:
+    found = estimate(PLAN, SIZE)
+    assert dict(found.held) == {
+        "process": 640_000_000,
+        "trainer's weights": 4000,
+        "AdamW states": 8000,
+        "reference weights": 4000,
+        "sampler's weights": 4000,
+        "decoder": 1200,
+        "hidden states": 8 * 17 * 10 * 8,  # samples x (tokens + 1) x hidden, the sampler's and the reference's
+        "painted pictures": 2 * 8 * 2 * 64 * 3,
+    }
+    positions = 2 * 4 + 5 * 16  # two prompts among five samples
+    numbers = 8 * 10 + 5 * 20 + 4 * 5 + 4 * 30
+    activations = 2 * (positions * numbers * 4 + 5 * 4 * 16 * 20 * 4)  # two layers, and who sees whom: four heads a key
+    assert {name: dict(items) for name, items in found.phases.items()} == {
+        "sample": {"keys and values": 6 * 20 * 20 * 4, "logits": 6 * 40 * 32},
+        "paint": {"activations of painting": int(3 * 1000 * 18.8)},
+        "update": {
+            "gradients": 4000,
+            "activations": activations,
+            "logits or the head's gradient": 80 * 40 * 4 * 4,  # fewer positions than a chunk
+        },
+        "step": {"gradients": 4000, "activations kept by the heap": activations, "AdamW's copies": 2 * 500 * 4},
+        "save": {"activations kept by the heap": activations, "weights to be written": 4000},
+    }
+    assert found.largest == "update"
+    assert found.peak == sum(found.held.values()) + sum(found.phases["update"].values())
+
+
+def test_zero_keeps_gradients_in_float32_and_its_bucket() -> None:
+    held = estimate(HALF, SIZE).held
+    assert (held["trainer's weights"], held["AdamW states"], held["gradients"]) == (2000, 12_000, 4000)
+    assert held["ZeRO's bucket"] == 2000
+    assert parts.reduce_bucket(replace(HALF, device="cuda"), AR) == 10**9  # a GPU gives all of it at once
+    assert parts.step_copies(HALF, AR) == 2 * 1000 * 4  # all parameters are one
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [  # weights, gradients, AdamW, reference, copies of the step
+        ({"zero_stage": 1, "ranks": 4}, (4000, 4000, 2000, 4000, 2000)),
+        ({"zero_stage": 2, "ranks": 4}, (4000, 1000, 2000, 4000, 2000)),
+        ({"zero_stage": 3, "ranks": 4}, (1000, 1000, 2000, 4000, 2000)),
+        ({"adapters": 60}, (4240, 240, 480, 0, 480)),
+        ({"device": "cuda", "offload_optimizer": True}, (4000, 4000, 0, 4000, 0)),
+        ({"device": "cuda", "offload_reference": True}, (4000, 4000, 8000, 0, 0)),
+        ({"has_reference": False}, (4000, 4000, 8000, 0, 4000)),
+    ],
+)
+def test_what_is_sharded_moved_or_not_there(changes: dict[str, object], expected: tuple[int, ...]) -> None:
+    plan = replace(PLAN, **changes)  # type: ignore[arg-type]
+    of = (parts.weights, parts.gradients, parts.optimizer, parts.reference, parts.step_copies)
+    assert tuple(one(plan, AR) for one in of) == expected
+
+
+def test_checkpointing_keeps_one_layer_and_what_goes_into_each() -> None:
+    whole, saved = (parts.activations(replace(PLAN, checkpointing=on), SIZE, 5) for on in (False, True))
+    assert saved == whole / 2 + 2 * 88 * 10 * 4
+
+
+def test_vllm_has_its_cache_from_the_start() -> None:
+    found = estimate(replace(PLAN, engine="vllm", cache_bytes=777), SIZE)
+    assert found.held["sampler's cache"] == 777
+    assert found.phases["sample"] == {"keys and values": 0, "logits": 6 * 50 * 32}
+    assert found.held["sampler's weights"] == 4 * (2 * 1000 + 50 * 10)  # packed on a CPU
+    assert parts.sampler(replace(PLAN, engine="vllm", device="cuda"), AR) == 4000
+
+
+def test_sizes_are_those_of_the_folder(tiny_policy: Path) -> None:
+    from policy.base import Policy
+
+    policy, size = Policy.load(tiny_policy), PolicySize.read(tiny_policy)
+    assert size.ar.parameters == stored_numbers(tiny_policy / "ar")
+    assert size.decoder.parameters == sum(one.numel() for one in policy.decoder.parameters())
+    assert (size.tokens, size.codes, size.decoder.pixels) == (16, 128, 64 * 64)
+    assert (size.decoder.width, size.decoder.latents, size.decoder.expansion) == (192, 16, 2.0)
+    assert size.decoder.widest == 24 * 32 * 32  # the last map before the pixels
+
+
+def test_the_plan_of_a_configuration() -> None:
+    overrides = [
+        "policy.path=shapes",
+        "rewards.a.use=geneval",
+        "rollout.options.max_num_seqs=50",
+        "policy.dtype=bfloat16",
+    ]
+    config = load(None, [*overrides, "data.prompts_per_step=16", "rollout.group_size=8", "train.updates_per_rollout=4"])
+    plan = plan_of(config, SIZE, PROMPTS, "cpu")
+    assert (plan.engine, plan.samples, plan.running, plan.micro_batch) == ("torch", 128, 50, 32)
+    assert (plan.train_bytes, plan.sampler_bytes, plan.decoder_bytes, plan.optimizer_bytes) == (4, 2, 2, 8)
+    assert plan.prompt_tokens == 16
+    assert plan.has_reference  # kl is on by default
+    vllm = plan_of(load(None, [*overrides, "rollout.engine=vllm"]), SIZE, PROMPTS, "cpu")
+    assert vllm.cache_bytes == 64 << 20
+    given = plan_of(
+        load(None, [*overrides, "rollout.engine=vllm", "rollout.options.kv_cache_mb=3"]), SIZE, PROMPTS, "cpu"
+    )
+    assert given.cache_bytes == 3 << 20
+
+
+def automatic(*overrides: str) -> Config:
+    names = ["policy.path=shapes", "rewards.a.use=geneval", "data.prompts_per_step=32", "rollout.group_size=8"]
+    return load(None, [*names, *overrides])
+
+
+def room(monkeypatch: pytest.MonkeyPatch, offered: int) -> None:
+    monkeypatch.setattr(planning, "available", lambda device: offered)
+    monkeypatch.setattr(planning, "worker_count", lambda config: 0)
+
+
+def test_auto_is_the_most_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = automatic("train.micro_batch=40", "render.micro_batch=70")
+    for section, phase, count in (("train", "update", 40), ("render", "paint", 70)):
+        room(monkeypatch, int(memory_of(wanted, PROMPTS, "cpu").of(phase) / 0.9) + 1)
+        found = settled(automatic(f"{section}.micro_batch=auto"), PROMPTS, "cpu")
+        assert getattr(found, section).micro_batch == count
+
+
+def test_auto_is_never_more_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    room(monkeypatch, 10**15)
+    both = automatic(
+        "train.micro_batch=auto", "render.micro_batch=auto", "train.updates_per_rollout=4", "render.renders=2"
+    )
+    found = settled(both, PROMPTS, "cpu")
+    assert (found.train.micro_batch, found.render.micro_batch) == (64, 512)
+
+
+def test_auto_says_when_nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    room(monkeypatch, 10**8)
+    with pytest.raises(
+        UserError, match=r"^train.micro_batch: auto finds that not even 1 sample .* the 0.1 GB of memory"
+    ):
+        settled(automatic("train.micro_batch=auto"), PROMPTS, "cpu")
+    number = automatic()
+    assert settled(number, PROMPTS, "cpu") is number  # nothing was left to us
+
+
+def test_auto_in_a_configuration(tmp_path: Path) -> None:
+    config = automatic("train.micro_batch=auto")
+    assert "  micro_batch: auto\n" in dump(config)
+    (tmp_path / "a.yaml").write_text(dump(config))
+    assert load(tmp_path / "a.yaml") == config
+    for wrong in ("0", "-1", "many"):
+        with pytest.raises(UserError, match="command line: train.micro_batch: must be "):
+            automatic(f"train.micro_batch={wrong}")
+
+
+def group(folder: Path, limit: str, usage: int, inactive: int = 0) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "memory.max").write_text(f"{limit}\n")
+    (folder / "memory.current").write_text(f"{usage}\n")
+    (folder / "memory.stat").write_text(f"anon 5\ninactive_file {inactive}\n")
+
+
+def test_the_tightest_control_group_counts(tmp_path: Path) -> None:
+    mine = tmp_path / "cgroup"
+    mine.write_text("0::/job/step\n")
+    root = tmp_path / "fs"
+    group(root / "job" / "step", "max", 100)
+    group(root / "job", "1000", 400, inactive=50)
+    assert min(cgroup_room(root, mine)) == 650  # files that nobody has open make room
+    group(root / "job" / "step", "500", 450)
+    assert min(cgroup_room(root, mine)) == 50
+    assert min(cgroup_room(tmp_path / "none", tmp_path / "none")) == 1 << 60
+
+
+def test_the_first_version_of_control_groups(tmp_path: Path) -> None:
+    folder = tmp_path / "memory"
+    folder.mkdir()
+    (folder / "memory.limit_in_bytes").write_text("3000\n")
+    (folder / "memory.usage_in_bytes").write_text("1000\n")
+    (folder / "memory.stat").write_text("total_inactive_file 100\n")
+    assert min(cgroup_room(tmp_path, tmp_path / "none")) == 2100
+    (folder / "memory.limit_in_bytes").write_text("9223372036854771712\n")  # no limit
+    assert min(cgroup_room(tmp_path, tmp_path / "none")) == 1 << 60
+
+
+def test_a_gpu_that_does_not_say_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(available.shutil, "which", lambda name: None)
+    with pytest.raises(UserError, match="auto asks nvidia-smi .* it does not answer; write a number for train.micro_b"):
+        available.available("cuda")
