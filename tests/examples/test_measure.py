@@ -17,7 +17,7 @@ def test_it_measures_every_stage_and_prints_both_tables(tmp_path: Path) -> None:
     done = subprocess.run(
         [*command, "--folder", str(tmp_path)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
         check=False,
