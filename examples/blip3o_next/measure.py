@@ -10,6 +10,7 @@ up, the last one counts. It prints a table and writes all figures as JSON.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -27,7 +28,7 @@ RECIPE = HERE / "geneval.yaml"
 STAGES = ("sample", "paint", "forward", "guards", "score", "update", "sync")
 _WITHOUT_COST = (  # a reward of pixels, nothing evaluated, shown or saved
     *("rewards.geneval=null", "rewards.bright.use=examples.custom_reward.bright:bright", "data.eval=null"),
-    *("tracking.console=off", "tracking.to=[]", "rollout.engine=auto"),
+    *("tracking.console=off", "tracking.to=[]", "rollout.engine=auto", "train.ranks=1"),
 )
 _SMALL = ("data.prompts_per_step=2", "rollout.group_size=2", "render.steps=2", "train.micro_batch=2")
 
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\n" + report(found))
     given.out.write_text(json.dumps(found, indent=2) + "\n")
     print(f"\n{given.out}: all figures; {time.monotonic() - began:.0f} s in all")
-    return 0 if all("steps" in one for one in found["variants"]) else 1
+    return 1 if any("failed" in one for one in (*found["variants"], *found["decoding"])) else 0
 
 
 def _measured(given: argparse.Namespace, folder: Path, began: float) -> dict[str, Any]:
@@ -91,8 +92,8 @@ def _measured(given: argparse.Namespace, folder: Path, began: float) -> dict[str
         if given.only_decoding:
             continue
         for variant in _variants(name, given):
-            if time.monotonic() - began > given.seconds:
-                found["variants"].append({**asdict(variant), "left_out": f"{given.seconds} s were over"})
+            if why := _left_out(variant, time.monotonic() - began, given.seconds):
+                found["variants"].append({**asdict(variant), "left_out": why})
                 continue
             set_pixels(policy, variant.pixels)
             taken = _steps(variant, policy, given, folder)
@@ -102,11 +103,14 @@ def _measured(given: argparse.Namespace, folder: Path, began: float) -> dict[str
 
 
 def _variants(policy: str, given: argparse.Namespace) -> Iterator[Variant]:
-    from rl.config.schema import TrainConfig
-
-    trained = given.trained if "lora" in TrainConfig.model_fields else [one for one in given.trained if one != "lora"]
-    for pixels, how in product([64] if given.small else given.pixels, trained):
+    for pixels, how in product([64] if given.small else given.pixels, given.trained):
         yield Variant(policy, pixels, how)
+
+
+def _left_out(variant: Variant, elapsed: float, most: float) -> str | None:
+    if variant.trained == "lora" and importlib.util.find_spec("peft") is None:
+        return "peft is not installed"
+    return f"{most} s were over" if elapsed > most else None
 
 
 def _steps(variant: Variant, policy: Path, given: argparse.Namespace, folder: Path) -> dict[str, Any]:

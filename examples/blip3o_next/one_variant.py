@@ -21,9 +21,9 @@ from rl.bench.ours import take_step
 from rl.build import live_parts
 from rl.config.load import load
 from rl.config.schema import Config
-from rl.dry_run import memory_estimate
 from rl.milestones import first_weights
 from rl.parts import Run
+from rl.preflight.memory.planning import memory_of, settled
 from rl.preflight.prompts import check_data
 from rl.process.host import allow_open_files
 from rl.process.interrupt import Interrupt
@@ -60,9 +60,13 @@ def measure(config: Config, steps: int) -> dict[str, Any]:
     allow_open_files()
     began = time.perf_counter()
     meter = StageMeter()
+    train_prompts, eval_prompts = check_data(config)
+    prompts = [*train_prompts, *eval_prompts]
+    config = settled(config, prompts)
+    folder = Path(str(config.run.folder))
     with (
         rewards_starting(config) as rewards,
-        live_parts(config, Path(str(config.run.folder)), check_data(config), None, rewards, Interrupt()) as run,
+        live_parts(config, folder, (train_prompts, eval_prompts), None, rewards, Interrupt()) as run,
     ):
         run.tracker.console = meter
         start_s, loaded = time.perf_counter() - began, _allocated_bytes()
@@ -77,14 +81,13 @@ def measure(config: Config, steps: int) -> dict[str, Any]:
             meter.stage(REST)
             taken.append({"seconds": step.seconds, "stages": meter.seconds, "peak_bytes": meter.peak_bytes})
         last = taken[-1]
-        parameters = sum(one.numel() for one in run.policy.ar.parameters())
         return {
             "start_s": start_s,
             "first_sync_s": first_sync_s,
             "steps": taken,
             "loaded_bytes": loaded,
             "peak_bytes": max(last["peak_bytes"].values()),
-            "estimate_bytes": sum(memory_estimate(config, parameters, run.policy.layout.num_image_tokens).values()),
+            "estimate_bytes": memory_of(config, prompts).peak,
             "update_flop": update_flop(run, experience),
             "paint_flop": paint_flop(run, experience),
             "pictures": experience.rollout.batch_size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -16,14 +17,17 @@ def test_it_measures_every_stage_and_prints_both_tables(tmp_path: Path) -> None:
     done = subprocess.run(
         [*command, "--folder", str(tmp_path)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads((tmp_path / "measured.json").read_text())
-    for one in found["variants"]:
+    assert [one["trained"] for one in found["variants"]] == ["full", "lora"]
+    measured = [one for one in found["variants"] if "left_out" not in one]
+    assert len(measured) == (2 if importlib.util.find_spec("peft") else 1)
+    for one in measured:
         assert len(one["steps"]) == 2 and one["pictures"] == 4
         stages = one["steps"][-1]["stages"]
         assert {"sample", "paint", "forward", "score", "update", "sync", "rest"} <= stages.keys()
@@ -31,5 +35,6 @@ def test_it_measures_every_stage_and_prints_both_tables(tmp_path: Path) -> None:
         assert min(one["update_flop"], one["paint_flop"]) > 1e6 and one["peak_bytes"] > 1e6
     (decoding,) = found["decoding"]
     assert decoding["difference"] < 1e-2 and decoding["tokens_per_s"] > 0
-    assert "| small, 64 px, full | 4 |" in done.stdout and "| small | 4 |" in done.stdout
+    assert "| small, 64 px, full | 4 |" in done.stdout and "| small, 64 px, LoRA |" in done.stdout
+    assert "| small | 4 |" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["measured.json"]

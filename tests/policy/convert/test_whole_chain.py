@@ -22,7 +22,14 @@ from tests.rl.run_case import ROOT, environment
 RECIPE = "examples/blip3o_next/geneval.yaml"
 SMALLER = (
     *("rewards.geneval=null", "rewards.ink.use=tests.rl.run_case:ink", "data.eval=null", "data.prompts_per_step=2"),
-    *("rollout.group_size=4", "render.steps=2", "train.steps=2", "train.lr=1e-3", "train.micro_batch=4"),
+    *(
+        "rollout.group_size=4",
+        "render.steps=2",
+        "train.steps=2",
+        "train.lr=1e-3",
+        "train.micro_batch=4",
+        "train.ranks=1",
+    ),
     *("checkpoint.every=0", "guards.render_fidelity_share=0.5"),
 )
 KEPT = ("config.json", "generation_config.json", "model.safetensors.index.json", *TOKENIZER_FILES)

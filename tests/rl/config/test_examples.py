@@ -8,6 +8,7 @@ import pytest
 
 import rl
 from rl.config.load import dump, load
+from rl.config.values import AUTO
 from rl.launch import main
 
 ROOT = Path(rl.__file__).parent.parent
@@ -54,6 +55,14 @@ def test_recipes_of_blip3o_next_are_the_published_ones(
     assert (config.rollout.temperature, config.rollout.top_p, config.rollout.top_k) == (1.0, 1.0, 0)
     assert (config.render.steps, config.render.guidance, config.train.weight_decay) == (30, 2.0, 0.0)
     assert list(config.rewards) == rewards
+
+
+def test_adapters_on_one_gpu_take_the_published_recipe_but_for_their_rate() -> None:
+    recipe, config = (load(ROOT / "examples/blip3o_next" / f"{name}.yaml") for name in ("geneval", "lora"))
+    assert config.train.lora is not None and (config.train.ranks, config.rollout.sleep) == (1, 1)
+    assert config.train.gradient_checkpointing and config.train.micro_batch == AUTO
+    for one in ("data", "kl", "loss", "rewards", "advantage", "eval"):
+        assert getattr(config, one) == getattr(recipe, one)
 
 
 def test_without_the_model_a_recipe_says_how_to_get_it(capsys: pytest.CaptureFixture[str]) -> None:
