@@ -82,9 +82,9 @@ class Collect:
         with timer("sample"):
             seeds = group_seeds(seed, step, prompts, self.rollout.group_size)
             rollout = sample(self.sampler, prompts, self.rollout.group_size, seeds, self.rollout)
-            self._lend_memory(self.rollout.sleep)
+            self.lend_memory(self.rollout.sleep)
         hidden_BSD, forward = self._read(rollout, timer)
-        with timer("paint"), self.painting():
+        with timer("paint"):
             noise = Noise(self.render.seed, seed, step)
             renders, waiting = self.paint(hidden_BSD, rollout, noise, f"step{step}")
         with timer("forward"):
@@ -104,9 +104,9 @@ class Collect:
         timer = Stopwatch(tell=self.tell)
         with timer("sample"):
             rollout = sample(self.sampler, prompts, samples_per_prompt, seeds, self.rollout)
-            self._lend_memory(min(self.rollout.sleep, 1))  # no new weights will come before it is asked again
+            self.lend_memory(min(self.rollout.sleep, 1))  # no new weights will come before it is asked again
         hidden_BSD, _ = self._read(rollout, timer)
-        with timer("paint"), self.painting():
+        with timer("paint"):
             noise = Noise("sample", seed, 0)
             renders, waiting = self.paint(hidden_BSD, rollout, noise, name)
         with timer("score"):
@@ -114,12 +114,14 @@ class Collect:
 
     def pictures(self, hidden_BSD: Tensor, seeds: Sequence[int]) -> NDArray[np.uint8]:
         """One picture of each sequence, all at one time; nobody scores them."""
-        return self.painter.paint(hidden_BSD, seeds, steps=self.render.steps, guidance=self.render.guidance)
+        with self.painting():
+            return self.painter.paint(hidden_BSD, seeds, steps=self.render.steps, guidance=self.render.guidance)
 
     def paint(self, hidden_BSD: Tensor, rollout: Rollout, noise: Noise, name: str) -> tuple[Renders, list[Submission]]:
-        return paint(self.painter, hidden_BSD, rollout, self.render, noise, self.rewards, name, self.progress)
+        with self.painting():
+            return paint(self.painter, hidden_BSD, rollout, self.render, noise, self.rewards, name, self.progress)
 
-    def _lend_memory(self, level: int) -> None:
+    def lend_memory(self, level: int) -> None:
         """The sampler is not asked again before the rewards have spoken."""
         if level:
             self.sampler.sleep(level)

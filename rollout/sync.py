@@ -52,7 +52,7 @@ class Canary:
 
 
 class WeightSync:
-    """Pushes versions of weights to followers. ``tolerance`` in the answer's unit; 1e-3 nats suit fp32, 0.2 bf16."""
+    """Pushes versions of weights to followers. ``tolerance`` in the answer's unit; 1e-3 nats suit fp32."""
 
     def __init__(self, followers: Sequence[Follower], *, tolerance: float = 1e-3, enabled: bool = True) -> None:
         self.followers, self.tolerance, self.enabled = followers, tolerance, enabled

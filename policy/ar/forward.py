@@ -136,7 +136,7 @@ def _chunked_logprobs(
         part = (flat_ND[start : start + chunk], head_KD, codes_N[start : start + chunk], temperature)
         # the logits are made again in the backward pass instead of being kept for it
         logprob, entropy = (
-            checkpoint(_token_logprobs, *part, use_reentrant=False)
+            checkpoint(_token_logprobs, *part, use_reentrant=False, preserve_rng_state=False)
             if torch.is_grad_enabled()
             else _token_logprobs(*part)
         )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rl.collect import Noise, describe_pictures, mean_scores, sample
 from rl.parts import Run
+from rl.process.out_of_memory import memory_of_phase
 from rl.rehearsal.estimate import Work, told
 from rl.rehearsal.meter import Meter
 from rl.rehearsal.parts import check_hidden, check_rollout, finite_outputs, part_of_a_step
@@ -52,7 +53,7 @@ class _Rehearsal:
     @contextmanager
     def part(self, stage: str, rows: int, advice: str) -> Iterator[None]:
         """Measured, and what is raised inside explained."""
-        with part_of_a_step(stage, advice), self.meter(stage, rows):
+        with part_of_a_step(stage, advice), memory_of_phase(stage), self.meter(stage, rows):
             yield
 
     def act(self) -> tuple[Experience, Tensor]:
@@ -96,6 +97,7 @@ class _Rehearsal:
             check_rollout(rollout, count, run.policy.layout.image, options.engine)
         if self.meter.parts["sample"].seconds < _SHORT_S:
             sampled(min(self.work.samples, _WARM_ROWS))
+        run.act.lend_memory(min(options.sleep, 1))
         return rollout
 
     def _read(self, rollout: Rollout) -> tuple[Tensor, Forward | None]:

@@ -126,15 +126,16 @@ def test_only_an_engine_that_can_is_asked_to_sleep(tiny_policy: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("overrides", "expected"),
+    ("overrides", "layers", "expected"),
     [
-        (["policy.dtype=float32", "train.dtype=float32"], 1e-3),
-        (["policy.dtype=bfloat16", "train.dtype=float32"], 0.2),
-        (["policy.dtype=bfloat16", "train.dtype=bfloat16", "sync.tolerance=0.05"], 0.05),
+        (["policy.dtype=float32", "train.dtype=float32"], 28, 1e-3),
+        (["policy.dtype=bfloat16", "train.dtype=float32"], 4, 0.2),
+        (["policy.dtype=bfloat16", "train.dtype=bfloat16"], 36, 0.6),
+        (["policy.dtype=bfloat16", "train.dtype=bfloat16", "sync.tolerance=0.05"], 36, 0.05),
     ],
 )
-def test_the_canary_allows_what_the_precisions_bring(overrides: list[str], expected: float) -> None:
-    assert sync_tolerance(load(GENEVAL, overrides)) == expected
+def test_the_canary_allows_what_precision_and_depth_bring(overrides: list[str], layers: int, expected: float) -> None:
+    assert sync_tolerance(load(GENEVAL, overrides), layers) == pytest.approx(expected)
 
 
 def test_render_fidelity_is_of_the_share_that_a_run_names(tiny_policy: Path) -> None:
