@@ -1,6 +1,6 @@
 """Seconds, memory and arithmetic of BLIP3o-NEXT's training on this GPU, with random weights of its shapes.
 
-    python examples/blip3o_next/measure.py                     # about 7 minutes on an H100; needs no network
+    python examples/blip3o_next/measure.py                     # about 8 minutes on an H100; needs no network
     python examples/blip3o_next/measure.py --small             # the same on a CPU in a minute, with a tiny policy
 
 The recipe of ``geneval.yaml`` with few prompts, a reward that costs nothing, and two steps a variant. The first warms
@@ -237,7 +237,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--policy", nargs="+", choices=["0.6B", "1.7B"], default=["0.6B"], help="size of the language model")
     add("--pixels", nargs="+", type=int, default=[512, 1024], help="side of the pictures, a multiple of 32")
     add("--trained", nargs="+", choices=["full", "lora"], default=["full", "lora"])
-    add("--prompts", type=int, default=4, help="a step, with 16 pictures each")
+    add("--prompts", type=int, default=1, help="a step, with 16 pictures each")
     add("--batch", type=int, default=128, help="samples of the check of decoding")
     add("--steps", type=int, default=2, help="of each variant")
     add("--seconds", type=int, default=390, help="after which no further variant is begun; a minute later all ends")

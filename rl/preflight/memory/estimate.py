@@ -37,7 +37,7 @@ class MemoryEstimate:
 
 def estimate(plan: Plan, size: PolicySize) -> MemoryEstimate:
     ar, decoder = size.ar, size.decoder
-    cache = parts.cache(plan, ar, size.tokens)
+    cache, kept = parts.cache(plan, ar, size.tokens), plan.engine == "vllm" or plan.device == "cuda"
     gradients = {"gradients": parts.gradients(plan, ar)}
     held = {
         "process": parts.process(plan),
@@ -46,7 +46,7 @@ def estimate(plan: Plan, size: PolicySize) -> MemoryEstimate:
         "ZeRO's bucket": parts.reduce_bucket(plan, ar),
         "reference weights": parts.reference(plan, ar),
         "sampler's weights": parts.sampler(plan, ar),
-        "sampler's cache": cache if plan.engine == "vllm" else 0,
+        "sampler's cache": cache if kept else 0,
         "decoder": decoder.parameters * plan.decoder_bytes,
         "hidden states": parts.hidden_states(plan, size),
         "painted pictures": parts.pictures(plan, decoder),
@@ -55,7 +55,7 @@ def estimate(plan: Plan, size: PolicySize) -> MemoryEstimate:
     passing = {} if plan.zero_stage else gradients
     phases: dict[str, Items] = {
         "sample": {
-            "keys and values": 0 if plan.engine == "vllm" else cache,
+            "keys and values": 0 if kept else cache,
             "logits": parts.sampled_logits(plan, size),
         },
         "paint": {"activations of painting": parts.painting(plan, decoder, plan.paint_micro_batch)},

@@ -61,7 +61,7 @@ def sampler(plan: Plan, ar: ArSize) -> int:
 
 def cache(plan: Plan, ar: ArSize, tokens: int) -> int:
     """Keys and values: vLLM keeps its own from the start, the torch sampler has them while it samples, on a CPU in
-    float32."""
+    float32; on a GPU it keeps them, because its graphs name where they lie."""
     if plan.engine == "vllm":
         return plan.cache_bytes
     each = 4 if plan.device == "cpu" else plan.sampler_bytes

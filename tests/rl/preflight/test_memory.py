@@ -106,6 +106,13 @@ def test_checkpointing_keeps_one_layer_and_what_goes_into_each() -> None:
     assert saved == whole / 2 + 2 * 88 * 10 * 4
 
 
+def test_on_a_gpu_the_torch_sampler_keeps_its_cache() -> None:
+    on_cpu, on_gpu = (estimate(replace(PLAN, device=device), SIZE) for device in ("cpu", "cuda"))  # type: ignore[arg-type]
+    assert "sampler's cache" not in on_cpu.held
+    assert on_gpu.held["sampler's cache"] == 6 * 20 * 20 * PLAN.sampler_bytes
+    assert on_gpu.phases["sample"]["keys and values"] == 0
+
+
 def test_vllm_has_its_cache_from_the_start() -> None:
     found = estimate(replace(PLAN, engine="vllm", cache_bytes=777), SIZE)
     assert found.held["sampler's cache"] == 777
