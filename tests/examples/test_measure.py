@@ -9,9 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_it_measures_every_stage_and_prints_both_tables(tmp_path: Path) -> None:
     command = [sys.executable, "examples/blip3o_next/measure.py", "--small", "--out", str(tmp_path / "measured.json")]
     done = subprocess.run(
