@@ -6,7 +6,7 @@ import importlib.util
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def live_parts(
         if team.world == 1:  # several ask it during the update, each for its own rows
             act.reference = trainer.reference_forward
         else:
-            act.painter = shared_painter(policy, team)
+            act.painter = shared_painter(config, policy, team)
             act.render = config.render.model_copy(update={"micro_batch": config.render.micro_batch * team.world})
         sampler.progress = act.progress = trainer.progress = tracker.advance
         yield Run(
@@ -181,18 +181,25 @@ def start_collecting(
         rollout=config.rollout,
         render=config.render,
         components=config.rewards,
-        painting=partial(visiting, policy.decoder, pick_device()) if config.render.offload else nullcontext,
+        painting=decoder_there(config, policy),
     )
 
 
 def token_trainer(config: Config, policy: Policy, team: Team) -> TokenTrainer:
     """The same on every rank."""
-    loss = objective(config, policy.decoder.connector_in(getattr(torch, config.train.dtype)))
+    # the decoder itself may be on visits only (render.offload)
+    connector = policy.decoder.connector_in(getattr(torch, config.train.dtype)).to(pick_device())
+    loss = objective(config, connector)
     return TokenTrainer(language_model(config, policy), loss, config.train, team=team)
 
 
-def shared_painter(policy: Policy, team: Team) -> TeamPainter:
-    return TeamPainter(policy.decoder, team)
+def shared_painter(config: Config, policy: Policy, team: Team) -> TeamPainter:
+    return TeamPainter(policy.decoder, team, decoder_there(config, policy))
+
+
+def decoder_there(config: Config, policy: Policy) -> Callable[[], AbstractContextManager[object]]:
+    """Around painting: the decoder is where it works, and leaves again if its memory is lent."""
+    return partial(visiting, policy.decoder, pick_device()) if config.render.offload else nullcontext
 
 
 def language_model(config: Config, policy: Policy) -> LanguageModel:

@@ -45,5 +45,5 @@ def follow(place: Place, interrupt: Interrupt) -> int:
 def _take_part(team: Team, config: Config) -> None:
     torch.manual_seed(config.run.seed)
     policy = load_policy(config)
-    duties = token_trainer(config, policy, team).duties() | shared_painter(policy, team).duties()
+    duties = token_trainer(config, policy, team).duties() | shared_painter(config, policy, team).duties()
     team.follow(duties)

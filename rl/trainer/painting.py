@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,8 +30,11 @@ class Unpainted(Rows):
 class TeamPainter:
     """A :class:`rollout.render.Painter` of rank 0, which gives the rows away and has the pictures back."""
 
-    def __init__(self, painter: Painter, team: Team) -> None:
-        self._painter, self._team = painter, team
+    def __init__(
+        self, painter: Painter, team: Team, painting: Callable[[], AbstractContextManager[object]] = nullcontext
+    ) -> None:
+        """``painting``: around what the others paint; rank 0 is inside its own for all of a step's pictures."""
+        self._painter, self._team, self._painting = painter, team, painting
 
     def paint(self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float) -> NDArray[np.uint8]:
         self._team.order(_PAINT, json.dumps([steps, guidance]))
@@ -40,7 +44,13 @@ class TeamPainter:
         return np.concatenate([np.asarray(part) for part in brought])
 
     def duties(self) -> dict[str, Callable[[str], object]]:
-        return {_PAINT: lambda how: self._team.bring(self._paint(self._team.receive(), *json.loads(how)))}
+        return {_PAINT: self._paint_along}
+
+    def _paint_along(self, how: str) -> None:
+        share: Share[Unpainted] = self._team.receive()
+        with self._painting():
+            mine = self._paint(share, *json.loads(how))
+        self._team.bring(mine)
 
     def _paint(self, share: Share[Unpainted], steps: int, guidance: float) -> NDArray[np.uint8]:
         """Without the repeated rows; a rank with nothing else paints one of them and throws it away."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -13,7 +15,7 @@ import torch
 
 from rl.process.ranks import Place
 from rl.trainer import team as module
-from rl.trainer.painting import TeamPainter
+from rl.trainer.painting import TeamPainter, Unpainted
 from rl.trainer.ranks import Share, shares
 from rl.trainer.team import Team, meet
 from rl.types import Rows, UserError
@@ -53,6 +55,31 @@ def test_one_alone_paints_all_by_itself() -> None:
 
     pictures = TeamPainter(Painter(), Team(Place())).paint(torch.ones(3, 2, 2), [10, 20, 30], steps=3, guidance=1.5)
     assert pictures.tolist() == [14, 24, 34]
+
+
+def test_another_rank_paints_where_its_decoder_works() -> None:
+    class Painter:
+        def paint(self, hidden_BSD: torch.Tensor, seeds: Any, *, steps: int, guidance: float) -> np.ndarray:
+            said.append("paints")
+            return np.zeros((len(seeds), 2, 2, 3), np.uint8)
+
+    @contextmanager
+    def visit() -> Iterator[None]:
+        said.append("comes")
+        yield
+        said.append("leaves")
+
+    class Second(Team):
+        def receive(self) -> Any:
+            return Share(Unpainted(torch.ones(3, 2, 2), [1, 2, 3]), [True, True, False])
+
+        def bring(self, mine: Any) -> list[object]:
+            said.append(f"{len(mine)} pictures")
+            return []
+
+    said: list[str] = []
+    TeamPainter(Painter(), Second(Place()), visit).duties()["paint"]("[3, 1.5]")
+    assert said == ["comes", "paints", "leaves", "2 pictures"]
 
 
 def test_a_port_in_use_is_named() -> None:
