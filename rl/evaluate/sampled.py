@@ -13,6 +13,7 @@ from rewards.pool.pool import RewardPool
 from rl.build import language_model, load_policy, start_collecting, start_sampler
 from rl.config.schema import Config
 from rl.evaluation.evaluate import Pipeline
+from rl.preflight.memory.planning import settled
 from rl.trainer.answer import frozen
 from rl.types import Prompt, Score
 
@@ -20,7 +21,9 @@ from rl.types import Prompt, Score
 @contextmanager
 def sampled(config: Config, folder: Path, prompts: Sequence[Prompt], rewards: RewardPool) -> Iterator[Pipeline]:
     """The parts of a run without trainer and optimizer, started; leaving closes them. Raises UserError."""
-    policy = load_policy(config.model_copy(update={"policy": config.policy.model_copy(update={"path": str(folder)})}))
+    config = config.model_copy(update={"policy": config.policy.model_copy(update={"path": str(folder)})})
+    config = settled(config, prompts)
+    policy = load_policy(config)
     with closing(start_sampler(config, policy, list(prompts))) as sampler:
         forward = frozen(language_model(config, policy), config.train)
         act = start_collecting(config, policy, sampler, forward, rewards)

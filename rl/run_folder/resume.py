@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rl.config.load import load
 from rl.config.schema import Config
+from rl.config.values import AUTO
 from rl.run_folder.claim import CONFIG_FILE
 from rl.types import UserError
 
@@ -59,7 +60,7 @@ def resumed(folder: Path, typed: Config, overrides: Sequence[str]) -> Resumed:
     """
     file = folder / CONFIG_FILE
     saved = load(file)
-    before, now = saved.model_dump(mode="json"), typed.model_dump(mode="json")
+    before, now = saved.model_dump(mode="json"), _as_found(typed, saved).model_dump(mode="json")
     meant = {text: list(_override_differences(text, before, now)) for text in overrides}
     changed = [one for found in meant.values() for one in found if one.key != "run.folder"]
     refused = [one for one in changed if not one.allowed]
@@ -74,6 +75,15 @@ def resumed(folder: Path, typed: Config, overrides: Sequence[str]) -> Resumed:
     said = {one.key for one in changed} | {"run.folder"}
     ignored = [one for one in differences(before, now) if one.key not in said]
     return Resumed(config, changed, ignored)
+
+
+def _as_found(typed: Config, saved: Config) -> Config:
+    """``auto`` is the number that the first start has found."""
+    for section in ("train", "render"):
+        if getattr(typed, section).micro_batch == AUTO:
+            found = {"micro_batch": getattr(saved, section).micro_batch}
+            typed = typed.model_copy(update={section: getattr(typed, section).model_copy(update=found)})
+    return typed
 
 
 def differences(saved: object, now: object, key: str = "") -> Iterator[Difference]:

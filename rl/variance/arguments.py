@@ -13,6 +13,7 @@ from rl.config.load import load
 from rl.config.schema import Config
 from rl.data.prompts import load_prompts
 from rl.data.stream import PromptStream, needs_of, require_metadata
+from rl.preflight.memory.planning import settled
 from rl.process.parser import CommandParser
 from rl.run_folder.claim import CONFIG_FILE
 from rl.types import Prompt, UserError
@@ -119,6 +120,7 @@ def make_plan(given: VarianceArguments) -> VariancePlan:
     count = min(given.prompts, len(prompts))
     chosen = PromptStream(prompts, count, config.run.seed).at(0)
     steps = given.steps or tuple(sorted({*_STEPS, config.render.steps}))
+    config = settled(config, chosen)
     return VariancePlan(config, chosen, group, given.renders, steps, given.design, given.sequence_cost)
 
 

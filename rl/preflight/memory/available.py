@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from rewards.needs import settle_needs
+from rewards.pool.gpus import visible_gpus
 from rl.config.schema import Config
 from rl.preflight.memory.plan import Device
 from rl.types import UserError
@@ -75,7 +77,8 @@ def _counted(beside: Path, name: str) -> int:
 
 def _free_on_gpu() -> int:
     tool = shutil.which("nvidia-smi")
-    command = [str(tool), "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    ours = [f"--id={','.join(visible_gpus())}"] if "CUDA_VISIBLE_DEVICES" in os.environ else []
+    command = [str(tool), *ours, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False) if tool else None
     numbers = [line for line in (answer.stdout.split() if answer else ()) if line.isdigit()]
     if not numbers:

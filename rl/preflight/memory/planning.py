@@ -89,7 +89,9 @@ def settled(config: Config, prompts: Sequence[Prompt], device: Device | None = N
     if AUTO not in (train.micro_batch, render.micro_batch):
         return config
     device = device or ("cuda" if has_gpu() else "cpu")
-    room = int(available(device) * _KEEP) - (WORKER * worker_count(config) if device == "cpu" else 0)
+    room = int(available(device) * _KEEP)
+    if device == "cpu":  # where ranks share it with each other and with the rewards
+        room = (room - WORKER * worker_count(config)) // train.ranks
     most = config.data.prompts_per_step * config.rollout.group_size * render.renders
 
     def fits(section: str, phase: str) -> Callable[[int], bool]:

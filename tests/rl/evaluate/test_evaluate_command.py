@@ -31,7 +31,7 @@ def test_a_pipeline_is_measured_beside_a_policy(
     (tmp_path / "p.txt").write_text("a ring\ntwo stars\nthree crosses\n")
     command = ["--policy", f"ours={tiny_policy}", "--policy", f"sd={pipeline_folder}", "--pipeline-option", "steps=2"]
     command += ["--prompts", str(tmp_path / "p.txt"), "--reward", f"ink={INK}", "--samples", "2"]
-    command += ["--out", str(tmp_path / "out"), "render.steps=1", "rollout.engine=torch"]
+    command += ["--out", str(tmp_path / "out"), "render.steps=1", "rollout.engine=torch", "render.micro_batch=auto"]
     for _ in range(2):  # the second finds everything and says the same
         assert main(command) == 0
         shown = capsys.readouterr()

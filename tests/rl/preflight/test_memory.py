@@ -180,6 +180,13 @@ def test_auto_is_never_more_than_there_is(monkeypatch: pytest.MonkeyPatch) -> No
     assert (found.train.micro_batch, found.render.micro_batch) == (64, 512)
 
 
+def test_ranks_on_a_cpu_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = automatic("train.micro_batch=40", "train.ranks=2")
+    room(monkeypatch, 2 * int(memory_of(wanted, PROMPTS, "cpu").of("update") / 0.9) + 3)
+    found = settled(automatic("train.micro_batch=auto", "train.ranks=2"), PROMPTS, "cpu")
+    assert found.train.micro_batch == 40
+
+
 def test_auto_says_when_nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     room(monkeypatch, 10**8)
     with pytest.raises(

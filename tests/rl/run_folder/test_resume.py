@@ -45,6 +45,15 @@ def test_repeated_overrides_are_as_good(tmp_path: Path) -> None:
     assert part.config.loss.options == {"clip_high": 0.3}
 
 
+def test_auto_is_what_the_first_start_has_found(tmp_path: Path) -> None:
+    begun(tmp_path, "train.micro_batch=24", "render.micro_batch=48")
+    found = again(tmp_path, "train.micro_batch=auto", "render.micro_batch=auto")
+    assert (list(found.changed), list(found.ignored)) == ([], [])
+    assert (found.config.train.micro_batch, found.config.render.micro_batch) == (24, 48)
+    with pytest.raises(UserError, match=r"train.micro_batch \(was 24, now 8\)"):
+        again(tmp_path, "train.micro_batch=8")
+
+
 def test_what_may_change_is_changed(tmp_path: Path) -> None:
     begun(tmp_path, "train.steps=50", "train.lr=1e-3")
     found = again(tmp_path, "train.steps=80", "checkpoint.every=7")

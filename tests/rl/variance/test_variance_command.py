@@ -44,6 +44,7 @@ def test_a_run_is_measured_with_the_policy_that_it_has_trained(
     (run / "policy").symlink_to(tiny_policy)
     size = ["--prompts", "2", "--group", "2", "--renders", "2", "--steps", "3", "--design", "nested"]
     window = ["render.sampler.use=cps", "render.sampler.options.window=1", "rollout.hidden_states=trainer"]
+    window += ["train.micro_batch=auto", "render.micro_batch=auto"]
     assert main([str(run), *size, *window]) == 0
     record = json.loads((run / "variance" / "variance.json").read_text())
     assert record["policy"] == str(run) and record["design"] == "nested"
