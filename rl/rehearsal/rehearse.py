@@ -21,6 +21,7 @@ from rl.rehearsal.meter import Meter
 from rl.rehearsal.parts import check_hidden, check_rollout, finite_outputs, part_of_a_step
 from rl.rows import by_group, read_back
 from rl.run_folder.random_state import restore_rng, rng_state
+from rl.trainer.engine import pick_device
 from rl.types import Experience, Forward, Prompt, Renders, Rollout, Score, Scores
 from rollout.seeds import group_seeds
 
@@ -67,7 +68,8 @@ class _Rehearsal:
     def learn(self, experience: Experience, advantages_PG: Tensor) -> None:
         """The second half up to the gradient."""
         self._gradient(experience, advantages_PG, experience.rollout.batch_size)
-        self._gradient(experience, advantages_PG, self._rows("update", self.run.config.train.micro_batch))
+        train = self.run.config.train
+        self._gradient(experience, advantages_PG, self._rows("update", train.micro_batch * train.ranks))
 
     def _gradient(self, experience: Experience, advantages_PG: Tensor, rows: int) -> None:
         learner = self.run.learner
@@ -76,7 +78,7 @@ class _Rehearsal:
                 one.rehearse(experience, advantages_PG, learner.updates_per_rollout, rows)
 
     def _rows(self, stage: str, micro_batch: int) -> int:
-        """How many a part is measured with."""
+        """How many a part is measured with; ``micro_batch``: of all ranks together."""
         rows = self.work.rows(stage)
         long = self.meter.parts[stage].each * rows > _LONG_S
         return min(micro_batch, rows) if long else min(micro_batch, rows, _WARM_ROWS)
@@ -124,7 +126,7 @@ class _Rehearsal:
         )
         with self.part("paint", count, advice), self._finite_decoder():
             renders, waiting = act.paint(hidden_BSD, rollout, noise, "rehearsal")
-        many = self._rows("paint", config.render.micro_batch)
+        many = self._rows("paint", act.render.micro_batch)
         with self.part("paint", many, advice):
             rows = torch.arange(many, device=hidden_BSD.device) % len(hidden_BSD)
             act.pictures(hidden_BSD[rows], range(many))
@@ -176,5 +178,4 @@ def _telling_prompt(run: Run) -> Prompt:
 
 def _work(run: Run, first_step: int) -> Work:
     workers = min((needs.workers for needs in run.act.rewards.needs.values()), default=1)
-    device = next(run.policy.decoder.parameters()).device.type
-    return Work.of(run.config, first_step, len(run.eval_prompts), device, workers)
+    return Work.of(run.config, first_step, len(run.eval_prompts), pick_device().type, workers)

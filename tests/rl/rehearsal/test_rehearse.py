@@ -100,6 +100,11 @@ def test_a_long_part_is_measured_with_a_whole_micro_batch(
     rehearse(run, 0)
     assert "paint 12 in " in told[-1]  # all pictures of a step: a micro-batch would hold 64
     assert "update 5 in " in told[-1] and "sample 2 in " in told[-1]
+    several = run.config.model_copy(update={"train": run.config.train.model_copy(update={"ranks": 2})})
+    monkeypatch.setattr(run, "config", several)
+    monkeypatch.setattr(run.act, "render", run.act.render.model_copy(update={"micro_batch": 4}))
+    rehearse(run, 0)
+    assert "paint 4 in " in told[-1] and "update 10 in " in told[-1]  # a micro-batch for each of the ranks
 
 
 def test_a_finished_run_learns_nothing_more_in_a_rehearsal(
