@@ -38,6 +38,9 @@ class MemoryEstimate:
 def estimate(plan: Plan, size: PolicySize) -> MemoryEstimate:
     ar, decoder = size.ar, size.decoder
     cache, kept = parts.cache(plan, ar, size.tokens), plan.engine == "vllm" or plan.device == "cuda"
+    sampler = {"sampler's weights": parts.sampler(plan, ar), "sampler's cache": cache if kept else 0}
+    painter = {"decoder": decoder.parameters * plan.decoder_bytes}
+    asleep, away = plan.sleeps and plan.device == "cuda", plan.offload_decoder and plan.device == "cuda"
     gradients = {"gradients": parts.gradients(plan, ar)}
     held = {
         "process": parts.process(plan),
@@ -45,20 +48,18 @@ def estimate(plan: Plan, size: PolicySize) -> MemoryEstimate:
         "AdamW states": parts.optimizer(plan, ar),
         "ZeRO's bucket": parts.reduce_bucket(plan, ar),
         "reference weights": parts.reference(plan, ar),
-        "sampler's weights": parts.sampler(plan, ar),
-        "sampler's cache": cache if kept else 0,
-        "decoder": decoder.parameters * plan.decoder_bytes,
+        **({} if asleep else sampler),
+        **({} if away else painter),
         "hidden states": parts.hidden_states(plan, size),
         "painted pictures": parts.pictures(plan, decoder),
     }
     heap = {"activations kept by the heap": parts.kept_by_heap(plan, size)}
     passing = {} if plan.zero_stage else gradients
     phases: dict[str, Items] = {
-        "sample": {
-            "keys and values": 0 if kept else cache,
-            "logits": parts.sampled_logits(plan, size),
-        },
-        "paint": {"activations of painting": parts.painting(plan, decoder, plan.paint_micro_batch)},
+        "sample": (sampler if asleep else {})
+        | {"keys and values": 0 if kept else cache, "logits": parts.sampled_logits(plan, size)},
+        "paint": (painter if away else {})
+        | {"activations of painting": parts.painting(plan, decoder, plan.paint_micro_batch)},
         "update": passing | _backward(plan, size),
         "step": passing | heap | {"AdamW's copies": parts.step_copies(plan, ar)},
         "save": heap | {"weights to be written": ar.parameters * plan.train_bytes},

@@ -42,6 +42,10 @@ class Plan:
     offload_optimizer: bool = False
     """AdamW's states in the host's memory."""
     offload_reference: bool = False
+    offload_decoder: bool = False
+    """The decoder on the GPU only while it paints."""
+    sleeps: bool = False
+    """The sampler's weights and cache on the GPU only while it samples."""
     ranks: int = 1
     """Processes that share what ZeRO shards."""
 

@@ -55,6 +55,8 @@ def plan_of(config: Config, size: PolicySize, prompts: Sequence[Prompt], device:
         checkpointing=train.gradient_checkpointing,
         offload_optimizer=train.offload_optimizer is not None,
         offload_reference=train.offload_reference is not None,
+        offload_decoder=config.render.offload,
+        sleeps=config.rollout.sleep > 0,
         ranks=train.ranks,
         cache_bytes=_whole(
             options.get("kv_cache_mb"), size.ar.cache_mb(sequences * (length + size.tokens + 1), sampler)

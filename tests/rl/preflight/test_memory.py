@@ -113,6 +113,18 @@ def test_on_a_gpu_the_torch_sampler_keeps_its_cache() -> None:
     assert on_gpu.phases["sample"]["keys and values"] == 0
 
 
+def test_what_is_lent_on_a_gpu_counts_where_it_works() -> None:
+    vllm = replace(PLAN, engine="vllm", cache_bytes=777, device="cuda")
+    all_there, lent = estimate(vllm, SIZE), estimate(replace(vllm, sleeps=True, offload_decoder=True), SIZE)
+    assert set(all_there.held) - set(lent.held) == {"sampler's weights", "sampler's cache", "decoder"}
+    sampler, decoder = 777 + all_there.held["sampler's weights"], all_there.held["decoder"]
+    assert all_there.of("sample") - lent.of("sample") == decoder
+    assert all_there.of("paint") - lent.of("paint") == sampler
+    assert all_there.of("update") - lent.of("update") == sampler + decoder
+    on_cpu = replace(PLAN, sleeps=True, offload_decoder=True)
+    assert estimate(on_cpu, SIZE) == estimate(PLAN, SIZE)  # there is nowhere to go
+
+
 def test_vllm_has_its_cache_from_the_start() -> None:
     found = estimate(replace(PLAN, engine="vllm", cache_bytes=777), SIZE)
     assert found.held["sampler's cache"] == 777
