@@ -17,7 +17,7 @@ from rl.process.interrupt import SIGNALS, Interrupt
 from rl.process.ranks import Place
 from rl.ranks.lead import cannot_go_on
 from rl.trainer.team import CONFIG, Team, meet, wait_for, watched
-from rl.types import UserError
+from rl.types import RunFailure, UserError
 
 
 def follow(place: Place, interrupt: Interrupt) -> int:
@@ -35,7 +35,7 @@ def follow(place: Place, interrupt: Interrupt) -> int:
         if watch.explains():
             watch.wait()
             return 0
-        watch.report(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+        watch.report(str(error) if isinstance(error, (UserError, RunFailure)) else f"{type(error).__name__}: {error}")
         raise
     finally:
         watch.stop()

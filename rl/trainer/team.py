@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from rl.process.out_of_memory import memory_of_phase
 from rl.process.ranks import OtherRanks, Place
 from rl.trainer.engine import backend, leave_process_group
 from rl.trainer.ranks import Share, shares
@@ -88,9 +89,13 @@ class Team:
         return brought or []
 
     def follow(self, duties: Mapping[str, Callable[[str], object]]) -> None:
-        """The life of a rank other than the first: its part of whatever that one asks for, until the run is over."""
+        """The life of a rank other than the first: its part of whatever that one asks for, until the run is over.
+
+        Raises: OutOfMemory naming what was asked for.
+        """
         for what, argument in self._orders_of_first():
-            duties[what](argument)
+            with memory_of_phase(what):
+                duties[what](argument)
 
     def did(self) -> None:
         """One more piece of work is done: this rank gets on."""

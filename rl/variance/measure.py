@@ -16,7 +16,7 @@ from policy.base import Policy
 from rewards.combine import FailureBudget
 from rewards.pool.pool import RewardPool
 from rewards.pool.submission import gather
-from rl.build import language_model, load_policy, start_sampler
+from rl.build import decoder_there, language_model, load_policy, start_sampler
 from rl.collect import Noise, paint, sample
 from rl.evaluation.variance import Table
 from rl.rows import read_back
@@ -97,7 +97,8 @@ def _painted_and_scored(
     options = config.render.model_copy(update={"steps": steps, "renders": plan.renders})
     noise = Noise("group" if plan.design == "crossed" else "sample", config.run.seed, 0)
     name = f"variance-{steps}-{rollout.prompts[0].id}"
-    _, waiting = paint(policy.decoder, hidden_BSD, rollout, options, noise, rewards, name)
+    with decoder_there(config, policy)():
+        _, waiting = paint(policy.decoder, hidden_BSD, rollout, options, noise, rewards, name)
     return gather(waiting)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from rl.process.out_of_memory import OutOfMemory
 from rl.process.ranks import Place
 from rl.trainer import team as module
 from rl.trainer.painting import TeamPainter, Unpainted
@@ -80,6 +81,18 @@ def test_another_rank_paints_where_its_decoder_works() -> None:
     said: list[str] = []
     TeamPainter(Painter(), Second(Place()), visit).duties()["paint"]("[3, 1.5]")
     assert said == ["comes", "paints", "leaves", "2 pictures"]
+
+
+def test_another_rank_without_memory_says_in_which_phase() -> None:
+    class Second(Team):
+        def _orders_of_first(self) -> Iterator[tuple[str, str]]:
+            yield "paint", ""
+
+    def paint(how: str) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    with pytest.raises(OutOfMemory, match="out of memory in 'paint'.* lower render.micro_batch"):
+        Second(Place()).follow({"paint": paint})
 
 
 def test_a_port_in_use_is_named() -> None:
