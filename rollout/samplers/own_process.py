@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from policy.prompt import Condition
 from policy.trainable import WeightStream
 from rl.process.disk import words
 from rl.process.interrupt import SIGNALS
+from rl.process.progress import Progress
 from rl.registry import resolve
 from rl.types import Prompt, Span, UserError
 from rollout.samplers.base import CheckedSampler, Encode, Sampled
@@ -36,7 +38,7 @@ from rollout.weights import SyncError
 
 _SHARED = Path("/dev/shm")
 _FAILURES = (UserError, OSError, RuntimeError, ImportError, ValueError, TypeError, LookupError, AssertionError)
-_LOOK_S, _PATIENCE_S = 1.0, 20.0
+_LOOK_S, _TELL_S, _PATIENCE_S = 1.0, 0.5, 20.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,13 @@ class _Start:
     folder: str
     layout: TokenLayout
     options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """How many tokens of this sampling there are, told between question and answer."""
+
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -136,16 +145,19 @@ class SamplerProcess(CheckedSampler):
         return self._receive()
 
     def _receive(self) -> Any:
-        while not self._there.poll(_LOOK_S):
-            if not self._process.is_alive():
-                raise self._gone()
-        try:
-            answer, error = self._there.recv()
-        except (EOFError, OSError) as closed:
-            raise self._gone() from closed
-        if error is not None:
-            raise error
-        return answer
+        while True:
+            while not self._there.poll(_LOOK_S):
+                if not self._process.is_alive():
+                    raise self._gone()
+            try:
+                answer, error = self._there.recv()
+            except (EOFError, OSError) as closed:
+                raise self._gone() from closed
+            if error is not None:
+                raise error
+            if not isinstance(answer, _Drawn):
+                return answer
+            self._count(answer.tokens - self._drawn)
 
     def _gone(self) -> EngineError:
         self._process.join(_PATIENCE_S)
@@ -165,6 +177,8 @@ def _serve(connection: Connection, of_host: Connection, start: _Start) -> None:
         sampler = resolve("samplers", start.engine)(start.folder, start.layout, encode=_nobody, **start.options)
     except _FAILURES as failed:
         error = _sendable(failed)
+    if sampler is not None:
+        sampler.progress = _telling(connection, sampler)
     connection.send((None, error))
     while sampler is not None:
         try:
@@ -175,7 +189,21 @@ def _serve(connection: Connection, of_host: Connection, start: _Start) -> None:
     os._exit(0)  # no goodbyes: engines may wait for their own
 
 
+def _telling(connection: Connection, sampler: Any) -> Progress:
+    """A sampler's progress, to the host, not oftener than anybody looks. What all wants to be only the host knows."""
+    told = time.monotonic()
+
+    def tell(done: int, total: int, unit: str) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _TELL_S:
+            told = time.monotonic()
+            connection.send((_Drawn(sampler._drawn), None))
+
+    return tell
+
+
 def _answered(sampler: Any, method: str, arguments: Sequence[Any]) -> tuple[object, Exception | None]:
+    sampler._drawn = 0
     try:
         if method == "load_weights":
             part, file, slots, shapes, version = arguments

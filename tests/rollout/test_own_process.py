@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -14,8 +16,9 @@ import pytest
 from policy.base import Policy
 from policy.trainable import WeightStream
 from rl.types import Prompt, Rollout, Span, UserError
+from rollout.samplers import own_process
 from rollout.samplers.contract import EngineError, Sampler
-from rollout.samplers.own_process import SamplerProcess
+from rollout.samplers.own_process import SamplerProcess, _Drawn, _telling
 from rollout.weights import SyncError
 from tests.rollout.sampling_engines import start_engine
 
@@ -58,6 +61,25 @@ def test_what_it_refuses_it_refuses_here(away: SamplerProcess, policy: Policy) -
     with pytest.raises(SyncError, match=named[-1][0]):
         away.load_weights("ar", WeightStream.of(named[:-1]), 2)
     assert sampled(away).batch_size == 4
+
+
+def test_what_is_told_while_it_samples_is_no_answer(
+    away: SamplerProcess, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int, str]] = []
+    monkeypatch.setattr(away, "progress", lambda *far: told.append(far))
+    answers = [(_Drawn(8), None), (_Drawn(20), None), ("answer", None)]
+    monkeypatch.setattr(away, "_there", SimpleNamespace(poll=lambda _: True, recv=lambda: answers.pop(0)))
+    away._drawn, away._wanted = 0, 24
+    assert away._receive() == "answer"
+    assert told == [(8, 24, "tokens"), (20, 24, "tokens")]
+
+
+def test_it_tells_how_many_it_has_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_process, "_TELL_S", 0.0)
+    here, there = Pipe()
+    _telling(there, SimpleNamespace(_drawn=12))(0, 0, "tokens")
+    assert here.recv() == (_Drawn(12), None)
 
 
 def test_one_that_cannot_start_says_why(policy: Policy) -> None:
