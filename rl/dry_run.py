@@ -45,10 +45,10 @@ def evaluation_steps(config: Config) -> list[int]:
 
 def _memory(config: Config, memory: MemoryEstimate, parameters: int) -> list[tuple[str, str]]:
     """What lies there all the time, item by item, and what each phase adds to it."""
-    workers = worker_count(config)
+    workers, each = worker_count(config), " on the first rank" if config.train.ranks > 1 else ""
     return [
         ("parameters", f"{parameters:,} in the language model"),
-        ("memory", f"{_size(memory.peak)} at most, in '{memory.largest}' (estimate, within 15 %)"),
+        ("memory", f"{_size(memory.peak)} at most{each}, in '{memory.largest}' (estimate, within 15 %)"),
         *((f"  {name}", _size(taken)) for name, taken in memory.held.items()),
         *((f"  + in {name}", _phase(items)) for name, items in memory.phases.items()),
         ("reward processes", f"{workers}, each about {_size(WORKER)} and its model besides"),
