@@ -15,6 +15,8 @@ from rl.types import UserError
 MAY_CHANGE = (
     "train.steps",
     "train.ranks",
+    "train.micro_batch",
+    "render.micro_batch",
     "checkpoint.",
     "tracking.",
     "guards.",
@@ -68,7 +70,7 @@ def resumed(folder: Path, typed: Config, overrides: Sequence[str]) -> Resumed:
         raise UserError(
             f"{file}: a resumed run must keep its configuration, but these keys differ: {listed(refused)}; leave them "
             "out to resume, or start a new run in another run.folder (only train.steps, train.ranks, eval.every, "
-            "checkpoint.*, tracking.*, guards.* and reward_pool.* may change)."
+            "train.micro_batch, render.micro_batch, checkpoint.*, tracking.*, guards.* and reward_pool.* may change)."
         )
     config = load(file, [text for text, found in meant.items() if found and not text.startswith("run.")])
     config = config.model_copy(update={"run": config.run.model_copy(update={"folder": str(folder)})})
