@@ -38,7 +38,7 @@ from rl.trainer.engine import pick_device
 from rl.trainer.painting import TeamPainter
 from rl.trainer.place import visiting
 from rl.trainer.team import Team
-from rl.types import Forward, Prompt, Sequences, UserError
+from rl.types import Forward, Prompt, Sequences
 from rollout.samplers.contract import Sampler
 from rollout.samplers.own_process import SamplerProcess
 from rollout.sync import WeightSync
@@ -144,8 +144,6 @@ def start_sampler(config: Config, policy: Policy, prompts: list[Prompt], ranks: 
     room = room_for_prompt(policy.folder, policy.layout)
     require_room(zip(prompts, lengths, strict=True), room, config.policy.path)
     compiled = {"compile": True} if config.policy.compile and engine == "torch" else {}  # vLLM has ways of its own
-    if config.rollout.sleep and engine == "torch":
-        raise UserError("rollout.sleep: rollout.engine auto is torch here, which keeps its memory; set sleep to 0.")
     sleeps = {"sleeps": True} if config.rollout.sleep else {}
     make: Callable[..., Any] = resolve("samplers", engine)
     if engine == "vllm" and ranks > 1:

@@ -18,7 +18,7 @@ from rl.config.origins import Origins
 from rl.config.rules import check, notes
 from rl.config.schema import Config, TrainConfig
 from rl.preflight.machine import check_machine
-from rl.preflight.memory.planning import settled
+from rl.preflight.memory.planning import found_by, settled
 from rl.preflight.prompts import check_data, notes_on
 from rl.process.command import command as told_as_mistakes
 from rl.process.disk import folder_errors, quiet_writers
@@ -81,8 +81,8 @@ def _start(command: Command, interrupt: Interrupt) -> int:
         train_prompts, eval_prompts = check_data(config)
         check_trackers(config.tracking)
         check_machine(config, place.local_world if place.by_torchrun else config.train.ranks)
-        config = settled(config, [*train_prompts, *eval_prompts])
-    for told in (*notes(config), *notes_on(train_prompts, eval_prompts)):
+        asked, config = config, settled(config, [*train_prompts, *eval_prompts])
+    for told in (*notes(config), *notes_on(train_prompts, eval_prompts), *found_by(asked, config)):
         print(shown(f"note: {told}"), file=sys.stderr)
     if command.dry_run:
         from rl.dry_run import describe

@@ -151,6 +151,11 @@ def _training(config: Config) -> Iterator[tuple[str, str]]:
         )
     if config.rollout.sleep and config.rollout.engine == "torch":
         yield "rollout.sleep", "the engine torch keeps its memory; set it to 0, or use rollout.engine: vllm"
+    if config.rollout.sleep == 2 and not config.sync.enabled:
+        yield (
+            "rollout.sleep",
+            "level 2 drops the engine's weights, and sync.enabled: false sends none; set it to 1",
+        )
     if train.offload_optimizer and train.zero_stage == 0:
         yield "train.offload_optimizer", "it is ZeRO that moves the states, and train.zero_stage is 0; set it to 1"
     if train.offload_reference and train.lora:

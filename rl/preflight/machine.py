@@ -28,7 +28,13 @@ def check_machine(config: Config, ranks_here: int = 1) -> None:
     read_policy_config(folder)
     adapters = list(lora_problems(config.train, folder / "ar"))
     trained = 0 if adapters or not config.train.steps else trained_parameters(config.train, folder / "ar")
-    found = [*problems(config), *compiler_problems(config), *adapters, *rank_problems(ranks_here, usable_gpus())]
+    found = [
+        *problems(config),
+        *compiler_problems(config),
+        *engine_problems(config, usable_gpus()),
+        *adapters,
+        *rank_problems(ranks_here, usable_gpus()),
+    ]
     found += folder_problems(Path(str(config.run.folder)), checkpoint_bytes(trained))
     if len(found) == 1:
         raise UserError(found[0])
@@ -49,6 +55,12 @@ def rank_problems(ranks: int, gpus: int) -> Iterator[str]:
             f"train.ranks: {ranks} ranks need a GPU each and this machine shows {gpus}; lower train.ranks to {gpus}, "
             "or hide all GPUs (CUDA_VISIBLE_DEVICES=) to train on the CPU"
         )
+
+
+def engine_problems(config: Config, gpus: int) -> Iterator[str]:
+    """What ``rollout.engine: auto`` turns out to be cannot do."""
+    if config.rollout.sleep and config.rollout.engine == "auto" and not (gpus and version("vllm")):
+        yield "rollout.sleep: rollout.engine auto is torch here, which keeps its memory; set sleep to 0"
 
 
 def compiler_problems(config: Config) -> Iterator[str]:

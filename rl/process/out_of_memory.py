@@ -13,13 +13,17 @@ _AMOUNT = re.compile(r"allocate (\d[\d.]*) ?([KMGT]i?B|bytes)", re.IGNORECASE)
 _TRAIN = "lower train.micro_batch"
 _FIXES = {
     "sample": "lower rollout.options.max_num_seqs, or with vLLM rollout.options.kv_cache_mb",
-    "paint": "lower render.micro_batch",
+    "paint": "lower render.micro_batch; with vLLM rollout.sleep=1 lends its memory",
     "forward": _TRAIN,
     "guards": "lower guards.render_fidelity_share",
-    "update": f"{_TRAIN}, then train.logprob_chunk; kl=null and anchor=null save the reference",
+    "update": f"{_TRAIN}, then train.logprob_chunk; train.gradient_checkpointing=on, train.lora={{}} and a higher "
+    "train.zero_stage take less",
     "evaluate": "lower render.micro_batch",
 }
-_ELSE = "use bfloat16 (policy.dtype, train.dtype) or a smaller policy; kl=null and anchor=null save the reference"
+_ELSE = (
+    "use bfloat16 (policy.dtype, train.dtype) or a smaller policy; train.lora={}, or kl=null and anchor=null, save the "
+    "reference"
+)
 
 
 class OutOfMemory(RunFailure):

@@ -21,7 +21,7 @@ from rl.process.out_of_memory import memory_of_phase
 from rl.process.ranks import OtherRanks, Place
 from rl.trainer.engine import backend, leave_process_group
 from rl.trainer.ranks import Share, shares
-from rl.trainer.watch import DEADLINE_S, Watch
+from rl.trainer.watch import DEADLINE_S, START_S, Watch
 from rl.types import Rows, UserError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 RowsT = TypeVar("RowsT", bound=Rows)
 CONFIG = "config"
 _OVER = "over"
-_MEET_S, _FOR_EVER = timedelta(seconds=60), timedelta(days=365)
+_MEET_S, _FOR_EVER = timedelta(seconds=START_S), timedelta(days=365)
 
 
 class Team:

@@ -110,6 +110,19 @@ def settled(config: Config, prompts: Sequence[Prompt], device: Device | None = N
     return config
 
 
+def found_by(asked: Config, settled: Config) -> list[str]:
+    """What ``auto`` has become."""
+    pairs = {
+        "train": (asked.train.micro_batch, settled.train.micro_batch),
+        "render": (asked.render.micro_batch, settled.render.micro_batch),
+    }
+    return [
+        f"{section}.micro_batch: auto is {now} here, by the estimate of --dry-run"
+        for section, (before, now) in pairs.items()
+        if before == AUTO
+    ]
+
+
 def _with(config: Config, section: str, count: int) -> Config:
     part = (config.train if section == "train" else config.render).model_copy(update={"micro_batch": count})
     return config.model_copy(update={section: part})

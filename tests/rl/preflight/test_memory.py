@@ -14,7 +14,7 @@ from rl.preflight.memory import available, parts, planning
 from rl.preflight.memory.available import cgroup_room
 from rl.preflight.memory.estimate import estimate
 from rl.preflight.memory.plan import Plan
-from rl.preflight.memory.planning import memory_of, plan_of, settled
+from rl.preflight.memory.planning import found_by, memory_of, plan_of, settled
 from rl.preflight.memory.sizes import DecoderSize, PolicySize, stored_numbers
 from rl.types import Prompt, UserError
 
@@ -253,3 +253,11 @@ def test_a_gpu_that_does_not_say_what_is_free(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(available.shutil, "which", lambda name: None)
     with pytest.raises(UserError, match="auto asks nvidia-smi .* it does not answer; write a number for train.micro_b"):
         available.available("cuda")
+
+
+def test_what_auto_has_become_is_told() -> None:
+    asked = automatic("train.micro_batch=auto")
+    found = settled(asked, PROMPTS, "cpu")
+    assert found_by(asked, found) == [
+        f"train.micro_batch: auto is {found.train.micro_batch} here, by the estimate of --dry-run"
+    ]

@@ -14,7 +14,7 @@ from rewards.remote.reach import refusals
 from rl.config.load import load
 from rl.preflight import room
 from rl.preflight.components import problems, used_by
-from rl.preflight.machine import check_machine, compiler_problems, rank_problems, usable_gpus
+from rl.preflight.machine import check_machine, compiler_problems, engine_problems, rank_problems, usable_gpus
 from rl.preflight.room import checkpoint_bytes, folder_problems
 from rl.types import UserError
 
@@ -190,3 +190,11 @@ def test_compiling_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     assert list(compiler_problems(config)) == []
+
+
+def test_an_engine_that_turns_out_to_be_torch_cannot_sleep() -> None:
+    config = load("a.yaml", ["rollout.sleep=1"])
+    assert list(engine_problems(config, gpus=0)) == [
+        "rollout.sleep: rollout.engine auto is torch here, which keeps its memory; set sleep to 0"
+    ]
+    assert not list(engine_problems(load("a.yaml"), gpus=0))
