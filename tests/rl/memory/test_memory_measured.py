@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from rl.memory.__main__ import main
@@ -19,7 +22,7 @@ from rl.memory.measure import MeasuredMemory, measure, table
     ],
 )
 def test_the_estimate_is_near_the_peak(name: str) -> None:
-    found = measure(CASES[name], ["train.micro_batch=64"] if name == "embedded" else [])
+    found = measure(CASES[name], [])
     assert abs(found.off) < 0.15, found
 
 
@@ -31,3 +34,11 @@ def test_the_table() -> None:
 def test_a_case_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["300m"]) == 2
     assert "there is no case '300m'" in capsys.readouterr().err
+
+
+def test_the_readme_has_a_row_for_each_case_within_15_percent() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    table_there = readme.split("<!-- memory -->\n")[1].split("<!-- /memory -->")[0]
+    rows = re.findall(r"^\| ([\w-]+) \| [\d.]+ GB \| \w+ \| [\d.]+ GB \| ([+-]\d+)% \|$", table_there, re.MULTILINE)
+    assert [name for name, _ in rows] == list(CASES)
+    assert all(abs(int(off)) <= 15 for _, off in rows)
