@@ -13,6 +13,7 @@ import torch
 from diffusers import AutoencoderDC, FlowMatchEulerDiscreteScheduler, SanaTransformer2DModel
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 from policy.conditions import AR_HIDDEN
 from policy.decoder import Decoder, make_connector
@@ -59,6 +60,7 @@ class Policy:
     ) -> Policy:
         """Reads a policy folder (or an embedded name). Raises: UserError on a missing or mismatched part."""
         folder = resolve_folder(folder)
+        disable_progress_bar()  # one for each part of a folder that is here already
         layout, template = read_policy_config(folder)
         options = {"dtype": getattr(torch, dtype), "attn_implementation": "sdpa", "output_loading_info": True}
         with reading(folder / "ar") as part:

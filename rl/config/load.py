@@ -292,6 +292,8 @@ def _unreadable(path: Path, error: OSError) -> str:
             path.name, [p.name for p in path.parent.glob("*.yaml")] + shipped.names_beside(path)
         )
         return f"there is no file {str(path)!r}{near}"
+    if (run := path / "config.yaml").is_file():
+        return f"{str(path)!r} is a folder; the configuration of its run is {str(run)!r}"
     return f"can't read {str(path)!r}: {error.strerror}"
 
 

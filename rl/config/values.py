@@ -50,8 +50,11 @@ def _dtype(value: object) -> object:
 
 def _micro_batch(value: object) -> object:
     """``auto`` until the start of a run has found the number."""
-    if value in (0, "0") and not isinstance(value, bool):
-        raise PydanticCustomError("micro_batch", "must be at least 1, or auto")
+    number = isinstance(value, int | float) or (isinstance(value, str) and value.strip().lstrip("+-").isdigit())
+    if (value in (0, "0") and not isinstance(value, bool)) or (
+        isinstance(value, str) and not number and value != "auto"
+    ):
+        raise PydanticCustomError("micro_batch", "must be a whole number from 1, or auto")
     return AUTO if value == "auto" else value
 
 

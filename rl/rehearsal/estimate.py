@@ -85,7 +85,7 @@ def told(measured: Mapping[str, Measured], work: Work) -> str:
         about = f"a step takes about {duration(step_seconds(measured, work))}, {steps}{evaluated} about {whole}"
     else:
         about = f"{work.evaluations} evaluation{'' if work.evaluations == 1 else 's'} take about {whole}"
-    return f"rehearsal of one prompt: {parts}; estimated from that, {about}"
+    return f"rehearsal of one prompt: {parts}; estimated from these few, {about}"
 
 
 def _sampling(one: Measured, work: Work) -> float:

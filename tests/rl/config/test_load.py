@@ -275,6 +275,8 @@ def test_missing_files(write: Write) -> None:
     # Only that: with a layer missing, "no rewards" would be a guess.
     assert complaint(path) == "a.yaml:2: extends: there is no file 'examples/base.yaml'"
     assert "can't read 'examples'" in complaint(Path("examples"))
+    write("runs/a/config.yaml", "")
+    assert "'runs/a' is a folder; the configuration of its run is 'runs/a/config.yaml'" in complaint(Path("runs/a"))
 
 
 def test_extends_in_a_circle(write: Write) -> None:
@@ -306,6 +308,7 @@ def test_other_mistakes_about_files(write: Write) -> None:
         ),
         ("train.betas=[1", "command line: train.betas: '[1' can't be read: not valid YAML"),
         ("kl.use=k9", "command line: kl: there is no 'k9' among the kls"),
+        ("train.micro_batch=atuo", "command line: train.micro_batch: must be a whole number from 1, or auto"),
         ("train.lr=null", "command line: train.lr: must be a number, got nothing (null)"),
         ("train.lr.x=3", "command line: train.lr: must be a number, got {'x': 3} (a mapping)"),
     ],
