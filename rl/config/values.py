@@ -50,12 +50,12 @@ def _dtype(value: object) -> object:
 
 def _micro_batch(value: object) -> object:
     """``auto`` until the start of a run has found the number."""
-    number = isinstance(value, int | float) or (isinstance(value, str) and value.strip().lstrip("+-").isdigit())
-    if (value in (0, "0") and not isinstance(value, bool)) or (
-        isinstance(value, str) and not number and value != "auto"
-    ):
+    if value == "auto":
+        return AUTO
+    zero = value in (0, "0") and not isinstance(value, bool)
+    if zero or (isinstance(value, str) and not value.strip().lstrip("+-").isdigit()):
         raise PydanticCustomError("micro_batch", "must be a whole number from 1, or auto")
-    return AUTO if value == "auto" else value
+    return value
 
 
 WHOLE = BeforeValidator(_whole)

@@ -12,6 +12,7 @@ from rl.memory.cases import CASES
 from rl.memory.measure import MeasuredMemory, measure, table
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "name",
     [

@@ -45,8 +45,8 @@ def test_an_evaluation_acts_and_does_not_learn() -> None:
 def test_what_is_told() -> None:
     parts = {"sample": Measured(8.0, 2, 3_210_000_000), "update": Measured(75.0, 2, 0)}
     assert told(parts, replace(WORK, evaluations=1)) == (
-        "rehearsal of one prompt: sample 2 in 8.00 s (3.2 GB), update 2 in 1 min 15 s; estimated from these few, a step "
-        "takes about 2 h 40 min, 10 steps and 1 evaluation about 26 h 42 min"
+        "rehearsal of one prompt: sample 2 in 8.00 s (3.2 GB), update 2 in 1 min 15 s; estimated from these few, a "
+        "step takes about 2 h 40 min, 10 steps and 1 evaluation about 26 h 42 min"
     )
     only_evaluated = told(measured(paint=(1.0, 2)), replace(WORK, steps=0))
     assert only_evaluated.endswith("estimated from these few, 2 evaluations take about 2 min 08 s")
