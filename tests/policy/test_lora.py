@@ -21,7 +21,6 @@ from rl.config.lora import LoraSettings
 from rl.types import UserError
 from tests.rl.trainer.trainer_case import LAYOUT, tiny_ar
 
-pytest.importorskip("peft")
 PROMPTS = [(3, 4, 26, 25), (3, 26, 25)]
 TOKENS_BT = torch.tensor([[28, 30, 59, 40], [33, 33, 41, 28]])
 

@@ -104,7 +104,6 @@ def test_decoder_and_language_model_have_precisions_of_their_own() -> None:
 
 
 def test_a_run_names_what_learns_and_what_is_made_again() -> None:
-    pytest.importorskip("peft")
     given = ["train.lora={rank: 2, targets: [v_proj]}", "train.gradient_checkpointing=true", "train.dtype=float32"]
     config = load(GENEVAL, given)
     trainable = language_model(config, load_policy(config))

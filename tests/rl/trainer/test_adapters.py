@@ -20,7 +20,6 @@ from rl.trainer.engine import gathered
 from rl.types import UserError
 from tests.rl.trainer.trainer_case import LAYOUT, PPO, make_batch, make_trainer, tiny_ar, weights
 
-pytest.importorskip("peft")
 LORA = LoraSettings(rank=4, alpha=8)
 STAGES = [(0, "float32"), (1, "float32"), (2, "float32"), (3, "float32"), (1, "bfloat16"), (3, "bfloat16")]
 make = partial(make_trainer, lora=LORA, lr=1e-2, micro_batch=4)
