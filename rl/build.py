@@ -20,6 +20,7 @@ from policy.lora.adapters import add_lora
 from policy.prompt_length import require_room, room_for_prompt
 from policy.trainable import LanguageModel
 from rewards.pool.pool import RewardPool
+from rewards.scoring import Scoring
 from rl.algorithm.answers import CHECKS, Answering
 from rl.algorithm.objective import PolicyObjective
 from rl.algorithm.terms import AnchorTerm, KLTerm, LossTerm
@@ -173,12 +174,11 @@ def start_collecting(
         forward=forward,
         painter=policy.decoder,
         rewards=rewards,
-        combination=answering("combinations", "combine", config.combine),
+        scoring=Scoring(config.rewards, answering("combinations", "combine", config.combine)),
         fidelity=Fidelity(policy.image_tokenizer, config.guards.render_fidelity_share),
         watch=RewardWatch(config.rewards, config.reward_pool.max_failed_fraction, rewards.unprobed),
         rollout=config.rollout,
         render=config.render,
-        components=config.rewards,
         painting=decoder_there(config, policy),
     )
 

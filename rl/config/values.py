@@ -65,6 +65,8 @@ Bool = Annotated[bool, BeforeValidator(_bool_words)]
 Dtype = Annotated[Literal["float32", "bfloat16"], BeforeValidator(_dtype), WithJsonSchema(_DTYPES)]
 """A run keeps what ``auto`` has become on the machine where it began."""
 Role = Literal["train", "monitor"]
+Part = Literal["ar", "decoder"]
+"""A network that learns: the language model, or the diffusion decoder."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
