@@ -174,7 +174,7 @@ def start_collecting(
         forward=forward,
         painter=policy.decoder,
         rewards=rewards,
-        scoring=Scoring(config.rewards, answering("combinations", "combine", config.combine)),
+        scoring=Scoring(config.rewards, answering("combinations", "combine", config.combine), config.trainers),
         fidelity=Fidelity(policy.image_tokenizer, config.guards.render_fidelity_share),
         watch=RewardWatch(config.rewards, config.reward_pool.max_failed_fraction, rewards.unprobed),
         rollout=config.rollout,

@@ -35,6 +35,7 @@ from rl.config.values import (
     Role,
     Seed,
     Steps,
+    Trainers,
     UpToThree,
 )
 from rl.types import Prompt
@@ -315,6 +316,9 @@ class Config(Section):
     """Name -> a further term of the loss, ``module:attr``; ``null`` removes an inherited one."""
     correction: Component | None = Component(use="token_tis", options={"cap": 2.0})
     """Importance correction between sampler and trainer; ``null`` for none."""
+    trainers: Trainers = ("ar",)
+    """Which networks learn: ``ar`` (the language model), ``decoder`` (what paints), or both, each with its own
+    optimiser."""
     train: TrainConfig = TrainConfig()
     """Optimisation."""
     eval: EvalConfig = EvalConfig()

@@ -58,6 +58,13 @@ def _micro_batch(value: object) -> object:
     return value
 
 
+def _in_order(trainers: tuple[str, ...]) -> tuple[str, ...]:
+    """The language model first, whose hidden states the decoder reads."""
+    if not trainers or len(set(trainers)) < len(trainers):
+        raise ValueError(f"must name at least one network, each once, got {list(trainers)}")
+    return tuple(sorted(trainers))
+
+
 WHOLE = BeforeValidator(_whole)
 AS_TUPLE = BeforeValidator(_as_tuple)
 
@@ -67,6 +74,7 @@ Dtype = Annotated[Literal["float32", "bfloat16"], BeforeValidator(_dtype), WithJ
 Role = Literal["train", "monitor"]
 Part = Literal["ar", "decoder"]
 """A network that learns: the language model, or the diffusion decoder."""
+Trainers = Annotated[tuple[Part, ...], AS_TUPLE, AfterValidator(_in_order)]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]

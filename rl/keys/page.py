@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rl.config.schema import COMPONENT_KINDS
-from rl.keys.reference import NEEDED, Key, all_keys, cards
+from rl.keys.reference import NEEDED, SECTION_TYPES, Key, all_keys, cards
 from rl.registry import BUILT_IN
 
 _HEAD = """# Keys of a run
@@ -34,11 +34,11 @@ def _sections() -> Iterator[str]:
 
 
 def by_section() -> dict[str, list[Key]]:
-    """Keys by the first part of their names; those that stand alone are together."""
+    """Keys by the first part of their names; components that stand alone are together."""
     found: dict[str, list[Key]] = {}
     for key in all_keys():
         section, dot, _ = key.name.partition(".")
-        if dot:
+        if dot or (key.kind is None and key.type not in SECTION_TYPES):
             found.setdefault(section, []).append(key)
         elif key.kind is not None:
             found.setdefault("components", []).append(key)

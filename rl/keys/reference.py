@@ -18,6 +18,8 @@ JsonSchema = dict[str, Any]
 ANY_NAME = "NAME"
 """Stands in a key for a name that is given in the YAML, as in ``rewards.NAME.weight``."""
 NEEDED = "needed"
+SECTION_TYPES = ("", "mapping or null")
+"""Of a section, and of one that may be absent."""
 _WORTH_SAYING = 1e6  # larger bounds only catch slips
 
 
@@ -70,8 +72,8 @@ def _keys(schema: JsonSchema, definitions: JsonSchema, path: tuple[str, ...]) ->
             yield Key(".".join(here), "name -> component", "{}", field["description"], COMPONENT_KINDS[(name, "*")])
             yield from _keys(held, definitions, (*here, ANY_NAME))
         elif inner is not None:
-            kind_and_default = ("mapping or null", "null") if "anyOf" in field else ("", "")  # a section may be absent
-            yield Key(".".join(here), *kind_and_default, field["description"])
+            absent = "anyOf" in field
+            yield Key(".".join(here), SECTION_TYPES[absent], "null" if absent else "", field["description"])
             yield from _keys(inner, definitions, here)
         else:
             yield Key(".".join(here), type_text(field), default, field["description"])
