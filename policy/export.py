@@ -82,7 +82,7 @@ def export_adapter(base: Path, adapter: Adapter, out: Path) -> Path:
     weights = {name: value.to("cpu", copy=True).contiguous() for name, value in adapter.weights.tensors()}
     with _replacing(out, "adapter") as unfinished:
         unfinished.mkdir(parents=True)
-            write_json(unfinished / "adapter_config.json", {**adapter.config, **base})
+        write_json(unfinished / "adapter_config.json", {**adapter.config, "base_model_name_or_path": str(base)})
         save_file(weights, unfinished / "adapter_model.safetensors", metadata={"format": "pt"})
     return out
 

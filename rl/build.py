@@ -21,6 +21,7 @@ from policy.lora.adapters import add_lora
 from policy.prompt_length import require_room, room_for_prompt
 from policy.trainable import LanguageModel
 from rewards.pool.pool import RewardPool
+from rewards.scoring import Scoring
 from rl.algorithm.answers import answering, component
 from rl.algorithm.objective import PolicyObjective
 from rl.algorithm.terms import AnchorTerm, KLTerm, LossTerm
@@ -177,12 +178,11 @@ def start_collecting(
         forward=forward,
         painter=policy.decoder,
         rewards=rewards,
-        combination=answering("combinations", "combine", config.combine),
+        scoring=Scoring(config.rewards, answering("combinations", "combine", config.combine), config.trainers),
         fidelity=Fidelity(policy.image_tokenizer, config.guards.render_fidelity_share),
         watch=RewardWatch(config.rewards, config.reward_pool.max_failed_fraction, rewards.unprobed),
         rollout=config.rollout,
         render=config.render,
-        components=config.rewards,
         painting=decoder_there(config, policy),
     )
 
@@ -218,7 +218,9 @@ def start_trainers(config: Config, policy: Policy, team: Team) -> RunTrainers:
     trained = config.trained_decoder
     if trained is None:
         return RunTrainers(ar)
-    return RunTrainers(ar, flow_trainer(config, trained, policy.decoder, team), OLD if trained.old in OLD_RULES else None)
+    return RunTrainers(
+        ar, flow_trainer(config, trained, policy.decoder, team), OLD if trained.old in OLD_RULES else None
+    )
 
 
 def trained_parts(config: Config, policy: Policy, trainers: RunTrainers) -> dict[str, TrainedPart]:

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rewards.combine import Combination, FailureBudget, combine, failure_counts
+from rewards.combine import FailureBudget, failure_counts
 from rewards.golden import check_varied
 from rewards.pool.pool import RewardPool
 from rewards.pool.submission import Submission, gather
+from rewards.scoring import Scoring, mean_scores
 from rl.algorithm.advantages import zero_std_fraction
 from rl.config.schema import RenderConfig, RewardComponent, RolloutConfig
 from rl.process.progress import Progress, untold
@@ -61,12 +62,11 @@ class Collect:
     forward: Callable[[Sequences], Forward]
     painter: Painter
     rewards: RewardPool
-    combination: Combination
+    scoring: Scoring
     fidelity: Fidelity
     watch: RewardWatch
     rollout: RolloutConfig
     render: RenderConfig
-    components: Mapping[str, RewardComponent]
     reference: Callable[[Sequences], Forward | None] | None = None
     """The frozen reference policy, asked while the rewards are at work: nothing that it says depends on scores."""
     painting: Callable[[], AbstractContextManager[object]] = nullcontext
@@ -94,7 +94,7 @@ class Collect:
         with timer("guards"):
             metrics = describe_pictures(rollout, renders, self.fidelity)
         with timer("score"):
-            scores = self.combined(mean_scores(waiting, renders, self.progress), rollout)
+            scores = self.scoring(gather(waiting, self.progress), rollout)
             self.watch.check(scores.by_reward, first=step == 0)
         metrics = describe_scores(rollout, scores, self.rewards) | metrics
         return Experience(step, rollout, renders, scores, forward, reference, rollout.version, metrics, timer.seconds)
@@ -112,7 +112,7 @@ class Collect:
             noise = Noise("sample", seed, 0)
             renders, waiting = self.paint(hidden_BSD, rollout, noise, name, learnt_from=False)
         with timer("score"):
-            return renders.one_each, mean_scores(waiting, renders, self.progress)
+            return renders.one_each, mean_scores(gather(waiting, self.progress), renders.per_sample)
 
     def pictures(self, hidden_BSD: Tensor, seeds: Sequence[int]) -> NDArray[np.uint8]:
         """One picture of each sequence, all at one time; nobody scores them."""
@@ -145,16 +145,6 @@ class Collect:
         with timer("forward"):
             forward = read_back(self.forward, rollout)
         return forward.hidden_BSD, forward
-
-    def combined(self, by_reward: Mapping[str, Sequence[Score]], rollout: Rollout) -> Scores:
-        return combine(
-            by_reward,
-            {name: reward.weight for name, reward in self.components.items()},
-            self.watch.roles,
-            groups=[rollout.prompt_of(index).id for index in range(rollout.batch_size)],
-            how=self.combination,
-            scales={name: reward.scale for name, reward in self.components.items() if reward.scale},
-        )
 
 
 def sample(
@@ -215,31 +205,6 @@ def paint(
             )
             given = complete
     return Renders(np.stack(pictures), seeds, count), submissions
-
-
-def mean_scores(waiting: Sequence[Submission], renders: Renders, progress: Progress = untold) -> dict[str, list[Score]]:
-    """Every reward's verdict on B samples, averaged over the renders of each. Waits for the rewards."""
-    count = renders.per_sample
-    return {
-        reward: [mean_score(found[start : start + count]) for start in range(0, len(found), count)]
-        for reward, found in gather(waiting, progress).items()
-    }
-
-
-def mean_score(renders: Sequence[Score]) -> Score:
-    """One token sequence's score over its renders: failed if any failed, not applicable if none applies."""
-    if len(renders) == 1:
-        return renders[0]
-    for one in renders:
-        if one.failed:
-            return one
-    values = [one.value for one in renders if one.value is not None]
-    passes = [one.passed for one in renders if one.passed is not None]
-    return Score(_mean(values), details=renders[0].details, passed=_mean(passes))
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
 
 
 def describe_pictures(rollout: Rollout, renders: Renders, fidelity: Fidelity) -> dict[str, float]:

@@ -145,6 +145,18 @@ class Score:
 
 
 @dataclass(frozen=True)
+class RenderScores:
+    """The combined training reward of each picture, where B samples are painted K times: what a decoder learns from.
+
+    Combined picture by picture, for a product of means is no mean of products. A picture on which a reward of the
+    decoder failed, or to which none applies, is not valid; its neighbours are.
+    """
+
+    total_BK: NDArray[np.float32]
+    valid_BK: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Scores:
     """All rewards' verdicts on B samples, and the combined training reward.
 
@@ -160,6 +172,18 @@ class Scores:
     total_B: NDArray[np.float32]
     valid_B: NDArray[np.bool_]
     score_B: NDArray[np.float32]
+    renders: RenderScores | None = None  # None where the decoder is not trained
+
+    def first(self, count: int) -> Scores:
+        """Of the first ``count`` samples alone."""
+        few, renders = slice(count), self.renders
+        return Scores(
+            {reward: found[few] for reward, found in self.by_reward.items()},
+            self.total_B[few],
+            self.valid_B[few],
+            self.score_B[few],
+            renders and RenderScores(renders.total_BK[few], renders.valid_BK[few]),
+        )
 
 
 @dataclass(frozen=True)

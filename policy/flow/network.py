@@ -44,7 +44,7 @@ class FlowNetwork:
             transformer.enable_gradient_checkpointing()
 
     def inputs(self, rows: FlowQuery) -> tuple[object, ...]:
-        """States and hidden states in the network's precision, the timestep in its own: bfloat16 makes 968 of 966.67."""
+        """States and hidden states in the network's precision, the timestep in its own: bfloat16 makes 968 of 966."""
         dtype = next(self._transformer.parameters()).dtype
         return rows.states.to(dtype), rows.timestep_N, rows.hidden.values_BSD.to(dtype), rows.sequence_N
 

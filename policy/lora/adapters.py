@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from policy.json_file import JsonObject
 from policy.lora.targets import chosen_layers
-from rl.config.lora import LoraSettings
+from rl.config.sections.lora import LoraSettings
 
 if TYPE_CHECKING:
     from peft import LoraConfig

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from policy.convert.tensor_file import read_tensor_file
-from rl.config.lora import LoraSettings
+from rl.config.sections.lora import LoraSettings
 from rl.registry import did_you_mean
 from rl.types import UserError
 

@@ -67,6 +67,25 @@ def _rewards(config: Config) -> Iterator[tuple[str, str]]:
             yield f"rewards.{name}.weight", "weight 0 trains nothing; to log the reward only, write role: monitor"
     if config.train.steps > 0 and all(reward.role == "monitor" for reward in config.rewards.values()):
         yield "rewards", "every reward has role: monitor, so there is nothing to learn from; give one role: train"
+    elif config.train.steps > 0:
+        yield from _parts(config)
+
+
+def _parts(config: Config) -> Iterator[tuple[str, str]]:
+    for name, reward in config.rewards.items():
+        if reward.role == "train" and reward.part != "both" and reward.part not in config.trainers:
+            yield (
+                f"rewards.{name}.part",
+                f"is {reward.part}, which is not trained (trainers: [{', '.join(config.trainers)}]); write both, or "
+                f"train it with trainers: [{', '.join(sorted({*config.trainers, reward.part}))}]",
+            )
+    for part in config.trainers:
+        if not any(reward.teaches(part) for reward in config.rewards.values()):
+            yield (
+                "trainers",
+                f"no reward with role: train is left for {part}, so it would learn nothing; give one of them "
+                f"part: {part} or both, or take {part} out",
+            )
 
 
 def _terms(config: Config) -> Iterator[tuple[str, str]]:

@@ -8,26 +8,26 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from rl.config.sections.decoder import DecoderConfig
-from rl.config.guards import GuardsConfig
-from rl.config.lora import LoraSettings
 from rl.config.section import Component, Optimisation, Section
-from rl.config.trackers import Trackers, switched
+from rl.config.sections.decoder import DecoderConfig
+from rl.config.sections.guards import GuardsConfig
+from rl.config.sections.lora import LoraSettings
+from rl.config.sections.milestones import CheckpointConfig, EvalConfig
+from rl.config.sections.trackers import Trackers, switched
 from rl.config.values import (
     AS_TUPLE,
     WHOLE,
     AtLeastOne,
     Bool,
     Count,
-    Decay,
     Dtype,
     Fraction,
-    LearningRate,
     MicroBatch,
     Names,
     NotNegative,
     Number,
     Options,
+    Part,
     PathText,
     Positive,
     Range,
@@ -47,6 +47,8 @@ class RewardComponent(Component):
     """Factor in the sum of the training rewards; negative makes a penalty."""
     role: Role = "train"
     """``monitor``: scored and logged, never trained on."""
+    part: Part | Literal["both"] = "both"
+    """Which part learns from it: the language model (``ar``), the ``decoder``, or ``both``, each if it is trained."""
     scale: Range | None = None
     """``[low, high]``: values are mapped by (value - low) / (high - low) before they are combined."""
     tags: Names | None = None
@@ -65,6 +67,10 @@ class RewardComponent(Component):
     """Share of a GPU per worker (0: sees none, 0.5: two share one); ``null``: what the reward declares, or 0."""
     python: PathText | None = None
     """Interpreter of the reward's own virtual environment; ``null``: what it declares, or that of the run."""
+
+    def teaches(self, part: Part) -> bool:
+        """Whether that part, if it is trained, learns from it."""
+        return self.role == "train" and self.part in (part, "both")
 
     def applies(self, prompt: Prompt) -> bool:
         """Whether the prompt's tag is among ``tags`` (if given) and it has all keys of ``metadata``."""
@@ -188,41 +194,6 @@ class TrainConfig(Optimisation):
     def warmup_updates(self) -> int:
         """Those of them that warm up."""
         return self.warmup_in(self.steps)
-
-
-class EvalConfig(Section):
-    """Held-out evaluation with fixed seeds."""
-
-    every: Count = 25
-    """Steps between evaluations; 0 for none in between."""
-    at_start: Bool = True
-    """Evaluate the base before the first step."""
-    at_end: Bool = True
-    """Evaluate after the last step."""
-    samples_per_prompt: AtLeastOne = 1
-    """Pictures per held-out prompt."""
-    seed: Seed = 1234
-    """Seed of sampling and decoder noise, the same in every evaluation."""
-    grid: Count = 16
-    """Pictures in the saved before/after grid."""
-
-    def due(self, done: int, steps: int) -> bool:
-        """Whether to evaluate after ``done`` of ``steps`` steps."""
-        in_between = 0 < done < steps and self.every > 0 and done % self.every == 0
-        return in_between or (done == 0 and self.at_start) or (done == steps and self.at_end)
-
-
-class CheckpointConfig(Section):
-    """Saving for resume."""
-
-    every: Count = 25
-    """Steps between checkpoints; 0 only at the end."""
-    keep: AtLeastOne = 2
-    """Newest checkpoints kept."""
-
-    def due(self, done: int, steps: int) -> bool:
-        """Whether to save after ``done`` of ``steps`` steps."""
-        return done == steps or (self.every > 0 and done % self.every == 0)
 
 
 class SyncConfig(Section):

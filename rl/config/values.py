@@ -72,7 +72,9 @@ Bool = Annotated[bool, BeforeValidator(_bool_words)]
 Dtype = Annotated[Literal["float32", "bfloat16"], BeforeValidator(_dtype), WithJsonSchema(_DTYPES)]
 """A run keeps what ``auto`` has become on the machine where it began."""
 Role = Literal["train", "monitor"]
-Trainers = Annotated[tuple[Literal["ar", "decoder"], ...], AS_TUPLE, AfterValidator(_in_order)]
+Part = Literal["ar", "decoder"]
+"""A network that learns: the language model, or the diffusion decoder."""
+Trainers = Annotated[tuple[Part, ...], AS_TUPLE, AfterValidator(_in_order)]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]

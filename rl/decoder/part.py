@@ -135,6 +135,6 @@ def _check_first(metrics: Mapping[str, float], *, painted_by_copy: bool) -> None
     if not apart <= _MOST_APART:
         raise RunFailure(
             f"the decoder's steps, computed again, are {apart:.3g} nats a number from those that were painted (at most "
-            f"{_MOST_APART:g}): it learns from another trajectory, other hidden states or other weights than it painted "
-            "with"
+            f"{_MOST_APART:g}): it learns from another trajectory, other hidden states or other weights than those of "
+            "the pictures"
         )

@@ -53,7 +53,8 @@ def finished_pictures(
     ``seeds``: B, of the token sequences.
     """
     latents, count = pictures.trajectory.latents, len(schedule.sigmas) - 1
-    drawn = [_drawn(latents.shape[1:], timesteps, count, sample_seed(run_seed, step, f"flow of {seed}", 0)) for seed in seeds]  # fmt: skip
+    keys = [sample_seed(run_seed, step, f"flow of {seed}", 0) for seed in seeds]
+    drawn = [_drawn(latents.shape[1:], timesteps, count, key) for key in keys]
     picture_N, sequence_N, advantages_N, valid_N = pictures.rows_of(timesteps)
     nth_N = torch.arange(len(picture_N)) % timesteps
     place_N = torch.stack([places for places, _ in drawn])[sequence_N, nth_N]

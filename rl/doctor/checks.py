@@ -17,7 +17,7 @@ import psutil
 from packaging.requirements import Requirement
 
 from policy.folder import EMBEDDED, read_policy_config
-from rl.config.trackers import TrackerName
+from rl.config.sections.trackers import TrackerName
 from rl.preflight.machine import usable_gpus
 from rl.preflight.requirements import IN_A_CLONE, SETUP_CPU, Check, Status, version
 from rl.preflight.room import SHARED_MEMORY, at_least, check_shared_memory

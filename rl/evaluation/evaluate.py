@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.config.schema import EvalConfig
+from rl.config.sections.milestones import EvalConfig
 from rl.evaluation.results import Evaluation, Outcome, Tile, grid_path, mark, save
 from rl.tracking.grid import make_grid
 from rl.types import Prompt, Score, UserError

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from rl.collect import Noise, describe_pictures, mean_scores, sample
+from rewards.pool.submission import gather
+from rewards.scoring import mean_scores
+from rl.collect import Noise, describe_pictures, sample
 from rl.parts import Run
 from rl.process.out_of_memory import memory_of_phase
 from rl.rehearsal.estimate import Work, told
@@ -61,8 +63,8 @@ class _Rehearsal:
         """The first half of a step, with a look at what each part gives; and the advantages of its samples."""
         rollout = self._sampled()
         hidden_BSD, forward = self._read(rollout)
-        renders, by_reward = self._painted_and_scored(hidden_BSD, rollout)
-        scores, advantages_PG = self._valued(by_reward, rollout)
+        renders, by_picture = self._painted_and_scored(hidden_BSD, rollout)
+        scores, advantages_PG = self._valued(by_picture, rollout)
         return Experience(0, rollout, renders, scores, forward, None, rollout.version, {}, {}), advantages_PG
 
     def learn(self, experience: Experience, advantages_PG: Tensor) -> None:
@@ -118,6 +120,7 @@ class _Rehearsal:
     def _painted_and_scored(
         self, hidden_BSD: Tensor, rollout: Rollout
     ) -> tuple[Renders, Mapping[str, Sequence[Score]]]:
+        """The pictures, and every reward's verdict on each of them."""
         act, config = self.run.act, self.run.config
         noise, count = Noise(config.render.seed, config.run.seed, 0), rollout.batch_size * config.render.renders
         advice = (
@@ -135,10 +138,10 @@ class _Rehearsal:
         ):
             describe_pictures(rollout, renders, act.fidelity)
         with self.part("score", count, "look at rewards"):
-            by_reward = mean_scores(waiting, renders)
+            by_picture = gather(waiting)
         with part_of_a_step("score"):
-            self._refuse_dead(by_reward)
-        return renders, by_reward
+            self._refuse_dead(mean_scores(by_picture, renders.per_sample))
+        return renders, by_picture
 
     def _finite_decoder(self) -> AbstractContextManager[None]:
         decoder = self.run.policy.decoder
@@ -154,20 +157,20 @@ class _Rehearsal:
         for name, found in dead.items():
             self.run.tracker.message(f"note: rewards.{name} failed on its first pictures: {found[0].failure}")
 
-    def _valued(self, by_reward: Mapping[str, Sequence[Score]], rollout: Rollout) -> tuple[Scores, Tensor]:
+    def _valued(self, by_picture: Mapping[str, Sequence[Score]], rollout: Rollout) -> tuple[Scores, Tensor]:
         """Combined scores and advantages of these samples, which stand in turn for all of a step: both may ask for
         whole groups, and for several."""
-        run, count, samples = self.run, rollout.batch_size, self.work.samples
+        run, count = self.run, rollout.batch_size
         prompts = tuple(run.train_prompts[: run.config.data.prompts_per_step])
         step = replace(rollout, prompts=prompts, group_size=run.config.rollout.group_size)
-        turns = {name: [found[index % count] for index in range(samples)] for name, found in by_reward.items()}
+        pictures = count * run.config.render.renders
+        all_pictures = range(self.work.samples * run.config.render.renders)
+        turns = {name: [found[index % pictures] for index in all_pictures] for name, found in by_picture.items()}
         with part_of_a_step("score"):
-            scores = run.act.combined(turns, step)
+            scores = run.act.scoring(turns, step)
         with part_of_a_step("update"):
             advantages_PG = run.learner.advantage(by_group(scores.total_B, step), by_group(scores.valid_B, step))
-        few = slice(count)
-        scores = Scores(by_reward, scores.total_B[few], scores.valid_B[few], scores.score_B[few])
-        return scores, advantages_PG.flatten()[few].view(1, count)
+        return scores.first(count), advantages_PG.flatten()[:count].view(1, count)
 
 
 def _telling_prompt(run: Run) -> Prompt:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policy.tokenizers.contract import ImageTokenizer
-from rl.config.guards import GuardsConfig
+from rl.config.sections.guards import GuardsConfig
 from rl.run_folder.records import Alarm
 
 PREFIX, EVAL_PREFIX = "guard/", "eval/"

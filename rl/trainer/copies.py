@@ -25,8 +25,8 @@ class WeightCopies:
         """Raises: UserError where ZeRO-3 has cut the weights up, of which a copy would need the whole."""
         if decays and config.zero_stage == 3:
             raise UserError(
-                f"{config.section}.zero_stage: 3 cuts the weights up, and slow copies of them ({', '.join(decays)}) need "
-                "the whole; use stage 2"
+                f"{config.section}.zero_stage: 3 cuts the weights up, and slow copies of them ({', '.join(decays)}) "
+                "need the whole; use stage 2"
             )
         masters = _masters if config.dtype != "float32" else None
         self._copies = {name: WeightCopy(parameters.items(), decay, masters) for name, decay in decays.items()}

@@ -44,9 +44,9 @@ def start_engine(
     """
     if config.dtype == "bfloat16" and config.zero_stage == 0:
         raise UserError(
-            f"{config.section}.zero_stage is 0 with {config.section}.dtype bfloat16, which keeps no fp32 master weights "
-            f"and loses small updates: set {config.section}.zero_stage to 1 (the same memory on one process) or "
-            f"{config.section}.dtype to float32."
+            f"{config.section}.zero_stage is 0 with {config.section}.dtype bfloat16, which keeps no fp32 master "
+            f"weights and loses small updates: set {config.section}.zero_stage to 1 (the same memory on one process) "
+            f"or {config.section}.dtype to float32."
         )
     deepspeed = _import_deepspeed(device)
     _form_process_group(device)

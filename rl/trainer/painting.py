@@ -91,9 +91,7 @@ class TeamPainter:
         self._team.did()
         return pictures[: sum(share.real)]
 
-    def _draw(
-        self, share: Share[Unpainted], steps: int, guidance: float
-    ) -> tuple[NDArray[np.uint8], FlowTrajectory]:
+    def _draw(self, share: Share[Unpainted], steps: int, guidance: float) -> tuple[NDArray[np.uint8], FlowTrajectory]:
         rows, count = _real(share), sum(share.real)
         pictures, trajectory = self._painter.draw(rows.hidden_BSD, rows.seeds, steps=steps, guidance=guidance)
         self._team.did()

@@ -17,7 +17,7 @@ from policy.lora.adapters import Lora, add_lora, with_neighbours
 from policy.lora.targets import adapter_parameters, ar_linear_layers, chosen_layers
 from policy.shapes.model import make_transformer
 from policy.trainable import LanguageModel
-from rl.config.lora import LoraSettings
+from rl.config.sections.lora import LoraSettings
 from rl.types import UserError
 from tests.rl.trainer.trainer_case import LAYOUT, tiny_ar
 

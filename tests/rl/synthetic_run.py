@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from rl.config.schema import EvalConfig, TrackingConfig
+from rl.config.schema import TrackingConfig
+from rl.config.sections.milestones import EvalConfig
 from rl.evaluation.evaluate import evaluate
 from rl.run_folder.environment import record_environment
 from rl.run_folder.records import Alarm

@@ -1,4 +1,4 @@
-"""Scoring while painting gives what scoring afterwards gives; several renders count as one sample."""
+"""Scoring while painting gives what scoring afterwards gives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from torch import Tensor
 from rewards.combine import mean
 from rewards.pool.pool import RewardPool
 from rewards.pool.submission import gather
-from rl.collect import Collect, Noise, RewardWatch, describe_pictures, mean_score, paint, sample
+from rewards.scoring import Scoring
+from rl.collect import Collect, Noise, RewardWatch, describe_pictures, paint, sample
 from rl.config.schema import RenderConfig, RewardComponent, RolloutConfig
 from rl.tracking.guards import Fidelity
 from rl.types import Forward, Prompt, Renders, Rollout, Sample, Score, Sequences, UserError
@@ -80,22 +81,6 @@ def test_groups_are_scored_while_the_next_pictures_are_painted(renders: int, tmp
     cuts = [0, 3 * renders, 9 * renders, 12 * renders]
     assert calls == [ids[a:b] for a, b in pairwise(cuts)]
     assert first_scored[:1] == calls[:1]  # before the last pictures were painted
-
-
-def test_one_render_is_itself() -> None:
-    score = Score(0.75, details={"read": "BOAR"}, passed=0.0)
-    assert mean_score([score]) is score
-
-
-def test_renders_are_averaged_and_so_are_their_passes() -> None:
-    assert mean_score([Score(0.5, passed=0), Score(1.0, passed=1)]) == Score(0.75, passed=0.5)
-    assert mean_score([Score(0.5), Score(1.0)]) == Score(0.75)
-    assert mean_score([Score(None), Score(0.25, passed=1)]) == Score(0.25, passed=1.0)
-    assert mean_score([Score(None), Score(None)]) == Score(None)
-
-
-def test_a_failed_render_fails_the_sample() -> None:
-    assert mean_score([Score(0.5), Score(None, failure="died")]).failure == "died"
 
 
 class Zeros:
@@ -177,12 +162,11 @@ def test_the_engine_lends_its_memory_to_the_decoder_which_comes_to_paint(level: 
             forward=lambda rows: Forward(torch.zeros(4, 3, 2), torch.zeros(4, 2), torch.zeros(4, 2)),
             painter=SeedPainter(),
             rewards=pool,
-            combination=mean,
+            scoring=Scoring(components, mean),
             fidelity=Fidelity(None, 0.0),  # type: ignore[arg-type]
             watch=RewardWatch(components, 0.5, []),
             rollout=RolloutConfig(group_size=2, sleep=level),
             render=RenderConfig(steps=1, seed="sample"),
-            components=components,
             painting=painting,
         )
         prompts = [Prompt("a", "x"), Prompt("b", "y")]
@@ -218,12 +202,11 @@ def test_a_forward_is_made_only_where_the_engine_has_no_hidden_states(given: boo
             forward=forward,
             painter=SeedPainter(),
             rewards=pool,
-            combination=mean,
+            scoring=Scoring(components, mean),
             fidelity=Fidelity(Codes(), 1.0),
             watch=RewardWatch(components, 0.5, []),
             rollout=RolloutConfig(group_size=2),
             render=RenderConfig(steps=1, seed="sample"),
-            components=components,
             reference=reference,
             tell=said.append,
         )

@@ -56,8 +56,8 @@ def flow_grpo(
     mean(dmu^2) / (2 std^2), is at least ``kl_mask`` (paper: 1e-5) and the ratio has already moved the way that its
     advantage asks; else the loss is -A r. It means the same at any D by itself.
 
-    ``weights``: how the step is weighted against the others of the window, see :func:`step_weights`. Advantages are cut at +-``advantage_cap``. A reference is held
-    by ``velocity_mse`` of ``rl.algorithm.flow.nft``.
+    ``weights``: how the step is weighted against the others of the window, see :func:`step_weights`. Advantages are cut
+    at +-``advantage_cap``. A reference is held by ``velocity_mse`` of ``rl.algorithm.flow.nft``.
 
     Shapes: states and means (B, C, h, w); the loss and all that is shown (B,). ``steps``: of the whole window;
     ``index``: which of them led from ``mean``'s state to ``state_next``.

@@ -1,4 +1,4 @@
-"""The loss of a decoder: a policy gradient on pictures or on a window of steps, and a pull to the decoder at the start."""
+"""The loss of a decoder: learning from pictures or from a window of steps, and a pull to the decoder at the start."""
 
 from __future__ import annotations
 
@@ -73,9 +73,7 @@ class FlowObjective:
         steps = rows.window.steps
         places = [(rows.step_N == index).nonzero()[:, 0] for index in range(len(steps))]
         found = [
-            (where, self._on_step(steps, index, flow, rows, where))
-            for index, where in enumerate(places)
-            if len(where)
+            (where, self._on_step(steps, index, flow, rows, where)) for index, where in enumerate(places) if len(where)
         ]
         back_N = torch.cat([where for where, _ in found]).argsort()
         terms = [term for _, term in found]

@@ -1,0 +1,1 @@
+"""Sections of a configuration that have a file of their own."""

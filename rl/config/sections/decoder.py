@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator
 
-from rl.config.lora import LoraSettings, some
 from rl.config.section import Component, Optimisation
+from rl.config.sections.lora import LoraSettings, some
 from rl.config.values import AtLeastOne, Decay, MicroBatch, Names, NotNegative
 
 _ATTENTION = tuple(f"{block}.{part}" for block in ("attn1", "attn2") for part in ("to_q", "to_k", "to_v", "to_out.0"))

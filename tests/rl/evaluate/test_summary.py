@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
-from rl.config.schema import EvalConfig, RewardComponent
+from rl.config.schema import RewardComponent
+from rl.config.sections.milestones import EvalConfig
 from rl.evaluate.sheet import write_sheet
 from rl.evaluate.store import PictureStore
 from rl.evaluate.summary import console_table, failed_fraction, failures, markdown_table, summarise_all

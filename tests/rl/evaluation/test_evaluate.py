@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
-from rl.config.schema import EvalConfig
+from rl.config.sections.milestones import EvalConfig
 from rl.evaluation.evaluate import evaluate, grid_prompts, strict_value, task_of
 from rl.evaluation.results import Evaluation, Outcome, compare, load, load_all
 from rl.evaluation.statistics import (

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rl.config.guards import GuardsConfig
+from rl.config.sections.guards import GuardsConfig
 from rl.tracking.guards import (
     WINDOW,
     Fidelity,

@@ -13,8 +13,8 @@ import torch
 
 from policy.lora.adapters import add_lora
 from policy.trainable import LanguageModel
-from rl.config.lora import LoraSettings
 from rl.config.schema import TrainConfig
+from rl.config.sections.lora import LoraSettings
 from rl.learn import TokenTrainer
 from rl.trainer.engine import gathered
 from rl.types import UserError

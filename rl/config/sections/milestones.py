@@ -1,0 +1,41 @@
+"""What happens now and then in a run: evaluation and checkpoints."""
+
+from __future__ import annotations
+
+from rl.config.section import Section
+from rl.config.values import AtLeastOne, Bool, Count, Seed
+
+
+class EvalConfig(Section):
+    """Held-out evaluation with fixed seeds."""
+
+    every: Count = 25
+    """Steps between evaluations; 0 for none in between."""
+    at_start: Bool = True
+    """Evaluate the base before the first step."""
+    at_end: Bool = True
+    """Evaluate after the last step."""
+    samples_per_prompt: AtLeastOne = 1
+    """Pictures per held-out prompt."""
+    seed: Seed = 1234
+    """Seed of sampling and decoder noise, the same in every evaluation."""
+    grid: Count = 16
+    """Pictures in the saved before/after grid."""
+
+    def due(self, done: int, steps: int) -> bool:
+        """Whether to evaluate after ``done`` of ``steps`` steps."""
+        in_between = 0 < done < steps and self.every > 0 and done % self.every == 0
+        return in_between or (done == 0 and self.at_start) or (done == steps and self.at_end)
+
+
+class CheckpointConfig(Section):
+    """Saving for resume."""
+
+    every: Count = 25
+    """Steps between checkpoints; 0 only at the end."""
+    keep: AtLeastOne = 2
+    """Newest checkpoints kept."""
+
+    def due(self, done: int, steps: int) -> bool:
+        """Whether to save after ``done`` of ``steps`` steps."""
+        return done == steps or (self.every > 0 and done % self.every == 0)
