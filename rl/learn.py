@@ -158,5 +158,6 @@ def minibatches(batch: RowsT, count: int) -> list[RowsT]:
 
 
 def mean_metrics(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Metrics of several updates as one: the mean of each."""
-    return {name: sum(one[name] for one in updates) / len(updates) for name in updates[0]}
+    """Metrics of several updates as one: the mean of each, over those that have it."""
+    found = {name: [one[name] for one in updates if name in one] for update in updates for name in update}
+    return {name: sum(values) / len(values) for name, values in found.items()}
