@@ -99,7 +99,9 @@ def test_a_trained_decoder_brings_its_connector_along(tiny_policy: Path, tmp_pat
     for part in ("connector", "transformer", "vae"):
         trained = getattr(policy.decoder, part).state_dict()
         assert all(torch.equal(value, trained[name]) for name, value in getattr(again, part).state_dict().items())
-    files = [sorted(str(path.relative_to(root)) for path in root.rglob("*")) for root in (tiny_policy, tmp_path / "out")]
+    files = [
+        sorted(str(path.relative_to(root)) for path in root.rglob("*")) for root in (tiny_policy, tmp_path / "out")
+    ]
     assert ["SHA256SUMS", *files[0]] == files[1]
     rest = WeightStream.of([pair for pair in network.weights().tensors() if pair[0].startswith("transformer.")])
     with pytest.raises(UserError, match=r"connector: the trained weights lack 0\.bias; export the same model"):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from policy.base import Policy
+from rl.milestones import restore
+from rl.run_folder.checkpoint import Checkpoint
+from rl.types import UserError
 from tests.rl.decoder.decoder_case import DECODER, WINDOW
 from tests.rl.run_case import ROOT, launch, metrics, write_config
 from tests.rl.test_ranks import same
@@ -82,3 +86,16 @@ def test_two_ranks_train_both_networks_as_one_does(tiny_policy: Path, tmp_path: 
         "ar": True, "connector": False, "transformer": True, "vae": False,
     }  # fmt: skip
     assert (tmp_path / "2" / "run" / "adapter-decoder" / "adapter_model.safetensors").is_file()
+
+
+def test_a_checkpoint_of_other_trainers_is_refused(tmp_path: Path) -> None:
+    for name in ("trainer", "trainer-decoder"):
+        (tmp_path / name).mkdir()
+    run: Any = SimpleNamespace(learner=SimpleNamespace(parts={"decoder": None}))
+    saved = Checkpoint(tmp_path, 1, {"version": 1, "rng": {}})  # type: ignore[typeddict-item]
+    with pytest.raises(UserError) as refused:
+        restore(run, saved)
+    assert str(refused.value) == (
+        f"{tmp_path}: a checkpoint of trainers [ar, decoder], and this run has trainers [decoder]; resume with the "
+        "same, or start a new run from its policy"
+    )
