@@ -47,25 +47,6 @@ def take_steps(config: Config, assignment: Assignment, folder: Path, seat: Seat)
                 seat.tell(FloorMeasured(measure_floors(run, experiences), kinds))
 
 
-def take_steps(config: Config, assignment: Assignment, folder: Path, seat: Seat) -> None:
-    """Answers ``seat`` until it hangs up."""
-    del assignment  # everything of ours stands in the configuration
-    with (
-        rewards_starting(config) as rewards,
-        live_parts(config, folder, check_data(config), None, rewards, Interrupt()) as run,
-    ):
-        experiences = run.collector.collect(0, MOST_STEPS)
-        seat.tell(Seated())
-        for request in seat.requests():
-            if request == "step":
-                taken, _ = take_step(run, experiences)
-                seat.tell(taken)
-            else:
-                seat.tell(
-                    FloorMeasured(measure_floors(run, experiences), profiled_kinds(lambda: take_step(run, experiences)))
-                )
-
-
 def take_step(run: Run, experiences: Iterator[Experience]) -> tuple[StepTaken, Experience]:
     began = time.perf_counter()
     experience = next(experiences)
