@@ -86,7 +86,7 @@ class TrainedDecoder:
             return batch
         if (reference := self.trainer.reference_forward(batch)) is not None:
             batch = self.trainer.objective.refer(batch, Flow(reference.flow.float().cpu()))
-        return replace(batch, hidden=SharedHidden(now_BSD[sequences.to(now_BSD.device)]))
+        return replace(batch, hidden=SharedHidden(now_BSD.cpu()[sequences]))
 
     def weights(self) -> WeightStream:
         return self.trainer.weights()
@@ -110,7 +110,7 @@ def painted_pictures(experience: Experience, earned: tuple[Tensor, Tensor]) -> P
     trajectory, forward = experience.renders.trajectory, experience.forward
     hidden_BSD = experience.rollout.hidden_BSD if forward is None else forward.hidden_BSD
     assert isinstance(trajectory, FlowTrajectory) and hidden_BSD is not None  # the collector keeps both
-    return PaintedPictures(trajectory, hidden_BSD.detach(), *earned)
+    return PaintedPictures(trajectory, hidden_BSD.detach().cpu(), *earned)
 
 
 def _advantages(experience: Experience) -> tuple[Tensor, Tensor]:
