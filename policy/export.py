@@ -51,15 +51,18 @@ def export(policy_folder: Path, weights: WeightStream, out: Path) -> Path:
     return out
 
 
-def export_adapter(policy_folder: Path, adapter: Adapter, out: Path) -> Path:
-    """Writes what ``peft.PeftModel.from_pretrained`` puts on the language model of ``policy_folder``. ``out`` appears
-    by one rename and may replace an earlier export.
+def export_adapter(base: str, adapter: Adapter, out: Path) -> Path:
+    """Writes what ``peft.PeftModel.from_pretrained`` puts on the language model of ``base``. ``out`` appears by one
+    rename and may replace an earlier export.
+
+    ``base``: the policy as the run's configuration names it. That name is what others can have as well: a name on the
+    hub, a path relative to where they start; the folder that it has become here means nothing elsewhere.
     """
     weights = {name: value.to("cpu", copy=True).contiguous() for name, value in adapter.weights.tensors()}
     with _replacing(out, "adapter") as unfinished:
         unfinished.mkdir(parents=True)
-        base = {"base_model_name_or_path": str(policy_folder / "ar")}
-        write_json(unfinished / "adapter_config.json", {**adapter.config, **base})
+        named = {"base_model_name_or_path": f"{base}/ar" if Path(base).is_dir() else base}
+        write_json(unfinished / "adapter_config.json", {**adapter.config, **named})
         save_file(weights, unfinished / "adapter_model.safetensors", metadata={"format": "pt"})
     return out
 

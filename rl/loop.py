@@ -124,7 +124,7 @@ def export_trained(run: Run) -> None:
     trained, base = run.learner.parts["ar"], run.policy.folder
     export(base, trained.weights(), run.folder / "policy")
     if adapter := trained.adapter():
-        export_adapter(base, adapter, run.folder / "adapter")
+        export_adapter(run.config.policy.path, adapter, run.folder / "adapter")
 
 
 def conclude(folder: Path) -> None:
