@@ -65,16 +65,18 @@ class Learner:
         advantages_PG = self.advantage(by_group(scores.total_B, rollout), by_group(scores.valid_B, rollout))
         metrics: dict[str, float] = {}
         for name, part in self.parts.items():
+            with timer("sync"):
+                before = part.canaries(rollout) if self.sync.wants_before(name) else None
             found = part.learn(experience, advantages_PG, self.updates_per_rollout, timer)
             with timer("sync"):
-                found |= self.publish(name, rollout)
+                found |= self.publish(name, rollout, before)
             metrics |= found if name == "ar" else {f"{name}/{key}": value for key, value in found.items()}
         return metrics
 
-    def publish(self, name: str, rollout: Rollout) -> dict[str, float]:
+    def publish(self, name: str, rollout: Rollout, before: Mapping[str, Canary] | None = None) -> dict[str, float]:
         """New weights of a part into its followers, checked on the first sequences of this rollout."""
         part = self.parts[name]
-        difference = self.sync.push(name, part.weights(), part.version, part.canaries(rollout))
+        difference = self.sync.push(name, part.weights(), part.version, part.canaries(rollout), before)
         return {"sync_mismatch": difference, "policy_version": float(part.version)}
 
 
