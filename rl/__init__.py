@@ -61,12 +61,12 @@ def _import_siblings() -> None:
 
 
 def share_cores(environment: MutableMapping[str, str]) -> None:
-    """Threads that wait by spinning slow a second run on the same machine tenfold; a thousand turns cost a lone run
+    """Threads that wait by spinning slow a second run on the same machine tenfold; two thousand turns cost a lone run
     nothing. Read when torch is imported, so every command does this first, and what it starts inherits it; what the
     user has set stands.
     """
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    environment.setdefault("GOMP_SPINCOUNT", "1000")
+    environment.setdefault("GOMP_SPINCOUNT", "2000")
 
 
 if sys.argv[:1] == ["-m"]:  # a command on its way to its module, which may import torch

@@ -51,6 +51,8 @@ class StageFloor:
 @dataclass(frozen=True)
 class FloorMeasured:
     stages: Sequence[StageFloor] = field(default_factory=tuple)
+    kinds: Mapping[str, float] = field(default_factory=dict)
+    """Kind of work -> seconds of one step."""
 
 
 @dataclass(frozen=True)

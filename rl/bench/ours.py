@@ -15,6 +15,7 @@ import torch
 from rewards.pool.alongside import rewards_starting
 from rl.bench.contract import MOST_STEPS, Assignment, FloorMeasured, Seat, Seated, StageFloor, StepTaken
 from rl.bench.floor import StageWork, memory_bandwidth, stage_floor
+from rl.bench.kinds import profiled_kinds
 from rl.bench.language_model_work import ModelSizes, adam_traffic, sampling, sync_traffic
 from rl.bench.products import Product, Recorder
 from rl.build import live_parts
@@ -41,7 +42,9 @@ def take_steps(config: Config, assignment: Assignment, folder: Path, seat: Seat)
                 taken, _ = take_step(run, experiences)
                 seat.tell(taken)
             else:
-                seat.tell(FloorMeasured(measure_floors(run, experiences)))
+                # before the floors, whose recorder makes compiled code eager
+                kinds = profiled_kinds(lambda: take_step(run, experiences))
+                seat.tell(FloorMeasured(measure_floors(run, experiences), kinds))
 
 
 def take_step(run: Run, experiences: Iterator[Experience]) -> tuple[StepTaken, Experience]:

@@ -23,7 +23,6 @@ from rl.bench.contract import (
     FloorMeasured,
     Request,
     Seated,
-    StageFloor,
     StepTaken,
     VariantFailed,
 )
@@ -78,9 +77,9 @@ class BenchProcess:
         """Raises: VariantFailed."""
         return self._asked("step", StepTaken, self._times.step, "a step")
 
-    def floor(self) -> list[StageFloor]:
+    def floor(self) -> FloorMeasured:
         """Raises: VariantFailed."""
-        return list(self._asked("floor", FloorMeasured, self._times.floor, "its floor").stages)
+        return self._asked("floor", FloorMeasured, self._times.floor, "its floor")
 
     def peak_mb(self) -> float:
         """Largest resident memory so far of the process and those it started, each at its own moment. Pages that

@@ -26,6 +26,8 @@ class VariantOutcome:
     steps: list[StepTaken] = field(default_factory=list)
     peak_mb: float = 0.0
     floor: list[StageFloor] = field(default_factory=list)
+    kinds: dict[str, float] = field(default_factory=dict)
+    """Kind of work -> seconds of one step, by torch's profiler."""
     failure: str | None = None
     floor_failure: str | None = None
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
-from rl.bench.contract import StageFloor, StepTaken, VariantFailed
+from rl.bench.contract import FloorMeasured, StepTaken, VariantFailed
 from rl.bench.results import VariantOutcome
 from rl.bench.variants import Variant
 
@@ -21,7 +21,7 @@ class BenchWorker(Protocol):
 
     def wait_ready(self) -> None: ...
     def step(self) -> StepTaken: ...
-    def floor(self) -> list[StageFloor]: ...
+    def floor(self) -> FloorMeasured: ...
     def peak_mb(self) -> float: ...
     def close(self) -> None: ...
 
@@ -69,7 +69,8 @@ def _step(outcome: VariantOutcome, worker: BenchWorker) -> None:
 def _floor(outcome: VariantOutcome, worker: BenchWorker) -> None:
     """Without it the steps are as good as they were."""
     try:
-        outcome.floor = worker.floor()
+        measured = worker.floor()
+        outcome.floor, outcome.kinds = list(measured.stages), dict(measured.kinds)
     except VariantFailed as failure:
         outcome.floor_failure = str(failure)
 

@@ -35,7 +35,11 @@ class TextTable:
 def report(figures: Figures, *, markdown: bool = False) -> str:
     """Variants, what failed, floors, the machine."""
     grids = [("", variants(figures))]
-    grids += [(f"{one.title}: {one.settings}", floors(one)) for one in figures.outcomes if one.measured and one.floor]
+    for one in figures.outcomes:
+        if one.measured and one.floor:
+            grids.append((f"{one.title}: {one.settings}", floors(one)))
+        if one.measured and one.kinds:
+            grids.append(("one step of it by kind of work, profiled", kinds(one)))
     parts = [
         "\n\n".join(part for part in (title, grid.markdown() if markdown else grid.plain()) if part)
         for title, grid in grids
@@ -79,6 +83,13 @@ def floors(one: VariantOutcome) -> TextTable:
     total = (sum(floor.gflop for floor in one.floor), sum(floor.seconds for floor in one.floor))
     rows.append(_floor("step", one.seconds, *total))
     return TextTable(("stage", "seconds", "GFLOP", "floor, s", "x floor"), tuple(rows))
+
+
+def kinds(one: VariantOutcome) -> TextTable:
+    """What the seconds of a step go to."""
+    total = sum(one.kinds.values())
+    rows = [(kind, f"{seconds:.3f}", f"{seconds / total:.0%}") for kind, seconds in one.kinds.items()]
+    return TextTable(("kind of work", "seconds", "share"), tuple(rows))
 
 
 def _floor(stage: str, seconds: float, gflop: float, floor: float) -> tuple[str, ...]:

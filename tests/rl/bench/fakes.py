@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rl.bench.contract import StageFloor, StepTaken, VariantFailed
+from rl.bench.contract import FloorMeasured, StageFloor, StepTaken, VariantFailed
 from rl.bench.results import Figures, VariantOutcome
 
 
@@ -29,9 +29,9 @@ class FakeWorker:
         seconds = self.seconds[min(self._taken, len(self.seconds)) - 1]
         return StepTaken(seconds, {"paint": seconds / 2}, 0.5, 0.0)
 
-    def floor(self) -> list[StageFloor]:
+    def floor(self) -> FloorMeasured:
         self._hear("floor")
-        return [StageFloor("paint", 10.0, 0.1)]
+        return FloorMeasured([StageFloor("paint", 10.0, 0.1)], {"attention": 0.2, "copies": 0.3})
 
     def peak_mb(self) -> float:
         return 1024.0
@@ -64,4 +64,5 @@ def figures() -> Figures:
 
 def outcome(name: str, title: str, seconds: Sequence[float], floor: Sequence[StageFloor] = ()) -> VariantOutcome:
     steps = [StepTaken(s, {"paint": s / 2}, 0.6, 1e-7) for s in seconds]
-    return VariantOutcome(name, title, "fp32", steps, 1024.0, list(floor))
+    kinds = {"attention": 0.4, "copies": 1.2} if floor else {}
+    return VariantOutcome(name, title, "fp32", steps, 1024.0, list(floor), kinds)

@@ -60,4 +60,4 @@ def test_waiting_threads_leave_the_cores_to_others_unless_the_user_says_otherwis
     share_cores(environment)
     assert environment == {"GOMP_SPINCOUNT": "7", "OMP_WAIT_POLICY": "PASSIVE"}
     share_cores(environment := {})
-    assert environment == {"GOMP_SPINCOUNT": "1000", "OMP_WAIT_POLICY": "PASSIVE"}
+    assert environment == {"GOMP_SPINCOUNT": "2000", "OMP_WAIT_POLICY": "PASSIVE"}

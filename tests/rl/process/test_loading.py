@@ -47,7 +47,7 @@ def test_statistics_import_no_scipy_stats() -> None:
 def test_every_command_shares_the_cores_before_torch_is_imported() -> None:
     code = (
         "import os, runpy, sys\nsys.argv = ['-m']\nimport policy\n"  # as `python -m policy.paint` begins
-        "assert 'torch' not in sys.modules\nassert os.environ['GOMP_SPINCOUNT'] == '1000'\n"
+        "assert 'torch' not in sys.modules\nassert os.environ['GOMP_SPINCOUNT'] == '2000'\n"
     )
     bare = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_WAIT", "GOMP"))}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=bare, capture_output=True, text=True, check=False)
