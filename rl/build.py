@@ -33,7 +33,8 @@ from rl.parts import Run
 from rl.process.interrupt import Interrupt
 from rl.process.ranks import Place
 from rl.registry import resolve
-from rl.tracking.guards import Fidelity, Guards
+from rl.tracking.guards.guards import Guards
+from rl.tracking.guards.pictures import Fidelity
 from rl.tracking.tracker import Tracker
 from rl.trainer.engine import pick_device
 from rl.trainer.painting import TeamPainter
@@ -179,6 +180,7 @@ def start_collecting(
         watch=RewardWatch(config.rewards, config.reward_pool.max_failed_fraction, rewards.unprobed),
         rollout=config.rollout,
         render=config.render,
+        grid_period=policy.decoder.vae.spatial_compression_ratio if "decoder" in config.trainers else None,
         painting=decoder_there(config, policy),
     )
 

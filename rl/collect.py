@@ -17,9 +17,10 @@ from rewards.pool.submission import Submission, gather
 from rewards.scoring import Scoring, mean_scores
 from rl.algorithm.advantages import zero_std_fraction
 from rl.config.schema import RenderConfig, RewardComponent, RolloutConfig
+from rl.evaluation.variance import split_metrics
 from rl.process.progress import Progress, untold
 from rl.rows import by_group, read_back, sequences
-from rl.tracking.guards import Fidelity, picture_metrics, token_metrics
+from rl.tracking.guards.pictures import Fidelity, grid_pattern, picture_metrics, token_metrics
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import Experience, Forward, Prompt, Renders, Rollout, Sample, Score, Scores, Sequences
 from rollout.render import Painter, SeedMode, painted, render_seeds
@@ -69,6 +70,8 @@ class Collect:
     render: RenderConfig
     reference: Callable[[Sequences], Forward | None] | None = None
     """The frozen reference policy, asked while the rewards are at work: nothing that it says depends on scores."""
+    grid_period: int | None = None
+    """Pixels between two latents of a decoder that learns; its pictures are looked at for a pattern of that width."""
     painting: Callable[[], AbstractContextManager[object]] = nullcontext
     """Around each painting; brings the decoder where it works, and away again."""
     tell: Callable[[str], None] | None = None
@@ -91,10 +94,15 @@ class Collect:
             reference = None if self.reference is None else self.reference(sequences(rollout))
         with timer("guards"):
             metrics = describe_pictures(rollout, renders, self.fidelity)
+            if self.grid_period is not None:
+                metrics["guard/grid_pattern"] = grid_pattern(renders.one_each, self.grid_period)
         with timer("score"):
             scores = self.scoring(gather(waiting, self.progress), rollout)
             self.watch.check(scores.by_reward, first=step == 0)
         metrics = describe_scores(rollout, scores, self.rewards) | metrics
+        if scores.renders is not None:
+            metrics["decoder/score"] = scores.renders.score
+            metrics |= split_metrics(scores.renders, rollout.group_size, shared_noise=self.render.seed == "group")
         return Experience(step, rollout, renders, scores, forward, reference, rollout.version, metrics, timer.seconds)
 
     def held_out(

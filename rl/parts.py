@@ -12,7 +12,7 @@ from rl.collectors import Collector
 from rl.config.schema import Config
 from rl.learn import Learner
 from rl.process.interrupt import Interrupt
-from rl.tracking.guards import Guards
+from rl.tracking.guards.guards import Guards
 from rl.tracking.tracker import Tracker
 from rl.types import Prompt
 
