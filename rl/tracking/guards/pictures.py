@@ -13,7 +13,6 @@ from policy.tokenizers.contract import ImageTokenizer
 PREFIX = "guard/"
 _DARK, _EDGE = 0.25, 0.1  # luma below which a pixel is dark; luma step above which two neighbours form an edge
 _HARMONICS = 4  # of the grid's wave
-_LUMA: NDArray[np.float32] = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
 
 
 def picture_metrics(pictures: NDArray[np.uint8], group_size: int) -> dict[str, float]:
@@ -22,7 +21,7 @@ def picture_metrics(pictures: NDArray[np.uint8], group_size: int) -> dict[str, f
     ``guard/diversity`` is left out for groups of one.
     """
     rgb = pictures.astype(np.float32) / 255.0
-    luma_BHW: NDArray[np.float32] = rgb @ _LUMA
+    luma_BHW = _luma(rgb)
     metrics = {
         "darkness": float((luma_BHW < _DARK).mean()),
         "edge_density": float(edge_density(luma_BHW).mean()),
@@ -32,6 +31,11 @@ def picture_metrics(pictures: NDArray[np.uint8], group_size: int) -> dict[str, f
     if group_size > 1:
         metrics["diversity"] = float(diversity(rgb, group_size).mean())
     return {PREFIX + name: value for name, value in metrics.items()}
+
+
+def _luma(rgb_BHW3: NDArray[np.float32]) -> NDArray[np.float32]:
+    luma_BHW: NDArray[np.float32] = rgb_BHW3 @ np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
+    return luma_BHW
 
 
 def edge_density(luma_BHW: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -125,7 +129,7 @@ def grid_pattern(pictures_BHW3: NDArray[np.uint8], period: int, most: int = 64) 
     NaN where the picture is too small to tell. At most ``most`` pictures are looked at.
     """
     chosen = evenly(len(pictures_BHW3), min(1.0, most / len(pictures_BHW3)))
-    luma_BHW = pictures_BHW3[chosen].astype(np.float32) / 255.0 @ _LUMA
+    luma_BHW = _luma(pictures_BHW3[chosen].astype(np.float32) / 255.0)
     peaks = [*_peaks(luma_BHW.mean(1), period), *_peaks(luma_BHW.mean(2), period)]  # what lies across cancels out
     return float(np.mean(peaks)) if peaks else math.nan
 
