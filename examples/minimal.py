@@ -43,7 +43,7 @@ def main(steps: int) -> list[float]:
     held = AnchorTerm(partial(anchor.condition, policy.decoder.connector, beta=0.3))
     objective = PolicyObjective(losses.grpo, losses.token_mean, penalties={"anchor": held})
     trainer: Trainer[Sequences, TokenBatch, Forward] = Trainer(
-        LanguageModel(policy.ar, policy.layout.image), objective, TrainConfig(lr=5e-4, betas=(0.9, 0.99), steps=steps)
+        LanguageModel(policy.ar, policy.layout.image), objective, TrainConfig(lr=5e-4, betas=(0.9, 0.99)), steps=steps
     )
     sync = WeightSync([sampler])
 

@@ -12,6 +12,7 @@ from diffusers import AutoencoderDC, FlowMatchEulerDiscreteScheduler, SanaTransf
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from policy.flow.walk import FlowTrajectory
 from policy.trajectory import DecoderSampler, euler
 
 
@@ -60,9 +61,10 @@ class Decoder(nn.Module):
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
-    def compile_networks(self) -> None:
-        """By torch.compile, once for all numbers of pictures."""
-        self.transformer.compile(dynamic=True)
+    def compile_networks(self, *, transformer: bool = True) -> None:
+        """By torch.compile, once for all numbers of pictures; the ``transformer`` only where it is not trained."""
+        if transformer:
+            self.transformer.compile(dynamic=True)
         self.vae.decoder.compile(dynamic=True)
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
@@ -76,7 +78,6 @@ class Decoder(nn.Module):
         condition = self.connector(hidden_BSD)
         return self.transformer(latents, encoder_hidden_states=condition, timestep=timestep_B, return_dict=False)[0]
 
-    @torch.no_grad()
     def paint(
         self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float = 1.0
     ) -> NDArray[np.uint8]:
@@ -85,6 +86,13 @@ class Decoder(nn.Module):
         Classifier-free guidance v = v_uncond + guidance * (v_cond - v_uncond), with zeros in place of the hidden states
         for v_uncond.
         """
+        return self.draw(hidden_BSD, seeds, steps=steps, guidance=guidance)[0]
+
+    @torch.no_grad()
+    def draw(
+        self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float = 1.0
+    ) -> tuple[NDArray[np.uint8], FlowTrajectory]:
+        """The same pictures, with the way to each, which a trained decoder learns from."""
         noise = self.noise(seeds)
         hidden_BSD = hidden_BSD.to(noise.device, noise.dtype)
 
@@ -95,7 +103,10 @@ class Decoder(nn.Module):
             unconditional = self.velocity(latents, timestep_B, torch.zeros_like(hidden_BSD))
             return unconditional + guidance * (flow - unconditional)
 
-        return self.pixels(self.sampler(velocity, noise, self.scheduler, steps))
+        found = self.sampler(velocity, noise, self.scheduler, steps)
+        if isinstance(found, Tensor):
+            return self.pixels(found), FlowTrajectory.without_window(found)
+        return self.pixels(found.latents.to(noise.dtype)), found
 
     @torch.no_grad()
     def pixels(self, latents: Tensor) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,51 +15,74 @@ from torch import Tensor
 
 from policy.checksums import CHECKSUMS_FILE, write_checksums
 from policy.json_file import write_json
+from policy.parts import PARTS
 from policy.trainable import Adapter, WeightStream
 from rl.process.disk import true_cause, words
 from rl.types import UserError
 
+DECODER_FOLDERS = ("connector", "transformer")
+"""Of a policy: what a trained decoder may change."""
 _OF_THE_BASE = shutil.ignore_patterns(
     "README*", "readme*", CHECKSUMS_FILE, "*.sha256", ".*", "*.png", "model_index.json"
 )
 _WEIGHTS = shutil.ignore_patterns("*.safetensors", "*.safetensors.index.json")
 
 
-def export(policy_folder: Path, weights: WeightStream, out: Path) -> Path:
-    """Writes a complete policy folder: ``policy_folder`` with the language model's weights replaced.
+def export(policy_folder: Path, trained: Mapping[str, WeightStream], out: Path) -> Path:
+    """Writes a complete policy folder: ``policy_folder`` with the weights of the ``trained`` parts replaced: ``ar``,
+    and ``decoder``, which is both connector and transformer.
 
-    The tensors have the names and dtypes of the original ``ar/*.safetensors`` (so a tied lm_head is not stored twice).
-    What speaks of the original alone (its card, its checksums) stays behind. ``out`` appears by one rename and may
-    replace an earlier export.
+    The tensors have the names and dtypes of the original files (so a tied lm_head is not stored twice). What speaks of
+    the original alone (its card, its checksums) stays behind. ``out`` appears by one rename and may replace an earlier
+    export.
     Raises: UserError if a tensor is missing or has another shape.
     """
-    expected = _tensor_specs(policy_folder / "ar")
-    trained: dict[str, Tensor] = {}
-    for name, value in weights.tensors():
-        if name in expected:
-            shape, dtype = expected.pop(name)
-            if tuple(value.shape) != shape:
-                raise UserError(f"{policy_folder}/ar: {name} has shape {shape}, the trained one {tuple(value.shape)}.")
-            trained[name] = value.detach().to(device="cpu", dtype=dtype, copy=True).contiguous()
-    if expected:
-        raise UserError(f"{policy_folder}/ar: the trained weights lack {sorted(expected)[0]}; export the same model.")
-    left = {str(policy_folder): _OF_THE_BASE, str(policy_folder / "ar"): _WEIGHTS}
+    weights = {folder: _of_folder(policy_folder / folder, found) for folder, found in _by_folder(trained).items()}
+    left = {str(policy_folder): _OF_THE_BASE} | {str(policy_folder / folder): _WEIGHTS for folder in weights}
     with _replacing(out, "policy") as unfinished:
         shutil.copytree(policy_folder, unfinished, ignore=lambda d, names: left[d](d, names) if d in left else [])
-        save_torch_state_dict(trained, unfinished / "ar", metadata={"format": "pt"})
+        for folder, tensors in weights.items():
+            pattern = PARTS[folder][1].replace(".safetensors", "{suffix}.safetensors")
+            save_torch_state_dict(tensors, unfinished / folder, filename_pattern=pattern, metadata={"format": "pt"})
         write_checksums(unfinished)
     return out
 
 
-def export_adapter(policy_folder: Path, adapter: Adapter, out: Path) -> Path:
-    """Writes what ``peft.PeftModel.from_pretrained`` puts on the language model of ``policy_folder``. ``out`` appears
+def _by_folder(trained: Mapping[str, WeightStream]) -> dict[str, Iterator[tuple[str, Tensor]]]:
+    """Folder of a policy -> its weights under the names of its files."""
+    found = {"ar": trained["ar"].tensors()} if "ar" in trained else {}
+    for folder in DECODER_FOLDERS if "decoder" in trained else ():
+        found[folder] = _under(f"{folder}.", trained["decoder"])
+    return found
+
+
+def _under(prefix: str, weights: WeightStream) -> Iterator[tuple[str, Tensor]]:
+    return ((name.removeprefix(prefix), value) for name, value in weights.tensors() if name.startswith(prefix))
+
+
+def _of_folder(part: Path, found: Iterator[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """In the shapes and dtypes of the original. Raises: UserError naming the first tensor that is none of it."""
+    expected = _tensor_specs(part)
+    trained: dict[str, Tensor] = {}
+    for name, value in found:
+        if name in expected:
+            shape, dtype = expected.pop(name)
+            if tuple(value.shape) != shape:
+                raise UserError(f"{part}: {name} has shape {shape}, the trained one {tuple(value.shape)}.")
+            trained[name] = value.detach().to(device="cpu", dtype=dtype, copy=True).contiguous()
+    if expected:
+        raise UserError(f"{part}: the trained weights lack {sorted(expected)[0]}; export the same model.")
+    return trained
+
+
+def export_adapter(base: Path, adapter: Adapter, out: Path) -> Path:
+    """Writes what ``peft.PeftModel.from_pretrained`` puts on ``base``, a folder of the policy. ``out`` appears
     by one rename and may replace an earlier export.
     """
     weights = {name: value.to("cpu", copy=True).contiguous() for name, value in adapter.weights.tensors()}
     with _replacing(out, "adapter") as unfinished:
         unfinished.mkdir(parents=True)
-        base = {"base_model_name_or_path": str(policy_folder / "ar")}
-        write_json(unfinished / "adapter_config.json", {**adapter.config, **base})
+        write_json(unfinished / "adapter_config.json", {**adapter.config, "base_model_name_or_path": str(base)})
         save_file(weights, unfinished / "adapter_model.safetensors", metadata={"format": "pt"})
     return out
 
@@ -81,9 +104,9 @@ def _replacing(out: Path, what: str) -> Iterator[Path]:
         raise UserError(f"{out}: cannot write the {what}: {'; '.join(words(cause))}, and resume the run.") from error
 
 
-def _tensor_specs(ar_folder: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+def _tensor_specs(part: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     specs = {}
-    for path in sorted(ar_folder.glob("*.safetensors")):
+    for path in sorted(part.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - not a mapping
                 tensor = file.get_tensor(name)

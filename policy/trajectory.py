@@ -1,16 +1,19 @@
 """From noise to latents: the ways through a flow, as pure functions of a velocity.
 
 A decoder sampler is a function ``(velocity, noise, scheduler, steps, *, options) -> latents``; a run names one in
-``render.sampler``.
+``render.sampler``. One that draws fresh noise on the way answers a whole ``policy.flow.walk.FlowTrajectory``.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from policy.flow.walk import FlowTrajectory
 
 
 class Velocity(Protocol):
@@ -24,7 +27,7 @@ class DecoderSampler(Protocol):
 
     def __call__(
         self, velocity: Velocity, noise: Tensor, scheduler: FlowMatchEulerDiscreteScheduler, steps: int, /
-    ) -> Tensor: ...
+    ) -> Tensor | FlowTrajectory: ...
 
 
 def euler(velocity: Velocity, noise: Tensor, scheduler: FlowMatchEulerDiscreteScheduler, steps: int, /) -> Tensor:

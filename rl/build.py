@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,16 @@ from policy.prompt_length import require_room, room_for_prompt
 from policy.trainable import LanguageModel
 from rewards.pool.pool import RewardPool
 from rewards.scoring import Scoring
-from rl.algorithm.answers import CHECKS, Answering
+from rl.algorithm.answers import answering, component
 from rl.algorithm.objective import PolicyObjective
 from rl.algorithm.terms import AnchorTerm, KLTerm, LossTerm
 from rl.collect import Collect, RewardWatch
 from rl.collectors import Serial
-from rl.config.schema import Component, Config
+from rl.config.schema import Config
 from rl.data.stream import PromptStream
-from rl.learn import Learner, TokenTrainer, TrainedLanguageModel
+from rl.decoder.build import OLD_RULES, flow_trainer, trained_decoder
+from rl.decoder.part import OLD, FlowTrainer
+from rl.learn import Learner, TokenTrainer, TrainedLanguageModel, TrainedPart
 from rl.parts import Run
 from rl.process.interrupt import Interrupt
 from rl.process.ranks import Place
@@ -36,6 +39,7 @@ from rl.registry import resolve
 from rl.tracking.guards.guards import Guards
 from rl.tracking.guards.pictures import Fidelity
 from rl.tracking.tracker import Tracker
+from rl.trainer.answer import frozen
 from rl.trainer.engine import pick_device
 from rl.trainer.painting import TeamPainter
 from rl.trainer.place import visiting
@@ -74,16 +78,19 @@ def live_parts(
         sampler = start_sampler(config, policy, [*train_prompts, *eval_prompts], team.world)
         closing.callback(sampler.close)
         tracker.starting("trainer")
-        trainer = token_trainer(config, policy, team)
+        trainers = start_trainers(config, policy, team)
         tracker.starting(f"rewards {', '.join(config.rewards)}")
-        act = start_collecting(config, policy, sampler, trainer.forward, rewards.result())
-        act.tell = tracker.stage
+        forward = trainers.ar.forward if trainers.ar else frozen(language_model(config, policy), config.train)
+        act = start_collecting(config, policy, sampler, forward, rewards.result())
+        act.tell, act.drawing = tracker.stage, trainers.drawing
         if team.world == 1:  # several ask it during the update, each for its own rows
-            act.reference = trainer.reference_forward
+            act.reference = trainers.ar.reference_forward if trainers.ar else None
         else:
-            act.painter = shared_painter(config, policy, team)
+            act.painter = shared_painter(config, policy, team, trainers)
             act.render = config.render.model_copy(update={"micro_batch": config.render.micro_batch * team.world})
-        sampler.progress = act.progress = trainer.progress = tracker.advance
+        sampler.progress = act.progress = tracker.advance
+        for trainer in trainers.all:
+            trainer.progress = tracker.advance
         yield Run(
             config=config,
             folder=folder,
@@ -95,14 +102,13 @@ def live_parts(
                 act, PromptStream(train_prompts, config.data.prompts_per_step, config.run.seed), config.run.seed
             ),
             learner=Learner(
-                parts={"ar": TrainedLanguageModel(trainer, config.sync.canary, config.sync.canary_tokens)},
+                parts=trained_parts(config, policy, trainers),
                 advantage=answering("advantages", "advantage", config.advantage),
                 sync=WeightSync(
                     [sampler],
                     tolerance=sync_tolerance(config, policy.ar.config.num_hidden_layers),
                     enabled=config.sync.enabled,
                 ),
-                updates_per_rollout=config.train.updates_per_rollout,
             ),
             tracker=tracker,
             guards=Guards(config.guards, [name for name, one in config.rewards.items() if one.role == "monitor"]),
@@ -122,16 +128,14 @@ def sync_tolerance(config: Config, layers: int) -> float:
 def load_policy(config: Config) -> Policy:
     """The language model as it is trained, the decoder as it paints, both where this process computes."""
     render = config.render
-    policy = Policy.load(
-        config.policy.path, dtype=config.train.dtype, decoder_dtype=render.dtype or config.policy.dtype
-    )
+    policy = Policy.load(config.policy.path, dtype=config.train.dtype, decoder_dtype=config.decoder_dtype)
     policy.decoder.sampler = component("decoder_samplers", render.sampler)
     if not config.render.offload:
         policy.decoder.to(pick_device())
     policy.image_tokenizer.to(pick_device())
     policy.decoder.put_channels_last()
     if config.policy.compile:
-        policy.decoder.compile_networks()
+        policy.decoder.compile_networks(transformer=config.trained_decoder is None)
     return policy
 
 
@@ -185,16 +189,62 @@ def start_collecting(
     )
 
 
+@dataclass(frozen=True)
+class RunTrainers:
+    """Those of a run, each on every rank."""
+
+    ar: TokenTrainer | None = None
+    decoder: FlowTrainer | None = None
+    paints: str | None = None
+    """The slow copy of the decoder that paints training pictures."""
+
+    @property
+    def all(self) -> list[TokenTrainer | FlowTrainer]:
+        return [one for one in (self.ar, self.decoder) if one is not None]
+
+    @property
+    def drawing(self) -> Callable[[], AbstractContextManager[object]] | None:
+        """Around the painting of what the decoder learns from; ``None`` while it is frozen."""
+        if self.decoder is None:
+            return None
+        return partial(self.decoder.lent, self.paints) if self.paints else nullcontext
+
+    def duties(self) -> dict[str, Callable[[str], object]]:
+        """Of a rank other than the first."""
+        return {order: duty for one in self.all for order, duty in one.duties().items()}
+
+
+def start_trainers(config: Config, policy: Policy, team: Team) -> RunTrainers:
+    """The same on every rank, the language model's first: its anchor keeps a connector that nobody has trained."""
+    ar = token_trainer(config, policy, team) if "ar" in config.trainers else None
+    trained = config.trained_decoder
+    if trained is None:
+        return RunTrainers(ar)
+    return RunTrainers(
+        ar, flow_trainer(config, trained, policy.decoder, team), OLD if trained.old in OLD_RULES else None
+    )
+
+
+def trained_parts(config: Config, policy: Policy, trainers: RunTrainers) -> dict[str, TrainedPart]:
+    """In the order in which they learn."""
+    parts: dict[str, TrainedPart] = {}
+    if trainers.ar:
+        sync, updates = config.sync, config.train.updates_per_rollout
+        parts["ar"] = TrainedLanguageModel(trainers.ar, updates, sync.canary, sync.canary_tokens)
+    if trainers.decoder and (trained := config.trained_decoder):
+        parts["decoder"] = trained_decoder(config, trained, policy.decoder, trainers.decoder, trainers.paints)
+    return parts
+
+
 def token_trainer(config: Config, policy: Policy, team: Team) -> TokenTrainer:
-    """The same on every rank."""
     # the decoder itself may be on visits only (render.offload)
     connector = policy.decoder.connector_in(getattr(torch, config.train.dtype)).to(pick_device())
     loss = objective(config, connector)
-    return TokenTrainer(language_model(config, policy), loss, config.train, team=team)
+    return TokenTrainer(language_model(config, policy), loss, config.train, steps=config.train.steps, team=team)
 
 
-def shared_painter(config: Config, policy: Policy, team: Team) -> TeamPainter:
-    return TeamPainter(policy.decoder, team, decoder_there(config, policy))
+def shared_painter(config: Config, policy: Policy, team: Team, trainers: RunTrainers) -> TeamPainter:
+    return TeamPainter(policy.decoder, team, decoder_there(config, policy), trainers.drawing or nullcontext)
 
 
 def decoder_there(config: Config, policy: Policy) -> Callable[[], AbstractContextManager[object]]:
@@ -228,13 +278,3 @@ def objective(config: Config, connector: nn.Module) -> PolicyObjective:
         correction=answering("corrections", "correction", config.correction) if config.correction else None,
         penalties=penalties | {name: answering("terms", f"terms.{name}", term) for name, term in config.terms.items()},
     )
-
-
-def component(kind: str, chosen: Component) -> Any:
-    """The function that ``use`` names, with its options bound."""
-    return partial(resolve(kind, chosen.use), **chosen.options)
-
-
-def answering(kind: str, key: str, chosen: Component) -> Answering:
-    """The same, with every answer looked at: a wrong one is a sentence that names ``key``."""
-    return Answering(key, chosen.use, component(kind, chosen), CHECKS[kind])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from rl.rows import by_group, read_back, sequences
 from rl.tracking.guards.pictures import Fidelity, grid_pattern, picture_metrics, token_metrics
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import Experience, Forward, Prompt, Renders, Rollout, Sample, Score, Scores, Sequences
-from rollout.render import Painter, SeedMode, painted, render_seeds
+from rollout.render import Painter, RecordingPainter, SeedMode, painted, render_seeds
 from rollout.samplers.contract import Sampler
 from rollout.seeds import group_seeds
 
@@ -74,6 +74,8 @@ class Collect:
     """Pixels between two latents of a decoder that learns; its pictures are looked at for a pattern of that width."""
     painting: Callable[[], AbstractContextManager[object]] = nullcontext
     """Around each painting; brings the decoder where it works, and away again."""
+    drawing: Callable[[], AbstractContextManager[object]] | None = None
+    """Around the painting of what a decoder learns from: it has the weights that paint it. ``None``: it is frozen."""
     tell: Callable[[str], None] | None = None
     """Hears of each stage when it begins."""
     progress: Progress = untold
@@ -116,7 +118,7 @@ class Collect:
         hidden_BSD, _ = self._read(rollout, timer)
         with timer("paint"):
             noise = Noise("sample", seed, 0)
-            renders, waiting = self.paint(hidden_BSD, rollout, noise, name)
+            renders, waiting = self.paint(hidden_BSD, rollout, noise, name, learnt_from=False)
         with timer("score"):
             return renders.one_each, mean_scores(gather(waiting, self.progress), renders.per_sample)
 
@@ -125,9 +127,19 @@ class Collect:
         with self.painting():
             return self.painter.paint(hidden_BSD, seeds, steps=self.render.steps, guidance=self.render.guidance)
 
-    def paint(self, hidden_BSD: Tensor, rollout: Rollout, noise: Noise, name: str) -> tuple[Renders, list[Submission]]:
-        with self.painting():
-            return paint(self.painter, hidden_BSD, rollout, self.render, noise, self.rewards, name, self.progress)
+    def paint(
+        self, hidden_BSD: Tensor, rollout: Rollout, noise: Noise, name: str, *, learnt_from: bool = True
+    ) -> tuple[Renders, list[Submission]]:
+        """``learnt_from``: by the decoder too, if it learns; its way to each picture is then kept."""
+        if self.drawing is None or not learnt_from:
+            with self.painting():
+                return paint(self.painter, hidden_BSD, rollout, self.render, noise, self.rewards, name, self.progress)
+        recorder = RecordingPainter(self.painter)
+        with self.painting(), self.drawing():
+            renders, waiting = paint(
+                recorder, hidden_BSD, rollout, self.render, noise, self.rewards, name, self.progress
+            )
+        return replace(renders, trajectory=recorder.trajectory()), waiting
 
     def lend_memory(self, level: int) -> None:
         """The sampler is not asked again before the rewards have spoken."""

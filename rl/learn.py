@@ -28,11 +28,10 @@ class TrainedPart(Protocol):
     def version(self) -> int:
         """How many updates its weights have seen."""
 
-    def learn(
-        self, experience: Experience, advantages_PG: Tensor, updates: int, timer: Stopwatch
-    ) -> dict[str, float]: ...
+    def learn(self, experience: Experience, advantages_PG: Tensor, timer: Stopwatch) -> dict[str, float]:
+        """``advantages_PG``: of token sequences."""
 
-    def rehearse(self, experience: Experience, advantages_PG: Tensor, updates: int, rows: int) -> None:
+    def rehearse(self, experience: Experience, advantages_PG: Tensor, rows: int) -> None:
         """The way up to the gradient, for as many ``rows``, the samples in turn; nothing of it remains."""
 
     def weights(self) -> WeightStream: ...
@@ -56,16 +55,18 @@ class Learner:
     """``{"ar": ...}``, in the order in which they learn."""
     advantage: Callable[[Tensor, Tensor], Tensor]
     sync: WeightSync
-    updates_per_rollout: int = 1
-    """Optimizer steps of each part; the samples are split among them."""
+    learns: Callable[[int, str], bool] = lambda step, part: True
+    """Whether a part learns in a step; the others keep their weights and versions."""
 
     def learn(self, experience: Experience, timer: Stopwatch) -> dict[str, float]:
-        """Every part learns, then its new weights go out. The metrics of ``ar`` stand without a prefix."""
+        """Every part that has its turn learns, then its new weights go out. The metrics of ``ar`` stand without a
+        prefix."""
         scores, rollout = experience.scores, experience.rollout
         advantages_PG = self.advantage(by_group(scores.total_B, rollout), by_group(scores.valid_B, rollout))
         metrics: dict[str, float] = {}
-        for name, part in self.parts.items():
-            found = part.learn(experience, advantages_PG, self.updates_per_rollout, timer)
+        turn = {name: part for name, part in self.parts.items() if self.learns(experience.step, name)}
+        for name, part in turn.items():
+            found = part.learn(experience, advantages_PG, timer)
             with timer("sync"):
                 found |= self.publish(name, rollout)
             metrics |= found if name == "ar" else {f"{name}/{key}": value for key, value in found.items()}
@@ -74,8 +75,11 @@ class Learner:
     def publish(self, name: str, rollout: Rollout) -> dict[str, float]:
         """New weights of a part into its followers, checked on the first sequences of this rollout."""
         part = self.parts[name]
+        version = {"policy_version": float(part.version)}
+        if not self.sync.following(name):
+            return version  # it works with the trained weights themselves
         difference = self.sync.push(name, part.weights(), part.version, part.canaries(rollout))
-        return {"sync_mismatch": difference, "policy_version": float(part.version)}
+        return {"sync_mismatch": difference, **version}
 
 
 @dataclass
@@ -83,6 +87,8 @@ class TrainedLanguageModel:
     """The language model, trained on its tokens with the advantages of their pictures."""
 
     trainer: TokenTrainer
+    updates: int = 1
+    """Optimizer steps per rollout; the samples are split among them."""
     asked: int = 4
     """Sequences of a canary."""
     asked_tokens: int = 64
@@ -92,18 +98,18 @@ class TrainedLanguageModel:
     def version(self) -> int:
         return self.trainer.version
 
-    def learn(self, experience: Experience, advantages_PG: Tensor, updates: int, timer: Stopwatch) -> dict[str, float]:
+    def learn(self, experience: Experience, advantages_PG: Tensor, timer: Stopwatch) -> dict[str, float]:
         with timer("forward"):
-            batch = self.batch(experience, advantages_PG, updates)
+            batch = self.batch(experience, advantages_PG)
         with timer("update"):
-            return mean_metrics([self.trainer.update(part) for part in minibatches(batch, updates)])
+            return mean_metrics([self.trainer.update(part) for part in minibatches(batch, self.updates)])
 
-    def rehearse(self, experience: Experience, advantages_PG: Tensor, updates: int, rows: int) -> None:
-        batch = self.batch(experience, advantages_PG, updates)
+    def rehearse(self, experience: Experience, advantages_PG: Tensor, rows: int) -> None:
+        batch = self.batch(experience, advantages_PG)
         self.trainer.rehearse(batch.take([row % len(batch) for row in range(rows)]))
 
-    def batch(self, experience: Experience, advantages_PG: Tensor, updates: int) -> TokenBatch:
-        """Everything that ``updates`` look at; what the reference policy has not been asked yet, an update asks."""
+    def batch(self, experience: Experience, advantages_PG: Tensor) -> TokenBatch:
+        """Everything that the updates look at; what the reference policy has not been asked yet, an update asks."""
         rollout, rows = experience.rollout, sequences(experience.rollout)
         batch = TokenBatch(
             prompt_ids=rows.prompt_ids,
@@ -111,18 +117,18 @@ class TrainedLanguageModel:
             temperature=rows.temperature,
             span=rows.span,
             rollout_logprobs_BT=torch.from_numpy(rollout.logprobs_BT),
-            old_logprobs_BT=self._old_logprobs(experience, updates),
+            old_logprobs_BT=self._old_logprobs(experience),
             advantages_B=advantages_PG.flatten(),
             valid_B=torch.from_numpy(experience.scores.valid_B),
             mask_BT=None if rollout.mask_BT is None else torch.from_numpy(rollout.mask_BT),
         )
         return self.trainer.objective.refer(batch, experience.reference) if experience.reference else batch
 
-    def _old_logprobs(self, experience: Experience, updates: int) -> Tensor | None:
+    def _old_logprobs(self, experience: Experience) -> Tensor | None:
         """What the policy thought before; ``None`` where the one update will say so itself."""
         if experience.forward is not None:
             return experience.forward.logprobs_BT
-        if updates == 1 and experience.version == self.version:
+        if self.updates == 1 and experience.version == self.version:
             return None
         return read_back(self.trainer.forward, experience.rollout).logprobs_BT
 
@@ -152,5 +158,6 @@ def minibatches(batch: RowsT, count: int) -> list[RowsT]:
 
 
 def mean_metrics(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Metrics of several updates as one: the mean of each."""
-    return {name: sum(one[name] for one in updates) / len(updates) for name in updates[0]}
+    """Metrics of several updates as one: the mean of each, over those that have it."""
+    found = {name: [one[name] for one in updates if name in one] for update in updates for name in update}
+    return {name: sum(values) / len(values) for name, values in found.items()}

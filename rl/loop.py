@@ -120,11 +120,13 @@ def train(run: Run, first_step: int) -> int:
 
 
 def export_trained(run: Run) -> None:
-    """``policy/``, a whole policy, and ``adapter/`` beside it where a run has trained one."""
-    trained, base = run.learner.parts["ar"], run.policy.folder
-    export(base, trained.weights(), run.folder / "policy")
-    if adapter := trained.adapter():
-        export_adapter(base, adapter, run.folder / "adapter")
+    """``policy/``, a whole policy, and beside it ``adapter/``, ``adapter-decoder/`` where a run has trained one."""
+    parts, base = run.learner.parts, run.policy.folder
+    export(base, {name: part.weights() for name, part in parts.items()}, run.folder / "policy")
+    for name, part in parts.items():
+        if adapter := part.adapter():
+            folder = "adapter" if name == "ar" else f"adapter-{name}"
+            export_adapter(base / ("ar" if name == "ar" else "transformer"), adapter, run.folder / folder)
 
 
 def conclude(folder: Path) -> None:

@@ -15,7 +15,7 @@ from rl.parts import Run
 from rl.run_folder import checkpoint
 from rl.run_folder.random_state import restore_rng, rng_state
 from rl.run_folder.records import read_metrics
-from rl.types import Experience, Prompt, Score
+from rl.types import Experience, Prompt, Score, UserError
 from rollout.seeds import group_seeds
 
 _PICTURES_AT_ONCE = 128
@@ -107,15 +107,29 @@ def save(run: Run, done: int) -> Path:
     """Raises: UserError if the disk is full; earlier checkpoints stay."""
     run.tracker.stage("save")
     parts = {_folder_of(name): part.save for name, part in run.learner.parts.items()}
-    state: checkpoint.RunState = {"version": run.learner.parts["ar"].version, "rng": rng_state()}
+    first = next(iter(run.learner.parts.values()))
+    state: checkpoint.RunState = {"version": first.version, "rng": rng_state()}
     return checkpoint.save(run.folder, done, parts, state, run.config.checkpoint.keep)
 
 
 def restore(run: Run, saved: checkpoint.Checkpoint) -> None:
     """Trainers and random-number generators as they were when ``saved`` was written."""
+    _check_same_trainers(run, saved.folder)
     for name, part in run.learner.parts.items():
         part.load(saved.folder / _folder_of(name))
     restore_rng(saved.state["rng"])
+
+
+def _check_same_trainers(run: Run, folder: Path) -> None:
+    """Raises: UserError if the checkpoint is of other networks than the run trains."""
+    wanted = {_folder_of(name): name for name in run.learner.parts}
+    found = {path.name for path in folder.iterdir() if path.is_dir()}
+    if found != wanted.keys():
+        saved = sorted(name.removeprefix("trainer").removeprefix("-") or "ar" for name in found)
+        raise UserError(
+            f"{folder}: a checkpoint of trainers [{', '.join(saved)}], and this run has trainers "
+            f"[{', '.join(wanted.values())}]; resume with the same, or start a new run from its policy"
+        )
 
 
 def _folder_of(part: str) -> str:

@@ -100,6 +100,11 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "kls": {"k1": "rl.algorithm.kl:k1", "k2": "rl.algorithm.kl:k2", "k3": "rl.algorithm.kl:k3"},
     "terms": {},
     "anchors": {"condition": "rl.algorithm.anchor:condition"},
+    "decoder_losses": {
+        "nft": "rl.algorithm.flow.nft:nft",
+        "awm": "rl.algorithm.flow.nft:awm",
+        "flow_grpo": "rl.algorithm.flow.flow_grpo:flow_grpo",
+    },
     "corrections": {"token_tis": "rl.algorithm.correction:token_tis"},
 }
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from policy.flow.walk import FlowTrajectory
 from rl.types import Rollout, UserError
 from rollout.seeds import sample_seed
 
@@ -19,6 +20,33 @@ class Painter(Protocol):
     """What rendering needs of ``policy.decoder.Decoder``."""
 
     def paint(self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float) -> NDArray[np.uint8]: ...
+
+    def draw(
+        self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float
+    ) -> tuple[NDArray[np.uint8], FlowTrajectory]:
+        """The same pictures, with the way to each."""
+
+
+class RecordingPainter:
+    """Keeps the way to every picture that it paints, in the machine's own memory."""
+
+    def __init__(self, painter: Painter) -> None:
+        self._painter = painter
+        self._drawn: list[FlowTrajectory] = []
+
+    def paint(self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float) -> NDArray[np.uint8]:
+        return self.draw(hidden_BSD, seeds, steps=steps, guidance=guidance)[0]
+
+    def draw(
+        self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float
+    ) -> tuple[NDArray[np.uint8], FlowTrajectory]:
+        pictures, trajectory = self._painter.draw(hidden_BSD, seeds, steps=steps, guidance=guidance)
+        self._drawn.append(trajectory.cpu())
+        return pictures, trajectory
+
+    def trajectory(self) -> FlowTrajectory:
+        """Of all, in order."""
+        return FlowTrajectory.of_all(self._drawn)
 
 
 def render_seeds(rollout: Rollout, *, seed_mode: SeedMode, renders: int, run_seed: int, step: int) -> tuple[int, ...]:

@@ -57,13 +57,17 @@ class WeightSync:
     def __init__(self, followers: Sequence[Follower], *, tolerance: float = 1e-3, enabled: bool = True) -> None:
         self.followers, self.tolerance, self.enabled = followers, tolerance, enabled
 
+    def following(self, part: str) -> list[Follower]:
+        """Who takes the weights of a part."""
+        return [follower for follower in self.followers if part in follower.follows]
+
     def push(self, part: str, weights: WeightStream, version: int, canaries: Mapping[str, Canary]) -> float:
         """Loads ``version`` of a part into all that follow it. Returns the largest difference of their answers.
 
         ``canaries``: one for each kind that the followers are asked. Raises: SyncError naming the parameter (nothing
         touched), or naming the disagreement (stop the run).
         """
-        following = [follower for follower in self.followers if part in follower.follows]
+        following = self.following(part)
         for follower in following:
             if follower.asked not in canaries:
                 raise SyncError(f"weight sync: nobody can say what {follower.asked!r} is after an update of {part!r}.")

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from policy.flow.walk import FlowTrajectory, Window, schedule, walk_flow
 from policy.trajectory import Velocity
+from rl.config.declared import declares
 
 
+@declares(window=True)
 def sde(
     velocity: Velocity,
     noise: Tensor,
@@ -26,14 +28,15 @@ def sde(
     eta: float = 0.7,
     window: int = 2,
     start: int = 0,
-) -> Tensor:
+) -> FlowTrajectory:
     """Flow-GRPO's SDE (arXiv 2505.05470) in ``window`` steps from ``start`` on, the flow's ODE elsewhere.
 
     For 10 steps or more: with few it leaves more noise than the decoder was trained on; take ``cps`` there.
     """
-    return trajectory(velocity, noise, scheduler, steps, Window("sde", eta, window, start)).latents.to(noise.dtype)
+    return trajectory(velocity, noise, scheduler, steps, Window("sde", eta, window, start))
 
 
+@declares(window=True)
 def cps(
     velocity: Velocity,
     noise: Tensor,
@@ -44,10 +47,10 @@ def cps(
     eta: float = 0.7,
     window: int = 2,
     start: int = 0,
-) -> Tensor:
+) -> FlowTrajectory:
     """Coefficients-preserving sampling (arXiv 2509.05952) in ``window`` steps from ``start`` on, the flow's ODE
     elsewhere."""
-    return trajectory(velocity, noise, scheduler, steps, Window("cps", eta, window, start)).latents.to(noise.dtype)
+    return trajectory(velocity, noise, scheduler, steps, Window("cps", eta, window, start))
 
 
 def trajectory(

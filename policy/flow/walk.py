@@ -88,6 +88,27 @@ class FlowTrajectory:
     steps: tuple[FlowStep, ...]
     """Of the window."""
 
+    @classmethod
+    def without_window(cls, latents: Tensor) -> FlowTrajectory:
+        empty = latents.new_empty(len(latents), 0, *latents.shape[1:], dtype=torch.float32)
+        return cls(latents.float(), empty, empty, ())
+
+    @classmethod
+    def of_all(cls, parts: Sequence[FlowTrajectory]) -> FlowTrajectory:
+        """Of pictures that were painted one lot after another, with the same window."""
+        return cls(
+            torch.cat([part.latents for part in parts]),
+            torch.cat([part.states for part in parts]),
+            torch.cat([part.means for part in parts]),
+            parts[0].steps,
+        )
+
+    def first(self, count: int) -> FlowTrajectory:
+        return FlowTrajectory(self.latents[:count], self.states[:count], self.means[:count], self.steps)
+
+    def cpu(self) -> FlowTrajectory:
+        return FlowTrajectory(self.latents.cpu(), self.states.cpu(), self.means.cpu(), self.steps)
+
 
 def schedule(scheduler: FlowMatchEulerDiscreteScheduler, steps: int) -> tuple[tuple[float, ...], Tensor]:
     """T + 1 sigmas, each a float32, and the (T,) timesteps in [0, 1000] that the model is shown.
@@ -130,7 +151,6 @@ def walk_flow(
         states.append(state)
         means.append(mean)
         window.append(step)
-    empty = state.new_empty(len(state), 0, *state.shape[1:])
-    return FlowTrajectory(
-        state, torch.stack(states, 1) if states else empty, torch.stack(means, 1) if means else empty, tuple(window)
-    )
+    if not window:
+        return FlowTrajectory.without_window(state)
+    return FlowTrajectory(state, torch.stack(states, 1), torch.stack(means, 1), tuple(window))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from rewards.base import describe_exception
 from rl.algorithm.correction import Correction
 from rl.algorithm.losses import SurrogateLoss
 from rl.algorithm.terms import Term
+from rl.config.section import Component
+from rl.registry import resolve
 from rl.types import UserError
 
 Check = Callable[..., str | None]
@@ -47,6 +50,16 @@ class Answering:
         if wrong := self.check(answer, *arguments):
             raise UserError(f"{self.key}: {self.use!r} {wrong}")
         return answer
+
+
+def component(kind: str, chosen: Component) -> Any:
+    """The function that ``use`` names, with its options bound."""
+    return partial(resolve(kind, chosen.use), **chosen.options)
+
+
+def answering(kind: str, key: str, chosen: Component) -> Answering:
+    """The same, with every answer looked at: a wrong one is a sentence that names ``key``."""
+    return Answering(key, chosen.use, component(kind, chosen), CHECKS[kind])
 
 
 def surrogate(answer: object, logprobs_BT: Tensor, *_: Tensor) -> str | None:
@@ -127,6 +140,7 @@ CHECKS: dict[str, Check] = {
     "anchors": term,
     "terms": term,
     "combinations": combination,
+    "decoder_losses": term,
 }
 """By the kind of the registry."""
 

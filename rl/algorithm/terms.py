@@ -38,7 +38,13 @@ class Term:
     shown: Mapping[str, Shown] = field(default_factory=dict)
 
 
-_KEYS = {"policy": "loss", "kl": "kl", "anchor": "anchor"}  # of the terms that have a key of their own
+_KEYS = {
+    "policy": "loss",
+    "kl": "kl",
+    "anchor": "anchor",
+    "flow": "decoder.loss",
+    "pull": "decoder.reference",
+}  # of the terms that have a key of their own
 LossTerm = Callable[[Forward, TokenBatch], Term]
 """A term of the language model's loss, options bound."""
 

@@ -73,6 +73,8 @@ class Declarations:
     """Of an advantage: it compares samples of different prompts."""
     centred: bool | None = None
     """Of a combination: whether its totals are centred inside each group; ``None``: nobody has said."""
+    window: bool = False
+    """Of a decoder's loss: it learns from stochastic steps; of a decoder's sampler: it makes them."""
     on_policy: bool = False
     """Of a loss: it has no ratio, so it is right for the first update after a rollout only."""
     pictures: bool = False
@@ -264,6 +266,7 @@ def declarations(kind: str, use: str) -> Declarations:
         least_group=_count(source, "least_group"),
         across_prompts=_flag(source, "across_prompts") or False,
         centred=_flag(source, "centred"),
+        window=_flag(source, "window") or False,
         on_policy=_flag(source, "on_policy") or False,
         pictures=_flag(source, "pictures") or False,
         servers=_names(source, "servers", example="url"),

@@ -26,7 +26,7 @@ from rl.config.messages import dotted, explain
 from rl.config.origins import DEFAULTS, Origins
 from rl.config.paths import expanded
 from rl.config.rules import check
-from rl.config.schema import Config, component_kind, holds_components
+from rl.config.schema import ABSENT_SECTIONS, Config, component_kind, holds_components
 from rl.config.yaml12 import Entry, Origin, Problem, parse, parse_value, to_yaml
 from rl.types import UserError
 
@@ -162,6 +162,8 @@ class _Reading:
             return Entry({}, new.origin)
         if not new.is_mapping:
             return new
+        if path in ABSENT_SECTIONS and base is not None and not base.is_mapping:
+            base = _entry(ABSENT_SECTIONS[path]().model_dump(mode="json"), DEFAULTS)
         merged = dict(base.entries) if base is not None else {}
         if kind and "use" in new.entries and "use" in merged and merged["use"].value != new.entries["use"].value:
             merged.pop("options", None)

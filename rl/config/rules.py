@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from math import inf, isnan
 
 from rl.config.declared import Declarations, declarations
+from rl.config.decoder_rules import check_decoder
 from rl.config.schema import Config, components
 from rl.registry import names
 from rl.types import UserError
@@ -24,8 +25,10 @@ def check(config: Config) -> Iterator[tuple[str, str]]:
     yield from _rewards(config)
     yield from _terms(config)
     yield from _options(config)
+    yield from check_decoder(config)
     if config.train.steps > 0:
-        yield from _sampling(config)
+        if "ar" in config.trainers:
+            yield from _sampling(config)
         yield from _training(config)
     elif config.data.eval is None or not config.eval.due(0, 0):
         missing = "data.eval is null" if config.data.eval is None else "eval.at_start and eval.at_end are off"

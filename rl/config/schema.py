@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import attrgetter
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from rl.config.section import Section
+from rl.config.section import Component, Optimisation, Section
+from rl.config.sections.decoder import DecoderConfig
 from rl.config.sections.guards import GuardsConfig
 from rl.config.sections.lora import LoraSettings
 from rl.config.sections.milestones import CheckpointConfig, EvalConfig
@@ -19,10 +20,8 @@ from rl.config.values import (
     AtLeastOne,
     Bool,
     Count,
-    Decay,
     Dtype,
     Fraction,
-    LearningRate,
     MicroBatch,
     Names,
     NotNegative,
@@ -39,15 +38,6 @@ from rl.config.values import (
     UpToThree,
 )
 from rl.types import Prompt
-
-
-class Component(Section):
-    """A named part with its options; ``loss: dapo`` is short for ``loss: {use: dapo}``."""
-
-    use: Annotated[str, Field(min_length=1)]
-    """A built-in name, the name of an installed plug-in, or ``module:attr``."""
-    options: Options = Field(default_factory=dict)
-    """Keyword arguments of the component. Changing ``use`` drops the inherited ones."""
 
 
 class RewardComponent(Component):
@@ -181,57 +171,29 @@ class RewardPoolConfig(Section):
     """Megabytes at which the scores that were not used for longest leave the cache."""
 
 
-class TrainConfig(Section):
-    """The optimiser and how a step is cut into pieces."""
+class TrainConfig(Optimisation):
+    """The optimiser of the language model, how a step is cut into pieces, and how long the run is."""
+
+    section: ClassVar[str] = "train"
 
     steps: Steps = 100
     """Steps of sample, score, update; 0 only evaluates."""
-    lr: LearningRate = 1e-4
-    """Peak learning rate of AdamW."""
-    betas: Annotated[tuple[Decay, Decay], AS_TUPLE] = (0.9, 0.95)
-    """Decay rates of AdamW's two moments."""
-    eps: Positive = 1e-8
-    """AdamW's epsilon; must be well below the gradient's RMS."""
-    weight_decay: NotNegative = 0.0
-    """Decoupled weight decay."""
-    warmup_steps: Count = 5
-    """Optimiser steps of linear warm-up from 0; before a cosine clipped to the run, so that one step is left."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """What follows the warm-up; cosine ends at 0."""
-    grad_clip: NotNegative = 1.0
-    """Largest norm of the gradient; 0 is off."""
     ranks: AtLeastOne = 1
     """Processes that share each batch, a GPU each where there are any; ``torchrun`` says its own number."""
-    micro_batch: MicroBatch = 64
-    """Samples per forward and backward pass on one rank; changes memory, not results. ``auto``: the most that fit into
-    the free memory by the estimate of ``--dry-run``."""
-    dtype: Dtype = "float32"
-    """Precision of the trainer's weights and gradients."""
-    zero_stage: UpToThree = 0
-    """DeepSpeed ZeRO stage."""
-    updates_per_rollout: AtLeastOne = 1
-    """Optimiser steps per rollout; the samples are split among them."""
     logprob_chunk: AtLeastOne = 1024
     """Token positions whose logits exist at one time."""
     lora: LoraSettings | None = None
     """Train adapters of low rank instead of the weights; the reference policy is then the same model without them."""
-    gradient_checkpointing: Bool = False
-    """Keep only each layer's input for the backward pass and make the rest again: less memory, a third more time."""
-    offload_optimizer: Literal["cpu"] | None = None
-    """``cpu``: AdamW's states lie, and its steps are taken, in the machine's memory; needs ``zero_stage`` 1 or more."""
-    offload_reference: Literal["cpu"] | None = None
-    """``cpu``: the reference policy lies there too and is on the GPU only while it is asked."""
 
     @property
     def updates(self) -> int:
         """Optimiser steps of the whole run."""
-        return self.steps * self.updates_per_rollout
+        return self.updates_in(self.steps)
 
     @property
     def warmup_updates(self) -> int:
-        """``warmup_steps``, clipped where the schedule ends with the run. A run that goes on with more steps has them
-        all again, because the configuration keeps what was written."""
-        return min(self.warmup_steps, max(self.updates - 1, 0)) if self.schedule == "cosine" else self.warmup_steps
+        """Those of them that warm up."""
+        return self.warmup_in(self.steps)
 
 
 class SyncConfig(Section):
@@ -320,7 +282,9 @@ class Config(Section):
     """Which networks learn: ``ar`` (the language model), ``decoder`` (what paints), or both, each with its own
     optimiser."""
     train: TrainConfig = TrainConfig()
-    """Optimisation."""
+    """Optimisation of the language model; ``steps`` and ``ranks`` are those of the run."""
+    decoder: DecoderConfig | None = None
+    """Training of the decoder; needs ``decoder`` among ``trainers``, which has the defaults where this is ``null``."""
     eval: EvalConfig = EvalConfig()
     """Evaluation."""
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -334,6 +298,20 @@ class Config(Section):
     run: RunConfig = RunConfig()
     """Folder and seed."""
 
+    @property
+    def trained_decoder(self) -> DecoderConfig | None:
+        """How the decoder is trained, if it is."""
+        return (self.decoder or DecoderConfig()) if "decoder" in self.trainers else None
+
+    @property
+    def decoder_dtype(self) -> str:
+        """The precision that the decoder paints in: where it learns, the one it is trained in."""
+        trained = self.trained_decoder
+        return self.render.dtype or (trained.dtype if trained else self.policy.dtype)
+
+
+ABSENT_SECTIONS: dict[tuple[str, ...], type[Section]] = {("decoder",): DecoderConfig}
+"""Sections with components in them that are ``null`` until one of their keys is given."""
 
 COMPONENT_KINDS: dict[tuple[str, ...], str] = {
     ("data", "train"): "prompts",
@@ -348,6 +326,7 @@ COMPONENT_KINDS: dict[tuple[str, ...], str] = {
     ("anchor",): "anchors",
     ("terms", "*"): "terms",
     ("correction",): "corrections",
+    ("decoder", "loss"): "decoder_losses",
 }
 """Where components sit in the YAML, and the registry kind of each; ``*`` stands for any name."""
 
@@ -369,5 +348,6 @@ def components(config: Config) -> Iterator[tuple[tuple[str, ...], str, Component
             for name, component in getattr(config, path[0]).items():
                 yield (path[0], name), kind, component
             continue
-        if (chosen := attrgetter(".".join(path))(config)) is not None:
+        holder = attrgetter(".".join(path[:-1]))(config) if path[1:] else config
+        if holder is not None and (chosen := getattr(holder, path[-1])) is not None:
             yield path, kind, chosen

@@ -49,7 +49,8 @@ def schema_text() -> str:
 
 def _section(field: JsonSchema, definitions: JsonSchema) -> JsonSchema:
     """The definition that a field of the schema refers to; itself if it refers to none."""
-    found: JsonSchema = definitions[field["$ref"].rpartition("/")[2]] if "$ref" in field else field
+    referring = next((one for one in (field, *field.get("anyOf", ())) if "$ref" in one), None)
+    found: JsonSchema = definitions[referring["$ref"].rpartition("/")[2]] if referring else field
     return found
 
 

@@ -19,6 +19,7 @@ _FIXES = {
     "update": f"{_TRAIN}, then train.logprob_chunk; train.gradient_checkpointing=on, train.lora={{}} and a higher "
     "train.zero_stage take less",
     "evaluate": "lower render.micro_batch",
+    "decoder": "lower decoder.micro_batch; decoder.gradient_checkpointing=on and decoder.lora={} take less",
 }
 _ELSE = (
     "use bfloat16 (policy.dtype, train.dtype) or a smaller policy; train.lora={}, or kl=null and anchor=null, save the "
@@ -43,7 +44,7 @@ def memory_of_phase(phase: str) -> Iterator[None]:
         wanted = _wanted(error)
         raise OutOfMemory(
             f"out of memory in '{phase}'{f', which asked for {wanted} more' if wanted else ''}: "
-            f"{_FIXES.get(phase, _ELSE)} (--dry-run shows what takes how much)."
+            f"{_FIXES.get(phase.partition(':')[0], _ELSE)} (--dry-run shows what takes how much)."
         ) from error
 
 

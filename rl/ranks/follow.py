@@ -11,7 +11,7 @@ import signal
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from rl.build import load_policy, shared_painter, token_trainer
+from rl.build import load_policy, shared_painter, start_trainers
 from rl.config.schema import Config
 from rl.process.interrupt import SIGNALS, Interrupt
 from rl.process.ranks import Place
@@ -45,5 +45,5 @@ def follow(place: Place, interrupt: Interrupt) -> int:
 def _take_part(team: Team, config: Config) -> None:
     torch.manual_seed(config.run.seed)
     policy = load_policy(config)
-    duties = token_trainer(config, policy, team).duties() | shared_painter(config, policy, team).duties()
-    team.follow(duties)
+    trainers = start_trainers(config, policy, team)
+    team.follow(trainers.duties() | shared_painter(config, policy, team, trainers).duties())

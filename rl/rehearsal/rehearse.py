@@ -77,7 +77,7 @@ class _Rehearsal:
         learner = self.run.learner
         with self.part("update", rows, "look at loss, terms and train; train.micro_batch is what takes memory"):
             for one in learner.parts.values():
-                one.rehearse(experience, advantages_PG, learner.updates_per_rollout, rows)
+                one.rehearse(experience, advantages_PG, rows)
 
     def _rows(self, stage: str, micro_batch: int) -> int:
         """How many a part is measured with; ``micro_batch``: of all ranks together."""

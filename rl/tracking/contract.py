@@ -19,6 +19,7 @@ STAGES = {  # of a step, as people say them
     "guards": "looking at the pictures",
     "score": "scoring",
     "update": "updating",
+    "decoder": "training the decoder",
     "sync": "sending weights to the sampler",
     "evaluate": "evaluating",
     "save": "saving a checkpoint",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from policy.trainable import Network, Trainable
-from rl.config.schema import TrainConfig
+from rl.config.section import Optimisation
 from rl.process.progress import Progress, untold
 from rl.trainer.engine import pick_device
 from rl.trainer.ranks import Share
@@ -43,7 +43,7 @@ def answer(
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
-def frozen(trainable: Trainable[QueryT, OutputsT], config: TrainConfig) -> Callable[[QueryT], OutputsT]:
+def frozen(trainable: Trainable[QueryT, OutputsT], config: Optimisation) -> Callable[[QueryT], OutputsT]:
     """The forward of a run that learns nothing: one process, no engine, no optimizer, the answers of a trainer."""
     device = pick_device()
     module = trainable.module.to(device=device, dtype=getattr(torch, config.dtype)).eval().requires_grad_(False)

@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from rl.config.schema import TrainConfig
+from rl.config.section import Optimisation
 from rl.types import UserError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def pick_device() -> torch.device:
 
 
 def start_engine(
-    module: nn.Module, config: TrainConfig, device: torch.device, *, used_directly: Sequence[Tensor] = ()
+    module: nn.Module, config: Optimisation, device: torch.device, *, used_directly: Sequence[Tensor] = ()
 ) -> DeepSpeedEngine:
     """A DeepSpeed engine with AdamW (Loshchilov & Hutter, arXiv 1711.05101), in evaluation mode: no dropout, so the
     ratio of the first on-policy update is exactly 1. ``used_directly``: parameters read outside their own layers.
@@ -44,8 +44,9 @@ def start_engine(
     """
     if config.dtype == "bfloat16" and config.zero_stage == 0:
         raise UserError(
-            "train.zero_stage is 0 with train.dtype bfloat16, which keeps no fp32 master weights and loses small "
-            "updates: set train.zero_stage to 1 (the same memory on one process) or train.dtype to float32."
+            f"{config.section}.zero_stage is 0 with {config.section}.dtype bfloat16, which keeps no fp32 master "
+            f"weights and loses small updates: set {config.section}.zero_stage to 1 (the same memory on one process) "
+            f"or {config.section}.dtype to float32."
         )
     deepspeed = _import_deepspeed(device)
     _form_process_group(device)
@@ -74,7 +75,7 @@ def start_engine(
     return engine
 
 
-def engine_config(config: TrainConfig) -> dict[str, Any]:
+def engine_config(config: Optimisation) -> dict[str, Any]:
     """DeepSpeed's own settings. Accumulation is driven by the trainer, so its batch sizes here are nominal."""
     settings: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 1,

@@ -6,17 +6,20 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from policy.flow.walk import FlowTrajectory
 from rl.trainer.ranks import Share
 from rl.trainer.team import Team
 from rl.types import Rows
 from rollout.render import Painter
 
-_PAINT = "paint"
+_PAINT, _DRAW = "paint", "draw"
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True)
@@ -31,20 +34,44 @@ class TeamPainter:
     """A :class:`rollout.render.Painter` of rank 0, which gives the rows away and has the pictures back."""
 
     def __init__(
-        self, painter: Painter, team: Team, painting: Callable[[], AbstractContextManager[object]] = nullcontext
+        self,
+        painter: Painter,
+        team: Team,
+        painting: Callable[[], AbstractContextManager[object]] = nullcontext,
+        drawing: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        """``painting``: around what the others paint; rank 0 is inside its own for all of a step's pictures."""
-        self._painter, self._team, self._painting = painter, team, painting
+        """``painting``: around what the others paint; ``drawing``: inside it, where the decoder learns from that. Rank
+        0 is inside its own for all of a step's pictures."""
+        self._painter, self._team, self._painting, self._drawing = painter, team, painting, drawing
 
     def paint(self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float) -> NDArray[np.uint8]:
-        self._team.order(_PAINT, json.dumps([steps, guidance]))
-        mine = self._team.hand_out(Unpainted(hidden_BSD.cpu(), tuple(seeds)))
-        brought = self._team.bring(self._paint(mine, steps, guidance))
-        self._team.done()
-        return np.concatenate([np.asarray(part) for part in brought])
+        brought = self._together(_PAINT, self._paint, hidden_BSD, seeds, steps, guidance)
+        return np.concatenate(brought)
+
+    def draw(
+        self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float
+    ) -> tuple[NDArray[np.uint8], FlowTrajectory]:
+        brought = self._together(_DRAW, self._draw, hidden_BSD, seeds, steps, guidance)
+        return np.concatenate([one for one, _ in brought]), FlowTrajectory.of_all([one for _, one in brought])
 
     def duties(self) -> dict[str, Callable[[str], object]]:
-        return {_PAINT: self._paint_along}
+        return {_PAINT: self._paint_along, _DRAW: self._draw_along}
+
+    def _together(
+        self,
+        order: str,
+        mine: Callable[[Share[Unpainted], int, float], ResultT],
+        hidden_BSD: Tensor,
+        seeds: Sequence[int],
+        steps: int,
+        guidance: float,
+    ) -> list[ResultT]:
+        """What every rank has made of its share."""
+        self._team.order(order, json.dumps([steps, guidance]))
+        share = self._team.hand_out(Unpainted(hidden_BSD.cpu(), tuple(seeds)))
+        brought = self._team.bring(mine(share, steps, guidance))
+        self._team.done()
+        return cast("list[ResultT]", brought)
 
     def _paint_along(self, how: str) -> None:
         share: Share[Unpainted] = self._team.receive()
@@ -52,10 +79,25 @@ class TeamPainter:
             mine = self._paint(share, *json.loads(how))
         self._team.bring(mine)
 
+    def _draw_along(self, how: str) -> None:
+        share: Share[Unpainted] = self._team.receive()
+        with self._painting(), self._drawing():
+            mine = self._draw(share, *json.loads(how))
+        self._team.bring(mine)
+
     def _paint(self, share: Share[Unpainted], steps: int, guidance: float) -> NDArray[np.uint8]:
-        """Without the repeated rows; a rank with nothing else paints one of them and throws it away."""
-        count = max(1, sum(share.real))
-        rows = share.rows.take(range(count))
+        rows = _real(share)
         pictures = self._painter.paint(rows.hidden_BSD, rows.seeds, steps=steps, guidance=guidance)
         self._team.did()
         return pictures[: sum(share.real)]
+
+    def _draw(self, share: Share[Unpainted], steps: int, guidance: float) -> tuple[NDArray[np.uint8], FlowTrajectory]:
+        rows, count = _real(share), sum(share.real)
+        pictures, trajectory = self._painter.draw(rows.hidden_BSD, rows.seeds, steps=steps, guidance=guidance)
+        self._team.did()
+        return pictures[:count], trajectory.first(count).cpu()
+
+
+def _real(share: Share[Unpainted]) -> Unpainted:
+    """Without the repeated rows; a rank with nothing else paints one of them and throws it away."""
+    return share.rows.take(range(max(1, sum(share.real))))

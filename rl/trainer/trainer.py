@@ -7,24 +7,27 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from policy.trainable import Adapter, Network, Trainable, WeightStream
+from rl.algorithm.flow.copies import Decay
 from rl.algorithm.objective import Objective
 from rl.algorithm.stats import UpdateStats
 from rl.algorithm.terms import total_loss
-from rl.config.schema import TrainConfig
+from rl.config.section import Optimisation
 from rl.process.progress import Progress, untold
 from rl.process.ranks import Place
 from rl.trainer.answer import answer
+from rl.trainer.copies import WeightCopies
 from rl.trainer.engine import gathered, pick_device, start_engine
 from rl.trainer.place import visiting
 from rl.trainer.ranks import Share
@@ -37,7 +40,7 @@ log = logging.getLogger(__name__)
 _ABOUT, _FORMAT = "trainer.json", 2
 _UPDATE, _REHEARSE, _FORWARD, _REFERENCE = "update", "rehearse", "forward", "reference"
 _WEIGHTS, _CHANGING, _ADAPTER = "weights", "changing weights", "adapter"
-_SAVE, _LOAD = "save", "load"
+_SAVE, _LOAD, _COPY = "save", "load", "forward of copy "
 
 QueryT = TypeVar("QueryT", bound=Rows)  # what the network can be asked about
 BatchT = TypeVar("BatchT", bound=Rows)  # the same, with what it learns from
@@ -51,19 +54,22 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         self,
         trainable: Trainable[QueryT, OutputsT],
         objective: Objective[BatchT, OutputsT],
-        config: TrainConfig,
+        config: Optimisation,
         *,
+        steps: int,
         device: torch.device | None = None,
         team: Team | None = None,
+        copies: Mapping[str, Decay] = MappingProxyType({}),
     ) -> None:
-        """``team``: the ranks that train together; ``None``: this process alone."""
+        """``steps``: of the whole run, with which a schedule ends. ``team``: the ranks that train together; ``None``:
+        this process alone. ``copies``: slow ones of what is trained, by name."""
         self.version = 0
         self.team = team or Team(Place())
         self.device = device or pick_device()
         self.objective = objective
         self.progress: Progress = untold
         """Hears how far an update or a forward is."""
-        self._trainable, self._config = trainable, config
+        self._trainable, self._config, self._steps = trainable, config, steps
         module = trainable.module.to(dtype=getattr(torch, config.dtype)).requires_grad_(False)
         self._parameters = [parameter.requires_grad_(True) for parameter in trainable.trained()]
         # Made before the engine takes the weights over, and where the weights still are: here or on the device.
@@ -73,16 +79,27 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
             module.to(self.device), config, self.device, used_directly=trainable.used_directly()
         )
         self._state = TrainingState(self._engine, module, self.team.did)
+        trained = {name: one for name, one in module.named_parameters() if one.requires_grad}
+        self._copies = WeightCopies(trained, copies, config)
         self._num_parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self._parameters)
 
+    @property
+    def at_once(self) -> int:
+        """Rows of a micro-batch of all ranks together."""
+        return self._config.micro_batch * self.team.world
+
     @torch.no_grad()
-    def forward(self, rows: QueryT) -> OutputsT:
-        """What the network answers under the current weights, without gradient.
+    def forward(self, rows: QueryT, *, copy: str | None = None) -> OutputsT:
+        """What the network answers under the current weights, or those of a slow copy, without gradient.
 
         Cut into the same micro-batches as ``update``, so that the ratio of a first update is 1 to the last bit
         (to float noise where several updates share a rollout and are cut otherwise).
         """
-        return self._answer(_FORWARD, rows)
+        return self._answer(f"{_COPY}{copy}" if copy else _FORWARD, rows)
+
+    def lent(self, copy: str) -> AbstractContextManager[None]:
+        """The network computes with a slow copy inside; of each rank for itself."""
+        return self._copies.lent(copy)
 
     @torch.no_grad()
     def reference_forward(self, rows: QueryT) -> OutputsT | None:
@@ -98,7 +115,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         Raises: UserError on a loss or gradient that is not finite; the weights are then as before the call.
         """
         batch = self.objective.prepare(batch)
-        self.team.order(_UPDATE)
+        self._order(_UPDATE)
         metrics = self._update(self.team.hand_out(batch))
         self.team.done()
         return metrics
@@ -116,8 +133,9 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
 
     def save(self, folder: Path) -> None:
         """Writes weights, optimizer state and version into ``folder``, the same files whatever the ranks."""
-        self.team.order(_SAVE, str(folder))
+        self._order(_SAVE, str(folder))
         self._state.save(folder)
+        self._copies.save(folder)
         (folder / _ABOUT).write_text(json.dumps({"format": _FORMAT, "version": self.version}))
         self.team.done()
 
@@ -134,21 +152,35 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         saved = json.loads(about.read_text())
         if saved.get("format") != _FORMAT:
             raise UserError(f"{folder}: written by another version of easel-rl; resume with that one.")
-        self.team.order(_LOAD, json.dumps([str(folder), int(saved["version"])]))
+        self._copies.check(folder)
+        self._order(_LOAD, json.dumps([str(folder), int(saved["version"])]))
         self._load(folder, int(saved["version"]))
         self.team.done()
 
     def duties(self) -> dict[str, Callable[[str], object]]:
         """What a rank other than the first does when that one calls a method of its own trainer."""
+        return {self._called(kind): duty for kind, duty in self._duties().items()}
+
+    def _duties(self) -> dict[str, Callable[[str], object]]:
+        forwards = (_FORWARD, _REFERENCE, *(f"{_COPY}{name}" for name in self._copies.names))
         return {
             _UPDATE: lambda _: self._update(self.team.receive()),
-            _FORWARD: lambda _: self._columns(_FORWARD, self.team.receive(), 0),
-            _REFERENCE: lambda _: self._columns(_REFERENCE, self.team.receive(), 0),
+            **{kind: partial(self._answer_along, kind) for kind in forwards},
             _REHEARSE: lambda _: self._rehearse(self.team.receive()),
             **{kind: partial(self._go_through, kind) for kind in (_WEIGHTS, _CHANGING, _ADAPTER)},
             _SAVE: lambda folder: self._state.save(Path(folder)),
             _LOAD: lambda told: self._load(Path(json.loads(told)[0]), json.loads(told)[1]),
         }
+
+    def _order(self, kind: str, argument: str = "") -> None:
+        self.team.order(self._called(kind), argument)
+
+    def _called(self, kind: str) -> str:
+        """An order by the name of the network, of which a run may train two."""
+        return kind if self._trainable.name == "ar" else f"{self._trainable.name}: {kind}"
+
+    def _answer_along(self, asked: str, _argument: str) -> None:
+        self._columns(asked, self.team.receive(), 0)
 
     def _stream(self, kind: str) -> WeightStream:
         if kind == _ADAPTER:
@@ -164,7 +196,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
             return stream
 
         def tensors() -> Iterator[tuple[str, Tensor]]:
-            self.team.order(kind)
+            self._order(kind)
             for named in stream.tensors():
                 self.team.did()
                 yield named
@@ -178,19 +210,20 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
 
     def _load(self, folder: Path, version: int) -> None:
         self._state.load(folder)
+        self._copies.load(folder, first=self.team.first, world=self.team.world)
         self.version = version
 
     def _answer(self, asked: str, rows: QueryT) -> OutputsT:
-        self.team.order(asked)
+        self._order(asked)
         columns = self._columns(asked, self.team.hand_out(rows), len(rows))
         self.team.done()
         return self._trainable.outputs(columns)
 
     @torch.no_grad()
     def _columns(self, asked: str, share: Share[QueryT], size: int) -> tuple[Tensor, ...]:
-        network: Network | None = self._engine if asked == _FORWARD else self._reference
+        network: Network | None = self._reference if asked == _REFERENCE else self._engine
         assert network is not None  # nobody asks for a reference policy that is not there
-        with self._reference_here() if asked == _REFERENCE else nullcontext():
+        with self._weights_of(asked):
             mine = answer(
                 self._trainable,
                 network,
@@ -201,6 +234,11 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
                 progress=self.progress,
             )
         return tuple(self.team.collect(column, size) for column in mine)
+
+    def _weights_of(self, asked: str) -> AbstractContextManager[object]:
+        if asked == _REFERENCE:
+            return self._reference_here()
+        return self._copies.lent(asked.removeprefix(_COPY)) if asked.startswith(_COPY) else nullcontext()
 
     def _update(self, share: Share[BatchT]) -> dict[str, float]:
         stats = UpdateStats(self.device)
@@ -218,6 +256,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
             raise UserError(self._not_finite("loss", metrics["loss"], stats.not_finite()))
         grad_norm = self._step()
         self.version += 1
+        self._copies.follow(self.version)
         return metrics | {"lr": lr, "grad_norm": grad_norm} | self._check_adam_eps(grad_norm)
 
     def rehearse(self, batch: BatchT) -> None:
@@ -227,7 +266,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         Raises: UserError on a loss or gradient that is not finite.
         """
         batch = self.objective.prepare(batch)
-        self.team.order(_REHEARSE)
+        self._order(_REHEARSE)
         self._rehearse(self.team.hand_out(batch))
         self.team.done()
 
@@ -271,12 +310,13 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         return norm
 
     def _not_finite(self, what: str, value: float, terms: Sequence[str] = ()) -> str:
+        section = self._config.section
         part = f" (its part {' and '.join(map(repr, terms))})" if terms else ""
         return (
             f"update {self.version + 1}: the {what} is {value}{part}, so the weights were left at version "
             f"{self.version}: "
-            f"lower train.lr ({self._config.lr:g}) or train.grad_clip ({self._config.grad_clip:g}), or use train.dtype "
-            "float32, and resume from the last checkpoint."
+            f"lower {section}.lr ({self._config.lr:g}) or {section}.grad_clip ({self._config.grad_clip:g}), or use "
+            f"{section}.dtype float32, and resume from the last checkpoint."
         )
 
     def _check_adam_eps(self, grad_norm: float) -> dict[str, float]:
@@ -285,13 +325,15 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         rms = seen / math.sqrt(self._num_parameters)
         too_large = 0.0 < rms < self._config.eps
         if too_large:
-            eps = self._config.eps
-            log.warning("train.eps %g exceeds the gradient's RMS %.2g: Adam hardly moves; lower it.", eps, rms)
+            section, eps = self._config.section, self._config.eps
+            log.warning("%s.eps %g exceeds the gradient's RMS %.2g: Adam hardly moves; lower it.", section, eps, rms)
         return {"grad_rms": rms, "adam_eps_too_large": float(too_large)}
 
     def _set_lr(self) -> float:
         config = self._config
-        lr = config.lr * lr_factor(self.version, config.warmup_updates, config.updates, config.schedule)
+        lr = config.lr * lr_factor(
+            self.version, config.warmup_in(self._steps), config.updates_in(self._steps), config.schedule
+        )
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
         return lr

@@ -46,14 +46,15 @@ class FakePart:
     """A second network: remembers what it was taught and what its followers were asked."""
 
     version: int = 0
+    updates: int = 1
     taught: list[Tensor] = field(default_factory=list)
 
-    def learn(self, experience: Experience, advantages_PG: Tensor, updates: int, timer: Stopwatch) -> dict[str, float]:
+    def learn(self, experience: Experience, advantages_PG: Tensor, timer: Stopwatch) -> dict[str, float]:
         self.taught.append(advantages_PG)
-        self.version += updates
+        self.version += self.updates
         return {"loss": 0.5}
 
-    def rehearse(self, experience: Experience, advantages_PG: Tensor, updates: int, rows: int) -> None: ...
+    def rehearse(self, experience: Experience, advantages_PG: Tensor, rows: int) -> None: ...
 
     def weights(self) -> WeightStream:
         return WeightStream.of([("w", torch.full((1,), float(self.version)))])
@@ -85,9 +86,9 @@ class FakeFollower:
 
 
 def test_joint_training_is_two_entries() -> None:
-    ar, decoder = FakePart(), FakePart()
+    ar, decoder = FakePart(updates=2), FakePart(updates=2)
     sampler, painter = FakeFollower({"ar"}, "logprobs"), FakeFollower({"ar", "decoder"}, "velocity")
-    learner = Learner({"ar": ar, "decoder": decoder}, advantages.dr_grpo, WeightSync([sampler, painter]), 2)
+    learner = Learner({"ar": ar, "decoder": decoder}, advantages.dr_grpo, WeightSync([sampler, painter]))
     metrics = learner.learn(an_experience(), Stopwatch())
     assert metrics["loss"] == metrics["decoder/loss"] == 0.5
     assert metrics["policy_version"] == metrics["decoder/policy_version"] == 2.0
@@ -100,7 +101,7 @@ def test_joint_training_is_two_entries() -> None:
 def test_a_follower_gets_only_the_parts_that_it_follows() -> None:
     sampler = FakeFollower({"ar"}, "logprobs")
     learner = Learner({"decoder": FakePart()}, advantages.grpo, WeightSync([sampler]))
-    assert learner.publish("decoder", an_experience().rollout)["sync_mismatch"] == 0.0
+    assert learner.publish("decoder", an_experience().rollout) == {"policy_version": 0.0}
     assert sampler.versions == {"ar": 0}
 
 
@@ -115,22 +116,24 @@ def test_a_follower_that_nobody_can_check_is_refused() -> None:
 def test_the_one_update_on_samples_of_its_own_weights_needs_no_forward_before_it() -> None:
     part, experience = TrainedLanguageModel(make_trainer()), an_experience()
     assert experience.version == part.version
-    assert part.batch(experience, torch.zeros(2, 3), updates=1).old_logprobs_BT is None
-    assert part.batch(experience, torch.zeros(2, 3), updates=2).old_logprobs_BT is not None
+    assert part.batch(experience, torch.zeros(2, 3)).old_logprobs_BT is None
+    part.updates = 2
+    assert part.batch(experience, torch.zeros(2, 3)).old_logprobs_BT is not None
+    part.updates = 1
     kept = Forward(torch.zeros(6, 3, 2), torch.ones(6, 2), torch.zeros(6, 2))
-    batch = part.batch(replace(experience, forward=kept), torch.zeros(2, 3), updates=1)
+    batch = part.batch(replace(experience, forward=kept), torch.zeros(2, 3))
     assert batch.old_logprobs_BT is kept.logprobs_BT
 
 
 def test_samples_of_older_weights_are_read_back_by_the_trainer() -> None:
     trainer = make_trainer()
     part, experience = TrainedLanguageModel(trainer), replace(an_experience(), version=-1)
-    batch = part.batch(experience, torch.zeros(2, 3), updates=1)
+    batch = part.batch(experience, torch.zeros(2, 3))
     rows = Sequences(experience.rollout.prompt_ids_per_sample(), torch.from_numpy(experience.rollout.tokens_BT), 1.0)
     assert torch.equal(batch.old_logprobs_BT, trainer.forward(rows).logprobs_BT)
     assert not trainer.objective.referred(batch)  # the update will ask, each rank for its own rows
     kept = trainer.reference_forward(rows)
-    batch = part.batch(replace(experience, reference=kept), torch.zeros(2, 3), updates=1)
+    batch = part.batch(replace(experience, reference=kept), torch.zeros(2, 3))
     assert batch.reference_logprobs_BT is not None  # the objective of these tests has a KL term
     assert batch.reference_hidden_BSD is None  # and no anchor
     assert trainer.objective.referred(batch)

@@ -12,10 +12,10 @@ Decay = Callable[[int], float]
 """Number of optimizer steps made -> the share of the copy that stays."""
 
 
-def flow_grpo_ema(updates: int) -> float:
-    """For evaluation: .9, warmed up by min((1 + n) / (10 + n), .9); Flow-GRPO (arXiv 2505.05470) applies it every
+def warmed(decay: float) -> Decay:
+    """For evaluation: ``decay``, warmed up by min((1 + n) / (10 + n), decay); Flow-GRPO (arXiv 2505.05470) has .9 every
     8 steps."""
-    return min((1 + updates) / (10 + updates), 0.9)
+    return lambda updates: min((1 + updates) / (10 + updates), decay)
 
 
 def nft_old(updates: int) -> float:
@@ -30,29 +30,34 @@ def nft_old_late(updates: int) -> float:
     return 0.0 if updates < 75 else min(0.0075 * (updates - 75), 0.999)
 
 
-def frozen(updates: int) -> float:
-    """The reference: the weights it began with."""
-    return 1.0
+def constant(decay: float) -> Decay:
+    """The same after every step; 1 is a frozen reference."""
+    return lambda updates: decay
 
 
 class WeightCopy:
     """copy = decay copy + (1 - decay) live, in float32: in bfloat16 an average swallows steps below 2^-8 of a weight,
-    and one of decay .999 never moves. ``live`` are best the optimizer's float32 masters, or adapters alone.
+    and one of decay .999 never moves. ``live``: all that is trained, or
+    adapters alone.
 
     ``old = WeightCopy(decoder.transformer.named_parameters(), nft_old)``; ``with old.lent(): paint(...)``.
     """
 
-    def __init__(self, live: Iterable[tuple[str, Tensor]], decay: Decay) -> None:
+    def __init__(
+        self, live: Iterable[tuple[str, Tensor]], decay: Decay, masters: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        """``masters``: from a live tensor to its float32 master; ``None``: it is one."""
         self._live = dict(live)
         self._decay = decay
-        self._copy = {name: value.detach().float().clone() for name, value in self._live.items()}
+        self._masters = masters or (lambda live: live)
+        self._copy = {name: self._master(value).clone() for name, value in self._live.items()}
 
     @torch.no_grad()
     def follow(self, updates: int) -> float:
         """After the optimizer's step number ``updates``; returns the decay that was applied."""
         decay = self._decay(updates)
         for name, value in self._live.items():
-            self._copy[name].lerp_(value.detach().float(), 1 - decay)
+            self._copy[name].lerp_(self._master(value), 1 - decay)
         return decay
 
     @contextmanager
@@ -72,8 +77,13 @@ class WeightCopy:
     @torch.no_grad()
     def distance(self) -> float:
         """Root mean square between copy and live weights."""
-        squares = sum(float((self._copy[name] - value.float()).square().sum()) for name, value in self._live.items())
+        squares = sum(
+            float((self._copy[name] - self._master(value)).square().sum()) for name, value in self._live.items()
+        )
         return float((squares / sum(value.numel() for value in self._copy.values())) ** 0.5)
+
+    def _master(self, live: Tensor) -> Tensor:
+        return self._masters(live).detach().float()
 
     def state(self) -> dict[str, Tensor]:
         """For a checkpoint."""

@@ -11,13 +11,16 @@ from torch import Tensor
 
 from policy.flow.steps import FlowStep
 from rl.algorithm.terms import Shown, Term
+from rl.config.declared import declares
 from rl.types import UserError
 
 StepWeights = Literal["equal", "tempflow", "guard"]
 
 
+@declares(window=True)
 def flow_grpo(
-    step: FlowStep,
+    steps: Sequence[FlowStep],
+    index: int,
     state_next: Tensor,
     mean: Tensor,
     old_mean: Tensor,
@@ -26,12 +29,12 @@ def flow_grpo(
     clip: float = 0.0256,
     ratio_norm: bool = False,
     kl_mask: float | None = None,
-    weight: float = 1.0,
+    weights: StepWeights = "equal",
     advantage_cap: float = 5.0,
 ) -> Term:
     """Flow-GRPO (arXiv 2505.05470): PPO's clipped ratio, per step of a sampler that draws its next state.
 
-    One step of the sampler is p(x' | x) = N(mu, std^2), mu affine in the predicted flow (``policy.flow.steps``), so
+    A step of the sampler is p(x' | x) = N(mu, std^2), mu affine in the predicted flow (``policy.flow.steps``), so
     with ``old_mean`` of the policy that painted and the ``state_next`` it drew, all densities as means over the D
     numbers of a latent:
 
@@ -47,17 +50,19 @@ def flow_grpo(
 
     ``ratio_norm``: GRPO-Guard's ratio (arXiv 2510.22319), log r_hat = std (log r + KL) = mean(dmu z): of mean 0, where
     log r has the mean -KL and good pictures hardly ever meet the upper clip, and of one scale at every step. The paper
-    pairs it with ``step_weights(how="guard")``; its clip of 2e-6 at D = 65,536 is 5e-4 here.
+    pairs it with ``weights: guard``; its clip of 2e-6 at D = 65,536 is 5e-4 here.
 
     ``kl_mask``: Flow-DPPO (arXiv 2606.11025) in place of the clip. A step is left out once its KL per number,
     mean(dmu^2) / (2 std^2), is at least ``kl_mask`` (paper: 1e-5) and the ratio has already moved the way that its
     advantage asks; else the loss is -A r. It means the same at any D by itself.
 
-    ``weight``: of this step, from :func:`step_weights`. Advantages are cut at +-``advantage_cap``. A reference is held
-    by ``velocity_mse`` of ``rl.algorithm.flow.nft``.
+    ``weights``: how the step is weighted against the others of the window, see :func:`step_weights`. Advantages are cut
+    at +-``advantage_cap``. A reference is held by ``velocity_mse`` of ``rl.algorithm.flow.nft``.
 
-    Shapes: states and means (B, C, h, w); the loss and all that is shown (B,).
+    Shapes: states and means (B, C, h, w); the loss and all that is shown (B,). ``steps``: of the whole window;
+    ``index``: which of them led from ``mean``'s state to ``state_next``.
     """
+    step = steps[index]
     if ratio_norm and kl_mask is not None:
         raise UserError("flow_grpo: ratio_norm and kl_mask exclude each other; RatioNorm needs the clip, set one")
     advantages_B = advantages_B.clamp(-advantage_cap, advantage_cap)
@@ -72,7 +77,7 @@ def flow_grpo(
         far_B = kl_B >= kl_mask
         up_B, down_B = far_B & (advantages_B > 0) & (ratio_B > 1), far_B & (advantages_B < 0) & (ratio_B < 1)
         loss_B = (-advantages_B * ratio_B).masked_fill(up_B | down_B, 0.0)
-    loss_B = weight * loss_B
+    loss_B = step_weights(steps, how=weights)[index] * loss_B
     shown = {
         "policy_loss": Shown(loss_B.detach(), "sum"),
         "ratio_mean": Shown(ratio_B.detach()),

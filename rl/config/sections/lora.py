@@ -18,7 +18,7 @@ def _off(dropout: float) -> float:
     return dropout
 
 
-def _some(targets: tuple[str, ...]) -> tuple[str, ...]:
+def some(targets: tuple[str, ...]) -> tuple[str, ...]:
     if not targets or not all(targets) or len(set(targets)) < len(targets):
         raise ValueError(f"must name at least one layer, each once, got {list(targets)}")
     return targets
@@ -31,7 +31,7 @@ class LoraSettings(Section):
     """Rank of the adapters."""
     alpha: Positive = 32.0
     """Their scale: alpha / rank."""
-    targets: Annotated[Names, AfterValidator(_some)] = (
+    targets: Annotated[Names, AfterValidator(some)] = (
         "q_proj",
         "k_proj",
         "v_proj",

@@ -45,7 +45,7 @@ def test_the_base_is_bit_identical_after_three_updates(stage: int, dtype: str) -
     base = {name: value.clone() for name, value in ar.to(getattr(torch, dtype)).state_dict().items()}
     lora = add_lora(ar, LORA)
     config = TrainConfig(lr=1e-2, warmup_steps=0, steps=10, zero_stage=stage, dtype=dtype, lora=LORA)  # type: ignore[arg-type]
-    trainer = TokenTrainer(LanguageModel(ar, LAYOUT.image, lora=lora), PPO, config)
+    trainer = TokenTrainer(LanguageModel(ar, LAYOUT.image, lora=lora), PPO, config, steps=config.steps)
     batch = make_batch(trainer)
     assert trainer.update(batch)["ratio_deviation"] == 0.0
     for _ in range(2):

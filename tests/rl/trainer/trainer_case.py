@@ -40,7 +40,7 @@ def make_trainer(
     ar = ar or tiny_ar()
     lora = add_lora(ar, config.lora, without=("lm_head",)) if config.lora else None
     trainable = LanguageModel(ar, LAYOUT.image, recompute=config.gradient_checkpointing, lora=lora)
-    return TokenTrainer(trainable, objective, config, team=team)
+    return TokenTrainer(trainable, objective, config, steps=config.steps, team=team)
 
 
 def make_batch(trainer: TokenTrainer, size: int = 6, seed: int = 1, layout: TokenLayout = LAYOUT) -> TokenBatch:

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from rl.algorithm.flow.copies import Decay, WeightCopy, flow_grpo_ema, frozen, nft_old, nft_old_late
+from rl.algorithm.flow.copies import Decay, WeightCopy, constant, nft_old, nft_old_late, warmed
 from tests.rl.algorithm.flow.golden import GOLDEN
 
 EMA = GOLDEN["ema"]
 
 
 @pytest.mark.parametrize(
-    ("rule", "key"), [(flow_grpo_ema, "flow_grpo"), (nft_old, "nft1"), (nft_old_late, "nft2")], ids=str
+    ("rule", "key"), [(warmed(0.9), "flow_grpo"), (nft_old, "nft1"), (nft_old_late, "nft2")], ids=str
 )
 def test_decays_are_those_of_the_papers(rule: Decay, key: str) -> None:
     assert [rule(updates) for updates in EMA["n"]] == pytest.approx(EMA[key], abs=1e-9)
@@ -42,7 +42,7 @@ def test_a_copy_follows_by_hand_computed_steps() -> None:
 
 def test_a_reference_never_moves() -> None:
     live = network(1.0)
-    copy = WeightCopy(live.named_parameters(), frozen)
+    copy = WeightCopy(live.named_parameters(), constant(1.0))
     with torch.no_grad():
         live.weight.fill_(7.0)
     copy.follow(100)
@@ -63,7 +63,7 @@ def test_small_steps_are_not_swallowed_where_the_weights_are_bfloat16() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_it_lends_its_weights_and_gives_the_networks_own_back(dtype: torch.dtype) -> None:
     live = network(1.0, dtype)
-    copy = WeightCopy(live.named_parameters(), frozen)
+    copy = WeightCopy(live.named_parameters(), constant(1.0))
     with torch.no_grad():
         live.weight.fill_(3.0)
     address, given = live.weight.data_ptr(), torch.ones(1, 2, dtype=dtype)

@@ -29,12 +29,19 @@ def compared(case: Mapping[str, Any]) -> tuple[FlowStep, Tensor, Tensor, Tensor]
     return step, latents(case["x_next"]), step.mean(of("x"), of("v_new")), old
 
 
+def of_a_window(case: Mapping[str, Any]) -> tuple[list[FlowStep], int, Tensor, Tensor, Tensor]:
+    step, *states = compared(case)
+    return [step], 0, *states
+
+
 @pytest.mark.parametrize("case", stochastic_cases(), ids=name)
 def test_the_clipped_ratio_is_the_golden_loss_and_gradient(case: Mapping[str, Any]) -> None:
     step, drawn, _, old = compared(case)
     for wanted in case["ppo"]:
         flow = of("v_new").requires_grad_()
-        term = flow_grpo(step, drawn, step.mean(of("x"), flow), old, ADVANTAGES, clip=wanted["clip"] * math.sqrt(D))
+        term = flow_grpo(
+            [step], 0, drawn, step.mean(of("x"), flow), old, ADVANTAGES, clip=wanted["clip"] * math.sqrt(D)
+        )
         close(term.loss, torch.tensor(wanted["loss_per_sample"]), rtol=1e-5, atol=2e-6)
         clipped = term.shown["clipped_up"].values | term.shown["clipped_down"].values
         assert clipped.tolist() == wanted["clipped"]
@@ -47,18 +54,17 @@ def test_the_clipped_ratio_is_the_golden_loss_and_gradient(case: Mapping[str, An
 @pytest.mark.parametrize("case", stochastic_cases(), ids=name)
 def test_ratio_norm_is_the_golden_one(case: Mapping[str, Any]) -> None:
     wanted, clip = case["guard"], case["guard"]["clip"] * math.sqrt(D)
-    term = flow_grpo(*compared(case), ADVANTAGES, clip=clip, ratio_norm=True)
+    term = flow_grpo(*of_a_window(case), ADVANTAGES, clip=clip, ratio_norm=True)
     close(term.shown["ratio_mean"].values, torch.tensor(case["guard_ratio"]), rtol=1e-5, atol=2e-6)
     close(term.loss.mean(), torch.tensor(wanted["loss_unweighted"]), rtol=1e-5, atol=2e-6)
-    (weight,) = step_weights([made(case)], how="guard")
-    weighted = flow_grpo(*compared(case), ADVANTAGES, clip=clip, ratio_norm=True, weight=weight).loss.mean()
+    weighted = flow_grpo(*of_a_window(case), ADVANTAGES, clip=clip, ratio_norm=True, weights="guard").loss.mean()
     close(weighted, torch.tensor(wanted["loss_over_dt"]), rtol=1e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("case", stochastic_cases(), ids=name)
 def test_the_kl_mask_drops_what_has_moved_far_enough(case: Mapping[str, Any]) -> None:
     for wanted in case["dppo"]:
-        term = flow_grpo(*compared(case), ADVANTAGES, kl_mask=wanted["threshold"])
+        term = flow_grpo(*of_a_window(case), ADVANTAGES, kl_mask=wanted["threshold"])
         dropped = term.shown["clipped_up"].values | term.shown["clipped_down"].values
         assert dropped.tolist() == wanted["dropped"]
         close(term.loss.mean(), torch.tensor(wanted["loss"]), rtol=1e-5, atol=2e-6)
@@ -67,7 +73,7 @@ def test_the_kl_mask_drops_what_has_moved_far_enough(case: Mapping[str, Any]) ->
 def test_ratio_norm_is_the_mean_product_of_shift_and_noise() -> None:
     step = sde_step(0.9, 0.8, eta=0.7)
     old, noise, shift = torch.randn(5, 2, 4, 4), torch.randn(5, 2, 4, 4), 0.1 * torch.randn(5, 2, 4, 4)
-    term = flow_grpo(step, old + step.std * noise, old + shift, old, torch.ones(5), clip=1e9, ratio_norm=True)
+    term = flow_grpo([step], 0, old + step.std * noise, old + shift, old, torch.ones(5), clip=1e9, ratio_norm=True)
     close(term.shown["ratio_mean"].values.log(), (shift * noise).flatten(1).mean(1), rtol=1e-4, atol=1e-6)
 
 
@@ -83,7 +89,7 @@ def test_the_clip_means_the_same_for_latents_of_any_size(dims: str) -> None:
     # with x' = mu_old + 1 and a shift d everywhere, log r = (2 d - d^2) / (2 std^2)
     shifts = [1 - math.sqrt(1 - 2 * step.std**2 * math.log1p(reach * factor)) for factor in (0.98, 1.02)]
     mean = old + torch.tensor(shifts).reshape(2, 1, 1, 1)
-    term = flow_grpo(step, old + 1, mean, old, torch.ones(2), clip=0.0256)
+    term = flow_grpo([step], 0, old + 1, mean, old, torch.ones(2), clip=0.0256)
     assert term.shown["clipped_up"].values.tolist() == [False, True]
 
 
@@ -110,7 +116,7 @@ def test_the_first_ratio_is_exactly_1_for_every_micro_batch(options: dict[str, A
             state = walked.states[part, place]
             mean = step.mean(state, velocity(state, torch.full((len(part),), 1000 * step.sigma)))
             drawn, old_mean = walked.states[part, place + 1], walked.means[part, place]
-            term = flow_grpo(step, drawn, mean, old_mean, torch.randn(len(part)), **options)
+            term = flow_grpo([step], 0, drawn, mean, old_mean, torch.randn(len(part)), **options)
             assert torch.equal(term.shown["ratio_mean"].values, torch.ones(len(part)))
             assert not term.shown["clipped_up"].values.any() and not term.shown["clipped_down"].values.any()
 
@@ -121,10 +127,10 @@ def test_rows_do_not_know_of_each_other(options: dict[str, Any]) -> None:
     old, noise, shift = (torch.randn(12, 2, 4, 4, generator=generator) for _ in range(3))
     step, advantages_B = cps_step(0.75, 0.5, eta=0.7), torch.randn(12, generator=generator)
     given = (old + step.std * noise, old + 1e-3 * shift, old, advantages_B)
-    whole = flow_grpo(step, *given, **options).loss
+    whole = flow_grpo([step], 0, *given, **options).loss
     for size in (1, 5):
         parts = zip(*(one.split(size) for one in given), strict=True)
-        assert torch.equal(torch.cat([flow_grpo(step, *part, **options).loss for part in parts]), whole)
+        assert torch.equal(torch.cat([flow_grpo([step], 0, *part, **options).loss for part in parts]), whole)
 
 
 def painted(count: int) -> tuple[FlowTrajectory, torch.nn.Module]:
@@ -164,7 +170,7 @@ def test_the_gradient_is_that_of_the_expected_reward(row: Mapping[str, Any]) -> 
     for (step, state, flow, drawn), wanted in zip(seen, row["contribution_of_step"], strict=False):
         theta = torch.zeros(count, 1, 1, 1, requires_grad=True)
         mean = step.mean(state, flow + theta)
-        term = flow_grpo(step, drawn, mean, mean.detach(), rewards_B, advantage_cap=1e9)
+        term = flow_grpo([step], 0, drawn, mean, mean.detach(), rewards_B, advantage_cap=1e9)
         (found_B,) = torch.autograd.grad(term.loss.sum(), theta)
         error = float(found_B.std()) / math.sqrt(count)
         assert float(found_B.mean()) == pytest.approx(-wanted, abs=4 * error)
@@ -179,10 +185,10 @@ def exact_velocity(x: Tensor, s: float) -> Tensor:
 def test_two_clips_at_once_are_refused() -> None:
     case = next(stochastic_cases())
     with pytest.raises(UserError, match="ratio_norm and kl_mask exclude each other"):
-        flow_grpo(*compared(case), ADVANTAGES, ratio_norm=True, kl_mask=1e-5)
+        flow_grpo(*of_a_window(case), ADVANTAGES, ratio_norm=True, kl_mask=1e-5)
 
 
 def test_advantages_are_cut() -> None:
     case = next(stochastic_cases())
-    found = flow_grpo(*compared(case), torch.tensor([50.0, -50.0])).loss
-    close(found, flow_grpo(*compared(case), torch.tensor([5.0, -5.0])).loss)
+    found = flow_grpo(*of_a_window(case), torch.tensor([50.0, -50.0])).loss
+    close(found, flow_grpo(*of_a_window(case), torch.tensor([5.0, -5.0])).loss)

@@ -15,7 +15,7 @@ from policy.flow.walk import Window
 from policy.trajectory import euler
 from rl.algorithm.flow.copies import WeightCopy, nft_old
 from rl.algorithm.flow.credit import decoder_advantages
-from rl.algorithm.flow.flow_grpo import flow_grpo, step_weights
+from rl.algorithm.flow.flow_grpo import flow_grpo
 from rl.algorithm.flow.nft import awm, nft, noised, velocity_mse
 
 ROWS, RENDERS, STEPS, UPDATES = 32, 8, 10, 40
@@ -86,13 +86,12 @@ def on_a_window(lesson: Lesson, **options: object) -> None:
             walked = trajectory(velocity, noise, FlowMatchEulerDiscreteScheduler(), STEPS, Window("cps", 0.7, 3))
         advantages_B = lesson.advantages(walked.latents, hidden)
         total = torch.zeros(())
-        for place, (step, weight) in enumerate(
-            zip(walked.steps, step_weights(walked.steps, how="tempflow"), strict=True)
-        ):
+        for place, step in enumerate(walked.steps):
             state, timestep_B = walked.states[:, place], torch.full((len(hidden),), 1000 * step.sigma)
             flow = network(state, timestep_B, hidden)
             drawn, old_mean = walked.states[:, place + 1], walked.means[:, place]
-            policy = flow_grpo(step, drawn, step.mean(state, flow), old_mean, advantages_B, weight=weight, **options)
+            mean, options = step.mean(state, flow), {"weights": "tempflow", **options}
+            policy = flow_grpo(walked.steps, place, drawn, mean, old_mean, advantages_B, **options)
             assert policy.shown["ratio_deviation"].values.max() == 0  # one update per rollout
             pull = velocity_mse(flow, reference(state, timestep_B, hidden), beta=1e-3)
             total = total + (policy.loss + pull.loss).mean()

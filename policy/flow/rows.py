@@ -1,0 +1,48 @@
+"""What a decoder that learns is asked: noisy latents, how noisy they are, and whose hidden states lead back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+from torch import Tensor
+
+from rl.types import Rows
+
+
+@dataclass(frozen=True)
+class SharedHidden:
+    """Hidden states of B token sequences, each of which many rows point at: no row holds them of its own."""
+
+    values_BSD: Tensor
+
+    def to(self, device: object) -> SharedHidden:
+        return SharedHidden(self.values_BSD.to(device))  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True)
+class FlowQuery(Rows):
+    """N pairs of a picture and a timestep.
+
+    Example: 2 token sequences x 3 renders x 2 timesteps -> ``states`` (12, 32, 4, 4), ``hidden`` of 2 sequences,
+    ``sequence_N`` 0 0 0 0 0 0 1 1 1 1 1 1.
+    """
+
+    states: Tensor  # (N, C, h, w) float32
+    timestep_N: Tensor  # float32, in [0, 1000], as the network is told
+    sequence_N: Tensor  # int64: whose hidden states
+    hidden: SharedHidden
+
+    def take(self, rows: Sequence[int]) -> Self:
+        """With the hidden states that these rows point at, and no others."""
+        taken = super().take(rows)
+        used, sequence_N = taken.sequence_N.unique(return_inverse=True)
+        return replace(taken, sequence_N=sequence_N, hidden=SharedHidden(self.hidden.values_BSD[used]))
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What the network answers: ``flow`` (N, C, h, w), noise minus clean latents."""
+
+    flow: Tensor

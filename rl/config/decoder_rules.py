@@ -1,0 +1,111 @@
+"""What a run must keep in which a decoder learns, across the sections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rl.config.declared import Declarations, declarations
+from rl.config.schema import Config
+from rl.config.sections.decoder import DecoderConfig
+from rl.types import UserError
+
+
+def check_decoder(config: Config) -> Iterator[tuple[str, str]]:
+    """(key, message) of every broken rule."""
+    trained = config.trained_decoder
+    if trained is None:
+        if config.decoder is not None:
+            yield (
+                "decoder",
+                f"its keys are for a decoder that learns, and trainers is [{', '.join(config.trainers)}]; write "
+                "trainers: [ar, decoder], or trainers: [decoder], or leave them out",
+            )
+        return
+    yield from _credit(config)
+    yield from _loss(config, trained)
+    yield from _painting(config, trained)
+    yield from _optimiser(config, trained)
+
+
+def _credit(config: Config) -> Iterator[tuple[str, str]]:
+    if config.render.renders < 2:
+        yield (
+            "render.renders",
+            "is 1, and a picture teaches the decoder by its difference from other pictures of the same tokens, so "
+            "there is nothing to learn from; make it at least 2",
+        )
+
+
+def _loss(config: Config, trained: DecoderConfig) -> Iterator[tuple[str, str]]:
+    loss, sampler = trained.loss.use, config.render.sampler.use
+    if not _declared("decoder_losses", loss).window:
+        if trained.timesteps > config.render.steps:
+            yield (
+                "decoder.timesteps",
+                f"is {trained.timesteps}, and a picture is painted in render.steps {config.render.steps}; make it at "
+                "most that",
+            )
+        return
+    if not _declared("decoder_samplers", sampler).window:
+        yield (
+            "render.sampler",
+            f"decoder.loss {loss!r} learns from a window of stochastic steps, and {sampler!r} has none; write "
+            "{use: cps, options: {eta: 0.7, window: 2}}",
+        )
+    if config.render.guidance != 1:
+        yield (
+            "render.guidance",
+            f"is {config.render.guidance:g}, and decoder.loss {loss!r} trains the flow without guidance, so its ratio "
+            "would be of other steps than were painted; make it 1",
+        )
+    if trained.old != "live":
+        yield (
+            "decoder.old",
+            f"is {trained.old!r}, and decoder.loss {loss!r} compares with the policy that painted, which must be that "
+            "of now; write live",
+        )
+
+
+def _painting(config: Config, trained: DecoderConfig) -> Iterator[tuple[str, str]]:
+    if config.decoder_dtype != trained.dtype:
+        yield (
+            "render.dtype",
+            f"is {config.render.dtype} and decoder.dtype {trained.dtype}: a decoder that learns paints with the very "
+            "weights that are trained; write one of them, or leave render.dtype null",
+        )
+    if config.render.offload:
+        yield "render.offload", "a decoder that learns stays where it is trained; turn it off"
+    if config.rollout.sleep == 2 and "ar" not in config.trainers:
+        yield "rollout.sleep", "level 2 drops the engine's weights, and a decoder alone sends none; set it to 1"
+
+
+def _optimiser(config: Config, trained: DecoderConfig) -> Iterator[tuple[str, str]]:
+    samples = config.data.prompts_per_step * config.rollout.group_size
+    if samples % trained.updates_per_rollout:
+        yield (
+            "decoder.updates_per_rollout",
+            f"{trained.updates_per_rollout} does not divide the {samples} samples of a step (data.prompts_per_step "
+            f"{config.data.prompts_per_step} x rollout.group_size {config.rollout.group_size})",
+        )
+    if trained.lora and trained.train != "transformer":
+        yield "decoder.train", f"is {trained.train!r}, and with decoder.lora adapters of the transformer alone learn"
+    if trained.lora and trained.offload_reference:
+        yield (
+            "decoder.offload_reference",
+            "with decoder.lora the reference is the trained decoder without its adapters, so there is no copy to move; "
+            "leave it null",
+        )
+    if trained.offload_optimizer and trained.zero_stage == 0:
+        yield "decoder.offload_optimizer", "it is ZeRO that moves the states, and decoder.zero_stage is 0; set it to 1"
+    if trained.zero_stage == 3 and (trained.old != "live" or trained.ema is not None):
+        yield (
+            "decoder.zero_stage",
+            "3 cuts the weights up, and slow copies of them (decoder.old, decoder.ema) need the whole; use stage 2",
+        )
+
+
+def _declared(kind: str, use: str) -> Declarations:
+    try:
+        return declarations(kind, use)
+    except UserError:  # a wrong declaration, which is a problem of its own already
+        return Declarations()

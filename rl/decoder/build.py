@@ -1,0 +1,66 @@
+"""Config -> the decoder's trainer and its part of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from policy.decoder import Decoder
+from policy.flow.network import FlowNetwork
+from policy.flow.walk import schedule
+from policy.lora.adapters import add_lora
+from rl.algorithm.answers import answering
+from rl.algorithm.flow.batch import FlowBatch
+from rl.algorithm.flow.copies import Decay, nft_old, nft_old_late, warmed
+from rl.algorithm.flow.objective import FlowObjective
+from rl.config.declared import declarations
+from rl.config.schema import Config
+from rl.config.sections.decoder import DecoderConfig
+from rl.decoder.part import OLD, FlowTrainer, TrainedDecoder
+from rl.decoder.rows import PaintedPictures, Schedule, finished_pictures, window_steps
+from rl.trainer.team import Team
+from rl.types import Experience
+
+OLD_RULES: Mapping[str, Decay] = {"nft": nft_old, "nft_late": nft_old_late}
+"""``decoder.old``: how the copy that paints follows; ``live`` has none."""
+EMA = "ema"
+
+
+def flow_trainer(config: Config, trained: DecoderConfig, decoder: Decoder, team: Team) -> FlowTrainer:
+    """Of the very modules that paint; the same on every rank."""
+    network = FlowNetwork(
+        decoder.connector,
+        decoder.transformer,
+        train=trained.train,
+        recompute=trained.gradient_checkpointing,
+        lora=add_lora(decoder.transformer, trained.lora, seed=config.run.seed) if trained.lora else None,
+    )
+    copies = {OLD: OLD_RULES[trained.old]} if trained.old in OLD_RULES else {}
+    if trained.ema is not None:
+        copies[EMA] = warmed(trained.ema)
+    return FlowTrainer(network, objective(trained), trained, steps=config.train.steps, team=team, copies=copies)
+
+
+def objective(trained: DecoderConfig) -> FlowObjective:
+    window = declarations("decoder_losses", trained.loss.use).window
+    return FlowObjective(answering("decoder_losses", "decoder.loss", trained.loss), window, trained.reference)
+
+
+def trained_decoder(
+    config: Config, trained: DecoderConfig, decoder: Decoder, trainer: FlowTrainer, paints: str | None
+) -> TrainedDecoder:
+    walk = Schedule(*schedule(decoder.scheduler, config.render.steps))
+    on_window = objective(trained).window
+
+    def rows(pictures: PaintedPictures, experience: Experience) -> FlowBatch:
+        if on_window:
+            return window_steps(pictures, walk)
+        return finished_pictures(
+            pictures,
+            walk,
+            timesteps=trained.timesteps,
+            seeds=experience.rollout.seeds,
+            run_seed=config.run.seed,
+            step=experience.step,
+        )
+
+    return TrainedDecoder(trainer, rows, trained.updates_per_rollout, paints)

@@ -1,0 +1,140 @@
+"""The decoder as a part of a run that learns: its advantages, its rows, its updates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from policy.flow.rows import Flow, FlowQuery
+from policy.flow.walk import FlowTrajectory
+from policy.trainable import Adapter, WeightStream
+from rl.algorithm.flow.batch import FlowBatch
+from rl.algorithm.flow.credit import decoder_advantages
+from rl.decoder.rows import PaintedPictures
+from rl.learn import mean_metrics
+from rl.tracking.stopwatch import Stopwatch
+from rl.trainer.trainer import Trainer
+from rl.types import Experience, Rollout, RunFailure
+from rollout.sync import Canary
+
+FlowTrainer = Trainer[FlowQuery, FlowBatch, Flow]
+OLD = "old"
+"""The name of the slow copy that paints, where there is one."""
+_MOST_APART = 1e-3  # KL per number between a step as painted and as replayed; bfloat16 comes to 1e-5
+
+
+@dataclass
+class TrainedDecoder:
+    """The diffusion decoder, trained on its pictures: each is compared with the others of its own token sequence."""
+
+    trainer: FlowTrainer
+    rows: Callable[[PaintedPictures, Experience], FlowBatch]
+    """Of some token sequences, in their order."""
+    updates: int = 1
+    """Optimizer steps per rollout; the token sequences are split among them."""
+    paints: str | None = None
+    """The slow copy that paints; ``None``: the weights of now."""
+
+    @property
+    def version(self) -> int:
+        return self.trainer.version
+
+    def learn(self, experience: Experience, advantages_PG: Tensor, timer: Stopwatch) -> dict[str, float]:
+        """``advantages_PG`` are the language model's; a decoder has advantages of its own."""
+        with timer("decoder"):
+            pictures = painted_pictures(experience, _advantages(experience))
+            batches = [self._with_old(batch) for batch in self._batches(pictures, experience)]
+            found = [self.trainer.update(batch) for batch in batches]
+        _check_first(found[0], painted_by_copy=self.paints is not None)
+        latents = pictures.trajectory.latents[pictures.valid_BK.flatten()]
+        size = {"x0_mean_square": float(latents.square().mean())} if len(latents) else {}
+        return mean_metrics(found) | size
+
+    def rehearse(self, experience: Experience, advantages_PG: Tensor, rows: int) -> None:
+        """With advantages of +1 and -1 in turn: two samples may have been equally good."""
+        sequences, renders = experience.rollout.batch_size, experience.renders.per_sample
+        signs_BK = (1.0 - 2.0 * (torch.arange(renders) % 2)).expand(sequences, renders)
+        pictures = painted_pictures(experience, (signs_BK, torch.ones(sequences, renders, dtype=torch.bool)))
+        batch = self.rows(pictures, experience)
+        wanted = rows * len(batch) // sequences
+        for start in range(0, wanted, self.trainer.at_once):
+            part = range(start, min(start + self.trainer.at_once, wanted))
+            self.trainer.rehearse(batch.take([row % len(batch) for row in part]))
+
+    def _batches(self, pictures: PaintedPictures, experience: Experience) -> Iterator[FlowBatch]:
+        """One for each update, of whole token sequences."""
+        batch = self.rows(pictures, experience)
+        for sequences in torch.arange(len(pictures.hidden_BSD)).chunk(self.updates):
+            yield batch.take(torch.isin(batch.sequence_N, sequences).nonzero()[:, 0].tolist())
+
+    def _with_old(self, batch: FlowBatch) -> FlowBatch:
+        """With what the policy that painted says, where the one update does not say so itself."""
+        if self.updates == 1 and self.paints is None:
+            return batch
+        flow = self.trainer.forward(batch, copy=self.paints).flow.float().cpu()
+        return replace(batch, old=flow if batch.window is None else _means(batch, flow))
+
+    def weights(self) -> WeightStream:
+        return self.trainer.weights()
+
+    def adapter(self) -> Adapter | None:
+        return self.trainer.adapter()
+
+    def canaries(self, rollout: Rollout) -> Mapping[str, Canary]:
+        """None: what paints is the trained network itself."""
+        return {}
+
+    def save(self, folder: Path) -> None:
+        self.trainer.save(folder)
+
+    def load(self, folder: Path) -> None:
+        self.trainer.load(folder)
+
+
+def painted_pictures(experience: Experience, earned: tuple[Tensor, Tensor]) -> PaintedPictures:
+    """``earned``: advantages and what counts, (B, K). The hidden states are those that were painted."""
+    trajectory, forward = experience.renders.trajectory, experience.forward
+    hidden_BSD = experience.rollout.hidden_BSD if forward is None else forward.hidden_BSD
+    assert isinstance(trajectory, FlowTrajectory) and hidden_BSD is not None  # the collector keeps both
+    return PaintedPictures(trajectory, hidden_BSD.detach(), *earned)
+
+
+def _advantages(experience: Experience) -> tuple[Tensor, Tensor]:
+    table = experience.scores.renders
+    assert table is not None  # the collector asks for it where a decoder learns
+    total_BK, valid_BK = torch.as_tensor(table.total_BK), torch.as_tensor(table.valid_BK)
+    return decoder_advantages(total_BK, valid_BK), valid_BK
+
+
+def _means(batch: FlowBatch, flow: Tensor) -> Tensor:
+    """Of the Gaussian of each row's step."""
+    assert batch.window is not None and batch.step_N is not None
+    means = torch.empty_like(flow)
+    for index, step in enumerate(batch.window.steps):
+        where = batch.step_N == index
+        means[where] = step.mean(batch.states[where], flow[where])
+    return means
+
+
+def _check_first(metrics: Mapping[str, float], *, painted_by_copy: bool) -> None:
+    """The first update after a rollout: old and new policy are the same, and the replay is what was painted.
+
+    Raises: RunFailure.
+    """
+    off, apart = metrics.get("ratio_deviation", 0.0), metrics.get("kl_painted", 0.0)
+    if not painted_by_copy and off != 0:
+        raise RunFailure(
+            f"the decoder's ratio of the first update is off by {off:.3g} and must be exactly 1: the update computes "
+            "something else than the forward before it (another micro-batch or precision, dropout, or weights that "
+            "changed in between)"
+        )
+    if not apart <= _MOST_APART:
+        raise RunFailure(
+            f"the decoder's steps, computed again, are {apart:.3g} nats a number from those that were painted (at most "
+            f"{_MOST_APART:g}): it learns from another trajectory, other hidden states or other weights than those of "
+            "the pictures"
+        )
