@@ -31,6 +31,7 @@ from rl.config.schema import Config
 from rl.data.stream import PromptStream
 from rl.decoder.build import OLD_RULES, flow_trainer, trained_decoder
 from rl.decoder.part import OLD, FlowTrainer
+from rl.decoder.views import start_views
 from rl.learn import Learner, TokenTrainer, TrainedLanguageModel, TrainedPart
 from rl.parts import Run
 from rl.process.interrupt import Interrupt
@@ -89,6 +90,11 @@ def live_parts(
             act.painter = shared_painter(config, policy, team, trainers)
             act.render = config.render.model_copy(update={"micro_batch": config.render.micro_batch * team.world})
         sampler.progress = act.progress = tracker.advance
+        views = (
+            start_views(config, act, policy.decoder, trainers.decoder, eval_prompts)
+            if trainers.decoder and eval_prompts and config.eval.parts
+            else None
+        )
         for trainer in trainers.all:
             trainer.progress = tracker.advance
         yield Run(
@@ -113,6 +119,7 @@ def live_parts(
             tracker=tracker,
             guards=Guards(config.guards, [name for name, one in config.rewards.items() if one.role == "monitor"]),
             interrupt=interrupt,
+            views=views,
         )
 
 

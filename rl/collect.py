@@ -111,14 +111,26 @@ class Collect:
         self, name: str, prompts: Sequence[Prompt], samples_per_prompt: int, seeds: Sequence[int], seed: int
     ) -> tuple[NDArray[np.uint8], dict[str, list[Score]]]:
         """One picture and its scores for each of P * k samples, with noise that depends on the sample alone."""
+        return self.shown(name, *self.written(prompts, samples_per_prompt, seeds), seed)
+
+    def written(
+        self, prompts: Sequence[Prompt], samples_per_prompt: int, seeds: Sequence[int]
+    ) -> tuple[Rollout, Tensor]:
+        """The first half of that: tokens, and the hidden states that are painted."""
         timer = Stopwatch(tell=self.tell)
         with timer("sample"):
             rollout = sample(self.sampler, prompts, samples_per_prompt, seeds, self.rollout)
             self.lend_memory(min(self.rollout.sleep, 1))  # no new weights will come before it is asked again
-        hidden_BSD, _ = self._read(rollout, timer)
+        return rollout, self._read(rollout, timer)[0]
+
+    def shown(
+        self, name: str, rollout: Rollout, hidden_BSD: Tensor, seed: int, steps: int | None = None
+    ) -> tuple[NDArray[np.uint8], dict[str, list[Score]]]:
+        """The second half, with the decoder's weights of now. ``steps``: others than ``render.steps``."""
+        timer = Stopwatch(tell=self.tell)
         with timer("paint"):
             noise = Noise("sample", seed, 0)
-            renders, waiting = self.paint(hidden_BSD, rollout, noise, name, learnt_from=False)
+            renders, waiting = self.paint(hidden_BSD, rollout, noise, name, learnt_from=False, steps=steps)
         with timer("score"):
             return renders.one_each, mean_scores(gather(waiting, self.progress), renders.per_sample)
 
@@ -128,12 +140,20 @@ class Collect:
             return self.painter.paint(hidden_BSD, seeds, steps=self.render.steps, guidance=self.render.guidance)
 
     def paint(
-        self, hidden_BSD: Tensor, rollout: Rollout, noise: Noise, name: str, *, learnt_from: bool = True
+        self,
+        hidden_BSD: Tensor,
+        rollout: Rollout,
+        noise: Noise,
+        name: str,
+        *,
+        learnt_from: bool = True,
+        steps: int | None = None,
     ) -> tuple[Renders, list[Submission]]:
         """``learnt_from``: by the decoder too, if it learns; its way to each picture is then kept."""
         if self.drawing is None or not learnt_from:
+            options = self.render if steps is None else self.render.model_copy(update={"steps": steps})
             with self.painting():
-                return paint(self.painter, hidden_BSD, rollout, self.render, noise, self.rewards, name, self.progress)
+                return paint(self.painter, hidden_BSD, rollout, options, noise, self.rewards, name, self.progress)
         recorder = RecordingPainter(self.painter)
         with self.painting(), self.drawing():
             renders, waiting = paint(

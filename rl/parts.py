@@ -10,6 +10,7 @@ from policy.base import Policy
 from rl.collect import Collect
 from rl.collectors import Collector
 from rl.config.schema import Config
+from rl.decoder.views import PartViews
 from rl.learn import Learner
 from rl.process.interrupt import Interrupt
 from rl.tracking.guards.guards import Guards
@@ -33,3 +34,5 @@ class Run:
     tracker: Tracker
     guards: Guards
     interrupt: Interrupt
+    views: PartViews | None = None
+    """What an evaluation also looks at where the decoder learns."""
