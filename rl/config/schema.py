@@ -175,6 +175,7 @@ class TrainConfig(Optimisation):
     """The optimiser of the language model, how a step is cut into pieces, and how long the run is."""
 
     section: ClassVar[str] = "train"
+    """Where it stands."""
 
     steps: Steps = 100
     """Steps of sample, score, update; 0 only evaluates."""

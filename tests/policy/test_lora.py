@@ -98,7 +98,7 @@ def test_an_adapter_folder_is_one_of_peft(tmp_path: Path) -> None:
     adapter = LanguageModel(ar, LAYOUT.image, lora=lora).adapter()
     assert adapter is not None
     for _ in range(2):  # the second export replaces the first
-        out = export_adapter(tmp_path / "base", adapter, tmp_path / "adapter")
+        out = export_adapter(tmp_path / "base" / "ar", adapter, tmp_path / "adapter")
     said = json.loads((out / "adapter_config.json").read_text())
     assert (said["r"], said["lora_alpha"], said["base_model_name_or_path"]) == (3, 6, str(tmp_path / "base" / "ar"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter"]

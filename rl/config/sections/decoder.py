@@ -24,6 +24,7 @@ class DecoderConfig(Optimisation):
     """What of the decoder learns, from which loss, and its optimiser."""
 
     section: ClassVar[str] = "decoder"
+    """Where it stands."""
 
     loss: Component = Component(use="nft")
     """``nft`` (DiffusionNFT) and ``awm``, on finished pictures; ``flow_grpo``, on the stochastic steps of

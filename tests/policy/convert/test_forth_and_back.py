@@ -147,7 +147,7 @@ def test_trained_weights_come_back_under_their_names_in_their_type(head: bool, t
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
-    trained = export(tmp_path / "policy", WeightStream.of(model.state_dict().items()), tmp_path / "trained")
+    trained = export(tmp_path / "policy", {"ar": WeightStream.of(model.state_dict().items())}, tmp_path / "trained")
     told: list[str] = []
     to_checkpoint(trained, twin, tmp_path / "back", tell=told.append)
     before, after = weights(twin), weights(tmp_path / "back")

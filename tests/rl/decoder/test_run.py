@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from policy.base import Policy
+from rl.milestones import restore
+from rl.run_folder.checkpoint import Checkpoint
+from rl.types import UserError
 from tests.rl.decoder.decoder_case import DECODER, WINDOW
 from tests.rl.run_case import ROOT, launch, metrics, write_config
+from tests.rl.test_ranks import same
 
 KILLED = (str(ROOT / "tests" / "rl" / "run_folder" / "killed_launch.py"),)
 COPIES = {**DECODER, "decoder": {**DECODER["decoder"], "old": "nft", "ema": 0.9, "updates_per_rollout": 3}}
@@ -54,3 +59,43 @@ def test_a_decoder_alone_learns_and_a_killed_run_resumes_bit_for_bit(
     resumed = launch(config, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert metrics(broken / "run") == metrics(whole / "run")
+
+
+JOINT: dict[str, Any] = {
+    **DECODER,
+    "trainers": ["ar", "decoder"],
+    "rollout": {"engine": "torch", "group_size": 2},
+    "train": {"steps": 4, "lr": 1e-3, "warmup_steps": 1, "micro_batch": 5},
+    "decoder": {**DECODER["decoder"], "lora": {"rank": 4}, "train": "transformer", "ema": 0.5},
+    "anchor": {"use": "condition", "options": {"beta": 0.1}},
+}
+
+
+@pytest.mark.slow
+def test_two_ranks_train_both_networks_as_one_does(tiny_policy: Path, tmp_path: Path) -> None:
+    runs = []
+    for ranks in (1, 2):
+        folder = tmp_path / str(ranks)
+        folder.mkdir()
+        done = launch(write_config(folder, tiny_policy, **JOINT), f"train.ranks={ranks}", "decoder.old=nft")
+        assert done.returncode == 0, done.stderr
+        runs.append(metrics(folder / "run"))
+    same(*runs)
+    assert runs[0][-1][1]["policy_version"] == runs[0][-1][1]["decoder/policy_version"] == 4
+    assert moved(tiny_policy, tmp_path / "2" / "run" / "policy") == {
+        "ar": True, "connector": False, "transformer": True, "vae": False,
+    }  # fmt: skip
+    assert (tmp_path / "2" / "run" / "adapter-decoder" / "adapter_model.safetensors").is_file()
+
+
+def test_a_checkpoint_of_other_trainers_is_refused(tmp_path: Path) -> None:
+    for name in ("trainer", "trainer-decoder"):
+        (tmp_path / name).mkdir()
+    run: Any = SimpleNamespace(learner=SimpleNamespace(parts={"decoder": None}))
+    saved = Checkpoint(tmp_path, 1, {"version": 1, "rng": {}})  # type: ignore[typeddict-item]
+    with pytest.raises(UserError) as refused:
+        restore(run, saved)
+    assert str(refused.value) == (
+        f"{tmp_path}: a checkpoint of trainers [ar, decoder], and this run has trainers [decoder]; resume with the "
+        "same, or start a new run from its policy"
+    )

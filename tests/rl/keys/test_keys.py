@@ -125,7 +125,7 @@ def test_the_options_of_a_component() -> None:
     ("key", "words"),
     [
         ("train.lr", ["train.lr: Peak learning rate of AdamW.", "default  0.0001"]),
-        ("train", ["train: Optimisation.", "train.zero_stage"]),
+        ("train", ["train: Optimisation of the language model;", "train.zero_stage"]),
         ("loss", ["loss: ", "dapo (losses)", "clip_high"]),
         ("loss.options.clip_low", ["loss: ", "clip_low"]),
         ("rewards", ["rewards.NAME.weight", "ocr (rewards)"]),

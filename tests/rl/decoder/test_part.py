@@ -1,0 +1,143 @@
+"""The decoder's part of a run: its advantages, old policy, first ratio, and what a rehearsal leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from policy.base import load_decoder
+from policy.decoder import Decoder
+from rl.algorithm.flow.credit import decoder_advantages
+from rl.config.schema import Config
+from rl.decoder.build import flow_trainer, trained_decoder
+from rl.decoder.part import TrainedDecoder, _check_first
+from rl.process.ranks import Place
+from rl.tracking.stopwatch import Stopwatch
+from rl.trainer.team import Team
+from rl.types import Experience, Prompt, Renders, RenderScores, Rollout, RunFailure, Scores, UserError
+
+B, K = 3, 2
+TOTAL_BK = np.array([[1.0, 0.0], [0.5, 0.7], [0.2, 0.2]], np.float32)
+
+
+def configured(policy: Path, **decoder: Any) -> Config:
+    window = {"sampler": {"use": "cps", "options": {"eta": 0.7, "window": 2}}} if "loss" in decoder else {}
+    return Config.model_validate(
+        {
+            "policy": {"path": str(policy)},
+            "trainers": ("decoder",),
+            "render": {"renders": K, "steps": 4, **window},
+            "train": {"steps": 10},
+            "decoder": {"lr": 1e-3, "warmup_steps": 0, "micro_batch": 4, "timesteps": 2, **decoder},
+        }
+    )
+
+
+def made(policy: Path, **decoder: Any) -> tuple[TrainedDecoder, Decoder]:
+    from rl.algorithm.answers import component
+
+    config = configured(policy, **decoder)
+    network = load_decoder(policy, torch.float32, "cpu")
+    network.sampler = component("decoder_samplers", config.render.sampler)
+    trained = config.trained_decoder
+    assert trained is not None
+    trainer = flow_trainer(config, trained, network, Team(Place()))
+    paints = None if trained.old == "live" else "old"
+    return trained_decoder(config, trained, network, trainer, paints), network
+
+
+def experience(decoder: Decoder) -> Experience:
+    hidden_BSD = torch.randn(B, 17, decoder.connector[0].in_features, generator=torch.Generator().manual_seed(0))
+    rollout = Rollout(
+        tuple(Prompt(f"p{index}", "x") for index in range(B)), 1, ((1,),) * B, np.zeros((B, 16), np.int64),
+        np.zeros((B, 16), np.float32), tuple(range(B)), 1.0, 0, hidden_BSD=hidden_BSD,
+    )  # fmt: skip
+    seeds = tuple(range(B * K))
+    pictures, trajectory = decoder.draw(hidden_BSD.repeat_interleave(K, 0), seeds, steps=4)
+    table = RenderScores(TOTAL_BK, np.ones((B, K), bool))
+    scores = Scores({}, TOTAL_BK.mean(1), np.ones(B, bool), TOTAL_BK.mean(1), table)
+    return Experience(0, rollout, Renders(pictures, seeds, K, trajectory), scores, None, None, 0, {}, {})
+
+
+def learned(part: TrainedDecoder, seen: Experience) -> dict[str, float]:
+    return part.learn(seen, torch.zeros(B, 1), Stopwatch())
+
+
+def test_pictures_earn_what_sets_them_apart_from_the_others_of_their_tokens(tiny_policy: Path) -> None:
+    part, decoder = made(tiny_policy)
+    taught: list[torch.Tensor] = []
+    update = part.trainer.update
+    part.trainer.update = lambda batch: (taught.append(batch.advantages_N), update(batch))[1]  # type: ignore
+    found = learned(part, experience(decoder))
+    wanted_BK = decoder_advantages(torch.from_numpy(TOTAL_BK), torch.ones(B, K, dtype=torch.bool))
+    assert torch.equal(taught[0].reshape(B, K, 2)[..., 0], wanted_BK)
+    assert wanted_BK[0, 0] == -wanted_BK[0, 1] > 0 and wanted_BK[2].tolist() == [0, 0]
+    assert found["x0_mean_square"] > 0 and found["old_deviation"] == 0 and part.version == 1
+
+
+@pytest.mark.parametrize("loss", ["nft", "flow_grpo"])
+def test_the_first_of_several_updates_meets_the_old_policy_to_the_last_bit(tiny_policy: Path, loss: str) -> None:
+    options = {} if loss == "nft" else {"loss": {"use": loss}}
+    part, decoder = made(tiny_policy, updates_per_rollout=3, **options)
+    each: list[dict[str, float]] = []
+    update = part.trainer.update
+    part.trainer.update = lambda batch: each.append(update(batch)) or each[-1]  # type: ignore
+    learned(part, experience(decoder))
+    name = "old_deviation" if loss == "nft" else "ratio_deviation"
+    assert [one[name] == 0 for one in each] == [True, False, False]
+    assert part.version == 3
+
+
+def test_a_slow_copy_paints_and_is_the_old_policy(tiny_policy: Path) -> None:
+    part, decoder = made(tiny_policy, old="nft_late")
+    seen = experience(decoder)
+    learned(part, seen)
+    part.trainer._copies._copies["old"]._decay = lambda updates: 1.0  # from now on it stays
+    learned(part, seen)
+    with part.trainer.lent("old"):
+        behind = experience(decoder)
+    ahead = experience(decoder)
+    assert not torch.equal(behind.renders.trajectory.latents, ahead.renders.trajectory.latents)  # type: ignore
+    assert learned(part, behind)["old_deviation"] > 0
+
+
+def test_a_rehearsal_leaves_nothing_behind(tiny_policy: Path) -> None:
+    (part, decoder), (other, twin) = made(tiny_policy), made(tiny_policy)
+    part.rehearse(experience(decoder), torch.zeros(B, 1), rows=7)
+    assert part.version == 0
+    assert learned(part, experience(decoder)) == learned(other, experience(twin))
+
+
+def test_a_decoder_goes_on_where_it_was_saved_with_its_copies(tiny_policy: Path, tmp_path: Path) -> None:
+    part, decoder = made(tiny_policy, old="nft", ema=0.9)
+    learned(part, experience(decoder))
+    part.save(tmp_path)
+    again, twin = made(tiny_policy, old="nft", ema=0.9)
+    again.load(tmp_path)
+    assert again.version == 1
+    assert learned(part, experience(decoder)) == learned(again, experience(twin))
+    states = [one.trainer._copies._copies["ema"].state() for one in (part, again)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    (tmp_path / "copies.safetensors").unlink()
+    with pytest.raises(UserError, match="copies.safetensors is missing.*this run goes on with old, ema; resume with"):
+        again.load(tmp_path)
+
+
+def test_another_trajectory_than_was_painted_stops_the_run(tiny_policy: Path) -> None:
+    part, decoder = made(tiny_policy, loss={"use": "flow_grpo"})
+    seen = experience(decoder)
+    other = replace(seen, rollout=replace(seen.rollout, hidden_BSD=seen.rollout.hidden_BSD.flip(0)))  # type: ignore
+    with pytest.raises(RunFailure, match="nats a number from those that were painted .* it learns from another"):
+        learned(part, other)
+
+
+def test_a_first_ratio_that_is_not_1_stops_the_run() -> None:
+    _check_first({"ratio_deviation": 0.0, "kl_painted": 1e-6}, painted_by_copy=False)
+    _check_first({"ratio_deviation": 0.1}, painted_by_copy=True)
+    with pytest.raises(RunFailure, match="first update is off by 1e-07 and must be exactly 1: the update computes"):
+        _check_first({"ratio_deviation": 1e-7}, painted_by_copy=False)
