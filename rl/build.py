@@ -115,6 +115,7 @@ def live_parts(
                     tolerance=sync_tolerance(config, policy.ar.config.num_hidden_layers),
                     enabled=config.sync.enabled,
                 ),
+                learns=config.schedule.learns,
             ),
             tracker=tracker,
             guards=Guards(config.guards, [name for name, one in config.rewards.items() if one.role == "monitor"]),
@@ -191,6 +192,7 @@ def start_collecting(
         watch=RewardWatch(config.rewards, config.reward_pool.max_failed_fraction, rewards.unprobed),
         rollout=config.rollout,
         render=config.render,
+        schedule=config.schedule,
         grid_period=policy.decoder.vae.spatial_compression_ratio if "decoder" in config.trainers else None,
         painting=decoder_there(config, policy),
     )
@@ -247,7 +249,13 @@ def token_trainer(config: Config, policy: Policy, team: Team) -> TokenTrainer:
     # the decoder itself may be on visits only (render.offload)
     connector = policy.decoder.connector_in(getattr(torch, config.train.dtype)).to(pick_device())
     loss = objective(config, connector)
-    return TokenTrainer(language_model(config, policy), loss, config.train, steps=config.train.steps, team=team)
+    return TokenTrainer(
+        language_model(config, policy),
+        loss,
+        config.train,
+        steps=config.schedule.steps_of("ar", config.train.steps),
+        team=team,
+    )
 
 
 def shared_painter(config: Config, policy: Policy, team: Team, trainers: RunTrainers) -> TeamPainter:
