@@ -18,7 +18,7 @@ def check_schedule(config: Config) -> Iterator[tuple[str, str]]:
             if given := getattr(schedule, part).model_dump(exclude_none=True):
                 yield (
                     f"schedule.{part}.{next(iter(given))}",
-                    "is for steps of one network alone, and schedule.order: both has none; write order: alternate or after",
+                    "is for steps of one network alone, and schedule.order: both has none; write alternate or after",
                 )
         return
     if set(config.trainers) != {"ar", "decoder"}:

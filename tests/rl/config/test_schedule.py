@@ -47,13 +47,13 @@ BOTH = "trainers: [ar, decoder]\n"
             "{order: both, decoder: {renders: 8}}",
             BOTH,
             "s.yaml:3: schedule.decoder.renders: is for steps of one network alone, and schedule.order: both has none; "
-            "write order: alternate or after",
+            "write alternate or after",
         ),
         (
             "{order: alternate}",
             "trainers: [decoder]\n",
-            "s.yaml:3: schedule.order: is alternate, for two networks that take turns, and trainers is [decoder]; write "
-            "trainers: [ar, decoder], or leave it out",
+            "s.yaml:3: schedule.order: is alternate, for two networks that take turns, and trainers is [decoder]; "
+            "write trainers: [ar, decoder], or leave it out",
         ),
         (
             "{order: after}",
