@@ -10,10 +10,11 @@ from policy.folder import read_policy_config, resolve_folder
 from rl.config.load import dump
 from rl.config.schema import Config
 from rl.data.prompt_list import overlap
-from rl.preflight.adapters import trained_parameters
+from rl.preflight.adapters import learning_numbers, trained_parameters
 from rl.preflight.memory.available import WORKER, worker_count
 from rl.preflight.memory.estimate import Items, MemoryEstimate
-from rl.preflight.memory.planning import memory_of
+from rl.preflight.memory.planning import decoder_plan, memory_of
+from rl.preflight.memory.sizes import PolicySize
 from rl.preflight.room import SHARED_MEMORY, check_shared_memory, checkpoint_bytes
 from rl.types import Prompt
 
@@ -22,13 +23,16 @@ def describe(config: Config, train_prompts: Sequence[Prompt], eval_prompts: Sequ
     """The text of ``--dry-run``. Raises UserError if the policy folder is missing, incomplete or inconsistent."""
     folder = resolve_folder(config.policy.path)
     layout, _ = read_policy_config(folder)
-    parameters, trained = ArSize.read(folder / "ar").parameters, trained_parameters(config.train, folder / "ar")
+    parameters = ArSize.read(folder / "ar").parameters
+    trained = trained_parameters(config.train, folder / "ar") if "ar" in config.trainers else 0
     rows = [*_work(config, len(train_prompts), layout.tokens_per_image)]
     rows += _evaluations(config, train_prompts, eval_prompts)
-    rows += [("trained", f"{trained:,} parameters in adapters")] if config.train.lora else []
+    rows += [("trained", f"{trained:,} parameters in adapters")] if trained and config.train.lora else []
+    learning = learning_numbers(config, folder)
+    rows += [("decoder", _decoder(config, learning - trained))] if config.trained_decoder else []
     rows += _memory(config, memory_of(config, [*train_prompts, *eval_prompts]), parameters)
     rows += [("run folder", str(config.run.folder))]
-    rows += [("disk", f"{_size(checkpoint_bytes(trained))} a checkpoint")]
+    rows += [("disk", f"{_size(checkpoint_bytes(learning))} a checkpoint")]
     rows += [(check.name, f"{check.found}; {check.fix}") for check in [check_shared_memory(SHARED_MEMORY)] if check.fix]
     width = max(len(name) for name, _ in rows)
     return dump(config) + "\n" + "\n".join(f"# {name:<{width}}  {value}" for name, value in rows)
@@ -78,6 +82,17 @@ def _work(config: Config, prompts: int, tokens: int) -> list[tuple[str, str]]:
         ("pictures", f"{samples * renders:,} a step, {steps * samples * renders:,} in all"),
         ("checkpoints", f"{checkpoints:,} written, {min(checkpoints, config.checkpoint.keep)} kept"),
     ]
+
+
+def _decoder(config: Config, trained: int) -> str:
+    plan = decoder_plan(config, PolicySize.read(resolve_folder(config.policy.path)))
+    decoder = config.trained_decoder
+    assert plan is not None and decoder is not None
+    updates = decoder.updates_per_rollout
+    return (
+        f"{trained:,} parameters learn from {plan.rows:,} pairs of a picture and a timestep a step, in {updates} "
+        f"update{_s(updates)}"
+    )
 
 
 def _ranks(config: Config, share: int) -> str:

@@ -16,7 +16,8 @@ from rl.config import shipped
 from rl.config.load import load_with_origins
 from rl.config.origins import Origins
 from rl.config.rules import check, notes
-from rl.config.schema import Config, TrainConfig
+from rl.config.schema import Config
+from rl.config.section import Optimisation
 from rl.preflight.machine import check_machine
 from rl.preflight.memory.planning import found_by, settled
 from rl.preflight.prompts import check_data, notes_on
@@ -217,23 +218,24 @@ def _take_folder(config: Config, going_on: Resumed | None, inputs: Inputs) -> Ch
 
 
 def rate_jump(config: Config, going_on: Resumed, updates: int) -> str | None:
-    """What more steps do to a schedule that ends with the run, and the way on."""
+    """What more steps do to a schedule that ends with the run, of the first network that learns; and the way on."""
     before = next((one.saved for one in going_on.changed if one.key == "train.steps"), None)
-    train = config.train
-    if not isinstance(before, int) or train.schedule == "constant":
+    first, now = config.learning[0], config.train.steps
+    if not isinstance(before, int) or first.schedule == "constant":
         return None
-    old, new = (_rate(train.model_copy(update={"steps": steps}), updates) for steps in (before, train.steps))
+    old, new = (_rate(first, steps, updates) for steps in (before, now))
     if f"{old:.2g}" == f"{new:.2g}":
         return None
+    key = f"{first.section}.schedule"
     return (
-        f"note: train.schedule {train.schedule} ends with the run, so with {train.steps} instead of {before} steps the "
+        f"note: {key} {first.schedule} ends with the run, so with {now} instead of {before} steps the "
         f"learning rate jumps from {old:.2g} to {new:.2g} here; to train on without that, start a new run from this "
-        f"one's policy: policy.path={shlex.quote(f'{config.run.folder}/policy')} train.schedule=constant run.folder=..."
+        f"one's policy: policy.path={shlex.quote(f'{config.run.folder}/policy')} {key}=constant run.folder=..."
     )
 
 
-def _rate(train: TrainConfig, updates: int) -> float:
-    return train.lr * lr_factor(updates, train.warmup_updates, train.updates, train.schedule)
+def _rate(one: Optimisation, steps: int, updates: int) -> float:
+    return one.lr * lr_factor(updates, one.warmup_in(steps), one.updates_in(steps), one.schedule)
 
 
 def _finished(config: Config, saved: Checkpoint | None) -> bool:

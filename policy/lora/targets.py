@@ -14,17 +14,18 @@ _NO_LAYERS = ("lm_head", "model.embed_tokens")
 """Their rows are read directly, by a forward that an adapter would not see."""
 
 
-def ar_linear_layers(ar_folder: Path) -> dict[str, tuple[int, ...]]:
-    """Module name -> (out, in) of every linear layer in the blocks of a language model's checkpoint."""
+def linear_layers(part: Path) -> dict[str, tuple[int, ...]]:
+    """Module name -> (out, in) of every linear layer in the blocks of a network's checkpoint."""
     shapes = {
         name.removesuffix(".weight"): stored.shape
-        for file in sorted(ar_folder.glob("*.safetensors"))
+        for file in sorted(part.glob("*.safetensors"))
         for name, stored in read_tensor_file(file).tensors.items()
+        if name.endswith(".weight")
     }
     return {name: shape for name, shape in shapes.items() if len(shape) == 2 and name not in _NO_LAYERS}
 
 
-def chosen_layers(targets: Collection[str], names: Collection[str]) -> list[str]:
+def chosen_layers(targets: Collection[str], names: Collection[str], key: str = "train.lora.targets") -> list[str]:
     """Those of ``names`` that end with a target, as whole parts of the name.
 
     Raises: UserError naming the first target that is none, and those that there are.
@@ -35,8 +36,7 @@ def chosen_layers(targets: Collection[str], names: Collection[str]) -> list[str]
             parts = target.count(".") + 1
             near = did_you_mean(target, {*known, *(".".join(name.split(".")[-parts:]) for name in names)})
             raise UserError(
-                f"train.lora.targets: no linear layer that can be adapted is called {target!r}{near} "
-                f"(there are: {', '.join(known)})"
+                f"{key}: no linear layer that can be adapted is called {target!r}{near} (there are: {', '.join(known)})"
             )
     return [name for name in names if any(_ends(name, target) for target in targets)]
 

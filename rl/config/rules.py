@@ -13,6 +13,7 @@ from rl.config.declared import Declarations, declarations
 from rl.config.decoder_rules import check_decoder
 from rl.config.schedule_rules import check_schedule, in_phase, keyed
 from rl.config.schema import Config, components
+from rl.config.section import Optimisation
 from rl.registry import names
 from rl.types import UserError
 
@@ -40,16 +41,8 @@ def check(config: Config) -> Iterator[tuple[str, str]]:
 def notes(config: Config) -> Iterator[str]:
     """What is not as it is written, one line each."""
     train = config.train
-    if train.steps > 0 and train.warmup_updates < train.warmup_steps:
-        yield (
-            f"train.warmup_steps: {train.warmup_steps} is clipped to {train.warmup_updates}, because the run has only "
-            f"{train.updates} optimiser step{'s' * (train.updates != 1)} and the cosine needs one"
-        )
-    elif 0 < train.updates < train.warmup_steps:
-        yield (
-            f"train.warmup_steps: the run ends inside its warm-up, after {train.updates} of {train.warmup_steps} "
-            "optimiser steps"
-        )
+    for one in config.learning:
+        yield from _warmup(one, train.steps)
     samples = config.data.prompts_per_step * config.rollout.group_size // train.updates_per_rollout
     if train.steps > 0 and (left := -samples % train.ranks):
         yield (
@@ -58,6 +51,17 @@ def notes(config: Config) -> Iterator[str]:
         )
     if late := [step for step in config.tracking.profile if step > train.steps]:
         yield f"tracking.profile: the run has {train.steps} steps, so there is no step {late[0]} to trace"
+
+
+def _warmup(one: Optimisation, steps: int) -> Iterator[str]:
+    key, updates, warmup = f"{one.section}.warmup_steps", one.updates_in(steps), one.warmup_in(steps)
+    if steps > 0 and warmup < one.warmup_steps:
+        yield (
+            f"{key}: {one.warmup_steps} is clipped to {warmup}, because the run has only {updates} optimiser "
+            f"step{'s' * (updates != 1)} and the cosine needs one"
+        )
+    elif 0 < updates < one.warmup_steps:
+        yield f"{key}: the run ends inside its warm-up, after {updates} of {one.warmup_steps} optimiser steps"
 
 
 def _rewards(config: Config) -> Iterator[tuple[str, str]]:

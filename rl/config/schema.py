@@ -308,6 +308,12 @@ class Config(Section):
         return (self.decoder or DecoderConfig()) if "decoder" in self.trainers else None
 
     @property
+    def learning(self) -> list[Optimisation]:
+        """Of each network that learns, in the order in which they do."""
+        ar: list[Optimisation] = [self.train] if "ar" in self.trainers else []
+        return ar + [one for one in (self.trained_decoder,) if one is not None]
+
+    @property
     def decoder_dtype(self) -> str:
         """The precision that the decoder paints in: where it learns, the one it is trained in."""
         trained = self.trained_decoder

@@ -13,7 +13,7 @@ from pathlib import Path
 from policy.folder import read_policy_config, resolve_folder
 from rewards.pool.gpus import visible_gpus
 from rl.config.schema import Config
-from rl.preflight.adapters import lora_problems, trained_parameters
+from rl.preflight.adapters import learning_numbers, lora_problems
 from rl.preflight.components import problems
 from rl.preflight.requirements import version
 from rl.preflight.room import checkpoint_bytes, folder_problems
@@ -26,8 +26,8 @@ def check_machine(config: Config, ranks_here: int = 1) -> None:
     """
     folder = resolve_folder(config.policy.path)
     read_policy_config(folder)
-    adapters = list(lora_problems(config.train, folder / "ar"))
-    trained = 0 if adapters or not config.train.steps else trained_parameters(config.train, folder / "ar")
+    adapters = list(lora_problems(config, folder))
+    trained = 0 if adapters or not config.train.steps else learning_numbers(config, folder)
     found = [
         *problems(config),
         *compiler_problems(config),

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from rl.config.schema import TrainConfig
+from rl.config.section import Optimisation
 from rl.preflight.requirements import Check
 
 MIN_SHM_GB = 0.5
@@ -15,7 +15,7 @@ SHARED_MEMORY = Path("/dev/shm")
 BYTES = {"float32": 4, "bfloat16": 2}
 
 
-def optimiser_bytes(train: TrainConfig) -> int:
+def optimiser_bytes(train: Optimisation) -> int:
     """Of one parameter: AdamW's two moments in float32; ZeRO, and so bfloat16, has a float32 copy of the weights."""
     return 8 if BYTES[train.dtype] == 4 and train.zero_stage == 0 else 12
 

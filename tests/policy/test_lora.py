@@ -14,7 +14,7 @@ from policy.ar.forward import image_forward
 from policy.ar.layers import LayerHalves
 from policy.export import export_adapter
 from policy.lora.adapters import Lora, add_lora, with_neighbours
-from policy.lora.targets import adapter_parameters, ar_linear_layers, chosen_layers
+from policy.lora.targets import adapter_parameters, chosen_layers, linear_layers
 from policy.shapes.model import make_transformer
 from policy.trainable import LanguageModel
 from rl.config.sections.lora import LoraSettings
@@ -123,7 +123,7 @@ def test_the_attention_of_a_decoder_takes_adapters_too() -> None:
 
 
 def test_targets_are_found_in_the_header_of_a_checkpoint(tiny_policy: Path) -> None:
-    layers = ar_linear_layers(tiny_policy / "ar")
+    layers = linear_layers(tiny_policy / "ar")
     assert len(layers) == 2 * 7 and layers["model.layers.0.self_attn.k_proj"] == (32, 96)
     assert chosen_layers(["mlp.up_proj"], layers) == [f"model.layers.{index}.mlp.up_proj" for index in (0, 1)]
     assert adapter_parameters(LoraSettings(rank=2, targets=("k_proj",)), layers) == 2 * 2 * (32 + 96)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rl.preflight.memory import decoder as learnt
 from rl.preflight.memory import parts
 from rl.preflight.memory.plan import Plan
 from rl.preflight.memory.sizes import PolicySize
@@ -60,11 +61,14 @@ def estimate(plan: Plan, size: PolicySize) -> MemoryEstimate:
         | {"keys and values": 0 if kept else cache, "logits": parts.sampled_logits(plan, size)},
         "paint": (painter if away else {})
         | {"activations of painting": parts.painting(plan, decoder, plan.paint_micro_batch)},
-        "update": passing | _backward(plan, size),
+        **({"update": passing | _backward(plan, size)} if plan.ar_learns else {}),
         "step": passing | heap | {"AdamW's copies": parts.step_copies(plan, ar)},
         "save": heap | {"weights to be written": ar.parameters * plan.train_bytes},
     }
     held |= gradients if plan.zero_stage else {}
+    if plan.decoder:
+        held |= learnt.held(plan.decoder, decoder)
+        phases["decoder"] = learnt.learning(plan.decoder, decoder)
     return MemoryEstimate({name: taken for name, taken in held.items() if taken}, phases)
 
 

@@ -94,7 +94,7 @@ def activations(plan: Plan, size: PolicySize, micro_batch: int) -> int:
 def kept_by_heap(plan: Plan, size: PolicySize) -> int:
     """Activations that the C library does not give back: on a CPU, of tensors below 32 MiB, its largest threshold."""
     widest = max(size.ar.inner, size.ar.queries, size.ar.hidden) * plan.train_bytes
-    if plan.device == "cuda" or plan.micro_batch * size.tokens * widest > _HEAP:
+    if not plan.ar_learns or plan.device == "cuda" or plan.micro_batch * size.tokens * widest > _HEAP:
         return 0
     return activations(plan, size, plan.micro_batch)
 

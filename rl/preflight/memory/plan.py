@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from policy.ar.size import ArSize
+from rl.preflight.memory.decoder import DecoderPlan
 
 Device = Literal["cpu", "cuda"]
 
@@ -48,6 +49,10 @@ class Plan:
     """The sampler's weights and cache on the GPU only while it samples."""
     ranks: int = 1
     """Processes that share what ZeRO shards."""
+    ar_learns: bool = True
+    """Whether the language model is trained."""
+    decoder: DecoderPlan | None = None
+    """Of a decoder that is trained."""
 
     @property
     def reference_copy(self) -> bool:
@@ -57,7 +62,7 @@ class Plan:
 
     def trained(self, ar: ArSize) -> int:
         """Numbers with a gradient."""
-        return self.adapters or ar.parameters
+        return (self.adapters or ar.parameters) if self.ar_learns else 0
 
     def prompts_in(self, micro_batch: int) -> int:
         """Different prompts among ``micro_batch`` neighbours; each goes through the model once."""

@@ -10,8 +10,9 @@ from policy.folder import resolve_folder
 from rl.config.declared import declarations
 from rl.config.schema import Config
 from rl.config.values import AUTO
-from rl.preflight.adapters import trained_parameters
+from rl.preflight.adapters import trained_decoder_parameters, trained_parameters
 from rl.preflight.memory.available import WORKER, available, worker_count
+from rl.preflight.memory.decoder import DecoderPlan
 from rl.preflight.memory.estimate import MemoryEstimate, estimate
 from rl.preflight.memory.plan import Device, Plan
 from rl.preflight.memory.sizes import PolicySize
@@ -40,7 +41,7 @@ def plan_of(config: Config, size: PolicySize, prompts: Sequence[Prompt], device:
         train_bytes=BYTES[train.dtype],
         optimizer_bytes=optimiser_bytes(train),
         sampler_bytes=sampler,
-        decoder_bytes=BYTES[config.render.dtype or config.policy.dtype],
+        decoder_bytes=BYTES[config.decoder_dtype],
         samples=samples,
         running=min(samples, sequences),
         group_size=config.rollout.group_size,
@@ -58,10 +59,39 @@ def plan_of(config: Config, size: PolicySize, prompts: Sequence[Prompt], device:
         offload_decoder=config.render.offload,
         sleeps=config.rollout.sleep > 0,
         ranks=train.ranks,
+        ar_learns="ar" in config.trainers,
+        decoder=decoder_plan(config, size),
         cache_bytes=_whole(
             options.get("kv_cache_mb"), size.ar.cache_mb(sequences * (length + size.tokens + 1), sampler)
         )
         << 20,
+    )
+
+
+def decoder_plan(config: Config, size: PolicySize) -> DecoderPlan | None:
+    """``None`` where the decoder stays as it is."""
+    trained = config.trained_decoder
+    if trained is None:
+        return None
+    window = config.render.sampler.options.get("window", 2)
+    on_window = declarations("decoder_losses", trained.loss.use).window
+    each = _whole(window, 2) if on_window else trained.timesteps
+    pictures = config.data.prompts_per_step * config.rollout.group_size * config.render.renders
+    rows = pictures * each
+    return DecoderPlan(
+        number_bytes=BYTES[trained.dtype],
+        optimizer_bytes=optimiser_bytes(trained),
+        trained=trained_decoder_parameters(trained, resolve_folder(config.policy.path)),
+        pictures=pictures,
+        rows=rows,
+        states=2 + 2 * each if on_window else 1,
+        positions=size.tokens + 1,
+        micro_batch=min(trained.micro_batch, ceil(rows / trained.updates_per_rollout / config.train.ranks)),
+        copies=(trained.old != "live") + (trained.ema is not None),
+        reference_copy=trained.reference > 0 and trained.lora is None and trained.offload_reference is None,
+        checkpointing=trained.gradient_checkpointing,
+        zero_stage=trained.zero_stage,
+        ranks=config.train.ranks,
     )
 
 
@@ -74,7 +104,7 @@ def memory_of(config: Config, prompts: Sequence[Prompt], device: Device | None =
 def needs_reference(config: Config) -> bool:
     """Whether a term of the loss asks the frozen reference policy."""
     terms = (declarations("terms", term.use) for term in config.terms.values())
-    return bool(config.kl or config.anchor or any(term.reference for term in terms))
+    return "ar" in config.trainers and bool(config.kl or config.anchor or any(term.reference for term in terms))
 
 
 def update_samples(config: Config) -> int:
@@ -87,8 +117,8 @@ def settled(config: Config, prompts: Sequence[Prompt], device: Device | None = N
     """``train.micro_batch`` and ``render.micro_batch``: where one is ``auto``, the largest that fits into the memory
     that is free now. Raises: UserError if not even one sample does.
     """
-    train, render = config.train, config.render
-    if AUTO not in (train.micro_batch, render.micro_batch):
+    train, render, trained = config.train, config.render, config.trained_decoder
+    if AUTO not in (train.micro_batch, render.micro_batch, trained.micro_batch if trained else 1):
         return config
     device = device or ("cuda" if has_gpu() else "cpu")
     room = int(available(device) * _KEEP)
@@ -107,6 +137,9 @@ def settled(config: Config, prompts: Sequence[Prompt], device: Device | None = N
         )
     if render.micro_batch == AUTO:
         config = _with(config, "render", _largest(most, fits("render", "paint"), "render", room))
+    if trained and trained.micro_batch == AUTO:
+        rows = ceil(most * trained.timesteps / train.ranks)
+        config = _with(config, "decoder", _largest(rows, fits("decoder", "decoder"), "decoder", room))
     return config
 
 
@@ -116,6 +149,8 @@ def found_by(asked: Config, settled: Config) -> list[str]:
         "train": (asked.train.micro_batch, settled.train.micro_batch),
         "render": (asked.render.micro_batch, settled.render.micro_batch),
     }
+    if asked.decoder and settled.decoder:
+        pairs["decoder"] = (asked.decoder.micro_batch, settled.decoder.micro_batch)
     return [
         f"{section}.micro_batch: auto is {now} here, by the estimate of --dry-run"
         for section, (before, now) in pairs.items()
@@ -124,7 +159,7 @@ def found_by(asked: Config, settled: Config) -> list[str]:
 
 
 def _with(config: Config, section: str, count: int) -> Config:
-    part = (config.train if section == "train" else config.render).model_copy(update={"micro_batch": count})
+    part = getattr(config, section).model_copy(update={"micro_batch": count})
     return config.model_copy(update={section: part})
 
 

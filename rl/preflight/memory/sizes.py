@@ -25,6 +25,13 @@ class DecoderSize:
     """Of its feed-forward: ``mlp_ratio``."""
     latents: int
     """Positions of one picture in the transformer."""
+    latent_numbers: int
+    """Of one picture: positions x channels."""
+    layers: int
+    """Blocks of the transformer."""
+    connector: int
+    transformer: int
+    """Parameters of these two."""
     widest: int
     """Numbers of the autoencoder's largest feature map of one picture."""
     pixels: int
@@ -48,6 +55,10 @@ class DecoderSize:
             width=_width(transformer),
             expansion=float(transformer.get("mlp_ratio", 2.5)),
             latents=(side // int(transformer.get("patch_size", 1))) ** 2,
+            latent_numbers=side**2 * int(transformer.get("in_channels", 32)),
+            layers=int(transformer.get("num_layers", 20)),
+            connector=stored_numbers(folder / "connector"),
+            transformer=stored_numbers(folder / "transformer"),
             widest=max(maps, default=0),
             pixels=height**2,
         )

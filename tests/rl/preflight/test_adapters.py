@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from rl.config.load import load
 from rl.preflight import adapters
-from rl.preflight.adapters import lora_problems, trained_parameters
+from rl.preflight.adapters import learning_numbers, lora_problems, trained_parameters
 from rl.preflight.machine import check_machine
 from rl.types import UserError
 
@@ -62,7 +63,28 @@ def test_what_learns_is_counted_from_the_checkpoints_header(tiny_policy: Path) -
     whole, some = (load(GENEVAL, typed).train for typed in ([], ["train.lora={rank: 2, targets: [k_proj]}"]))
     assert trained_parameters(whole, tiny_policy / "ar") == 235_808
     assert trained_parameters(some, tiny_policy / "ar") == 2 * 2 * (96 + 32)
-    assert list(lora_problems(whole, tiny_policy / "ar")) == []
+    assert list(lora_problems(load(GENEVAL), tiny_policy)) == []
+
+
+DECODER = ["trainers=[decoder]", "render.renders=2", "decoder.timesteps=1", "render.dtype=null", "policy.dtype=float32"]
+
+
+def test_what_of_a_decoder_learns_is_counted_too(tiny_policy: Path) -> None:
+    whole = decoder_numbers(tiny_policy, "decoder.train=all")
+    assert decoder_numbers(tiny_policy, "decoder.train=connector") + decoder_numbers(tiny_policy) == whole
+    size = json.loads((tiny_policy / "transformer" / "config.json").read_text())
+    blocks, width = size["num_layers"], size["num_attention_heads"] * size["attention_head_dim"]
+    assert decoder_numbers(tiny_policy, "decoder.lora={rank: 2, targets: [attn1.to_q]}") == blocks * 2 * 2 * width
+    both = load(GENEVAL, [*DECODER, "trainers=[ar, decoder]"])
+    assert learning_numbers(both, tiny_policy) == 235_808 + decoder_numbers(tiny_policy)
+    config = load(GENEVAL, [*DECODER, "decoder.lora.targets=[q_proj]"])
+    (problem,) = lora_problems(config, tiny_policy)
+    assert problem.startswith("decoder.lora.targets: no linear layer that can be adapted is called 'q_proj'")
+    assert "to_out.0" in problem and "scale_shift_table" not in problem
+
+
+def decoder_numbers(policy: Path, *typed: str) -> int:
+    return learning_numbers(load(GENEVAL, [*DECODER, *typed]), policy)
 
 
 def test_it_takes_no_torch() -> None:

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from policy.ar.size import ArSize
+from policy.folder import resolve_folder
 from rl.config.load import dump, load
 from rl.config.schema import Config
-from rl.preflight.memory import available, parts, planning
+from rl.preflight.memory import available, decoder, parts, planning
 from rl.preflight.memory.available import cgroup_room
+from rl.preflight.memory.decoder import DecoderPlan
 from rl.preflight.memory.estimate import estimate
 from rl.preflight.memory.plan import Plan
-from rl.preflight.memory.planning import found_by, memory_of, plan_of, settled
+from rl.preflight.memory.planning import decoder_plan, found_by, memory_of, plan_of, settled
 from rl.preflight.memory.sizes import DecoderSize, PolicySize, stored_numbers
 from rl.types import Prompt, UserError
 
@@ -22,7 +24,18 @@ PROMPTS = [Prompt("a", "two red circles on a table of wood")]  # 34 characters: 
 AR = ArSize(
     parameters=1000, positions=64, cached_numbers=20, vocabulary=50, hidden=10, layers=2, queries=20, keys=5, inner=30
 )
-DECODER = DecoderSize(parameters=300, width=6, expansion=2.0, latents=4, widest=1000, pixels=64)
+DECODER = DecoderSize(
+    parameters=300,
+    width=6,
+    expansion=2.0,
+    latents=4,
+    latent_numbers=8,
+    layers=2,
+    connector=40,
+    transformer=200,
+    widest=1000,
+    pixels=64,
+)
 SIZE = PolicySize(AR, DECODER, tokens=16, codes=40)
 PLAN = Plan(
     device="cpu",
@@ -261,3 +274,49 @@ def test_what_auto_has_become_is_told() -> None:
     assert found_by(asked, found) == [
         f"train.micro_batch: auto is {found.train.micro_batch} here, by the estimate of --dry-run"
     ]
+
+
+REWARD = ["rewards.ocr=ocr"]
+LEARNT = DecoderPlan(
+    number_bytes=4, optimizer_bytes=8, trained=50, pictures=16, rows=48, states=1, positions=17, micro_batch=6, copies=2
+)
+
+
+def test_what_a_decoder_that_learns_adds() -> None:
+    found, before = estimate(replace(PLAN, decoder=LEARNT), SIZE), estimate(PLAN, SIZE)
+    assert {name: taken for name, taken in found.held.items() if name not in before.held} == {
+        "decoder's AdamW states": 50 * 8,
+        "decoder's reference": 240 * 4,
+        "decoder's copies": 2 * 50 * 4,
+        "latents of the pictures": 16 * 8 * 4,
+    }
+    block = 2 * 17 + (18.3 + 8 * 2.0) * 4 + 43
+    assert dict(found.phases["decoder"]) == {
+        "gradients": 50 * 4,
+        "rows of the pictures": 48 * 2 * 8 * 4,
+        "activations of the decoder": int(6 * 6 * (6.8 * 17 + 2.5 * 4 + 2 * block) * 4.0),
+    }
+    sharded = estimate(replace(PLAN, decoder=replace(LEARNT, zero_stage=1, ranks=2, reference_copy=False)), SIZE)
+    assert (sharded.held["decoder's gradients"], sharded.held["decoder's AdamW states"]) == (200, 200)
+    assert "decoder's reference" not in sharded.held
+    fewer = decoder.activations(replace(LEARNT, checkpointing=True), DECODER)
+    assert fewer < decoder.activations(LEARNT, DECODER)
+
+
+def test_a_language_model_that_does_not_learn_takes_its_weights_alone() -> None:
+    held = estimate(replace(PLAN, ar_learns=False, has_reference=False, decoder=LEARNT), SIZE)
+    assert held.held["trainer's weights"] == 4000 and "AdamW states" not in held.held and "update" not in held.phases
+
+
+def test_a_decoder_that_learns_is_planned_from_the_configuration() -> None:
+    typed = ["trainers=[decoder]", "render={renders: 2, steps: 8}", "data.prompts_per_step=4", "rollout.group_size=2"]
+    size = PolicySize.read(resolve_folder("shapes"))
+    plan = decoder_plan(load(None, [*REWARD, *typed, "decoder={old: nft, micro_batch: 500}"]), size)
+    assert plan is not None
+    assert (plan.pictures, plan.rows, plan.micro_batch, plan.states, plan.copies) == (16, 48, 48, 1, 1)
+    window = ["render.sampler={use: cps, options: {window: 3}}", "decoder={loss: flow_grpo, lora: {}}"]
+    plan = decoder_plan(load(None, [*REWARD, *typed, *window]), size)
+    assert plan is not None and (plan.rows, plan.states, plan.reference_copy) == (48, 8, False)
+    assert decoder_plan(load(None, REWARD), size) is None
+    automatic = settled(load(None, [*REWARD, *typed, "decoder.micro_batch=auto"]), PROMPTS, "cpu")
+    assert automatic.decoder is not None and automatic.decoder.micro_batch == 48
