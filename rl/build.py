@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from policy.ar.layers import EAGER, LayerHalves
 from policy.base import Policy
@@ -37,6 +37,7 @@ from rl.parts import Run
 from rl.process.interrupt import Interrupt
 from rl.process.ranks import Place
 from rl.registry import resolve
+from rl.rows import sequences
 from rl.tracking.guards.guards import Guards
 from rl.tracking.guards.pictures import Fidelity
 from rl.tracking.tracker import Tracker
@@ -45,7 +46,7 @@ from rl.trainer.engine import pick_device
 from rl.trainer.painting import TeamPainter
 from rl.trainer.place import visiting
 from rl.trainer.team import Team
-from rl.types import Forward, Prompt, Sequences
+from rl.types import Experience, Forward, Prompt, Sequences
 from rollout.samplers.contract import Sampler
 from rollout.samplers.own_process import SamplerProcess
 from rollout.sync import WeightSync
@@ -241,8 +242,14 @@ def trained_parts(config: Config, policy: Policy, trainers: RunTrainers) -> dict
         sync, updates = config.sync, config.train.updates_per_rollout
         parts["ar"] = TrainedLanguageModel(trainers.ar, updates, sync.canary, sync.canary_tokens)
     if trainers.decoder and (trained := config.trained_decoder):
-        parts["decoder"] = trained_decoder(config, trained, policy.decoder, trainers.decoder, trainers.paints)
+        reread = partial(_reread, trainers.ar) if trainers.ar else None
+        parts["decoder"] = trained_decoder(config, trained, policy.decoder, trainers.decoder, trainers.paints, reread)
     return parts
+
+
+def _reread(trainer: TokenTrainer, experience: Experience) -> Tensor:
+    """Hidden states of the same tokens under the language model of now."""
+    return trainer.forward(sequences(experience.rollout)).hidden_BSD
 
 
 def token_trainer(config: Config, policy: Policy, team: Team) -> TokenTrainer:

@@ -21,6 +21,8 @@ def check_decoder(config: Config) -> Iterator[tuple[str, str]]:
                 "trainers: [ar, decoder], or trainers: [decoder], or leave them out",
             )
         return
+    if trained.follow and "ar" not in config.trainers:
+        yield "decoder.follow", "there is no language model that learns to be followed; add ar to trainers"
     yield from _credit(config)
     yield from _loss(config, trained)
     yield from _painting(config, trained)
@@ -57,6 +59,11 @@ def _loss(config: Config, trained: DecoderConfig) -> Iterator[tuple[str, str]]:
             "render.guidance",
             f"is {config.render.guidance:g}, and decoder.loss {loss!r} trains the flow without guidance, so its ratio "
             "would be of other steps than were painted; make it 1",
+        )
+    if trained.follow:
+        yield (
+            "decoder.follow",
+            f"decoder.loss {loss!r} replays the steps as they were painted, on the hidden states of then; turn it off",
         )
     if trained.old != "live":
         yield (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
 
 from policy.decoder import Decoder
 from policy.flow.network import FlowNetwork
@@ -53,8 +55,14 @@ def objective(trained: DecoderConfig) -> FlowObjective:
 
 
 def trained_decoder(
-    config: Config, trained: DecoderConfig, decoder: Decoder, trainer: FlowTrainer, paints: str | None
+    config: Config,
+    trained: DecoderConfig,
+    decoder: Decoder,
+    trainer: FlowTrainer,
+    paints: str | None,
+    reread: Callable[[Experience], Tensor] | None = None,
 ) -> TrainedDecoder:
+    """``reread``: the language model of now, where there is one that learns."""
     walk = Schedule(*schedule(decoder.scheduler, config.render.steps))
     on_window = objective(trained).window
 
@@ -70,4 +78,4 @@ def trained_decoder(
             step=experience.step,
         )
 
-    return TrainedDecoder(trainer, rows, trained.updates_per_rollout, paints)
+    return TrainedDecoder(trainer, rows, trained.updates_per_rollout, paints, reread if trained.follow else None)

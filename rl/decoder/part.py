@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from policy.flow.rows import Flow, FlowQuery
+from policy.flow.rows import Flow, FlowQuery, SharedHidden
 from policy.flow.walk import FlowTrajectory
 from policy.trainable import Adapter, WeightStream
 from rl.algorithm.flow.batch import FlowBatch
@@ -38,6 +38,9 @@ class TrainedDecoder:
     """Optimizer steps per rollout; the token sequences are split among them."""
     paints: str | None = None
     """The slow copy that paints; ``None``: the weights of now."""
+    reread: Callable[[Experience], Tensor] | None = None
+    """Hidden states of the same tokens under the language model of now, which the decoder then follows: it learns on
+    them and is compared with what it said on those that it painted."""
 
     @property
     def version(self) -> int:
@@ -47,7 +50,8 @@ class TrainedDecoder:
         """``advantages_PG`` are the language model's; a decoder has advantages of its own."""
         with timer("decoder"):
             pictures = painted_pictures(experience, _advantages(experience))
-            batches = [self._with_old(batch) for batch in self._batches(pictures, experience)]
+            now_BSD = self.reread(experience) if self.reread else None
+            batches = [self._with_old(*part, now_BSD) for part in self._batches(pictures, experience)]
             found = [self.trainer.update(batch) for batch in batches]
         _check_first(found[0], painted_by_copy=self.paints is not None)
         latents = pictures.trajectory.latents[pictures.valid_BK.flatten()]
@@ -65,18 +69,24 @@ class TrainedDecoder:
             part = range(start, min(start + self.trainer.at_once, wanted))
             self.trainer.rehearse(batch.take([row % len(batch) for row in part]))
 
-    def _batches(self, pictures: PaintedPictures, experience: Experience) -> Iterator[FlowBatch]:
-        """One for each update, of whole token sequences."""
+    def _batches(self, pictures: PaintedPictures, experience: Experience) -> Iterator[tuple[FlowBatch, Tensor]]:
+        """One for each update, of whole token sequences, which are told beside it."""
         batch = self.rows(pictures, experience)
         for sequences in torch.arange(len(pictures.hidden_BSD)).chunk(self.updates):
-            yield batch.take(torch.isin(batch.sequence_N, sequences).nonzero()[:, 0].tolist())
+            yield batch.take(torch.isin(batch.sequence_N, sequences).nonzero()[:, 0].tolist()), sequences
 
-    def _with_old(self, batch: FlowBatch) -> FlowBatch:
-        """With what the policy that painted says, where the one update does not say so itself."""
-        if self.updates == 1 and self.paints is None:
+    def _with_old(self, batch: FlowBatch, sequences: Tensor, now_BSD: Tensor | None) -> FlowBatch:
+        """With what the policy that painted says, where the one update does not say so itself; and, to follow, with the
+        hidden states of now under it."""
+        if self.updates == 1 and self.paints is None and now_BSD is None:
             return batch
         flow = self.trainer.forward(batch, copy=self.paints).flow.float().cpu()
-        return replace(batch, old=flow if batch.window is None else _means(batch, flow))
+        batch = replace(batch, old=flow if batch.window is None else _means(batch, flow))
+        if now_BSD is None:
+            return batch
+        if (reference := self.trainer.reference_forward(batch)) is not None:
+            batch = self.trainer.objective.refer(batch, Flow(reference.flow.float().cpu()))
+        return replace(batch, hidden=SharedHidden(now_BSD.cpu()[sequences]))
 
     def weights(self) -> WeightStream:
         return self.trainer.weights()
@@ -100,7 +110,7 @@ def painted_pictures(experience: Experience, earned: tuple[Tensor, Tensor]) -> P
     trajectory, forward = experience.renders.trajectory, experience.forward
     hidden_BSD = experience.rollout.hidden_BSD if forward is None else forward.hidden_BSD
     assert isinstance(trajectory, FlowTrajectory) and hidden_BSD is not None  # the collector keeps both
-    return PaintedPictures(trajectory, hidden_BSD.detach(), *earned)
+    return PaintedPictures(trajectory, hidden_BSD.detach().cpu(), *earned)
 
 
 def _advantages(experience: Experience) -> tuple[Tensor, Tensor]:

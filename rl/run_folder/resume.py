@@ -17,6 +17,7 @@ MAY_CHANGE = (
     "train.ranks",
     "train.micro_batch",
     "render.micro_batch",
+    "decoder.micro_batch",
     "checkpoint.",
     "tracking.",
     "guards.",
@@ -70,7 +71,8 @@ def resumed(folder: Path, typed: Config, overrides: Sequence[str]) -> Resumed:
         raise UserError(
             f"{file}: a resumed run must keep its configuration, but these keys differ: {listed(refused)}; leave them "
             "out to resume, or start a new run in another run.folder (only train.steps, train.ranks, eval.every, "
-            "train.micro_batch, render.micro_batch, checkpoint.*, tracking.*, guards.* and reward_pool.* may change)."
+            "train.micro_batch, render.micro_batch, decoder.micro_batch, checkpoint.*, tracking.*, guards.* and "
+            "reward_pool.* may change)."
         )
     config = load(file, [text for text, found in meant.items() if found and not text.startswith("run.")])
     config = config.model_copy(update={"run": config.run.model_copy(update={"folder": str(folder)})})
@@ -81,8 +83,9 @@ def resumed(folder: Path, typed: Config, overrides: Sequence[str]) -> Resumed:
 
 def _as_found(typed: Config, saved: Config) -> Config:
     """``auto`` is the number that the first start has found."""
-    for section in ("train", "render"):
-        if getattr(typed, section).micro_batch == AUTO:
+    for section in ("train", "render", "decoder"):
+        both = getattr(typed, section), getattr(saved, section)
+        if None not in both and both[0].micro_batch == AUTO:
             found = {"micro_batch": getattr(saved, section).micro_batch}
             typed = typed.model_copy(update={section: getattr(typed, section).model_copy(update=found)})
     return typed

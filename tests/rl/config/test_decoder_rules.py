@@ -39,6 +39,8 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (WINDOW, {"decoder": {"old": "nft"}}, "decoder.old", "is 'nft', and decoder.loss 'flow_grpo' compares with"),
     (SOUND, {"render": {"dtype": "bfloat16"}}, "render.dtype", "is bfloat16 and decoder.dtype float32: a decoder that"),
     (SOUND, {"render": {"offload": True}}, "render.offload", "stays where it is trained; turn it off"),
+    (SOUND, {"decoder": {"follow": True}}, "decoder.follow", "no language model that learns to be followed; add ar to"),
+    (WINDOW, {"decoder": {"follow": True}}, "decoder.follow", "'flow_grpo' replays the steps as they were painted"),
     (SOUND, {"rollout": {"sleep": 2}}, "rollout.sleep", "and a decoder alone sends none; set it to 1"),
     (SOUND, {"decoder": {"updates_per_rollout": 3}}, "decoder.updates_per_rollout", "3 does not divide the 128"),
     (SOUND, {"decoder": {"lora": {}, "train": "all"}}, "decoder.train", "is 'all', and with decoder.lora adapters"),

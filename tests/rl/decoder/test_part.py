@@ -106,6 +106,25 @@ def test_a_slow_copy_paints_and_is_the_old_policy(tiny_policy: Path) -> None:
     assert learned(part, behind)["old_deviation"] > 0
 
 
+def test_a_decoder_follows_the_language_model_from_what_it_said_before(tiny_policy: Path) -> None:
+    part, decoder = made(tiny_policy, reference=0.1)
+    seen = experience(decoder)
+    hidden_BSD = seen.rollout.hidden_BSD
+    assert hidden_BSD is not None
+    part.reread = lambda _: hidden_BSD  # a language model that has not moved
+    still = learned(part, seen)
+    assert still["old_deviation"] == 0
+    part, decoder = made(tiny_policy, reference=0.1)
+    seen = experience(decoder)
+    plain = learned(part, seen)
+    assert still == pytest.approx(plain, rel=1e-5)
+    part, decoder = made(tiny_policy, reference=0.1)
+    part.reread = lambda _: hidden_BSD + 0.3 * hidden_BSD.flip(0)
+    moved = learned(part, seen)
+    assert moved["old_deviation"] == pytest.approx(moved["velocity_mse"], rel=1e-5)  # both on the old hidden states
+    assert moved["old_deviation"] > 0 and moved["grad_norm"] != plain["grad_norm"]
+
+
 def test_a_rehearsal_leaves_nothing_behind(tiny_policy: Path) -> None:
     (part, decoder), (other, twin) = made(tiny_policy), made(tiny_policy)
     part.rehearse(experience(decoder), torch.zeros(B, 1), rows=7)
