@@ -3,6 +3,7 @@ language model, and one per picture for a decoder that is trained."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -31,8 +32,9 @@ class Scoring:
         if "decoder" not in self.trained:
             return scores
         single = self._combined(by_picture, rollout, "decoder")
-        shape = (rollout.batch_size, renders)
-        return replace(scores, renders=RenderScores(single.total_B.reshape(shape), single.valid_B.reshape(shape)))
+        shape, valid = (rollout.batch_size, renders), single.valid_B
+        score = float(single.score_B[valid].mean()) if valid.any() else math.nan
+        return replace(scores, renders=RenderScores(single.total_B.reshape(shape), valid.reshape(shape), score))
 
     def _combined(self, verdicts: Verdicts, rollout: Rollout, part: Part) -> Scores:
         """Of as many verdicts on each sample as there are, with the rewards that ``part`` learns from."""

@@ -31,13 +31,15 @@ from rl.config.schema import Config
 from rl.data.stream import PromptStream
 from rl.decoder.build import OLD_RULES, flow_trainer, trained_decoder
 from rl.decoder.part import OLD, FlowTrainer
+from rl.decoder.views import start_views
 from rl.learn import Learner, TokenTrainer, TrainedLanguageModel, TrainedPart
 from rl.parts import Run
 from rl.process.interrupt import Interrupt
 from rl.process.ranks import Place
 from rl.registry import resolve
 from rl.rows import sequences
-from rl.tracking.guards import Fidelity, Guards
+from rl.tracking.guards.guards import Guards
+from rl.tracking.guards.pictures import Fidelity
 from rl.tracking.tracker import Tracker
 from rl.trainer.answer import frozen
 from rl.trainer.engine import pick_device
@@ -89,6 +91,11 @@ def live_parts(
             act.painter = shared_painter(config, policy, team, trainers)
             act.render = config.render.model_copy(update={"micro_batch": config.render.micro_batch * team.world})
         sampler.progress = act.progress = tracker.advance
+        views = (
+            start_views(config, act, policy.decoder, trainers.decoder, eval_prompts)
+            if trainers.decoder and eval_prompts and config.eval.parts
+            else None
+        )
         for trainer in trainers.all:
             trainer.progress = tracker.advance
         yield Run(
@@ -110,10 +117,12 @@ def live_parts(
                     enabled=config.sync.enabled,
                     asks_before=config.rollout.sleep == 0,
                 ),
+                learns=config.schedule.learns,
             ),
             tracker=tracker,
             guards=Guards(config.guards, [name for name, one in config.rewards.items() if one.role == "monitor"]),
             interrupt=interrupt,
+            views=views,
         )
 
 
@@ -185,6 +194,8 @@ def start_collecting(
         watch=RewardWatch(config.rewards, config.reward_pool.max_failed_fraction, rewards.unprobed),
         rollout=config.rollout,
         render=config.render,
+        schedule=config.schedule,
+        grid_period=policy.decoder.vae.spatial_compression_ratio if "decoder" in config.trainers else None,
         painting=decoder_there(config, policy),
     )
 
@@ -246,7 +257,13 @@ def token_trainer(config: Config, policy: Policy, team: Team) -> TokenTrainer:
     # the decoder itself may be on visits only (render.offload)
     connector = policy.decoder.connector_in(getattr(torch, config.train.dtype)).to(pick_device())
     loss = objective(config, connector)
-    return TokenTrainer(language_model(config, policy), loss, config.train, steps=config.train.steps, team=team)
+    return TokenTrainer(
+        language_model(config, policy),
+        loss,
+        config.train,
+        steps=config.schedule.steps_of("ar", config.train.steps),
+        team=team,
+    )
 
 
 def shared_painter(config: Config, policy: Policy, team: Team, trainers: RunTrainers) -> TeamPainter:

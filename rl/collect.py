@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,11 @@ from rewards.pool.submission import Submission, gather
 from rewards.scoring import Scoring, mean_scores
 from rl.algorithm.advantages import zero_std_fraction
 from rl.config.schema import RenderConfig, RewardComponent, RolloutConfig
+from rl.config.sections.schedule import ScheduleConfig
+from rl.evaluation.variance import split_metrics
 from rl.process.progress import Progress, untold
 from rl.rows import by_group, read_back, sequences
-from rl.tracking.guards import Fidelity, picture_metrics, token_metrics
+from rl.tracking.guards.pictures import Fidelity, grid_pattern, picture_metrics, token_metrics
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import Experience, Forward, Prompt, Renders, Rollout, Sample, Score, Scores, Sequences
 from rollout.render import Painter, RecordingPainter, SeedMode, painted, render_seeds
@@ -67,8 +69,12 @@ class Collect:
     watch: RewardWatch
     rollout: RolloutConfig
     render: RenderConfig
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """Whose step it is, with how many samples and renders."""
     reference: Callable[[Sequences], Forward | None] | None = None
     """The frozen reference policy, asked while the rewards are at work: nothing that it says depends on scores."""
+    grid_period: int | None = None
+    """Pixels between two latents of a decoder that learns; its pictures are looked at for a pattern of that width."""
     painting: Callable[[], AbstractContextManager[object]] = nullcontext
     """Around each painting; brings the decoder where it works, and away again."""
     drawing: Callable[[], AbstractContextManager[object]] | None = None
@@ -80,37 +86,64 @@ class Collect:
 
     def __call__(self, step: int, prompts: Sequence[Prompt], seed: int) -> Experience:
         """P prompts of this step; every seed is a hash of (run seed, step, prompt, sample)."""
-        timer = Stopwatch(tell=self.tell)
+        timer, group_size = Stopwatch(tell=self.tell), self.schedule.phase(step).group_size or self.rollout.group_size
         with timer("sample"):
-            seeds = group_seeds(seed, step, prompts, self.rollout.group_size)
-            rollout = sample(self.sampler, prompts, self.rollout.group_size, seeds, self.rollout)
+            seeds = group_seeds(seed, step, prompts, group_size)
+            rollout = sample(self.sampler, prompts, group_size, seeds, self.rollout)
             self.lend_memory(self.rollout.sleep)
         hidden_BSD, forward = self._read(rollout, timer)
         with timer("paint"):
             noise = Noise(self.render.seed, seed, step)
-            renders, waiting = self.paint(hidden_BSD, rollout, noise, f"step{step}")
+            renders, waiting = self.paint(
+                hidden_BSD,
+                rollout,
+                noise,
+                f"step{step}",
+                learnt_from=self.schedule.learns(step, "decoder"),
+                renders=self.schedule.phase(step).renders,
+            )
         with timer("forward"):
-            reference = None if self.reference is None else self.reference(sequences(rollout))
+            asked = self.reference if self.schedule.learns(step, "ar") else None
+            reference = None if asked is None else asked(sequences(rollout))
         with timer("guards"):
             metrics = describe_pictures(rollout, renders, self.fidelity)
+            if self.grid_period is not None:
+                metrics["guard/grid_pattern"] = grid_pattern(renders.one_each, self.grid_period)
         with timer("score"):
             scores = self.scoring(gather(waiting, self.progress), rollout)
             self.watch.check(scores.by_reward, first=step == 0)
         metrics = describe_scores(rollout, scores, self.rewards) | metrics
+        if "ar" not in self.scoring.trained or not self.schedule.learns(step, "ar"):
+            del metrics["zero_std_fraction"]  # groups are compared for the language model
+        if scores.renders is not None:
+            metrics["decoder/score"] = scores.renders.score
+            metrics |= split_metrics(scores.renders, rollout.group_size, shared_noise=self.render.seed == "group")
         return Experience(step, rollout, renders, scores, forward, reference, rollout.version, metrics, timer.seconds)
 
     def held_out(
         self, name: str, prompts: Sequence[Prompt], samples_per_prompt: int, seeds: Sequence[int], seed: int
     ) -> tuple[NDArray[np.uint8], dict[str, list[Score]]]:
         """One picture and its scores for each of P * k samples, with noise that depends on the sample alone."""
+        return self.shown(name, *self.written(prompts, samples_per_prompt, seeds), seed)
+
+    def written(
+        self, prompts: Sequence[Prompt], samples_per_prompt: int, seeds: Sequence[int]
+    ) -> tuple[Rollout, Tensor]:
+        """The first half of that: tokens, and the hidden states that are painted."""
         timer = Stopwatch(tell=self.tell)
         with timer("sample"):
             rollout = sample(self.sampler, prompts, samples_per_prompt, seeds, self.rollout)
             self.lend_memory(min(self.rollout.sleep, 1))  # no new weights will come before it is asked again
-        hidden_BSD, _ = self._read(rollout, timer)
+        return rollout, self._read(rollout, timer)[0]
+
+    def shown(
+        self, name: str, rollout: Rollout, hidden_BSD: Tensor, seed: int, steps: int | None = None
+    ) -> tuple[NDArray[np.uint8], dict[str, list[Score]]]:
+        """The second half, with the decoder's weights of now. ``steps``: others than ``render.steps``."""
+        timer = Stopwatch(tell=self.tell)
         with timer("paint"):
             noise = Noise("sample", seed, 0)
-            renders, waiting = self.paint(hidden_BSD, rollout, noise, name, learnt_from=False)
+            renders, waiting = self.paint(hidden_BSD, rollout, noise, name, learnt_from=False, steps=steps)
         with timer("score"):
             return renders.one_each, mean_scores(gather(waiting, self.progress), renders.per_sample)
 
@@ -120,18 +153,27 @@ class Collect:
             return self.painter.paint(hidden_BSD, seeds, steps=self.render.steps, guidance=self.render.guidance)
 
     def paint(
-        self, hidden_BSD: Tensor, rollout: Rollout, noise: Noise, name: str, *, learnt_from: bool = True
+        self,
+        hidden_BSD: Tensor,
+        rollout: Rollout,
+        noise: Noise,
+        name: str,
+        *,
+        learnt_from: bool = True,
+        steps: int | None = None,
+        renders: int | None = None,
     ) -> tuple[Renders, list[Submission]]:
-        """``learnt_from``: by the decoder too, if it learns; its way to each picture is then kept."""
+        """``learnt_from``: by the decoder too, if it learns; its way to each picture is then kept. ``steps``,
+        ``renders``: others than those of ``render``."""
+        told = {"steps": steps, "renders": renders}
+        options = self.render.model_copy(update={name: count for name, count in told.items() if count is not None})
         if self.drawing is None or not learnt_from:
             with self.painting():
-                return paint(self.painter, hidden_BSD, rollout, self.render, noise, self.rewards, name, self.progress)
+                return paint(self.painter, hidden_BSD, rollout, options, noise, self.rewards, name, self.progress)
         recorder = RecordingPainter(self.painter)
         with self.painting(), self.drawing():
-            renders, waiting = paint(
-                recorder, hidden_BSD, rollout, self.render, noise, self.rewards, name, self.progress
-            )
-        return replace(renders, trajectory=recorder.trajectory()), waiting
+            drawn, waiting = paint(recorder, hidden_BSD, rollout, options, noise, self.rewards, name, self.progress)
+        return replace(drawn, trajectory=recorder.trajectory()), waiting
 
     def lend_memory(self, level: int) -> None:
         """The sampler is not asked again before the rewards have spoken."""

@@ -19,8 +19,9 @@ from rewards.pool.pool import RewardPool
 from rl.build import live_parts
 from rl.card.card import write_card
 from rl.config.schema import Config
+from rl.evaluation.parts import load_last_parts
 from rl.evaluation.results import load_all
-from rl.evaluation.tables import table
+from rl.evaluation.tables import parts_tables, table
 from rl.milestones import evaluate_if_due, first_weights, replay_guards, restore, save, save_if_due, show_if_due
 from rl.parts import Run
 from rl.process.interrupt import INTERRUPTED, Interrupt
@@ -90,6 +91,8 @@ def begin(run: Run, saved: Checkpoint | None) -> None:
     """The state of the checkpoint, a rehearsal of one step, the trainer's weights in the sampler, and the base's
     evaluation before step 0."""
     done = saved.step if saved else 0
+    if run.views:
+        run.views.remember()
     if saved:
         restore(run, saved)
     rehearse(run, done)
@@ -135,6 +138,9 @@ def conclude(folder: Path) -> None:
     if len(evaluations) > 1:
         # a file or a pipe would count as 80 columns, where the intervals would be folded
         Terminal(narrowest=_TABLE_WIDTH).print(table(evaluations[0], evaluations[-1]))
+    if (parts := load_last_parts(folder)) is not None:
+        for shown in parts_tables(parts):
+            Terminal(narrowest=_TABLE_WIDTH).print(shown)
     print(f"card: {write_card(folder)}")
     print(f"report: {write_report(folder)}")
 

@@ -47,7 +47,16 @@ def evaluate_if_due(run: Run, done: int) -> dict[str, float]:
     """``eval/...`` metrics after ``done`` steps, or nothing when it is not time."""
     if not run.eval_prompts or not run.config.eval.due(done, run.config.train.steps):
         return {}
-    return run_evaluation(run, done).flat()
+    evaluation = run_evaluation(run, done)
+    return evaluation.flat() | _parts(run, evaluation)
+
+
+def _parts(run: Run, evaluation: Evaluation) -> dict[str, float]:
+    """``parts/...``: what each network has brought, where the decoder learns."""
+    if run.views is None:
+        return {}
+    run.tracker.progress("looking at the networks apart", 0, len(run.views.prompts), "prompts")
+    return run.views.look(evaluation, run.folder).flat()
 
 
 def run_evaluation(run: Run, done: int) -> Evaluation:

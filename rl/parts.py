@@ -10,9 +10,10 @@ from policy.base import Policy
 from rl.collect import Collect
 from rl.collectors import Collector
 from rl.config.schema import Config
+from rl.decoder.views import PartViews
 from rl.learn import Learner
 from rl.process.interrupt import Interrupt
-from rl.tracking.guards import Guards
+from rl.tracking.guards.guards import Guards
 from rl.tracking.tracker import Tracker
 from rl.types import Prompt
 
@@ -33,3 +34,5 @@ class Run:
     tracker: Tracker
     guards: Guards
     interrupt: Interrupt
+    views: PartViews | None = None
+    """What an evaluation also looks at where the decoder learns."""

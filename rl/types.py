@@ -10,6 +10,7 @@ This module imports nothing of ours and no torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -154,6 +155,7 @@ class RenderScores:
 
     total_BK: NDArray[np.float32]
     valid_BK: NDArray[np.bool_]
+    score: float = math.nan  # mean of the weighted means, which are shown, over the valid pictures
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ class Scores:
             self.total_B[few],
             self.valid_B[few],
             self.score_B[few],
-            renders and RenderScores(renders.total_BK[few], renders.valid_BK[few]),
+            renders and replace(renders, total_BK=renders.total_BK[few], valid_BK=renders.valid_BK[few]),
         )
 
 

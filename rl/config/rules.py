@@ -11,6 +11,7 @@ from math import inf, isnan
 
 from rl.config.declared import Declarations, declarations
 from rl.config.decoder_rules import check_decoder
+from rl.config.schedule_rules import check_schedule, in_phase, keyed
 from rl.config.schema import Config, components
 from rl.config.section import Optimisation
 from rl.registry import names
@@ -26,11 +27,12 @@ def check(config: Config) -> Iterator[tuple[str, str]]:
     yield from _rewards(config)
     yield from _terms(config)
     yield from _options(config)
-    yield from check_decoder(config)
+    yield from check_schedule(config)
+    yield from keyed(config, "decoder", check_decoder(in_phase(config, "decoder")))
     if config.train.steps > 0:
         if "ar" in config.trainers:
-            yield from _sampling(config)
-        yield from _training(config)
+            yield from keyed(config, "ar", _sampling(in_phase(config, "ar")))
+        yield from keyed(config, "ar", _training(in_phase(config, "ar")))
     elif config.data.eval is None or not config.eval.due(0, 0):
         missing = "data.eval is null" if config.data.eval is None else "eval.at_start and eval.at_end are off"
         yield "train.steps", f"is 0 and {missing}, so there is nothing to do; give it steps or something to evaluate"

@@ -13,6 +13,7 @@ from rl.config.sections.decoder import DecoderConfig
 from rl.config.sections.guards import GuardsConfig
 from rl.config.sections.lora import LoraSettings
 from rl.config.sections.milestones import CheckpointConfig, EvalConfig
+from rl.config.sections.schedule import ScheduleConfig
 from rl.config.sections.trackers import Trackers, switched
 from rl.config.values import (
     AS_TUPLE,
@@ -282,6 +283,8 @@ class Config(Section):
     trainers: Trainers = ("ar",)
     """Which networks learn: ``ar`` (the language model), ``decoder`` (what paints), or both, each with its own
     optimiser."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """Which of two networks learns in which step."""
     train: TrainConfig = TrainConfig()
     """Optimisation of the language model; ``steps`` and ``ranks`` are those of the run."""
     decoder: DecoderConfig | None = None

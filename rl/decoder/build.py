@@ -39,7 +39,14 @@ def flow_trainer(config: Config, trained: DecoderConfig, decoder: Decoder, team:
     copies = {OLD: OLD_RULES[trained.old]} if trained.old in OLD_RULES else {}
     if trained.ema is not None:
         copies[EMA] = warmed(trained.ema)
-    return FlowTrainer(network, objective(trained), trained, steps=config.train.steps, team=team, copies=copies)
+    return FlowTrainer(
+        network,
+        objective(trained),
+        trained,
+        steps=config.schedule.steps_of("decoder", config.train.steps),
+        team=team,
+        copies=copies,
+    )
 
 
 def objective(trained: DecoderConfig) -> FlowObjective:

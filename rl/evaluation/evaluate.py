@@ -52,7 +52,7 @@ def evaluate(
         seeds = [sample_seed(options.seed, 0, prompt.id, index) for prompt, index in samples]
         pictures, scores = pipeline(batch, options.samples_per_prompt, seeds)
         for place, ((prompt, index), sampled_with) in enumerate(zip(samples, seeds, strict=True)):
-            found = _outcomes(prompt, sampled_with, {name: by[place] for name, by in scores.items()})
+            found = outcomes_of(prompt, sampled_with, {name: by[place] for name, by in scores.items()})
             outcomes += found
             if prompt.id in shown and index == 0:
                 marks = {one.reward: one.value for one in found}
@@ -103,7 +103,7 @@ def _check(prompts: Sequence[Prompt]) -> None:
         seen.add(prompt.id)
 
 
-def _outcomes(prompt: Prompt, seed: int, scores: Mapping[str, Score]) -> list[Outcome]:
+def outcomes_of(prompt: Prompt, seed: int, scores: Mapping[str, Score]) -> list[Outcome]:
     """Of the rewards that apply to the prompt."""
     return [
         Outcome(reward, task_of(prompt), prompt.id, seed, strict_value(score), score.failure, score.details)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
+from rl.evaluation.parts import PartsEvaluation, tables
 from rl.evaluation.results import OVERALL, Change, Evaluation, TaskResult, compare
 from rl.evaluation.statistics import Estimate
 
@@ -57,6 +58,20 @@ def table(before: Evaluation, after: Evaluation) -> Table:
             *cells, estimate(row.after.estimate), difference, str(failed) if failed else "",
             style="bold" if row.task == OVERALL else None, end_section=row.task == OVERALL,
         )  # fmt: skip
+    return shown
+
+
+def parts_tables(found: PartsEvaluation) -> list[Table]:
+    """For the console: what each network has brought, a table per reward."""
+    shown = []
+    for one in tables(found):
+        table = Table(title=f"{one.reward}, parts at step {found.step} (95 % intervals)", title_justify="left")
+        table.add_column("")
+        for name in one.columns:
+            table.add_column(name, justify="right")
+        for name, cells in one.lines:
+            table.add_row(name, *(estimate(cell) for cell in cells))
+        shown.append(table)
     return shown
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl.evaluation.statistics import Estimate
+from rl.types import RenderScores
 
 Table = NDArray[np.float64]
 MOST_RENDERS = 64
@@ -45,26 +46,26 @@ class VarianceSplit:
         return self.noise if self.interaction is None else self.interaction
 
 
-def crossed(tables: Sequence[Table]) -> VarianceSplit | None:
+def crossed(tables: Sequence[Table], resamples: int = 2000) -> VarianceSplit | None:
     """Two-way tables without replication. None if no prompt has two sequences and two renders."""
     sums = np.array([_two_way(table) for table in tables if min(table.shape) > 1])
     if not len(sums):
         return None
     renders = next(table.shape[1] for table in tables if min(table.shape) > 1)
     found = _crossed(sums.sum(0), renders)
-    drawn = _resampled(sums)
+    drawn = _resampled(sums, resamples)
     shares = [_share(*_crossed(row, renders)) for row in drawn]
     return VarianceSplit(*found, len(sums), _estimate(_share(*found), shares))
 
 
-def nested(tables: Sequence[Table]) -> VarianceSplit | None:
+def nested(tables: Sequence[Table], resamples: int = 2000) -> VarianceSplit | None:
     """One-way tables. None if no prompt has two sequences and two renders."""
     sums = np.array([_one_way(table) for table in tables if min(table.shape) > 1])
     if not len(sums):
         return None
     renders = next(table.shape[1] for table in tables if min(table.shape) > 1)
     found = _nested(sums.sum(0), renders)
-    shares = [_share(*_nested(row, renders)) for row in _resampled(sums)]
+    shares = [_share(*_nested(row, renders)) for row in _resampled(sums, resamples)]
     return VarianceSplit(found[0], found[1], None, len(sums), _estimate(_share(*found), shares))
 
 
@@ -99,6 +100,39 @@ def rank_correlation(tables: Sequence[Table], others: Sequence[Table]) -> float 
     if squares == 0 and others_squares == 0:
         return None
     return products / math.sqrt(squares * others_squares) if squares and others_squares else 0.0
+
+
+def split_metrics(scores: RenderScores, group_size: int, *, shared_noise: bool) -> dict[str, float]:
+    """``var/...`` of one step, of B samples (group-major) in K renders: the variance components with their sign, the
+    decoder's share, and how many sequences have renders that don't all score alike. Empty where no sequence has two
+    renders to compare.
+
+    ``shared_noise``: render j of every sample of a group has the same noise.
+    """
+    total_BK = np.where(scores.valid_BK, scores.total_BK.astype(np.float64), np.nan)
+    compared_BK = total_BK[scores.valid_BK.sum(1) > 1]
+    if not len(compared_BK):
+        return {}
+    metrics = {"unlike_renders": float((np.nanmax(compared_BK, 1) > np.nanmin(compared_BK, 1)).mean())}
+    (tables,) = complete(np.split(total_BK, len(total_BK) // group_size))
+    split = crossed(tables, resamples=0) if shared_noise else nested(tables, resamples=0)
+    if split is not None:
+        metrics |= {"tokens": split.tokens, "noise": split.noise}
+        metrics |= {} if split.interaction is None else {"interaction": split.interaction}
+        metrics |= {} if split.decoder_share is None else {"decoder_share": split.decoder_share.mean}
+    return {f"var/{name}": value for name, value in metrics.items()}
+
+
+def complete(tables: Sequence[Table], *others: Sequence[Table]) -> list[list[Table]]:
+    """The same rows of all given tables of each prompt: token sequences whose every picture has a value, at least two;
+    prompts without are left out."""
+    kept: list[list[Table]] = [[] for _ in range(1 + len(others))]
+    for together in zip(tables, *others, strict=True):
+        rows = np.isfinite(np.stack(together)).all((0, 2))
+        if rows.sum() > 1:
+            for place, table in enumerate(together):
+                kept[place].append(table[rows])
+    return kept
 
 
 def _two_way(table: Table) -> NDArray[np.float64]:
@@ -137,7 +171,7 @@ def _share(tokens: float, *decoder: float) -> float:
     return sum(decoder) / total if total > 1e-12 else math.nan
 
 
-def _resampled(sums: NDArray[np.float64], resamples: int = 2000, seed: int = 0) -> NDArray[np.float64]:
+def _resampled(sums: NDArray[np.float64], resamples: int, seed: int = 0) -> NDArray[np.float64]:
     """(resamples, ...) totals over prompts drawn with replacement; none for a single prompt."""
     if len(sums) < 2:
         return np.empty((0, sums.shape[1]))

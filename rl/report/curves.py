@@ -9,6 +9,16 @@ from rl.report.chart import Chart, line_chart
 from rl.run_folder.records import Row
 
 Alarms = Mapping[str, Sequence[tuple[float, str]]]
+_DECODER = (  # title, metrics of a decoder that learns
+    ("Variance of the reward inside a prompt", ("var/tokens", "var/noise", "var/interaction")),
+    ("Decoder's share of it", ("var/decoder_share",)),
+    ("Decoder: reward", ("decoder/score",)),
+    ("Decoder: distance to its base", ("decoder/velocity_mse",)),
+    ("Decoder: mean square of the latents", ("decoder/x0_mean_square",)),
+    ("Decoder: KL to the policy that painted", ("decoder/kl_old",)),
+    ("Decoder: ratio, mean", ("decoder/ratio_mean",)),
+    ("Decoder: gradient norm", ("decoder/grad_norm",)),
+)
 _HEALTH = (  # title, metric; a chart whose metric was never logged is left out
     ("KL to the reference (nats per token)", "kl"),
     ("Entropy (nats per token)", "entropy"),
@@ -31,13 +41,14 @@ def charts(rows: Sequence[Row], evaluations: Sequence[Evaluation]) -> list[Chart
     training = _metrics_chart("Training reward", rows, _without_twin(rows, ["score", *rewards]), alarms)
     held_out = [_evaluation_chart(reward, evaluations) for reward in (evaluations[-1].results if evaluations else ())]
     health = [_metrics_chart(title, rows, [name], alarms) for title, name in _HEALTH]
+    decoder = [_metrics_chart(title, rows, names, alarms) for title, names in _DECODER]
     guards = [
         _metrics_chart("Guard: " + name.removeprefix("guard/").replace("_", " "), rows, [name], alarms)
         for name in logged
         if name.startswith("guard/")
     ]
     first = [training] if training.curves else []
-    return [*first, *held_out, *(chart for chart in (*health, *guards) if chart.curves)]
+    return [*first, *held_out, *(chart for chart in (*health, *decoder, *guards) if chart.curves)]
 
 
 def _without_twin(rows: Sequence[Row], names: Sequence[str]) -> Sequence[str]:
@@ -49,7 +60,7 @@ def _without_twin(rows: Sequence[Row], names: Sequence[str]) -> Sequence[str]:
 
 def _metrics_chart(title: str, rows: Sequence[Row], names: Sequence[str], alarms: Alarms) -> Chart:
     series = {
-        name.removeprefix("reward/"): [
+        name.removeprefix("reward/").removeprefix("var/"): [
             (row.step + 1.0, value) for row in rows if (value := row.metrics.get(name)) is not None
         ]
         for name in names

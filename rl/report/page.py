@@ -8,8 +8,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from rl.evaluation.parts import PartsEvaluation, load_last_parts, tables
 from rl.evaluation.results import OVERALL, Evaluation, load_all, mark
-from rl.evaluation.tables import TableRow, rows
+from rl.evaluation.tables import TableRow, estimate, rows
 from rl.report.chart import number
 from rl.report.curves import charts
 from rl.report.pictures import pairs
@@ -29,6 +30,7 @@ class RecordedRun:
     folder: Path
     metrics: list[Row]
     evaluations: list[Evaluation]
+    parts: PartsEvaluation | None
     config: str | None
     sessions: list[Session]
 
@@ -45,6 +47,7 @@ def read_run(folder: Path) -> RecordedRun:
         folder,
         metrics,
         evaluations,
+        load_last_parts(folder),
         config.read_text(encoding="utf-8") if config.exists() else None,
         read_json(environment)["sessions"] if environment.exists() else [],
     )
@@ -70,7 +73,7 @@ def page(run: RecordedRun) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"number": number, "mark": mark}
+    environment.filters |= {"number": number, "mark": mark, "estimate": estimate}
     environment.globals["OVERALL"] = OVERALL
     return environment.get_template("page.html").render(
         run=run,
@@ -80,6 +83,7 @@ def page(run: RecordedRun) -> str:
         after=after,
         rows=compared,
         weakest=_weakest(compared),
+        apart=tables(run.parts) if run.parts else [],
         alarms=[alarm for row in run.metrics for alarm in row.alarms],
         pairs=pairs(run.folder, before, after) if before and after and len(run.evaluations) > 1 else [],
         charts=charts(run.metrics, run.evaluations),

@@ -17,7 +17,7 @@ from rl.process.output import shown
 from rl.run_folder.records import Alarm
 from rl.tracking.clock import Activity, Clock, images_per_second, total_seconds
 from rl.tracking.contract import FAILED_PREFIX, HEALTH, REWARD_PREFIX, Console
-from rl.tracking.guards import PREFIX as GUARD_PREFIX
+from rl.tracking.guards.pictures import PREFIX as GUARD_PREFIX
 from rl.tracking.terminal import Terminal
 
 _SPARKS, _ASCII_SPARKS = "▁▂▃▄▅▆▇█", "_.:-=+*#"

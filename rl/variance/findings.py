@@ -10,11 +10,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.table import Table as RichTable
 
 from rl.evaluation.statistics import Estimate
-from rl.evaluation.variance import VarianceSplit, best_renders, crossed, nested, rank_correlation
+from rl.evaluation.variance import VarianceSplit, best_renders, complete, crossed, nested, rank_correlation
 from rl.report.bars import bar_chart
 from rl.types import UserError
 from rl.variance.arguments import VariancePlan
-from rl.variance.measure import VarianceMeasurement, complete
+from rl.variance.measure import VarianceMeasurement
 
 ENOUGH_CORRELATION = 0.95
 LEAST_DECODER_SHARE = 0.02

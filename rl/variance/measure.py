@@ -9,7 +9,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from policy.base import Policy
@@ -100,18 +99,6 @@ def _painted_and_scored(
     with decoder_there(config, policy)():
         _, waiting = paint(policy.decoder, hidden_BSD, rollout, options, noise, rewards, name)
     return gather(waiting)
-
-
-def complete(tables: Sequence[NDArray[np.float64]], *others: Sequence[NDArray[np.float64]]) -> list[list[Table]]:
-    """The same rows of all given tables of each prompt: token sequences whose every picture has a value, at least two;
-    prompts without are left out."""
-    kept: list[list[Table]] = [[] for _ in range(1 + len(others))]
-    for together in zip(tables, *others, strict=True):
-        rows = np.isfinite(np.stack(together)).all((0, 2))
-        if rows.sum() > 1:
-            for place, table in enumerate(together):
-                kept[place].append(table[rows])
-    return kept
 
 
 def _typical(seconds: Sequence[float]) -> float:

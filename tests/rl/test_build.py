@@ -20,7 +20,7 @@ from rl.build import (
 )
 from rl.config.load import load
 from rl.preflight.memory.planning import memory_of
-from rl.tracking.guards import Fidelity
+from rl.tracking.guards.pictures import Fidelity
 from rl.types import Forward, Prompt, UserError
 
 ROOT = Path(__file__).parents[2]

@@ -22,7 +22,7 @@ from rewards.pool.submission import gather
 from rewards.scoring import Scoring
 from rl.collect import Collect, Noise, RewardWatch, describe_pictures, paint, sample
 from rl.config.schema import RenderConfig, RewardComponent, RolloutConfig
-from rl.tracking.guards import Fidelity
+from rl.tracking.guards.pictures import Fidelity
 from rl.types import Forward, Prompt, Renders, Rollout, Sample, Score, Sequences, UserError
 
 PLUGINS = "tests.rewards.pool_plugins"
@@ -229,3 +229,34 @@ def test_painting_tells_its_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
             lambda *far: told.append(far),
         )  # fmt: skip
     assert told == [(done, 8, "pictures") for done in (0, 3, 6, 8)]
+
+
+@pytest.mark.parametrize("decoder", [False, True])
+def test_what_a_decoder_learns_from_is_made_and_logged_where_it_is_trained(decoder: bool, tmp_path: Path) -> None:
+    components = {"c": RewardComponent(use=f"{PLUGINS}:calls", options={"log": str(tmp_path / "calls")})}
+    with RewardPool(components) as pool:
+        collect = Collect(
+            sampler=Writer(torch.ones(4, 3, 2)),
+            forward=lambda rows: Forward(torch.zeros(4, 3, 2), torch.zeros(4, 2), torch.zeros(4, 2)),
+            painter=SeedPainter(),
+            rewards=pool,
+            scoring=Scoring(components, mean, ("ar", "decoder") if decoder else ("ar",)),
+            fidelity=Fidelity(None, 0.0),  # type: ignore[arg-type]
+            watch=RewardWatch(components, 0.5, []),
+            rollout=RolloutConfig(group_size=2),
+            render=RenderConfig(steps=1, renders=2, seed="group"),
+            grid_period=2 if decoder else None,
+        )
+        experience = collect(3, [Prompt("a", "x"), Prompt("b", "y")], seed=0)
+    renders, logged = experience.scores.renders, set(experience.metrics)
+    of_the_decoder = {"decoder/score", "guard/grid_pattern"} | {
+        f"var/{name}" for name in ("unlike_renders", "tokens", "noise", "interaction", "decoder_share")
+    }
+    if not decoder:
+        assert renders is None
+        assert not logged & of_the_decoder
+        return
+    assert renders is not None and renders.total_BK.shape == (4, 2)
+    assert experience.scores.total_B == pytest.approx(renders.total_BK.mean(1))
+    assert experience.metrics["decoder/score"] == pytest.approx(renders.total_BK.mean())
+    assert logged >= of_the_decoder

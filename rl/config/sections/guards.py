@@ -37,3 +37,13 @@ class GuardsConfig(Section):
     """Fraction of groups whose rewards are all equal (nothing to learn)."""
     monitor_drop: NotNegative | None = 0.1
     """Absolute fall of a ``role: monitor`` reward or of one evaluated task since the first value."""
+    min_unlike_renders: Fraction | None = 0.01
+    """Of a decoder that learns: fraction of sequences whose renders don't all score alike (nothing to learn)."""
+    min_decoder_share: Fraction | None = 0.02
+    """The same: share of the reward's variance inside a prompt that comes from the decoder's noise."""
+    reference_rise: NotNegative | None = 0.5
+    """The same: relative rise of its distance to the base within 25 steps in which its reward does not rise."""
+    x0_rise: NotNegative | None = 0.5
+    """The same: relative rise of the mean square of its final latents since the first step."""
+    grid_rise: NotNegative | None = 1.0
+    """The same: rise, in octaves of power, of the pattern that repeats with the autoencoder's stride."""

@@ -21,6 +21,9 @@ class EvalConfig(Section):
     """Seed of sampling and decoder noise, the same in every evaluation."""
     grid: Count = 16
     """Pictures in the saved before/after grid."""
+    parts: Count = 96
+    """Where the decoder learns: held-out prompts, evenly over the tasks, that an evaluation also paints with one of the
+    networks as it was at the start, with the decoder's slow copy, and in twice as many steps; 0 for none."""
 
     def due(self, done: int, steps: int) -> bool:
         """Whether to evaluate after ``done`` of ``steps`` steps."""

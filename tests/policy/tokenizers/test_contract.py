@@ -15,7 +15,7 @@ from policy.folder import read_policy_config
 from policy.json_file import write_json
 from policy.layout import TokenLayout
 from policy.tokenizers.contract import ImageTokenizer
-from rl.tracking.guards import Fidelity
+from rl.tracking.guards.pictures import Fidelity
 from tests.policy.tokenizers.tiny_ta_tok import CODES, CONFIG, VISION, pictures, tensors, write
 
 TINY = {**VISION, "image_size": 64, "patch_size": 16}  # 4 x 4 tokens, as the embedded model's grid

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rl.evaluation.variance import VarianceSplit, best_renders, crossed, nested, rank_correlation
+from rl.evaluation.variance import VarianceSplit, best_renders, crossed, nested, rank_correlation, split_metrics
+from rl.types import RenderScores
 from tests.rl.algorithm.flow.golden import GOLDEN
 
 TABLE = np.array(GOLDEN["credit"]["rewards_GK"])
@@ -104,3 +105,44 @@ def test_rank_correlation_inside_groups() -> None:
     assert tied == pytest.approx(1.5 / np.sqrt(2 * 1.5))
     assert rank_correlation(exact[1:], exact[1:]) is None
     assert rank_correlation([np.ones((3, 2))], exact[:1]) == 0.0
+
+
+def render_scores(table_PGK: np.ndarray, valid_PGK: np.ndarray | None = None) -> RenderScores:
+    valid_PGK = np.ones(table_PGK.shape, bool) if valid_PGK is None else valid_PGK
+    renders = table_PGK.shape[-1]
+    return RenderScores(table_PGK.reshape(-1, renders).astype(np.float32), valid_PGK.reshape(-1, renders))
+
+
+def test_the_split_of_one_step_is_that_of_its_tables() -> None:
+    tables = np.stack([ADDITIVE, 2 * ADDITIVE])
+    found = split_metrics(render_scores(tables), 2, shared_noise=True)
+    split = crossed(list(tables))
+    assert split is not None and split.decoder_share is not None
+    assert found == {
+        "var/unlike_renders": 1.0,
+        "var/tokens": split.tokens,
+        "var/noise": split.noise,
+        "var/interaction": split.interaction,
+        "var/decoder_share": split.decoder_share.mean,
+    }
+    alone = split_metrics(render_scores(tables), 2, shared_noise=False)
+    assert (alone["var/tokens"], alone["var/noise"]) == pytest.approx((1.75 * 2.5, 0.5 * 2.5))
+    assert "var/interaction" not in alone
+
+
+def test_a_sequence_with_a_failed_render_is_in_no_table_and_still_compared() -> None:
+    table = np.array([[[0.0, 1.0, 7.0], [2.0, 3.0, 7.0], [5.0, 5.0, 9.0]]])
+    valid = np.ones(table.shape, bool)
+    valid[0, 2, 2] = False
+    found = split_metrics(render_scores(table, valid), 3, shared_noise=True)
+    without = split_metrics(render_scores(table[:, :2]), 2, shared_noise=True)
+    assert found.pop("var/unlike_renders") == pytest.approx(2 / 3)  # the failed picture is no difference
+    assert without.pop("var/unlike_renders") == 1
+    assert found == without
+
+
+def test_what_cannot_be_split_is_not_logged() -> None:
+    assert split_metrics(render_scores(np.zeros((2, 4, 1))), 4, shared_noise=True) == {}  # one render
+    assert split_metrics(render_scores(np.full((1, 1, 2), 0.5)), 1, shared_noise=True) == {"var/unlike_renders": 0.0}
+    level = split_metrics(render_scores(np.full((2, 2, 2), 0.5)), 2, shared_noise=True)
+    assert level == {"var/unlike_renders": 0.0, "var/tokens": 0.0, "var/noise": 0.0, "var/interaction": 0.0}

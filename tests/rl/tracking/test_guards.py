@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from rl.config.sections.guards import GuardsConfig
-from rl.tracking.guards import (
-    WINDOW,
+from rl.tracking.guards.guards import Guards
+from rl.tracking.guards.pictures import (
     Fidelity,
-    Guards,
     color_entropy,
     diversity,
     edge_density,
@@ -17,6 +16,7 @@ from rl.tracking.guards import (
     saturation,
     token_metrics,
 )
+from rl.tracking.guards.watches import WINDOW
 
 WHITE, BLACK, RED = (255, 255, 255), (0, 0, 0), (255, 0, 0)
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from rl.config.schema import Config, RenderConfig, RewardComponent
+from rl.evaluation.variance import complete
 from rl.types import Prompt, Score, UserError
 from rl.variance.arguments import Design, VariancePlan
 from rl.variance.findings import analyse, as_json, enough_steps, picture, sentences
-from rl.variance.measure import VarianceMeasurement, complete
+from rl.variance.measure import VarianceMeasurement
 
 SHAPE = (400, 4, 3)
 

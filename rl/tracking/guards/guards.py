@@ -1,0 +1,81 @@
+"""Reward-hacking monitors: alarms when what is logged and never trained on leaves its band.
+
+A policy trained on a text reward alone darkened its pictures from .45 to .93 dark pixels and lost 60 % of its
+edges in 100 steps while the reward rose. Here the first steps set a baseline per metric, and a smoothed metric
+that leaves the band around its baseline raises one alarm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+
+from rl.config.sections.guards import GuardsConfig
+from rl.run_folder.records import Alarm
+from rl.tracking.guards.departure import Departure
+from rl.tracking.guards.watches import WATCHES, MetricWatch, outside, sentence
+
+EVAL_PREFIX = "eval/"
+
+
+class Guards:
+    """Baselines, smoothing and alarms. State is a function of the metrics seen: ``replay`` rebuilds it on resume.
+
+    A threshold of ``config`` that is None is watched without alarm.
+    ``monitors``: names of rewards with ``role: monitor``; their metric ``reward/<name>`` may not fall by more than
+    ``monitor_drop``, and neither may any ``eval/...`` value, which is compared without smoothing.
+    """
+
+    def __init__(self, config: GuardsConfig, monitors: Sequence[str] = ()) -> None:
+        self._config = config
+        held_out = "a score that is not trained on is falling; the trained reward is being bought with it"
+        self._watches = (
+            *WATCHES,
+            *(MetricWatch(f"reward/{name}", "monitor_drop", "drop", held_out) for name in monitors),
+        )
+        self._first: dict[str, list[float]] = {}
+        self._recent: dict[str, deque[float]] = {}
+        self._active: set[str] = set()
+        self._departure = Departure(config.reference_rise)
+
+    def check(self, step: int, metrics: Mapping[str, float | None]) -> list[Alarm]:
+        """Takes one step's metrics; returns an alarm for each metric that leaves its band at this step.
+
+        A metric raises no second alarm until it has come back. Metrics that are missing or not finite are skipped.
+        """
+        paying = "this task is paying for the others; add its prompts or a KL term"
+        evaluated = (
+            MetricWatch(name, "monitor_drop", "drop", paying, window=1)
+            for name in metrics
+            if name.startswith(EVAL_PREFIX)
+        )
+        alarms = [self._check_one(watch, step, metrics.get(watch.metric)) for watch in (*self._watches, *evaluated)]
+        return [alarm for alarm in (*alarms, self._departure.check(step, metrics)) if alarm is not None]
+
+    def replay(self, history: Iterable[tuple[int, Mapping[str, float | None]]]) -> None:
+        """(step, metrics) of every step before the resumed one, in order: the state is then as if never stopped."""
+        for step, metrics in history:
+            self.check(step, metrics)
+
+    def _check_one(self, watch: MetricWatch, step: int, value: float | None) -> Alarm | None:
+        if value is None or not math.isfinite(value):
+            return None
+        first = self._first.setdefault(watch.metric, [])
+        recent = self._recent.setdefault(watch.metric, deque(maxlen=watch.window))
+        if watch.has_baseline and len(first) < watch.window:
+            first.append(value)
+            return None
+        recent.append(value)
+        allowed: float | None = getattr(self._config, watch.threshold)
+        if allowed is None or len(recent) < watch.window:
+            return None
+        baseline = sum(first) / len(first) if first else 0.0
+        smoothed = sum(recent) / len(recent)
+        if not outside(watch.kind, baseline, smoothed, allowed):
+            self._active.discard(watch.metric)
+            return None
+        if watch.metric in self._active:
+            return None
+        self._active.add(watch.metric)
+        return Alarm(watch.metric, step, baseline, smoothed, sentence(watch, step, baseline, smoothed, allowed))
