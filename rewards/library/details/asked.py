@@ -1,4 +1,4 @@
-"""What the metadata of a prompt asks for in details: ``{"ground": "striped", "objects": [{"class": "circle", ...}]}``."""
+"""What a prompt asks for in details: ``{"ground": "striped", "objects": [{"class": "circle", "shade": "pale"}]}``."""
 
 from __future__ import annotations
 

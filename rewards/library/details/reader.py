@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rewards.library.geneval.contract import Detection
 from rl.data.shapes.looks import GROUNDS, SHADED_COLORS, SHADES, Look, drawn_cell
-from rl.data.shapes.sprites import CELL, CLASSES, COLORS, GRID, LETTERS, SIDE, SIZES
+from rl.data.shapes.sprites import CELL, CLASSES, COLORS, GRID, LETTERS, SIZES
 
 UNCLEAR = "unclear"
 """A detail between two values: a fault of the picture, not of the reader."""

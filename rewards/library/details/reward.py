@@ -59,19 +59,17 @@ class Details:
     metadata_problem = "rewards.library.details.asked:metadata_problem"
 
     def golden(self) -> list[Golden]:
-        """A scene drawn as asked, with half of its details, and with none."""
+        """A scene drawn as asked, with one of its three details, and with none."""
         content = world.Content("details", ("outlined", "circle", "pale", "star", "striped"))
         cells = world.draw_scene(content, np.random.default_rng(0))
         halved = world.Content("details", ("outlined", "circle", "", "star", "plain"))
         prompt = Prompt("golden", content.caption(0), content.metadata())
-        drawn = {
-            "as asked": world.looks_of(content, cells),
-            "an outline alone": world.looks_of(halved, cells),
-            "without details": 0,
-        }
-        bounds = [(1.0, 1.0), (0.3, 0.4), (0.0, 0.0)]
-        samples = [Sample(name, "golden", prompt, world.picture(cells, looks)) for name, looks in drawn.items()]
-        return [Golden(sample, low, high) for sample, (low, high) in zip(samples, bounds, strict=True)]
+        drawn = (
+            ("as asked", world.picture(cells, world.looks_of(content, cells)), 1.0, 1.0),
+            ("an outline alone", world.picture(cells, world.looks_of(halved, cells)), 0.3, 0.4),
+            ("without details", world.picture(cells), 0.0, 0.0),
+        )
+        return [Golden(Sample(name, "golden", prompt, picture), low, high) for name, picture, low, high in drawn]
 
     def trial_prompts(self) -> list[Prompt]:
         """Prompts for trying the reward out."""

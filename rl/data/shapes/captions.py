@@ -23,7 +23,6 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 }
 
 
-
 def described(figure: str, *nouns: str) -> str:
     """``described("outlined pale", "red", "circle")`` is "an outlined pale red circle"."""
     phrase = " ".join(word for word in (figure, *nouns) if word)

@@ -16,7 +16,17 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.data.shapes.sprites import BACKGROUND, CELL, CLASSES, COLORS, LETTERS, SIZES, letter_mask, outline_mask, shape_mask
+from rl.data.shapes.sprites import (
+    BACKGROUND,
+    CELL,
+    CLASSES,
+    COLORS,
+    LETTERS,
+    SIZES,
+    letter_mask,
+    outline_mask,
+    shape_mask,
+)
 
 GROUNDS = ("plain", "striped", "dotted", "checked")
 SHADES = ("normal", "pale", "dark")

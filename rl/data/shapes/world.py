@@ -2,7 +2,8 @@
 token holds, in GenEval's format.
 
 A scene is 16 cell indices into ``sprites.every_cell()``: 0 is blank, then shapes, then letters; each cell has a look
-(``looks.LOOKS``), 0 where a caption says nothing about details. What a caption asks for is its *content*; contents are split into train / rl / heldout once, by construction, so no combination crosses over.
+(``looks.LOOKS``), 0 where a caption says nothing about details. What a caption asks for is its *content*; contents are
+split into train / rl / heldout once, by construction, so no combination crosses over.
 """
 
 from __future__ import annotations
@@ -98,8 +99,8 @@ class Content:
                 return names
 
     def metadata(self) -> dict[str, Any]:
-        """GenEval's clauses, and ``details`` where the caption asks for some. ``exclude`` names every extra object, so a
-        picture full of objects passes nothing."""
+        """GenEval's clauses, and ``details`` where the caption asks for some. ``exclude`` names every extra object, so
+        a picture full of objects passes nothing."""
         if self.tag == "ocr":
             return {"tag": "ocr", "text": self.words[0]}
         objects = self.objects()
@@ -213,7 +214,7 @@ def draw_scene(content: Content, rng: Generator) -> NDArray[np.int64]:
 
 
 def looks_of(content: Content, cells: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The look of each of 16 cells as ``content`` asks: its ground everywhere, its figures on objects of their classes."""
+    """The look of each of 16 cells as ``content`` asks: its ground everywhere, figures on the classes it names."""
     looks = np.full(CELLS, GROUNDS.index(content.ground) * len(FIGURES))
     for name, figure in content.figures().items():
         looks[class_of(cells) == CLASSES.index(name)] += FIGURES.index(figure)
