@@ -26,6 +26,7 @@ SHARES = {
     "look": 0.06,
     "details": 0.10,
 }
+_DETAIL_WORDS = {"ground": (2,), "look": (0,), "details": (0, 2, 4)}  # which of a content's words are details
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,16 @@ def random_scene(rng: Generator, tag: str | None = None) -> Scene:
     choices = contents(tag, "train")
     content = choices[rng.integers(len(choices))]
     return Scene(content, content.caption(int(rng.integers(len(TEMPLATES[tag])))), draw_scene(content, rng))
+
+
+def with_details_of(other: Content, content: Content) -> Content:
+    """``content`` with the details of ``other``, a content of the same task."""
+    places = _DETAIL_WORDS[content.tag]
+    words = (
+        theirs if place in places else own
+        for place, (own, theirs) in enumerate(zip(content.words, other.words, strict=True))
+    )
+    return Content(content.tag, tuple(words))
 
 
 def dense_cells(rng: Generator, batch: int) -> NDArray[np.int64]:
