@@ -24,9 +24,16 @@ SHARES = {
     "ocr": 0.144,
     "ground": 0.04,
     "look": 0.06,
-    "details": 0.10,
+    "look_attr": 0.10,
+    "details": 0.0,  # it is in look_attr
 }
-_DETAIL_WORDS = {"ground": (2,), "look": (0,), "details": (0, 2, 4)}  # which of a content's words are details
+# which of a content's words are details
+_DETAIL_WORDS = {"ground": (2,), "look": (0,), "look_attr": (0, 2, 4), "details": (0, 2, 4)}
+    "ground": (2,),
+    "look": (0,),
+    "look_attr": (0, 2, 4),
+    "details": (0, 2, 4),
+}  # which of a content's words are details
 
 
 @dataclass(frozen=True)
@@ -46,11 +53,9 @@ def random_scene(rng: Generator, tag: str | None = None) -> Scene:
 
 def with_details_of(other: Content, content: Content) -> Content:
     """``content`` with the details of ``other``, a content of the same task."""
-    places = _DETAIL_WORDS[content.tag]
-    words = (
-        theirs if place in places else own
-        for place, (own, theirs) in enumerate(zip(content.words, other.words, strict=True))
-    )
+    words = list(content.words)
+    for place in _DETAIL_WORDS[content.tag]:
+        words[place] = other.words[place]
     return Content(content.tag, tuple(words))
 
 

@@ -60,9 +60,9 @@ class Details:
 
     def golden(self) -> list[Golden]:
         """A scene drawn as asked, with one of its three details, and with none."""
-        content = world.Content("details", ("outlined", "circle", "pale", "star", "striped"))
+        content = world.Content("look_attr", ("outlined", "circle", "pale", "star", "striped"))
         cells = world.draw_scene(content, np.random.default_rng(0))
-        halved = world.Content("details", ("outlined", "circle", "", "star", "plain"))
+        halved = world.Content("look_attr", ("outlined", "circle", "", "star", "plain"))
         prompt = Prompt("golden", content.caption(0), content.metadata())
         drawn = (
             ("as asked", world.picture(cells, world.looks_of(content, cells)), 1.0, 1.0),

@@ -19,6 +19,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "ocr": _framed('the word "{0}"', 'a sign that says "{0}"'),
     "ground": _framed("a {0} {1} on a {2} ground"),
     "look": _framed("{0}"),
+    "look_attr": _framed("{0} and {1} on a {2} ground", "{1} and {0} on a {2} ground"),
     "details": _framed("{0} and {1} on a {2} ground", "{1} and {0} on a {2} ground"),
 }
 

@@ -23,7 +23,7 @@ from rl.data.shapes.sprites import CELL, CLASSES, COLORS, GRID, LETTERS, SIDE, S
 from rl.types import UserError
 
 GENEVAL_TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
-DETAIL_TAGS = ("ground", "look", "details")
+DETAIL_TAGS = ("ground", "look", "look_attr", "details")
 TAGS = (*GENEVAL_TAGS, "ocr", *DETAIL_TAGS)
 SPLITS = ("train", "rl", "heldout")
 RELATIONS = ("left of", "right of", "above", "below")
@@ -51,7 +51,7 @@ class Content:
         match self.tag:
             case "look":
                 return (described(*self.words),)
-            case "details":
+            case "look_attr" | "details":
                 figure, name, other_figure, other_name, ground = self.words
                 return described(figure, name), described(other_figure, other_name), ground
             case _:
@@ -77,7 +77,7 @@ class Content:
                 return [(w[1], w[0])]
             case "look":
                 return [(w[2], w[1])]
-            case "details":
+            case "look_attr" | "details":
                 return [(w[1], None), (w[3], None)]
             case _:
                 return []
@@ -85,7 +85,7 @@ class Content:
     @property
     def ground(self) -> str:
         """Plain where the caption says nothing."""
-        return self.words[-1] if self.tag in ("ground", "details") else GROUNDS[0]
+        return self.words[-1] if self.tag in ("ground", "look_attr", "details") else GROUNDS[0]
 
     def figures(self) -> dict[str, str]:
         """Class of each object asked for -> how it is drawn, one of ``looks.FIGURES``."""
@@ -93,7 +93,7 @@ class Content:
         match self.tag:
             case "look":
                 return {w[2]: w[0]}
-            case "details":
+            case "look_attr" | "details":
                 return {w[1]: w[0], w[3]: w[2]}
             case _:
                 return names
@@ -137,6 +137,8 @@ def contents(tag: str, split: str) -> tuple[Content, ...]:
         raise UserError(f"shapes world: unknown task '{tag}'; choose among {', '.join(TAGS)}.")
     if split not in SPLITS:
         raise UserError(f"shapes world: unknown split '{split}'; choose among {', '.join(SPLITS)}.")
+    if tag == "details":  # two objects drawn alike: those of the harder task where nothing is to be told apart
+        return tuple(Content(tag, one.words) for one in contents("look_attr", split) if one.words[0] == one.words[2])
     everything = [Content(tag, words) for words in _combinations(tag)]
     order = np.random.default_rng([_SPLIT_SEED, TAGS.index(tag)]).permutation(len(everything))
     edges = [round(len(everything) * share) for share in np.cumsum(_SHARES)]
@@ -175,7 +177,7 @@ def _combinations(tag: str) -> list[tuple[str, ...]]:
             return list(product(COLORS, CLASSES, GROUNDS[1:]))
         case "look":
             return list(product(FIGURES[1:], SHADED_COLORS, CLASSES))
-        case "details":
+        case "look_attr":
             drawn = [figures for figures in product(FIGURES, repeat=2) if any(figures)]
             asked = product(combinations(CLASSES, 2), drawn, GROUNDS[1:])
             return [(figure, a, other, b, ground) for (a, b), (figure, other), ground in asked]
