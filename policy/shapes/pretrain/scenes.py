@@ -29,11 +29,6 @@ SHARES = {
 }
 # which of a content's words are details
 _DETAIL_WORDS = {"ground": (2,), "look": (0,), "look_attr": (0, 2, 4), "details": (0, 2, 4)}
-    "ground": (2,),
-    "look": (0,),
-    "look_attr": (0, 2, 4),
-    "details": (0, 2, 4),
-}  # which of a content's words are details
 
 
 @dataclass(frozen=True)
