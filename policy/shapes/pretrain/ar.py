@@ -50,10 +50,12 @@ class ContentHead(nn.Module):
         hidden_ND = hidden_BLD[image_BL]
         places_BL = image_BL.cumsum(1) - 1
         wanted = ((self.code, codes_BL), (self.place, places_BL), (self.ground, grounds_BL), (self.figure, figures_BL))
-        return sum(
-            (F.cross_entropy(head(hidden_ND), right_BL[image_BL], ignore_index=_IGNORE) for head, right_BL in wanted),
-            start=torch.zeros((), device=hidden_BLD.device),
-        )
+        whole = torch.zeros((), device=hidden_BLD.device)
+        for head, right_BL in wanted:
+            right_N = right_BL[image_BL]
+            if (right_N != _IGNORE).any():
+                whole = whole + F.cross_entropy(head(hidden_ND), right_N, ignore_index=_IGNORE)
+        return whole
 
 
 class ImageTokenTrainer(SFTTrainer):
