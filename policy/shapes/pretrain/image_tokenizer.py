@@ -18,9 +18,9 @@ def fit_tokenizer(policy: Policy, seed: int) -> None:
     """Fits ``policy.image_tokenizer`` in place.
 
     The basis is Fisher's (linear discriminants: directions that tell cells apart and in which the looks of a cell are
-    alike), made orthonormal, so that codes can still be drawn. Codes are the means of each cell's looks; the remaining
-    ones are cells faded into the background, so that a decoder's unfinished picture gets a code of its own instead of
-    a full object's.
+    alike), made orthonormal, so that noise in pixels is no larger in it. Codes are the means of each cell's looks; the
+    remaining ones are cells faded into the background, so that a decoder's unfinished picture gets a code of its own
+    instead of a full object's.
     """
     tokenizer, rng = policy.image_tokenizer, np.random.default_rng(seed)
     if not isinstance(tokenizer, PatchTokenizer):

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from policy.base import Policy
 from policy.shapes.model import make_policy
 from policy.shapes.pretrain.image_tokenizer import fit_tokenizer
-from policy.tokenizers.patch import PatchTokenizer
+from policy.shapes.pretrain.scenes import dense_cells, dense_looks
 from rl.data.shapes.looks import LOOKS, every_look
+from rl.data.shapes.world import picture
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +40,8 @@ def test_cells_that_fade_out_have_codes_of_their_own(policy: Policy) -> None:
     assert own >= 0.25 * len(plain)
 
 
-def test_codes_can_still_be_drawn(policy: Policy) -> None:
-    tokenizer = policy.image_tokenizer
-    assert isinstance(tokenizer, PatchTokenizer)
-    count = tokenizer.basis_FC.shape[1]
-    assert torch.allclose(tokenizer.basis_FC.T @ tokenizer.basis_FC, torch.eye(count), atol=1e-4)
-    tokens = np.arange(16) + policy.layout.image_start_id + 1
-    drawn = tokenizer.picture(tokens, policy.layout.grid).astype(float)
-    assert (tokenizer.encode(drawn[None].astype(np.uint8))[0] == tokens).all()
+def test_pictures_are_read_cell_by_cell_in_raster_order(policy: Policy) -> None:
+    rng = np.random.default_rng(0)
+    cells = dense_cells(rng, 50)
+    tokens = policy.image_tokenizer.encode(picture(cells, dense_looks(rng, 50)))
+    assert np.array_equal(tokens - policy.layout.image_start_id, cells)
