@@ -57,7 +57,7 @@ def main() -> int:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--vae-steps", type=int, default=3000)
     parser.add_argument("--ar-steps", type=int, default=15000)
-    parser.add_argument("--decoder-steps", type=int, default=5000)
+    parser.add_argument("--decoder-steps", type=int, default=6000)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
