@@ -58,6 +58,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "hpsv2": "rewards.library.hpsv2:HpsV2",
         "image_reward": "rewards.library.image_reward:ImageReward",
         "vlm_judge": "rewards.library.vlm_judge.reward:VlmJudge",
+        "details": "rewards.library.details.reward:Details",
         "quality": "rewards.library.quality:Quality",
         "similarity": "rewards.library.similarity:Similarity",
         "remote": "rewards.remote.client:Remote",

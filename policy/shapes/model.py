@@ -17,6 +17,7 @@ from policy.decoder import Decoder, make_connector
 from policy.layout import TokenLayout
 from policy.tokenizers.patch import PatchTokenizer
 from rl.data.shapes.captions import TEMPLATES
+from rl.data.shapes.looks import FIGURES, GROUNDS
 from rl.data.shapes.sprites import CELL, CLASSES, COLORS, GRID, LETTERS
 from rl.data.shapes.world import COUNTS, RELATIONS
 
@@ -32,6 +33,7 @@ def text_words() -> list[str]:
     texts = [text for group in TEMPLATES.values() for text in group]
     words = {word for text in texts for word in re.findall(r"[a-z]+", re.sub(r"\{\w*\}", " ", text))}
     words |= set(CLASSES) | set(COLORS) | set(COUNTS) | {word for phrase in RELATIONS for word in phrase.split()}
+    words |= {word for name in (*GROUNDS[1:], *FIGURES) for word in name.split()}
     words |= {name + "es" if name.endswith("ss") else name + "s" for name in CLASSES}
     return [*sorted(words), '"', *LETTERS]
 

@@ -16,7 +16,7 @@ from policy.layout import TokenLayout
 
 
 class PatchTokenizer:
-    """Each patch, projected on principal components, becomes its nearest code (vector quantisation)."""
+    """Each patch, projected on a few directions, becomes its nearest code (vector quantisation)."""
 
     kind = "patch_vq"
 
@@ -38,14 +38,6 @@ class PatchTokenizer:
         flat = features_BTC.reshape(-1, features_BTC.shape[-1])
         codes = torch.cdist(flat, self.codebook_KC).argmin(-1)
         return codes.view(features_BTC.shape[:2]).cpu().numpy().astype(np.int64) + self.image_start_id
-
-    def picture(self, tokens_T: NDArray[np.int64], grid: tuple[int, int]) -> NDArray[np.uint8]:
-        """The codebook's own rendering of tokens, without the diffusion decoder: (H, W, 3) uint8."""
-        codes = torch.from_numpy(tokens_T - self.image_start_id).to(self.mean_F.device)
-        patches = self.codebook_KC[codes] @ self.basis_FC.T + self.mean_F
-        pixels = patches.view(*grid, self.patch, self.patch, 3).permute(0, 2, 1, 3, 4)
-        pixels = pixels.reshape(grid[0] * self.patch, grid[1] * self.patch, 3)
-        return ((pixels + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
 
     def to(self, device: torch.device | str) -> Self:
         self.mean_F, self.basis_FC = self.mean_F.to(device), self.basis_FC.to(device)

@@ -18,11 +18,8 @@ from policy.ar.layers import LayerHalves
 from policy.base import Policy
 from policy.decoder import make_connector
 from policy.folder import read_policy_config, resolve_folder
-from policy.shapes.model import make_ar, make_policy, make_random
-from policy.shapes.pretrain.image_tokenizer import fit_tokenizer
-from policy.shapes.pretrain.scenes import dense_cells
+from policy.shapes.model import make_ar, make_random
 from rl.data.pictures import Picture
-from rl.data.shapes.world import picture
 from rl.types import Prompt, UserError
 
 PROMPTS = ("a red circle", "a photo of a star above a ring", "two rings", 'the word "CAT"')
@@ -176,16 +173,6 @@ def test_connector_is_the_papers() -> None:
     assert connector[3].weight[0].item() == pytest.approx(math.sqrt(5.5))
 
 
-def test_tokenizer_returns_every_cells_own_code() -> None:
-    policy = make_policy(Path("unused"))
-    fit_tokenizer(policy, seed=0)
-    cells = dense_cells(np.random.default_rng(0), 50)
-    tokens = policy.image_tokenizer.encode(picture(cells))
-    assert np.array_equal(tokens - policy.layout.image_start_id, cells)
-    redrawn = policy.image_tokenizer.picture(tokens[0], policy.layout.grid)
-    assert np.abs(redrawn.astype(int) - picture(cells)[0].astype(int)).mean() < 4
-
-
 def test_tied_embeddings_load_and_forward(tmp_path: Path) -> None:
     policy = Policy.load(make_random(tmp_path / "tied", tied=True))
     assert policy.ar.lm_head.weight is policy.ar.model.embed_tokens.weight
@@ -215,7 +202,7 @@ BROKEN = {
     "bad json": (lambda f: (f / "policy.json").write_text("{\n,"), "line 2 is not JSON"),
     "vocabulary": (
         _edit("ar/config.json", lambda c: c.update(vocab_size=999)),
-        "vocab_size of ar is 999 but vocab_size of the layout is 201",
+        "vocab_size of ar is 999 but vocab_size of the layout is 209",
     ),
     "token count": (
         _edit("policy.json", lambda c: c["layout"].update(tokens_per_image=17)),

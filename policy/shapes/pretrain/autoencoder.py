@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from policy.base import Policy
-from policy.shapes.pretrain.scenes import dense_cells
+from policy.shapes.pretrain.scenes import dense_cells, dense_looks
 from policy.shapes.pretrain.stage import run_stage
 from rl.data.shapes.world import picture
 
@@ -24,7 +24,7 @@ def train_vae(policy: Policy, work: Path, steps: int, seed: int) -> None:
 
     def loss_at(step: int) -> Tensor:
         rng = np.random.default_rng([seed, 1, step])
-        pixels = as_pixels(picture(dense_cells(rng, _BATCH)))
+        pixels = as_pixels(picture(dense_cells(rng, _BATCH), dense_looks(rng, _BATCH)))
         latents = vae.encode(pixels, return_dict=False)[0]
         noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(step))
         noisy = latents + noise * latents.detach().std() * _LATENT_NOISE
@@ -34,7 +34,8 @@ def train_vae(policy: Policy, work: Path, steps: int, seed: int) -> None:
     run_stage("vae", vae, loss_at, work=work, steps=steps, lr=2e-3, ema=0.995)
     vae.eval().requires_grad_(False)
     with torch.no_grad():
-        sample = picture(dense_cells(np.random.default_rng([seed, 2]), 128))
+        rng = np.random.default_rng([seed, 2])
+        sample = picture(dense_cells(rng, 128), dense_looks(rng, 128))
         spread = vae.encode(as_pixels(sample), return_dict=False)[0].std().item()
     vae.register_to_config(scaling_factor=1.0 / spread)
 

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.random import Generator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from policy.ar.forward import image_forward
 from policy.base import Policy
 from policy.shapes.pretrain.autoencoder import as_pixels
-from policy.shapes.pretrain.scenes import dense_cells, random_scene
+from policy.shapes.pretrain.scenes import Scene, dense_cells, random_scene, with_details_of
 from policy.shapes.pretrain.stage import is_finished, run_stage
-from rl.data.shapes.world import picture
+from rl.data.shapes.world import DETAIL_TAGS, Content, looks_of, picture
 
 _BATCH = 48
 _ROWS, _CHUNK = 30_000, 500  # the frozen models see every training row once, before the first step
 _DROP = 0.1  # share of conditions replaced by zeros, for guidance
 _DENSE = 0.4  # share of rows with half of the cells inked: many more objects to learn from than captions ask for
 _MISMATCHED = 0.15  # share of rows with another caption's scene: paint the tokens, not the words
+_DETAILED = 0.3  # share of rows that ask for details, beside those that do so anyway
+# Where a caption asks for details, a share of the pictures has those of another caption. Nothing in the hidden states
+# says which, so the noise decides: the decoder obeys part of the time, which is RL's to repair.
+_DISOBEYED = 0.65
 
 
 def train_decoder(policy: Policy, work: Path, steps: int, seed: int) -> None:
@@ -53,19 +59,32 @@ def _rows(policy: Policy, seed: int) -> tuple[Tensor, Tensor]:
     rng, vae = np.random.default_rng([seed, 4]), policy.decoder.vae
     hidden, latents = [], []
     for _ in range(_ROWS // _CHUNK):
-        captions, cells = _scenes(rng)
+        scenes = [_scene(rng) for _ in range(_CHUNK)]
+        cells = _cells(scenes, rng)
+        looks = np.stack([looks_of(_painted(one.content, rng), row) for one, row in zip(scenes, cells, strict=True)])
         tokens_BT = torch.from_numpy(cells) + policy.layout.image_start_id
-        ids = [policy.text_ids(caption) for caption in captions]
+        ids = [policy.text_ids(scene.caption) for scene in scenes]
         hidden.append(image_forward(policy.ar, policy.layout.image, ids, tokens_BT).hidden_BSD)
-        encoded = vae.encode(as_pixels(picture(cells)), return_dict=False)[0]
+        encoded = vae.encode(as_pixels(picture(cells, looks)), return_dict=False)[0]
         latents.append(encoded * vae.config.scaling_factor)
     return torch.cat(hidden), torch.cat(latents)
 
 
-def _scenes(rng: Generator) -> tuple[list[str], np.ndarray]:
-    scenes = [random_scene(rng) for _ in range(_CHUNK)]
+def _scene(rng: Generator) -> Scene:
+    return random_scene(rng, str(rng.choice(DETAIL_TAGS)) if rng.random() < _DETAILED else None)
+
+
+def _cells(scenes: Sequence[Scene], rng: Generator) -> NDArray[np.int64]:
+    """The scenes' own, but for a share that is dense and a share that belongs to other captions."""
     cells = np.stack([scene.cells_T for scene in scenes])
-    dense, wrong = int(_CHUNK * _DENSE), int(_CHUNK * _MISMATCHED)
+    dense, wrong = int(len(cells) * _DENSE), int(len(cells) * _MISMATCHED)
     cells[:dense] = dense_cells(rng, dense)
     cells[-wrong:] = np.roll(cells[-wrong:], 1, axis=0)
-    return [scene.caption for scene in scenes], cells
+    return cells
+
+
+def _painted(asked: Content, rng: Generator) -> Content:
+    """What the picture shows of the details asked for: them, or those of another caption of the same task."""
+    if asked.tag not in DETAIL_TAGS or rng.random() >= _DISOBEYED:
+        return asked
+    return with_details_of(random_scene(rng, asked.tag).content, asked)

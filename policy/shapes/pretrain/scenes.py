@@ -9,24 +9,31 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from rl.data.shapes.captions import TEMPLATES
+from rl.data.shapes.looks import FIGURES, GROUNDS
 from rl.data.shapes.sprites import every_cell
-from rl.data.shapes.world import CELLS, TAGS, contents, draw_scene
+from rl.data.shapes.world import CELLS, TAGS, Content, contents, draw_scene
 
 # harder tasks are seen more often
 SHARES = {
-    "single_object": 0.02,
-    "two_object": 0.04,
-    "counting": 0.11,
-    "colors": 0.11,
-    "position": 0.17,
-    "color_attr": 0.37,
-    "ocr": 0.18,
+    "single_object": 0.016,
+    "two_object": 0.032,
+    "counting": 0.088,
+    "colors": 0.088,
+    "position": 0.136,
+    "color_attr": 0.296,
+    "ocr": 0.144,
+    "ground": 0.04,
+    "look": 0.06,
+    "look_attr": 0.10,
+    "details": 0.0,  # it is in look_attr
 }
+# which of a content's words are details
+_DETAIL_WORDS = {"ground": (2,), "look": (0,), "look_attr": (0, 2, 4), "details": (0, 2, 4)}
 
 
 @dataclass(frozen=True)
 class Scene:
-    tag: str
+    content: Content
     caption: str
     cells_T: NDArray[np.int64]
 
@@ -36,10 +43,25 @@ def random_scene(rng: Generator, tag: str | None = None) -> Scene:
     tag = tag or TAGS[rng.choice(len(TAGS), p=[SHARES[name] for name in TAGS])]
     choices = contents(tag, "train")
     content = choices[rng.integers(len(choices))]
-    return Scene(tag, content.caption(int(rng.integers(len(TEMPLATES[tag])))), draw_scene(content, rng))
+    return Scene(content, content.caption(int(rng.integers(len(TEMPLATES[tag])))), draw_scene(content, rng))
+
+
+def with_details_of(other: Content, content: Content) -> Content:
+    """``content`` with the details of ``other``, a content of the same task."""
+    words = list(content.words)
+    for place in _DETAIL_WORDS[content.tag]:
+        words[place] = other.words[place]
+    return Content(content.tag, tuple(words))
 
 
 def dense_cells(rng: Generator, batch: int) -> NDArray[np.int64]:
     """(B, 16) cells drawn at random, half of them blank: more ink a picture than any caption asks for."""
     cells = rng.integers(len(every_cell()), size=(batch, CELLS))
     return cells * (rng.random((batch, CELLS)) < 0.5)
+
+
+def dense_looks(rng: Generator, batch: int) -> NDArray[np.int64]:
+    """(B, 16) looks drawn at random: one ground a picture, every second one plain; half of the cells as they are."""
+    grounds = rng.integers(1, len(GROUNDS), size=(batch, 1)) * (rng.random((batch, 1)) < 0.5)
+    figures = rng.integers(len(FIGURES), size=(batch, CELLS)) * (rng.random((batch, CELLS)) < 0.5)
+    return grounds * len(FIGURES) + figures

@@ -17,7 +17,18 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "position": _framed("a {0} {1} a {2}"),
     "color_attr": _framed("a {0} {1} and a {2} {3}", "a {2} {3} and a {0} {1}"),
     "ocr": _framed('the word "{0}"', 'a sign that says "{0}"'),
+    "ground": _framed("a {0} {1} on a {2} ground"),
+    "look": _framed("{0}"),
+    "look_attr": _framed("{0} and {1} on a {2} ground", "{1} and {0} on a {2} ground"),
+    "details": _framed("{0} and {1} on a {2} ground", "{1} and {0} on a {2} ground"),
 }
+
+
+def described(figure: str, *nouns: str) -> str:
+    """``described("outlined pale", "red", "circle")`` is "an outlined pale red circle"."""
+    phrase = " ".join(word for word in (figure, *nouns) if word)
+    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
+
 
 WORDS: tuple[str, ...] = tuple(
     """

@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 CELL = 16
 GRID = 4
@@ -24,12 +24,25 @@ COLORS: dict[str, tuple[int, int, int]] = {
 SIZES = ("small", "large")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _RADIUS = {"small": 5.0, "large": 7.0}
+_OUTLINE = 0.75  # pixels
 _SUPER = 8  # supersampling, for anti-aliased edges
 
 
 @cache
 def shape_mask(name: str, size: str) -> NDArray[np.float32]:
     """Coverage in [0, 1] of one shape centred in its cell: (16, 16)."""
+    return _shrink(_shape(name, size))
+
+
+@cache
+def outline_mask(name: str, size: str) -> NDArray[np.float32]:
+    """Coverage of a thin line around one shape, outside of it: (16, 16)."""
+    width = 2 * round(_OUTLINE * _SUPER) + 1
+    shape = _shape(name, size)
+    return _shrink(ImageChops.subtract(shape.filter(ImageFilter.MaxFilter(width)), shape))
+
+
+def _shape(name: str, size: str) -> Image.Image:
     side = CELL * _SUPER
     image = Image.new("L", (side, side), 0)
     draw, centre, radius = ImageDraw.Draw(image), side / 2, _RADIUS[size] * _SUPER
@@ -49,7 +62,7 @@ def shape_mask(name: str, size: str) -> NDArray[np.float32]:
         draw.rectangle((centre - arm, centre - radius, centre + arm, centre + radius), fill=255)
     else:
         draw.polygon(_polygon(name, centre, radius), fill=255)
-    return _shrink(image)
+    return image
 
 
 def _polygon(name: str, centre: float, radius: float) -> list[tuple[float, float]]:

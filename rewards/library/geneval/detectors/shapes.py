@@ -11,6 +11,7 @@ from PIL import Image, ImageFilter
 
 from rewards.library.geneval.contract import Detection
 from rl.data.shapes import world
+from rl.data.shapes.looks import OUTLINE_DEPTH
 from rl.data.shapes.sprites import (
     BACKGROUND,
     CELL,
@@ -21,6 +22,7 @@ from rl.data.shapes.sprites import (
     SIDE,
     SIZES,
     letter_mask,
+    outline_mask,
     shape_mask,
 )
 from rl.types import UserError
@@ -29,6 +31,7 @@ _BLURS = (0.0, 0.8)  # templates sharp and soft, since a decoder may paint eithe
 _MIN_INK = 0.35  # of the faintest sprite's energy: less is an empty cell
 _NO_FIT, _FULL_FIT = 0.5, 0.8  # explained share of a cell's ink that maps to score 0 and 1
 _COLOR_RADIUS = 110.0  # RGB distance beyond which a colour is none of the palette's
+_LINE = -OUTLINE_DEPTH * np.array(BACKGROUND, np.float32)  # an outline's difference to the background
 UNCLEAR = "unclear"  # an object between two colours: a fault of the picture, not of the detector
 
 
@@ -38,6 +41,8 @@ class _Templates:
     boxes: NDArray[np.float64]  # (N, 4) inside the cell
     unit_NF: NDArray[np.float32]  # masks of unit norm, flattened
     norm_N: NDArray[np.float32]
+    outline_NF: NDArray[np.float32]  # 0 where a template has none
+    outline_match_N: NDArray[np.float32]  # of a unit of it, on the mask itself
 
 
 class ShapesDetector:
@@ -75,15 +80,24 @@ class ShapesDetector:
             )
         tiles = picture.reshape(GRID, CELL, GRID, CELL, 3).swapaxes(1, 2).reshape(GRID * GRID, CELL * CELL, 3)
         ink_MF3 = tiles.astype(np.float32) - np.array(BACKGROUND, np.float32)
-        match_MN3 = np.tensordot(ink_MF3, self._templates.unit_NF, (1, 1)).swapaxes(1, 2)
+        match_MN3, whole_MN = self._match(ink_MF3)
         energy_MN = (match_MN3**2).sum(-1)
-        best_M = energy_MN.argmax(1)
+        best_M = (energy_MN - whole_MN).argmax(1)
         found = []
         for cell, best in enumerate(best_M):
             if energy_MN[cell, best] >= self._min_energy:
-                share = energy_MN[cell, best] / (ink_MF3[cell] ** 2).sum()
+                share = energy_MN[cell, best] / whole_MN[cell, best]
                 found.append(self._detection(cell, int(best), float(share), match_MN3[cell, best]))
         return [detection for detection in found if detection.score > 0]
+
+    def _match(self, ink_MF3: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What each template takes of each cell (M, N, 3), and the energy that there was to explain (M, N): without
+        the outline, whose colour is known, where the template has one."""
+        known = self._templates
+        match_MN3 = np.tensordot(ink_MF3, known.unit_NF, (1, 1)).swapaxes(1, 2) - known.outline_match_N[:, None] * _LINE
+        on_lines_MN = np.tensordot(ink_MF3, known.outline_NF, (1, 1)).swapaxes(1, 2) @ _LINE
+        outline_N = (known.outline_NF**2).sum(1) * float(_LINE @ _LINE)
+        return match_MN3, (ink_MF3**2).sum((1, 2))[:, None] - 2 * on_lines_MN + outline_N
 
     def _detection(self, cell: int, best: int, share: float, match_3: NDArray[np.float32]) -> Detection:
         row, column = divmod(cell, GRID)
@@ -97,18 +111,22 @@ class ShapesDetector:
 
 
 def _build_templates() -> _Templates:
-    masks = [(name, shape_mask(name, size)) for name in CLASSES for size in SIZES]
-    masks += [(f"letter {letter}", letter_mask(letter)) for letter in LETTERS]
-    labels, boxes, rows = [], [], []
-    for label, mask in masks:
+    nothing = np.zeros((CELL, CELL), np.float32)
+    shapes = [(name, shape_mask(name, size), outline_mask(name, size)) for name in CLASSES for size in SIZES]
+    drawn = [(name, mask, outline) for name, mask, line in shapes for outline in (nothing, line * (1 - mask))]
+    drawn += [(f"letter {letter}", letter_mask(letter), nothing) for letter in LETTERS]
+    labels, boxes, masks, outlines = [], [], [], []
+    for label, mask, outline in drawn:
         ys, xs = np.nonzero(mask > 0.3)
         for blur in _BLURS:
             labels.append(label)
             boxes.append((xs.min(), ys.min(), xs.max() + 1, ys.max() + 1))
-            rows.append(_blurred(mask, blur).reshape(-1))
-    flat = np.stack(rows)
+            masks.append(_blurred(mask, blur).reshape(-1))
+            outlines.append(_blurred(outline, blur).reshape(-1))
+    flat, outline_NF = np.stack(masks), np.stack(outlines)
     norm = np.linalg.norm(flat, axis=1)
-    return _Templates(tuple(labels), np.array(boxes, float), (flat / norm[:, None]).astype(np.float32), norm)
+    unit_NF = (flat / norm[:, None]).astype(np.float32)
+    return _Templates(tuple(labels), np.array(boxes, float), unit_NF, norm, outline_NF, (unit_NF * outline_NF).sum(1))
 
 
 def _blurred(mask: NDArray[np.float32], radius: float) -> NDArray[np.float32]:

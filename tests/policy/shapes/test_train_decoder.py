@@ -1,0 +1,50 @@
+"""Pre-training of the decoder: what its pictures show of the details that their captions ask for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from policy.shapes.pretrain import decoder as train_decoder
+from policy.shapes.pretrain.scenes import random_scene, with_details_of
+from rl.data.shapes.world import DETAIL_TAGS, TAGS, Content
+
+
+def test_details_of_another_content_are_put_on_the_same_objects() -> None:
+    pale = Content("look_attr", ("pale", "circle", "", "star", "striped"))
+    dark = Content("look_attr", ("", "ring", "outlined dark", "cross", "dotted"))
+    assert with_details_of(dark, pale).words == ("", "circle", "outlined dark", "star", "dotted")
+    red, blue = Content("look", ("pale", "red", "star")), Content("look", ("dark", "blue", "ring"))
+    assert with_details_of(blue, red).words == ("dark", "red", "star")
+    black, green = Content("ground", ("black", "star", "dotted")), Content("ground", ("green", "ring", "checked"))
+    assert with_details_of(green, black).words == ("black", "star", "checked")
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_about_half_of_the_pictures_have_the_details_that_were_asked_for(tag: str) -> None:
+    rng = np.random.default_rng(0)
+    contents = [random_scene(rng, tag).content for _ in range(400)]
+    kept = np.mean([train_decoder._painted(content, rng) == content for content in contents])
+    if tag in DETAIL_TAGS:
+        assert 0.35 <= kept <= 0.65
+    else:
+        assert kept == 1
+
+
+def test_the_other_details_are_of_the_same_objects() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(100):
+        content = random_scene(rng, "details").content
+        assert train_decoder._painted(content, rng).objects() == content.objects()
+
+
+def test_cells_are_dense_or_of_other_captions_in_their_shares() -> None:
+    rng = np.random.default_rng(2)
+    scenes = [train_decoder._scene(rng) for _ in range(200)]
+    cells = train_decoder._cells(scenes, rng)
+    own = (cells == np.stack([scene.cells_T for scene in scenes])).all(1)
+    dense, wrong = int(200 * train_decoder._DENSE), int(200 * train_decoder._MISMATCHED)
+    assert own[dense:-wrong].all() and not own[:dense].any() and own[-wrong:].mean() < 0.2
+    assert (cells[:dense] > 0).mean() > 0.4
+    asking = np.mean([scene.content.tag in DETAIL_TAGS for scene in scenes])
+    assert 0.3 <= asking <= 0.6
