@@ -75,14 +75,18 @@ def _of_folder(part: Path, found: Iterator[tuple[str, Tensor]]) -> dict[str, Ten
     return trained
 
 
-def export_adapter(base: Path, adapter: Adapter, out: Path) -> Path:
-    """Writes what ``peft.PeftModel.from_pretrained`` puts on ``base``, a folder of the policy. ``out`` appears
-    by one rename and may replace an earlier export.
+def export_adapter(base: str, adapter: Adapter, out: Path, part: str = "ar") -> Path:
+    """Writes what ``peft.PeftModel.from_pretrained`` puts on the ``part`` of ``base``. ``out`` appears by one
+    rename and may replace an earlier export.
+
+    ``base``: the policy as the run's configuration names it. That name is what others can have as well: a name on the
+    hub, a path relative to where they start; the folder that it has become here means nothing elsewhere.
     """
     weights = {name: value.to("cpu", copy=True).contiguous() for name, value in adapter.weights.tensors()}
     with _replacing(out, "adapter") as unfinished:
         unfinished.mkdir(parents=True)
-        write_json(unfinished / "adapter_config.json", {**adapter.config, "base_model_name_or_path": str(base)})
+        named = {"base_model_name_or_path": f"{base}/{part}" if Path(base).is_dir() else base}
+        write_json(unfinished / "adapter_config.json", {**adapter.config, **named})
         save_file(weights, unfinished / "adapter_model.safetensors", metadata={"format": "pt"})
     return out
 

@@ -115,6 +115,7 @@ def live_parts(
                     [sampler],
                     tolerance=sync_tolerance(config, policy.ar.config.num_hidden_layers),
                     enabled=config.sync.enabled,
+                    asks_before=config.rollout.sleep == 0,
                 ),
                 learns=config.schedule.learns,
             ),

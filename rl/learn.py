@@ -66,19 +66,21 @@ class Learner:
         metrics: dict[str, float] = {}
         turn = {name: part for name, part in self.parts.items() if self.learns(experience.step, name)}
         for name, part in turn.items():
+            with timer("sync"):
+                before = part.canaries(rollout) if self.sync.wants_before(name) else None
             found = part.learn(experience, advantages_PG, timer)
             with timer("sync"):
-                found |= self.publish(name, rollout)
+                found |= self.publish(name, rollout, before)
             metrics |= found if name == "ar" else {f"{name}/{key}": value for key, value in found.items()}
         return metrics
 
-    def publish(self, name: str, rollout: Rollout) -> dict[str, float]:
+    def publish(self, name: str, rollout: Rollout, before: Mapping[str, Canary] | None = None) -> dict[str, float]:
         """New weights of a part into its followers, checked on the first sequences of this rollout."""
         part = self.parts[name]
         version = {"policy_version": float(part.version)}
         if not self.sync.following(name):
             return version  # it works with the trained weights themselves
-        difference = self.sync.push(name, part.weights(), part.version, part.canaries(rollout))
+        difference = self.sync.push(name, part.weights(), part.version, part.canaries(rollout), before)
         return {"sync_mismatch": difference, **version}
 
 

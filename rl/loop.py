@@ -124,12 +124,12 @@ def train(run: Run, first_step: int) -> int:
 
 def export_trained(run: Run) -> None:
     """``policy/``, a whole policy, and beside it ``adapter/``, ``adapter-decoder/`` where a run has trained one."""
-    parts, base = run.learner.parts, run.policy.folder
-    export(base, {name: part.weights() for name, part in parts.items()}, run.folder / "policy")
+    parts, base = run.learner.parts, run.config.policy.path
+    export(run.policy.folder, {name: part.weights() for name, part in parts.items()}, run.folder / "policy")
     for name, part in parts.items():
         if adapter := part.adapter():
-            folder = "adapter" if name == "ar" else f"adapter-{name}"
-            export_adapter(base / ("ar" if name == "ar" else "transformer"), adapter, run.folder / folder)
+            folder, of = ("adapter", "ar") if name == "ar" else (f"adapter-{name}", "transformer")
+            export_adapter(base, adapter, run.folder / folder, of)
 
 
 def conclude(folder: Path) -> None:

@@ -32,7 +32,7 @@ from rl.process.interrupt import Interrupt
 from rl.process.loading import loading
 from rl.process.out_of_memory import memory_of_phase
 from rl.process.output import shown
-from rl.process.ranks import OtherRanks, Place, settle_world, take_place
+from rl.process.ranks import OtherRanks, Place, failures_told_to_torchrun, settle_world, take_place
 from rl.run_folder import checkpoint
 from rl.run_folder.checkpoint import Checkpoint
 from rl.run_folder.claim import CONFIG_FILE, begin_new, is_free, write_configuration, written_by_a_run
@@ -71,8 +71,13 @@ def start(command: Command, interrupt: Interrupt) -> int:
 def _start(command: Command, interrupt: Interrupt) -> int:
     name_user(os.environ)
     place, note = take_place(os.environ)
-    if not place.first:
+    with failures_told_to_torchrun(place):
+        if place.first:
+            return _lead(command, interrupt, place, note)
         return 0 if command.dry_run else _follow(place, interrupt)
+
+
+def _lead(command: Command, interrupt: Interrupt, place: Place, note: str | None) -> int:
     if where := shipped.note(Path(command.config)):
         print(shown(where), file=sys.stderr)
     config, going_on, origins = _configuration(command, place)

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from policy.trainable import WeightStream
 from rollout.weights import SyncError
 
+_NOTICEABLE = 1e-3  # of the trainer's own answers; less might be lost when weights are rounded to bfloat16
+
 
 class Follower(Protocol):
     """Works with a copy of trained weights: a sampler, a painter, or a replica of one elsewhere."""
@@ -52,33 +54,77 @@ class Canary:
 
 
 class WeightSync:
-    """Pushes versions of weights to followers. ``tolerance`` in the answer's unit; 1e-3 nats suit fp32."""
+    """Pushes versions of weights to followers. ``tolerance`` in the answer's unit; 1e-3 nats suit fp32.
 
-    def __init__(self, followers: Sequence[Follower], *, tolerance: float = 1e-3, enabled: bool = True) -> None:
+    In bfloat16 a deep model's answers differ by more than an update moves them, and stale weights would pass. So a part
+    is compared with itself as well, until it has once been seen to move with the trainer: whatever is rounded away, an
+    engine that has new weights does not repeat its old answer to the last bit.
+    """
+
+    def __init__(
+        self, followers: Sequence[Follower], *, tolerance: float = 1e-3, enabled: bool = True, asks_before: bool = True
+    ) -> None:
+        """``asks_before``: whether followers can be asked before new weights come; one that sleeps would wake up."""
         self.followers, self.tolerance, self.enabled = followers, tolerance, enabled
+        self._asks_before = asks_before
+        self._moves: set[str] = set()
 
     def following(self, part: str) -> list[Follower]:
         """Who takes the weights of a part."""
         return [follower for follower in self.followers if part in follower.follows]
 
-    def push(self, part: str, weights: WeightStream, version: int, canaries: Mapping[str, Canary]) -> float:
+    def wants_before(self, part: str) -> bool:
+        """Whether the next push is to come with the canaries of before the update."""
+        return self._asks_before and part not in self._moves
+
+    def push(
+        self,
+        part: str,
+        weights: WeightStream,
+        version: int,
+        canaries: Mapping[str, Canary],
+        before: Mapping[str, Canary] | None = None,
+    ) -> float:
         """Loads ``version`` of a part into all that follow it. Returns the largest difference of their answers.
 
-        ``canaries``: one for each kind that the followers are asked. Raises: SyncError naming the parameter (nothing
-        touched), or naming the disagreement (stop the run).
+        ``canaries``: one for each kind that the followers are asked; ``before``: the same questions, answered with the
+        weights that the followers still have. Raises: SyncError naming the parameter (nothing touched), or naming the
+        disagreement (stop the run).
         """
         following = self.following(part)
         for follower in following:
             if follower.asked not in canaries:
                 raise SyncError(f"weight sync: nobody can say what {follower.asked!r} is after an update of {part!r}.")
+        held = [follower.answer(before[follower.asked].question) for follower in following] if before else []
         if self.enabled:
             for follower in following:
                 follower.load_weights(part, weights, version)
-        found = (self._verify(follower, part, version, canaries[follower.asked]) for follower in following)
-        return max(found, default=0.0)
+        found = [follower.answer(canaries[follower.asked].question) for follower in following]
+        differences = [
+            self._verify(follower, part, version, canaries[follower.asked], answer)
+            for follower, answer in zip(following, found, strict=True)
+        ]
+        if before:
+            for follower, old, new in zip(following, held, found, strict=True):
+                self._see_it_move(part, version, before[follower.asked], canaries[follower.asked], old, new)
+        return max(differences, default=0.0)
 
-    def _verify(self, follower: Follower, part: str, version: int, canary: Canary) -> float:
-        found = follower.answer(canary.question)
+    def _see_it_move(
+        self, part: str, version: int, before: Canary, now: Canary, old: NDArray[np.float32], new: NDArray[np.float32]
+    ) -> None:
+        """``old`` and ``new``: the follower's answers. Raises: SyncError if the trainer has moved and it has not."""
+        moved = float(np.abs(now.expected - before.expected).max())
+        if moved <= _NOTICEABLE:
+            return
+        if np.array_equal(old, new):
+            raise SyncError(
+                f"canary of version {version}: the trainer's {now.what} have moved by up to {moved:.3g} {now.unit} and "
+                "not one of the engine's has: its weights are stale, so its load_weights does not reach the model that "
+                "it samples with."
+            )
+        self._moves.add(part)
+
+    def _verify(self, follower: Follower, part: str, version: int, canary: Canary, found: NDArray[np.float32]) -> float:
         if found.shape != canary.expected.shape:
             raise SyncError(
                 f"canary of version {version}: trainer {canary.what} have shape {canary.expected.shape}, the engine's "

@@ -54,9 +54,7 @@ class TrainedDecoder:
             batches = [self._with_old(*part, now_BSD) for part in self._batches(pictures, experience)]
             found = [self.trainer.update(batch) for batch in batches]
         _check_first(found[0], painted_by_copy=self.paints is not None)
-        latents = pictures.trajectory.latents[pictures.valid_BK.flatten()]
-        size = {"x0_mean_square": float(latents.square().mean())} if len(latents) else {}
-        return mean_metrics(found) | size
+        return mean_metrics(found) | _described(pictures)
 
     def rehearse(self, experience: Experience, advantages_PG: Tensor, rows: int) -> None:
         """With advantages of +1 and -1 in turn: two samples may have been equally good."""
@@ -71,9 +69,16 @@ class TrainedDecoder:
 
     def _batches(self, pictures: PaintedPictures, experience: Experience) -> Iterator[tuple[FlowBatch, Tensor]]:
         """One for each update, of whole token sequences, which are told beside it."""
-        batch = self.rows(pictures, experience)
+        batch = self._teaching(self.rows(pictures, experience))
         for sequences in torch.arange(len(pictures.hidden_BSD)).chunk(self.updates):
             yield batch.take(torch.isin(batch.sequence_N, sequences).nonzero()[:, 0].tolist()), sequences
+
+    def _teaching(self, batch: FlowBatch) -> FlowBatch:
+        """Without the pictures that were as good as the others of their tokens, where those would move nothing: at the
+        old policy itself, and with nothing else in the loss."""
+        on_policy = self.updates == 1 and self.paints is None and self.reread is None
+        teaching = (batch.advantages_N != 0).nonzero()[:, 0].tolist()
+        return batch.take(teaching) if on_policy and not self.trainer.objective.reference and teaching else batch
 
     def _with_old(self, batch: FlowBatch, sequences: Tensor, now_BSD: Tensor | None) -> FlowBatch:
         """With what the policy that painted says, where the one update does not say so itself; and, to follow, with the
@@ -118,6 +123,13 @@ def _advantages(experience: Experience) -> tuple[Tensor, Tensor]:
     assert table is not None  # the collector asks for it where a decoder learns
     total_BK, valid_BK = torch.as_tensor(table.total_BK), torch.as_tensor(table.valid_BK)
     return decoder_advantages(total_BK, valid_BK), valid_BK
+
+
+def _described(pictures: PaintedPictures) -> dict[str, float]:
+    """``teaching``: share of the pictures that were better or worse than the others of their tokens."""
+    latents = pictures.trajectory.latents[pictures.valid_BK.flatten()]
+    found = {"teaching": float((pictures.advantages_BK != 0).float().mean())}
+    return found | ({"x0_mean_square": float(latents.square().mean())} if len(latents) else {})
 
 
 def _means(batch: FlowBatch, flow: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from rl.preflight.adapters import learning_numbers, lora_problems
 from rl.preflight.components import problems
 from rl.preflight.requirements import version
 from rl.preflight.room import checkpoint_bytes, folder_problems
+from rl.preflight.weights import require_whole_weights
 from rl.types import UserError
 
 
@@ -26,6 +27,7 @@ def check_machine(config: Config, ranks_here: int = 1) -> None:
     """
     folder = resolve_folder(config.policy.path)
     read_policy_config(folder)
+    require_whole_weights(folder)
     adapters = list(lora_problems(config, folder))
     trained = 0 if adapters or not config.train.steps else learning_numbers(config, folder)
     found = [

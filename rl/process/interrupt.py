@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Self
 
-INTERRUPTED = 130
+INTERRUPTED, FAILED = 130, 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _PATIENCE_S = 5.0
 
@@ -47,6 +47,8 @@ class Interrupt:
         self.closing: list[Callable[[], object]] = []
         self.words = "interrupted before the first step; the same command starts again"
         """What is said when a signal ends the process."""
+        self.because: Callable[[], str | None] = lambda: None
+        """Asked by SIGTERM: the sentence of a failure that somebody has answered with it, if there is one."""
         self._tell: Callable[[str], None] | None = None
         self._before: dict[int, signal.Handlers | Callable[[int, FrameType | None], object] | int | None] = {}
 
@@ -73,6 +75,8 @@ class Interrupt:
             self._before.setdefault(number, before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGTERM and (failure := self.because()):
+            self.end(failure, FAILED)
         if self._tell is None or self.asked:
             self._end()
         self.asked = True

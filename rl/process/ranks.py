@@ -6,18 +6,23 @@ themselves for ranks as well.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import MutableMapping, Sequence
+import time
+from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from rl.types import UserError
+from rl.types import RunFailure, UserError
 
 TORCHRUN = "TORCHELASTIC_RUN_ID"
 OURS = "EASEL_STARTED_RANK"
 _AGENT_STORE = "TORCHELASTIC_USE_AGENT_STORE"
+_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 _RANKS = (
     "RANK",
     "WORLD_SIZE",
@@ -46,6 +51,8 @@ class Place:
     by_torchrun: bool = False
     store_is_there: bool = False
     """Whether somebody else (torchrun) serves the store at ``address``; else rank 0 does."""
+    error_file: str = ""
+    """Where torchrun looks for the reason of a failure, for the report that it ends with."""
 
     @property
     def first(self) -> bool:
@@ -60,8 +67,10 @@ def take_place(environment: MutableMapping[str, str]) -> tuple[Place, str | None
     found = {name: environment.pop(name) for name in list(environment) if name in _RANKS or name.startswith(_MPI)}
     started = [environment.pop(name, None) for name in (TORCHRUN, OURS)]
     agent = environment.pop(_AGENT_STORE, "False") == "True"
+    error_file = environment.pop(_ERROR_FILE, "")
     if any(started):
-        return _place(found, by_torchrun=started[0] is not None, agent=agent), None
+        place = _place(found, by_torchrun=started[0] is not None, agent=agent)
+        return replace(place, error_file=error_file), None
     told = sorted(set(found) & set(_RANKS))
     if not told:
         return Place(), None
@@ -84,6 +93,23 @@ def settle_world(place: Place, ranks: int, *, said: bool) -> int:
             f"torchrun with --nproc-per-node {ranks}."
         )
     return place.world
+
+
+def tell_torchrun(place: Place, sentence: str) -> None:
+    """For the report that torchrun ends with, which would otherwise say how to enable tracebacks."""
+    if place.error_file:
+        more = {"py_callstack": sentence, "timestamp": str(int(time.time()))}
+        Path(place.error_file).write_text(json.dumps({"message": {"message": sentence, "extraInfo": more}}))
+
+
+@contextmanager
+def failures_told_to_torchrun(place: Place) -> Iterator[None]:
+    """Around the whole of a rank's work."""
+    try:
+        yield
+    except (UserError, RunFailure) as error:
+        tell_torchrun(place, str(error))
+        raise
 
 
 class OtherRanks:

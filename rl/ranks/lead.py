@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rl.config.schema import Config
-from rl.process.interrupt import Interrupt
-from rl.process.ranks import OtherRanks, Place
+from rl.process.interrupt import FAILED, Interrupt
+from rl.process.ranks import OtherRanks, Place, tell_torchrun
 from rl.trainer.team import CONFIG, Team, meet, watched
 from rl.types import RunFailure
+
+_TORCHRUN_S = 2.0  # in which the watch finds what torchrun has found
 
 
 def cannot_go_on(sentence: str) -> str:
@@ -29,11 +31,17 @@ def leading(config: Config, place: Place, others: OtherRanks | None, interrupt: 
         return
 
     def end(sentence: str | None) -> None:
-        interrupt.end(sentence and cannot_go_on(sentence), 3)
+        tell_torchrun(place, sentence or "")
+        interrupt.end(sentence and cannot_go_on(sentence), FAILED)
+
+    def lost_rank() -> str | None:
+        return cannot_go_on(watch.found) if watch.explains(_TORCHRUN_S) and watch.found else None
 
     store = meet(place, others)
     watch = watched(place, end, others)
     interrupt.closing.append(watch.over)
+    if place.by_torchrun:  # which ends all ranks as soon as one is gone
+        interrupt.because = lost_rank
     try:
         store.set(CONFIG, json.dumps(config.model_dump(mode="json")))
         team = Team(place, store, watch)

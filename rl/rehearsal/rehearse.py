@@ -30,6 +30,7 @@ from rollout.seeds import group_seeds
 _LOOKED_THROUGH = 1000  # prompts, for one that most rewards apply to
 _WARM_ROWS = 16  # the first call of everything is slow, and two rows are few: each part is measured once more
 _SHORT_S = 1.0  # sampling is measured once more where it takes less
+_CHEAP_S = 2.0  # a part that takes less than that with as many rows as a step gives it at a time is measured with them
 _LONG_S = 20.0  # a part that takes longer than that in a step is measured with a whole micro-batch
 
 
@@ -70,8 +71,10 @@ class _Rehearsal:
     def learn(self, experience: Experience, advantages_PG: Tensor) -> None:
         """The second half up to the gradient."""
         self._gradient(experience, advantages_PG, experience.rollout.batch_size)
-        train = self.run.config.train
-        self._gradient(experience, advantages_PG, self._rows("update", train.micro_batch * train.ranks))
+        most = self.run.config.train.micro_batch * self.run.config.train.ranks
+        self._gradient(experience, advantages_PG, self._rows("update", most))
+        if more := self._more("update", most):
+            self._gradient(experience, advantages_PG, more)
 
     def _gradient(self, experience: Experience, advantages_PG: Tensor, rows: int) -> None:
         learner = self.run.learner
@@ -84,6 +87,12 @@ class _Rehearsal:
         rows = self.work.rows(stage)
         long = self.meter.parts[stage].each * rows > _LONG_S
         return min(micro_batch, rows) if long else min(micro_batch, rows, _WARM_ROWS)
+
+    def _more(self, stage: str, at_once: int) -> int:
+        """As many as a step gives a part at a time, where that is cheap: small models share fixed costs among many
+        rows, and sixteen would say two to three times too much. 0: it is not, or has been measured."""
+        one, rows = self.meter.parts[stage], min(at_once, self.work.rows(stage))
+        return rows if rows > one.rows and one.each * rows < _CHEAP_S else 0
 
     def _sampled(self) -> Rollout:
         run, options = self.run, self.run.config.rollout
@@ -101,6 +110,8 @@ class _Rehearsal:
             check_rollout(rollout, count, run.policy.layout.image, options.engine)
         if self.meter.parts["sample"].seconds < _SHORT_S:
             sampled(min(self.work.samples, _WARM_ROWS))
+            if more := self._more("sample", self.work.at_once):
+                sampled(more)
         run.act.lend_memory(min(options.sleep, 1))
         return rollout
 
@@ -129,10 +140,15 @@ class _Rehearsal:
         )
         with self.part("paint", count, advice), self._finite_decoder():
             renders, waiting = act.paint(hidden_BSD, rollout, noise, "rehearsal")
-        many = self._rows("paint", act.render.micro_batch)
-        with self.part("paint", many, advice):
-            rows = torch.arange(many, device=hidden_BSD.device) % len(hidden_BSD)
-            act.pictures(hidden_BSD[rows], range(many))
+
+        def painted(count: int) -> None:
+            with self.part("paint", count, advice):
+                rows = torch.arange(count, device=hidden_BSD.device) % len(hidden_BSD)
+                act.pictures(hidden_BSD[rows], range(count))
+
+        painted(self._rows("paint", act.render.micro_batch))
+        if more := self._more("paint", act.render.micro_batch):
+            painted(more)
         with self.part(
             "guards", rollout.batch_size, f"check that vae/ and image_tokenizer/ of {config.policy.path} fit"
         ):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -29,7 +29,7 @@ from rl.process.ranks import Place
 from rl.trainer.answer import answer
 from rl.trainer.copies import WeightCopies
 from rl.trainer.engine import gathered, pick_device, start_engine
-from rl.trainer.place import visiting
+from rl.trainer.place import HOME, visiting
 from rl.trainer.ranks import Share
 from rl.trainer.schedule import lr_factor
 from rl.trainer.state import TrainingState
@@ -243,7 +243,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
     def _update(self, share: Share[BatchT]) -> dict[str, float]:
         stats = UpdateStats(self.device)
         lr = self._set_lr()
-        parts = list(share.micro_batches(self._config.micro_batch))
+        parts = self._referred(share.micro_batches(self._config.micro_batch))
         for index, (part, real) in enumerate(parts):
             self._engine.set_gradient_accumulation_boundary(index == len(parts) - 1)
             loss = self._loss(self._engine, part.to(self.device), torch.tensor(real, device=self.device), stats)
@@ -259,6 +259,28 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         self._copies.follow(self.version)
         return metrics | {"lr": lr, "grad_norm": grad_norm} | self._check_adam_eps(grad_norm)
 
+    def _referred(self, parts: Iterable[tuple[BatchT, Sequence[bool]]]) -> list[tuple[BatchT, Sequence[bool]]]:
+        """With what a reference that lives elsewhere answers: asked in one visit, which is over before activations are
+        kept. One that is there is asked when each micro-batch's turn comes.
+        """
+        if self._reference is None or self._config.offload_reference is None:
+            return list(parts)
+        cut = list(parts)
+        if all(self.objective.referred(rows) for rows, _ in cut):
+            return cut
+        answered = []
+        with self._reference_here():
+            for rows, real in cut:
+                answered.append((self._refer(rows.to(self.device)).to(HOME), real))
+                self.team.did()
+        return answered
+
+    @torch.no_grad()
+    def _refer(self, rows: BatchT) -> BatchT:
+        assert self._reference is not None
+        inputs = self._trainable.inputs(cast(QueryT, rows))  # a batch is a query with more fields
+        return self.objective.refer(rows, self._trainable.outputs(self._reference(*inputs)))
+
     def rehearse(self, batch: BatchT) -> None:
         """The gradient of a few rows in one micro-batch, made and dropped: past the engine, which would add it to those
         of the next update.
@@ -271,8 +293,9 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         self.team.done()
 
     def _rehearse(self, share: Share[BatchT]) -> None:
-        real_B = torch.tensor(share.real, device=self.device)
-        loss = self._loss(self._trainable.module, share.rows.to(self.device), real_B, UpdateStats(self.device))
+        [(rows, real)] = self._referred([(share.rows, share.real)])
+        real_B = torch.tensor(real, device=self.device)
+        loss = self._loss(self._trainable.module, rows.to(self.device), real_B, UpdateStats(self.device))
         gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
         norm = torch.nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
         for what, value in (("loss", loss.detach()), ("gradient norm", norm)):
@@ -281,11 +304,9 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
 
     def _loss(self, network: Network, rows: BatchT, real_B: Tensor, stats: UpdateStats) -> Tensor:
         """These rows' share of the loss of the whole batch; rows that are not real weigh nothing."""
-        inputs = self._trainable.inputs(cast(QueryT, rows))  # a batch is a query with more fields
         if self._reference is not None and not self.objective.referred(rows):
-            with torch.no_grad(), self._reference_here():
-                rows = self.objective.refer(rows, self._trainable.outputs(self._reference(*inputs)))
-        outputs = self._trainable.outputs(network(*inputs))
+            rows = self._refer(rows)
+        outputs = self._trainable.outputs(network(*self._trainable.inputs(cast(QueryT, rows))))
         terms = self.objective(outputs, rows)
         weights = self.objective.weights(rows)
         weights = weights * real_B.view(-1, *[1] * (weights.ndim - 1))

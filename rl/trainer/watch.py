@@ -96,7 +96,7 @@ class Watch:
         return True
 
     def report(self, words: str) -> None:
-        """Of a rank that ends because of an error, to be told by rank 0."""
+        """Of a rank that cannot go on, to be told by rank 0, which then ends the run."""
         with suppress(RuntimeError):
             self._store.set(f"words/{self.place.rank}", words)
 
@@ -142,6 +142,8 @@ class Watch:
 
     def _what_happened(self, rank: int) -> str:
         there, now = self._resident(rank), time.monotonic()
+        if self._store.check([f"words/{rank}"]):
+            return "failed"
         if self._others and (code := self._others.exit_code(rank)) is not None:
             return f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
         if there is None:
@@ -206,7 +208,7 @@ class Watch:
         where = f" (process {there.pid} on {there.host})" if there else ""
         said = ""
         if rank and self._store.check([f"words/{rank}"]):
-            said = f": {self._store.get(f'words/{rank}').decode()}"
+            said = f": {self._store.get(f'words/{rank}').decode().removesuffix('.')}"
         return (
             f"rank {rank} of {self.place.world}{where} {what}{said}; the other ranks end as well, and --resume goes on "
             "from the last checkpoint"

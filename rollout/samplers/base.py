@@ -34,7 +34,7 @@ class CheckedSampler(ABC):
         self.versions = {"ar": 0}
         self.progress: Progress = untold
         self._drawn, self._wanted = 0, 0
-        self._had_all = False  # of the trainer's weights; later ones may be those that have changed
+        self._had_all = False
 
     @property
     def version(self) -> int:
@@ -117,6 +117,10 @@ class CheckedSampler(ABC):
         hidden: bool,
     ) -> Sampled:
         """After the end of a sample come more ends, with a log-prob of 0."""
+
+    def _has_all(self) -> bool:
+        """Whether it still has all of the trainer's weights, so that those that have changed suffice."""
+        return self._had_all
 
     def _count(self, tokens: int) -> None:
         """So many more were drawn: all sequences grow side by side, so that they say more than finished sequences."""

@@ -67,6 +67,20 @@ class _Slot:
     stop: int
 
 
+@dataclass(frozen=True)
+class _Sent:
+    """Weights in a file: the whole model's, of ``shapes``, or only those that have changed."""
+
+    file: Path
+    slots: Sequence[_Slot]
+    shapes: Sequence[tuple[str, tuple[int, ...]]]
+    only_changed: bool
+
+    def stream(self) -> WeightStream:
+        sent = WeightStream([(slot.name, slot.shape) for slot in self.slots], lambda: _read(self.file, self.slots))
+        return WeightStream(self.shapes, sent.tensors, sent if self.only_changed else None)
+
+
 class SamplerProcess(CheckedSampler):
     """The engine of that name, elsewhere: what is asked is checked here, what is answered comes from there."""
 
@@ -92,15 +106,19 @@ class SamplerProcess(CheckedSampler):
         self._receive()
 
     def load_weights(self, part: str, weights: WeightStream, version: int) -> None:
+        """All of them the first time, and again after a sleep that dropped them; else those that have changed."""
+        changing = weights.changing if self._has_all() else None
         with tempfile.NamedTemporaryFile(dir=_SHARED if _SHARED.is_dir() else None, prefix="easel-weights-") as file:
             try:
-                slots = list(_written(weights, file))
+                slots = list(_written(changing or weights, file))
             except OSError as error:
                 raise UserError(
                     f"rollout.engine: the weights for {self._engine}'s own process do not fit into {file.name} "
                     f"({words(error)[0]}): give shared memory more room (docker run --shm-size), or use engine: torch."
                 ) from error
-            self._ask("load_weights", part, Path(file.name), slots, list(weights.shapes), version)
+            self._ask(
+                "load_weights", part, _Sent(Path(file.name), slots, weights.shapes, changing is not None), version
+            )
         self.versions[part] = version
 
     def close(self) -> None:
@@ -134,6 +152,9 @@ class SamplerProcess(CheckedSampler):
 
     def _check_span(self, span: Span) -> None:
         self._ask("_check_span", span)
+
+    def _has_all(self) -> bool:
+        return bool(self._ask("_has_all"))
 
     def _ask(self, method: str, *arguments: object) -> Any:
         if self._failure:
@@ -206,8 +227,8 @@ def _answered(sampler: Any, method: str, arguments: Sequence[Any]) -> tuple[obje
     sampler._drawn = 0
     try:
         if method == "load_weights":
-            part, file, slots, shapes, version = arguments
-            return sampler.load_weights(part, WeightStream(shapes, lambda: _read(file, slots)), version), None
+            part, sent, version = arguments
+            return sampler.load_weights(part, sent.stream(), version), None
         return getattr(sampler, method)(*arguments), None
     except _FAILURES as error:
         return None, _sendable(error)

@@ -86,7 +86,7 @@ class TorchSampler(CheckedSampler):
     @torch.no_grad()
     def load_weights(self, part: str, weights: WeightStream, version: int) -> None:
         """New weights into the engine. Raises: SyncError naming the parameter, before the engine is touched."""
-        due = check_weights(weights, self._shapes, again=self._had_all)
+        due = check_weights(weights, self._shapes, again=self._has_all())
         parameters = self._model.state_dict()
         for name, weight in due.tensors():
             parameters[name].copy_(weight)

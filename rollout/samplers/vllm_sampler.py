@@ -170,7 +170,7 @@ class VllmSampler(CheckedSampler):
 
     def load_weights(self, part: str, weights: WeightStream, version: int) -> None:
         """New weights into the running engine. Raises: SyncError naming the parameter, before the engine is touched."""
-        due = check_weights(weights, self._shapes, again=self._had_all and not self._nap.forgotten)
+        due = check_weights(weights, self._shapes, again=self._has_all())
         self._nap.make_room()
         try:
             self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": due.tensors()})
@@ -182,6 +182,9 @@ class VllmSampler(CheckedSampler):
         if not self._engine.reset_prefix_cache():  # computed with older weights
             raise EngineError("vLLM kept its prefix cache because requests are still running; start a new engine.")
         self.versions[part] = version
+
+    def _has_all(self) -> bool:
+        return self._had_all and not self._nap.forgotten
 
     def sleep(self, level: int) -> None:
         self._nap.begin(level)

@@ -98,14 +98,23 @@ def test_an_adapter_folder_is_one_of_peft(tmp_path: Path) -> None:
     adapter = LanguageModel(ar, LAYOUT.image, lora=lora).adapter()
     assert adapter is not None
     for _ in range(2):  # the second export replaces the first
-        out = export_adapter(tmp_path / "base" / "ar", adapter, tmp_path / "adapter")
+        out = export_adapter("owner/model", adapter, tmp_path / "adapter")
     said = json.loads((out / "adapter_config.json").read_text())
-    assert (said["r"], said["lora_alpha"], said["base_model_name_or_path"]) == (3, 6, str(tmp_path / "base" / "ar"))
+    assert (said["r"], said["lora_alpha"], said["base_model_name_or_path"]) == (3, 6, "owner/model")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter"]
     loaded = PeftModel.from_pretrained(tiny_ar(), out).eval()
     with torch.no_grad():
         ids = torch.tensor([[3, 4, 26, 25, 28, 30]])
         torch.testing.assert_close(loaded(ids).logits, ar(ids).logits, atol=0, rtol=0)
+
+
+def test_an_adapter_names_a_folder_as_the_configuration_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = LanguageModel((pair := adapted())[0], LAYOUT.image, lora=pair[1]).adapter()
+    assert adapter is not None
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "base" / "ar").mkdir(parents=True)
+    out = export_adapter("models/base", adapter, tmp_path / "adapter")
+    assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == "models/base/ar"
 
 
 def test_the_attention_of_a_decoder_takes_adapters_too() -> None:

@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 import time
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from rl.config.load import load
 from rl.config.schema import Config
 from rl.dry_run import describe, evaluation_steps
 from rl.launch import main
+from rl.preflight.weights import _shapes
 from rl.types import Prompt, UserError
 
 ROOT = Path(rl.__file__).parent.parent
@@ -46,14 +48,29 @@ LAYOUT = {
 }
 
 
+def write_header(file: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    """And a hole in the file where the numbers would be."""
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        start, end = end, end + 4 * prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text)
+    os.truncate(file, 8 + len(text) + end)
+
+
 @pytest.fixture
 def policy(tmp_path: Path) -> Path:
-    """A policy folder with its JSON files and empty weights: all that a dry run reads."""
+    """A policy folder with its JSON files, and weights of which only the headers were ever written: all that a dry run
+    reads."""
     folder = tmp_path / "policy"
     for part, files in PARTS.items():
         (folder / part).mkdir(parents=True)
         for file in files:
-            (folder / part / file).write_text("{}" if file.endswith(".json") else "")
+            if file.endswith(".json"):
+                (folder / part / file).write_text("{}")
+            else:
+                write_header(folder / part / file, dict(_shapes(AR)) if part == "ar" else {})
     (folder / "ar" / "config.json").write_text(json.dumps(AR))
     (folder / "connector" / "config.json").write_text('{"hidden_size": 96, "caption_channels": 192}')
     (folder / "transformer" / "config.json").write_text('{"caption_channels": 192}')

@@ -45,8 +45,10 @@ def an_experience(prompts: int = 2, group_size: int = 3) -> Experience:
 class FakePart:
     """A second network: remembers what it was taught and what its followers were asked."""
 
+    name: str = "ar"
     version: int = 0
     updates: int = 1
+    asked: int = 0
     taught: list[Tensor] = field(default_factory=list)
 
     def learn(self, experience: Experience, advantages_PG: Tensor, timer: Stopwatch) -> dict[str, float]:
@@ -60,8 +62,10 @@ class FakePart:
         return WeightStream.of([("w", torch.full((1,), float(self.version)))])
 
     def canaries(self, rollout: Rollout) -> dict[str, Canary]:
+        self.asked += 1
         expected = np.full((1, 1), float(self.version), np.float32)
-        return {"logprobs": Canary("tokens", expected), "velocity": Canary("latents", expected + 100)}
+        tokens, latents = ("tokens", self.name), ("latents", self.name)
+        return {"logprobs": Canary(tokens, expected), "velocity": Canary(latents, expected + 100)}
 
     def save(self, folder: Path) -> None: ...
 
@@ -69,7 +73,7 @@ class FakePart:
 
 
 class FakeFollower:
-    """Computes the sum of its weights, one for each part."""
+    """Computes the weight of the part that it is asked about."""
 
     def __init__(self, follows: set[str], asked: str) -> None:
         self.follows, self.asked = frozenset(follows), asked
@@ -81,12 +85,14 @@ class FakeFollower:
         self.weights[part], self.versions[part] = tensor.item(), version
 
     def answer(self, question: object) -> np.ndarray:
-        assert question == {"logprobs": "tokens", "velocity": "latents"}[self.asked]
-        return np.full((1, 1), self.weights["ar"] + (100 if self.asked == "velocity" else 0), np.float32)
+        assert isinstance(question, tuple)
+        what, part = question
+        assert what == {"logprobs": "tokens", "velocity": "latents"}[self.asked]
+        return np.full((1, 1), self.weights[part] + (100 if self.asked == "velocity" else 0), np.float32)
 
 
 def test_joint_training_is_two_entries() -> None:
-    ar, decoder = FakePart(updates=2), FakePart(updates=2)
+    ar, decoder = FakePart(updates=2), FakePart("decoder", updates=2)
     sampler, painter = FakeFollower({"ar"}, "logprobs"), FakeFollower({"ar", "decoder"}, "velocity")
     learner = Learner({"ar": ar, "decoder": decoder}, advantages.dr_grpo, WeightSync([sampler, painter]))
     metrics = learner.learn(an_experience(), Stopwatch())
@@ -98,9 +104,19 @@ def test_joint_training_is_two_entries() -> None:
     assert torch.equal(ar.taught[0], decoder.taught[0])
 
 
+def test_followers_are_asked_before_an_update_until_they_have_been_seen_to_move() -> None:
+    ar, sampler = FakePart(), FakeFollower({"ar"}, "logprobs")
+    learner = Learner({"ar": ar}, advantages.dr_grpo, WeightSync([sampler]))
+    asked = []
+    for ar.updates in (0, 1, 1):  # first as in a warm-up: nothing moves
+        learner.learn(an_experience(), Stopwatch())
+        asked.append(ar.asked)
+    assert asked == [2, 4, 5]
+
+
 def test_a_follower_gets_only_the_parts_that_it_follows() -> None:
     sampler = FakeFollower({"ar"}, "logprobs")
-    learner = Learner({"decoder": FakePart()}, advantages.grpo, WeightSync([sampler]))
+    learner = Learner({"decoder": FakePart("decoder")}, advantages.grpo, WeightSync([sampler]))
     assert learner.publish("decoder", an_experience().rollout) == {"policy_version": 0.0}
     assert sampler.versions == {"ar": 0}
 

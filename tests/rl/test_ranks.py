@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -27,11 +28,16 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 
 
 @pytest.fixture(scope="module")
-def alone(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, dict[str, float]]]:
+def alone_folder(tiny_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
     done = launch(write_config(folder, tiny_policy, **QUICK))
     assert done.returncode == 0, done.stderr
-    return metrics(folder / "run")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(alone_folder: Path) -> list[tuple[int, dict[str, float]]]:
+    return metrics(alone_folder / "run")
 
 
 def start(config: Path, *arguments: str, program: tuple[str, ...] = ("-m", "rl.launch")) -> subprocess.Popen[str]:
@@ -108,6 +114,22 @@ def test_two_killed_ranks_resume_bit_for_bit_and_rank_0_is_told_of_by_the_other(
     assert f"error: the run cannot go on: rank 0 of 2 (process {run.pid} on " in said
     assert launch(config, "--resume").returncode == 0
     assert metrics(broken / "run") == metrics(whole / "run")
+
+
+@pytest.mark.slow
+def test_what_one_rank_began_two_go_on_with(
+    alone: list[tuple[int, dict[str, float]]], alone_folder: Path, tmp_path: Path
+) -> None:
+    """From the checkpoint of step 4 of 6, as a kill after the next step would leave it."""
+    folder = tmp_path / "run"
+    shutil.copytree(alone_folder / "run", folder)
+    for later in ("checkpoints/step-000006", "policy"):
+        shutil.rmtree(folder / later)
+    assert (folder / "checkpoints" / "step-000004").is_dir()
+    resumed = launch(folder / "config.yaml", "--resume", "train.ranks=2")
+    assert resumed.returncode == 0, resumed.stderr
+    assert metrics(folder)[:4] == alone[:4]
+    same(metrics(folder), alone)
 
 
 @pytest.mark.slow

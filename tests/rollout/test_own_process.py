@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing import Pipe
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import psutil
@@ -52,6 +54,33 @@ def test_it_samples_scores_and_takes_weights_as_the_engine_here_does(
     assert np.array_equal(after.tokens_BT, theirs.tokens_BT) and theirs.version == 1
     ids = after.prompt_ids_per_sample()
     assert np.array_equal(away.logprobs(ids, after.tokens_BT), here.logprobs(ids, after.tokens_BT))
+
+
+def test_after_all_weights_have_come_only_those_that_changed_travel(
+    away: SamplerProcess, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    travelled: list[list[str]] = []
+    written = own_process._written
+
+    def noted(weights: WeightStream, file: Any) -> Iterator[Any]:
+        travelled.append([name for name, _ in weights.shapes])
+        return written(weights, file)
+
+    monkeypatch.setattr(own_process, "_written", noted)
+    state = policy.ar.state_dict()
+    moved = {name: value * 1.3 for name, value in state.items() if ".self_attn.q_proj." in name}
+    first = WeightStream.of(state.items())
+    away.load_weights("ar", first, 2)
+    before = sampled(away)
+    now = replace(WeightStream.of((state | moved).items()), changing=WeightStream.of(moved.items()))
+    away.load_weights("ar", now, 3)
+    assert travelled == [list(state), list(moved)] and away.version == 3
+    assert not np.array_equal(sampled(away).logprobs_BT, before.logprobs_BT)
+    monkeypatch.setattr(away, "_has_all", lambda: False)  # as after a sleep that dropped them
+    away.load_weights("ar", now, 4)
+    assert travelled[2:] == [list(state)]
+    away.load_weights("ar", first, 5)
+    assert np.array_equal(sampled(away).logprobs_BT, before.logprobs_BT)
 
 
 def test_what_it_refuses_it_refuses_here(away: SamplerProcess, policy: Policy) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import Qwen3ForCausalLM
 
 from policy.ar.forward import image_forward
 from policy.base import Policy
@@ -18,6 +21,7 @@ from rl.types import Prompt, Rollout, Sequences, UserError
 from rollout.samplers.contract import EngineError
 from rollout.sync import Canary, WeightSync
 from rollout.weights import SyncError
+from tests.rl.trainer.trainer_case import tiny_ar
 from tests.rollout.sampling_engines import start_engine
 
 PROMPTS = [
@@ -136,6 +140,59 @@ def test_nan_from_the_trainer_is_a_disagreement(engine: Any, policy: Policy) -> 
         WeightSync([engine]).push(
             "ar", stream(policy), 2, {"logprobs": replace(asked, expected=asked.expected * np.nan)}
         )
+
+
+class Deep:
+    """An engine in bfloat16 of 28 narrow layers of random weights, which may forget to take new ones."""
+
+    follows, asked = frozenset({"ar"}), "logprobs"
+
+    def __init__(self, ar: Qwen3ForCausalLM, *, takes: bool) -> None:
+        self.ar, self.takes, self.versions = copy.deepcopy(ar).bfloat16(), takes, {"ar": 0}
+
+    def load_weights(self, part: str, weights: WeightStream, version: int) -> None:
+        if self.takes:
+            self.ar.load_state_dict({name: value.bfloat16() for name, value in weights.tensors()})
+        self.versions[part] = version
+
+    def answer(self, question: object) -> np.ndarray:
+        assert isinstance(question, torch.Tensor)
+        with torch.no_grad():
+            logprobs = self.ar(question).logits.float().log_softmax(-1)[:, :-1]
+        return logprobs.gather(2, question[:, 1:, None])[..., 0].numpy()
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_stale_weights_of_a_deep_model_in_bfloat16(takes: bool) -> None:
+    """The update moves log-probs by less than bfloat16 may at this depth: the tolerance alone lets it pass."""
+    ar = tiny_ar(num_hidden_layers=28)
+    ids = torch.randint(0, 60, (4, 33), generator=torch.Generator().manual_seed(5))
+    trainer, engine = Deep(ar, takes=True), Deep(ar, takes=takes)
+    before = {"logprobs": Canary(ids, trainer.answer(ids))}
+    with torch.no_grad():
+        for index, weight in enumerate(ar.parameters()):
+            weight.add_(3e-4 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(index)))
+    trainer.load_weights("ar", WeightStream.of(ar.state_dict().items()), 1)
+    asked = {"logprobs": Canary(ids, trainer.answer(ids))}
+    weights, tolerance = WeightStream.of(ar.state_dict().items()), 0.1 * math.sqrt(28)
+    sync = WeightSync([engine], tolerance=tolerance)
+    assert sync.push("ar", weights, 1, asked) < tolerance  # as it was before, without a second look
+    engine = Deep(tiny_ar(num_hidden_layers=28), takes=takes)
+    sync = WeightSync([engine], tolerance=tolerance)
+    assert sync.wants_before("ar") and not WeightSync([engine], asks_before=False).wants_before("ar")
+    if takes:
+        sync.push("ar", weights, 1, asked, before)
+        assert not sync.wants_before("ar")  # it has been seen to move
+        return
+    with pytest.raises(SyncError, match=r"trainer's log-probs have moved by up to [\d.]+ nats and not one of the engi"):
+        sync.push("ar", weights, 1, asked, before)
+
+
+def test_an_update_that_moves_nothing_proves_nothing(engine: Any, policy: Policy) -> None:
+    rollout = engine.sample(PROMPTS, 1, [1, 2])
+    asked, sync = canary(policy, rollout), WeightSync([engine])
+    sync.push("ar", stream(policy), 1, asked, asked)
+    assert sync.wants_before("ar")
 
 
 NAME = "model.layers.1.mlp.up_proj.weight"

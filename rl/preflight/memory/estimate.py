@@ -53,6 +53,7 @@ def estimate(plan: Plan, size: PolicySize) -> MemoryEstimate:
         **({} if away else painter),
         "hidden states": parts.hidden_states(plan, size),
         "painted pictures": parts.pictures(plan, decoder),
+        "image tokenizer": size.image_tokenizer.weights if plan.read_back else 0,
     }
     heap = {"activations kept by the heap": parts.kept_by_heap(plan, size)}
     passing = {} if plan.zero_stage else gradients
@@ -61,6 +62,7 @@ def estimate(plan: Plan, size: PolicySize) -> MemoryEstimate:
         | {"keys and values": 0 if kept else cache, "logits": parts.sampled_logits(plan, size)},
         "paint": (painter if away else {})
         | {"activations of painting": parts.painting(plan, decoder, plan.paint_micro_batch)},
+        **_reading(plan, size),
         **({"update": passing | _backward(plan, size)} if plan.ar_learns else {}),
         "step": passing | heap | {"AdamW's copies": parts.step_copies(plan, ar)},
         "save": heap | {"weights to be written": ar.parameters * plan.train_bytes},
@@ -70,6 +72,12 @@ def estimate(plan: Plan, size: PolicySize) -> MemoryEstimate:
         held |= learnt.held(plan.decoder, decoder)
         phases["decoder"] = learnt.learning(plan.decoder, decoder)
     return MemoryEstimate({name: taken for name, taken in held.items() if taken}, phases)
+
+
+def _reading(plan: Plan, size: PolicySize) -> dict[str, Items]:
+    """Pictures back to tokens."""
+    activations = size.image_tokenizer.activations(plan.read_back)
+    return {"guards": {"activations of the image tokenizer": activations}} if activations else {}
 
 
 def _backward(plan: Plan, size: PolicySize) -> dict[str, int]:

@@ -34,6 +34,8 @@ class Plan:
     logprob_chunk: int
     zero_stage: int
     has_reference: bool
+    read_back: int
+    """Pictures of a step that the image tokenizer reads for the render fidelity."""
     cache_bytes: int = 0
     """What vLLM is given for keys and values."""
     adapters: int = 0

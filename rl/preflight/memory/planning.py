@@ -52,6 +52,7 @@ def plan_of(config: Config, size: PolicySize, prompts: Sequence[Prompt], device:
         logprob_chunk=train.logprob_chunk,
         zero_stage=train.zero_stage,
         has_reference=needs_reference(config),
+        read_back=ceil(config.guards.render_fidelity_share * samples),
         adapters=trained_parameters(train, resolve_folder(config.policy.path) / "ar") if train.lora else 0,
         checkpointing=train.gradient_checkpointing,
         offload_optimizer=train.offload_optimizer is not None,

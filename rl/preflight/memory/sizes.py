@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 from policy.ar.size import ArSize
+from policy.convert.tensor_file import read_tensor_file
 from policy.folder import read_policy_config
 from policy.json_file import JsonObject, read_json
+from rl.preflight.memory.image_tokenizer import ImageTokenizerSize
 
 _DC_AE = ((128, 256, 512, 512, 1024, 1024), (2, 2, 2, 2, 2, 2))  # diffusers' own defaults
 
@@ -74,32 +75,22 @@ class PolicySize:
     """Of a picture."""
     codes: int
     """Image tokens in the vocabulary."""
+    image_tokenizer: ImageTokenizerSize
 
     @classmethod
     def read(cls, folder: Path) -> PolicySize:
         """Raises: UserError if the folder is no complete policy."""
         layout, _ = read_policy_config(folder)
-        return cls(
-            ArSize.read(folder / "ar"), DecoderSize.read(folder), layout.tokens_per_image, layout.num_image_tokens
-        )
+        decoder, tokens = DecoderSize.read(folder), layout.tokens_per_image
+        reading = ImageTokenizerSize.read(folder / "image_tokenizer", tokens, decoder.pixels)
+        return cls(ArSize.read(folder / "ar"), decoder, tokens, layout.num_image_tokens, reading)
 
 
 def stored_numbers(part: Path) -> int:
     """Elements of all tensors in the safetensors files of a part; their headers alone are read."""
     return sum(
-        prod(tensor["shape"])
-        for file in part.glob("*.safetensors")
-        for name, tensor in _header(file).items()
-        if name != "__metadata__"
+        prod(tensor.shape) for file in part.glob("*.safetensors") for tensor in read_tensor_file(file).tensors.values()
     )
-
-
-def _header(file: Path) -> JsonObject:
-    """Eight bytes of length, then as much JSON. An empty file holds no tensors; loading it will say so."""
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        found: JsonObject = json.loads(stream.read(length) or b"{}")
-    return found
 
 
 def _width(transformer: JsonObject) -> int:

@@ -42,7 +42,7 @@ def made(policy: Path, **decoder: Any) -> tuple[TrainedDecoder, Decoder]:
     from rl.algorithm.answers import component
 
     config = configured(policy, **decoder)
-    network = load_decoder(policy, torch.float32, "cpu")
+    network = load_decoder(policy, getattr(torch, config.decoder_dtype), "cpu")
     network.sampler = component("decoder_samplers", config.render.sampler)
     trained = config.trained_decoder
     assert trained is not None
@@ -75,7 +75,7 @@ def test_pictures_earn_what_sets_them_apart_from_the_others_of_their_tokens(tiny
     part.trainer.update = lambda batch: (taught.append(batch.advantages_N), update(batch))[1]  # type: ignore
     found = learned(part, experience(decoder))
     wanted_BK = decoder_advantages(torch.from_numpy(TOTAL_BK), torch.ones(B, K, dtype=torch.bool))
-    assert torch.equal(taught[0].reshape(B, K, 2)[..., 0], wanted_BK)
+    assert torch.equal(taught[0].reshape(B, K, 2)[..., 0], wanted_BK)  # two timesteps each
     assert wanted_BK[0, 0] == -wanted_BK[0, 1] > 0 and wanted_BK[2].tolist() == [0, 0]
     assert found["x0_mean_square"] > 0 and found["old_deviation"] == 0 and part.version == 1
 
@@ -123,6 +123,32 @@ def test_a_decoder_follows_the_language_model_from_what_it_said_before(tiny_poli
     moved = learned(part, seen)
     assert moved["old_deviation"] == pytest.approx(moved["velocity_mse"], rel=1e-5)  # both on the old hidden states
     assert moved["old_deviation"] > 0 and moved["grad_norm"] != plain["grad_norm"]
+
+
+def test_pictures_that_teach_nothing_cost_nothing(tiny_policy: Path) -> None:
+    sizes, norms = [], []
+    for reference in (0.0, 1e-12):  # with a pull to the reference all rows have something to say
+        part, decoder = made(tiny_policy, reference=reference)
+        update = part.trainer.update
+        part.trainer.update = lambda batch, update=update: (sizes.append(len(batch)), update(batch))[1]  # type: ignore
+        found = learned(part, experience(decoder))
+        assert found["teaching"] == pytest.approx(4 / 6)
+        norms.append(found["grad_norm"])
+    assert sizes == [8, 12]
+    assert norms[0] * 8 == pytest.approx(norms[1] * 12, rel=1e-4)  # the same gradient, as a mean over fewer rows
+
+
+@pytest.mark.parametrize("loss", ["nft", "flow_grpo"])
+def test_in_bfloat16_copies_are_of_the_float32_masters_and_the_first_ratio_is_1(tiny_policy: Path, loss: str) -> None:
+    half = {"dtype": "bfloat16", "zero_stage": 1, "ema": 0.99, "updates_per_rollout": 3, "lr": 1e-5}
+    part, decoder = made(tiny_policy, **half, **({} if loss == "nft" else {"loss": {"use": loss}}))
+    found = [learned(part, experience(decoder)) for _ in range(2)]
+    assert all(one["kl_painted"] < 1e-4 for one in found if "kl_painted" in one)
+    copies = part.trainer._copies._copies["ema"]
+    moved = {name: value for name, value in copies.state().items() if not torch.equal(value, value.bfloat16().float())}
+    assert len(moved) > 20 and copies.distance() > 0  # what bfloat16 would have swallowed
+    with part.trainer.lent("ema"):
+        assert next(decoder.transformer.parameters()).dtype == torch.bfloat16
 
 
 def test_a_rehearsal_leaves_nothing_behind(tiny_policy: Path) -> None:

@@ -6,19 +6,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from policy.ar.size import ArSize
 from policy.folder import resolve_folder
+from policy.tokenizers.ta_tok_config import TaTokConfig
+from policy.tokenizers.ta_tok_weights import read_weights
 from rl.config.load import dump, load
 from rl.config.schema import Config
 from rl.preflight.memory import available, decoder, parts, planning
 from rl.preflight.memory.available import cgroup_room
 from rl.preflight.memory.decoder import DecoderPlan
 from rl.preflight.memory.estimate import estimate
+from rl.preflight.memory.image_tokenizer import ImageTokenizerSize
 from rl.preflight.memory.plan import Plan
 from rl.preflight.memory.planning import decoder_plan, found_by, memory_of, plan_of, settled
 from rl.preflight.memory.sizes import DecoderSize, PolicySize, stored_numbers
 from rl.types import Prompt, UserError
+from tests.policy.tokenizers.tiny_ta_tok import CODES, CONFIG, layout, tensors, write
 
 PROMPTS = [Prompt("a", "two red circles on a table of wood")]  # 34 characters: 8 + 8 tokens
 AR = ArSize(
@@ -36,7 +41,8 @@ DECODER = DecoderSize(
     widest=1000,
     pixels=64,
 )
-SIZE = PolicySize(AR, DECODER, tokens=16, codes=40)
+TOKENIZER = ImageTokenizerSize(weights=900, each=70, distances=30, at_once=5)
+SIZE = PolicySize(AR, DECODER, tokens=16, codes=40, image_tokenizer=TOKENIZER)
 PLAN = Plan(
     device="cpu",
     engine="torch",
@@ -54,6 +60,7 @@ PLAN = Plan(
     logprob_chunk=100,
     zero_stage=0,
     has_reference=True,
+    read_back=0,
 )
 HALF = replace(PLAN, train_bytes=2, optimizer_bytes=12, zero_stage=1, sampler_bytes=2)
 
@@ -86,6 +93,35 @@ def test_every_item_by_hand() -> None:
     }
     assert found.largest == "update"
     assert found.peak == sum(found.held.values()) + sum(found.phases["update"].values())
+
+
+def test_the_image_tokenizer_counts_where_pictures_are_read_back() -> None:
+    without, reading = estimate(PLAN, SIZE), estimate(replace(PLAN, read_back=3), SIZE)
+    assert dict(reading.held) == {**without.held, "image tokenizer": 900}
+    assert reading.phases["guards"] == {"activations of the image tokenizer": 3 * 70 + 30}
+    assert "guards" not in without.phases
+    assert TOKENIZER.activations(16) == 5 * 70 + 30  # so many at one time
+
+
+def test_the_size_of_a_ta_tok(tmp_path: Path) -> None:
+    """What nobody reads of the file (its last layer, pooling head and decoder) counts nothing."""
+    write(tmp_path, tensors())
+    found = ImageTokenizerSize.read(tmp_path, tokens=64, pixels=34 * 34)
+    read = read_weights(
+        tmp_path / "model.safetensors", TaTokConfig.from_json(CONFIG, tmp_path, layout()), torch.device("cpu")
+    )
+    held = sum(one.numel() * one.element_size() for one in read.state_dict().values())
+    held += read.codebook_KC.numel() * 4 + 4 * (24 * 24 + 24)  # and the map of the codes, which is gone again
+    assert found.weights == held
+    assert found.each == 34 * 34 * 3 * 4 + 64 * 6 * 48 * 4 + 64 * 48 * 4
+    assert (found.distances, found.at_once) == (64 * CODES * 4, 16)
+
+
+def test_the_run_says_how_many_pictures_are_read_back() -> None:
+    config, prompts = load("examples/geneval.yaml", ["guards.render_fidelity_share=0.25"]), PROMPTS
+    samples = config.data.prompts_per_step * config.rollout.group_size
+    assert plan_of(config, SIZE, prompts, "cpu").read_back == samples // 4
+    assert "image tokenizer" in memory_of(config, prompts, "cpu").held
 
 
 def test_zero_keeps_gradients_in_float32_and_its_bucket() -> None:

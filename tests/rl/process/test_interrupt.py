@@ -85,3 +85,15 @@ def test_a_terminal_that_nohup_ignores_stays_ignored() -> None:
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("code", [STARTING, RUNNING.format(more=0)])
+def test_a_signal_that_answers_a_failure_tells_of_the_failure(code: str) -> None:
+    code = code.replace('    print("ready"', '    interrupt.because = lambda: "rank 1 is gone"\n    print("ready"')
+    process = begun(code)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (3, "rank 1 is gone\n")
+    process = begun(code)
+    process.send_signal(signal.SIGINT)  # Ctrl-C is somebody's wish
+    assert process.communicate(timeout=30)[1] != "rank 1 is gone\n"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
 from rl.process import ranks
-from rl.process.ranks import OtherRanks, Place, settle_world, take_place
+from rl.process.ranks import OtherRanks, Place, failures_told_to_torchrun, settle_world, take_place
 from rl.types import UserError
 
 TORCHRUN = {
@@ -68,3 +69,16 @@ def test_the_others_get_a_free_port_that_is_ours_already(monkeypatch: pytest.Mon
         others.kill()
     others.wait()
     assert [others.exit_code(rank) for rank in (1, 2)] == [-9, -9]
+
+
+def test_the_report_that_torchrun_ends_with_holds_the_sentence(tmp_path: Path) -> None:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+    file = tmp_path / "error.json"
+    place, _ = take_place({**TORCHRUN, "TORCHELASTIC_ERROR_FILE": str(file)})
+    with pytest.raises(UserError), failures_told_to_torchrun(place):
+        raise UserError("train.lr: too high; lower it.")
+    report = str(ChildFailedError("rl.launch", {3: ProcessFailure(1, 77, 2, str(file))}))
+    assert "traceback : train.lr: too high; lower it." in report and "To enable traceback" not in report
+    with pytest.raises(UserError), failures_told_to_torchrun(Place()):
+        raise UserError("nobody asks")

@@ -21,7 +21,9 @@ from rl.config.load import load_with_origins
 from rl.parts import Run
 from rl.preflight.prompts import check_data
 from rl.process.interrupt import Interrupt
-from rl.rehearsal.rehearse import rehearse
+from rl.rehearsal.estimate import Work
+from rl.rehearsal.meter import Measured, Meter
+from rl.rehearsal.rehearse import _Rehearsal, rehearse
 from rl.run_folder.random_state import rng_state
 from rl.types import Rollout, RunFailure, Sample, UserError
 from tests.rl.run_case import write_config
@@ -89,9 +91,12 @@ def test_a_rehearsal_measures_every_part_and_leaves_no_trace(run: Run, told: lis
     assert "a step takes about" in measured and "6 steps and 3 evaluations about" in measured
 
 
-def test_a_long_part_is_measured_with_a_whole_micro_batch(
+def test_a_cheap_part_and_a_long_one_are_measured_with_a_whole_micro_batch(
     run: Run, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    rehearse(run, 0)
+    assert "paint 12 in " in told[-1] and "update 5 in " in told[-1] and "sample 12 in " in told[-1]  # all are cheap
+    monkeypatch.setattr("rl.rehearsal.rehearse._CHEAP_S", 0.0)
     monkeypatch.setattr("rl.rehearsal.rehearse._WARM_ROWS", 3)
     rehearse(run, 0)
     assert "paint 3 in " in told[-1] and "update 3 in " in told[-1] and "sample 3 in " in told[-1]
@@ -154,6 +159,23 @@ def test_hidden_states_that_are_not_finite(run: Run, monkeypatch: pytest.MonkeyP
         f"before the first step, while sampling: the hidden states of the sampler (ar/ of {run.config.policy.path}, "
         "policy.dtype float32) hold NaN or infinity, and no picture comes of that: restore the weights, or use float32"
     )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rows", "at_once", "expected"),
+    [
+        (0.08, 16, 256, 256),  # 1.28 s for all that are sampled at one time
+        (0.08, 16, 1000, 384),  # no more than a step has
+        (0.2, 16, 256, 0),  # 3.2 s
+        (0.08, 16, 16, 0),  # done already
+    ],
+)
+def test_what_is_cheap_is_measured_as_a_step_does_it(
+    run: Run, seconds: float, rows: int, at_once: int, expected: int
+) -> None:
+    work = Work(384, 384, steps=1, evaluations=0, held_out=0, at_once=256, device="cpu", reward_workers=1)
+    meter = Meter({"update": Measured(seconds, rows, 0)})
+    assert _Rehearsal(run, meter, work)._more("update", at_once) == expected
 
 
 def a_narrow_vae() -> AutoencoderDC:

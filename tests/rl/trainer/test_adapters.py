@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -132,3 +134,27 @@ def test_a_reference_on_a_visit_says_the_same() -> None:
     batch = make_batch(staying)
     found, expected = visiting.reference_forward(batch), staying.reference_forward(batch)
     assert found is not None and expected is not None and torch.equal(found.logprobs_BT, expected.logprobs_BT)
+
+
+def test_a_reference_visits_once_an_update_whatever_the_micro_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    staying, visiting = make_trainer(micro_batch=2), make_trainer(micro_batch=2, offload_reference="cpu")
+    visits: list[str] = []
+
+    @contextmanager
+    def here() -> Iterator[None]:
+        visits.append("came")
+        yield
+        visits.append("left")
+
+    def loss(*arguments: Any) -> Any:
+        visits.append("learns")
+        return learn(*arguments)
+
+    learn = visiting._loss
+    batch = dataclasses.replace(make_batch(staying), reference_logprobs_BT=None)  # as several ranks get it
+    monkeypatch.setattr(visiting, "_reference_here", here)
+    monkeypatch.setattr(visiting, "_loss", loss)
+    assert [visiting.update(batch) for _ in range(2)] == [staying.update(batch) for _ in range(2)]
+    assert visits == ["came", "left", "learns", "learns", "learns"] * 2
+    visiting.rehearse(batch)
+    assert visits[10:] == ["came", "left", "learns"]

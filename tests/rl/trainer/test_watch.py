@@ -54,18 +54,30 @@ def wait_until(ended: list[str | None]) -> str | None:
     return ended[0]
 
 
-def test_rank_0_names_a_process_that_is_gone_and_its_last_words() -> None:
+def test_rank_0_names_a_process_that_is_gone() -> None:
     store = dist.HashStore()
     with another_process() as (process, there):
         announce(store, 1, there)
         watch, ended = watching(store, 0, 2)
         time.sleep(0.1)
         assert not ended
-        store.set("words/1", "OutOfMemoryError: 3 GB")
         process.kill()
         assert wait_until(ended) == (
-            f"rank 1 of 2 (process {there.pid} on {there.host}) was killed or ended: OutOfMemoryError: 3 GB; the other "
-            "ranks end as well, and --resume goes on from the last checkpoint"
+            f"rank 1 of 2 (process {there.pid} on {there.host}) was killed or ended; the other ranks end as well, and "
+            "--resume goes on from the last checkpoint"
+        )
+        watch.stop()
+
+
+def test_a_rank_that_fails_is_told_of_by_rank_0_while_it_waits() -> None:
+    store = dist.HashStore()
+    with another_process() as (_, there):
+        announce(store, 1, there)
+        watch, ended = watching(store, 0, 2)
+        store.set("words/1", "out of memory in 'update': lower train.micro_batch.")
+        assert wait_until(ended) == (
+            f"rank 1 of 2 (process {there.pid} on {there.host}) failed: out of memory in 'update': lower "
+            "train.micro_batch; the other ranks end as well, and --resume goes on from the last checkpoint"
         )
         watch.stop()
 
