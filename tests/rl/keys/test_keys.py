@@ -90,7 +90,9 @@ def test_every_key_has_a_type_and_a_meaning() -> None:
     keys = {key.name: key for key in all_keys()}
     assert all(key.doc for key in keys.values())
     sections = {name.rpartition(".")[0] for name in keys}
-    assert all(key.type and key.default for key in keys.values() if key.name not in sections | Config.model_fields.keys())
+    assert all(
+        key.type and key.default for key in keys.values() if key.name not in sections | Config.model_fields.keys()
+    )
     assert (keys["train.lr"].type, keys["train.lr"].default) == ("number, at least 0, at most 100", "0.0001")
     assert (keys["train.schedule"].type, keys["train.schedule"].default) == ("constant or cosine", "constant")
     assert (keys["loss"].kind, keys["loss"].default) == ("losses", "grpo")
