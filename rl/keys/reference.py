@@ -73,7 +73,8 @@ def _keys(schema: JsonSchema, definitions: JsonSchema, path: tuple[str, ...]) ->
             yield from _keys(held, definitions, (*here, ANY_NAME))
         elif inner is not None:
             absent = "anyOf" in field
-            yield Key(".".join(here), SECTION_TYPES[absent], "null" if absent else "", field["description"])
+            given = "null" if absent else "{}" if path else ""
+            yield Key(".".join(here), SECTION_TYPES[absent] or "mapping" * bool(path), given, field["description"])
             yield from _keys(inner, definitions, here)
         else:
             yield Key(".".join(here), type_text(field), default, field["description"])

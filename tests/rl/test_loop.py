@@ -26,7 +26,8 @@ def test_the_base_is_the_baseline_of_the_guards_whenever_nothing_was_learnt_yet(
     for name in ("restore", "rehearse", "first_weights", "replay_guards"):
         monkeypatch.setattr(loop, name, lambda *_: None)
     monkeypatch.setattr(loop, "evaluate_if_due", lambda run, done: {"eval/ink": 0.5})
-    run: Any = SimpleNamespace(guards=SimpleNamespace(check=lambda at, metrics: seen.append((at, metrics))))
+    guards = SimpleNamespace(check=lambda at, metrics: seen.append((at, metrics)))
+    run: Any = SimpleNamespace(guards=guards, views=None)
     saved = None if step is None else Checkpoint(Path("step"), step, {})  # type: ignore[typeddict-item]
     loop.begin(run, saved)
     assert seen == ([(-1, {"eval/ink": 0.5})] if evaluated else [])
