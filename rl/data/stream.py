@@ -15,15 +15,17 @@ from rl.registry import resolve
 from rl.types import Prompt, UserError
 
 
-def needs_of(rewards: Mapping[str, RewardComponent]) -> dict[str, tuple[str, ...]]:
-    """Training reward -> the metadata that it declares it can't do without (``metadata = ("text",)`` in its class)."""
+def needs_of(
+    rewards: Mapping[str, RewardComponent], roles: Sequence[str] = ("train",)
+) -> dict[str, tuple[str, ...]]:
+    """Reward -> the metadata that it declares it can't do without (``metadata = ("text",)`` in its class)."""
     return {
-        name: declarations("rewards", reward.use).metadata for name, reward in rewards.items() if reward.role == "train"
+        name: declarations("rewards", reward.use).metadata for name, reward in rewards.items() if reward.role in roles
     }
 
 
 def require_metadata(prompts: Sequence[Prompt], needs: Mapping[str, Sequence[str]]) -> None:
-    """Each prompt must be applicable to at least one training reward.
+    """Each prompt must be applicable to at least one of the rewards.
 
     ``require_metadata(prompts, {"geneval": ("include",), "ocr": ("text",)})``. Raises UserError naming the first
     prompt that no reward can score, what it lacks, and how many more there are.

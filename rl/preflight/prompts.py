@@ -34,7 +34,7 @@ def check_data(config: Config) -> tuple[PromptList, PromptList]:
     PromptStream(train_prompts, config.data.prompts_per_step, config.run.seed)
     if needs := needs_of(config.rewards):
         require_metadata(train_prompts, needs)
-        require_metadata(eval_prompts, needs)
+        require_metadata(eval_prompts, needs_of(config.rewards, ("train", "monitor")))
     require_sound_metadata([*train_prompts, *eval_prompts], config.rewards)
     idle = require_applicable(train_prompts, config.rewards)
     pictures = _check_policy_reads(config, [*train_prompts, *eval_prompts])

@@ -293,3 +293,11 @@ def test_keys_of_pictures_may_stay_metadata(tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", {"prompt": "a", "image": "http://x/y.png"})
     (prompt,) = jsonl(path=str(path), pictures=False)
     assert (prompt.pictures, prompt.metadata) == ((), {"image": "http://x/y.png"})
+
+
+def test_a_monitor_alone_may_score_held_out_prompts() -> None:
+    rewards = {"ocr": RewardComponent(use="ocr"), "seen": RewardComponent(use="geneval", role="monitor")}
+    prompts = [Prompt("h0", "a circle", {"include": [{"class": "circle", "count": 1}]})]
+    require_metadata(prompts, needs_of(rewards, ("train", "monitor")))
+    with pytest.raises(UserError, match="lacks what its reward needs"):
+        require_metadata(prompts, needs_of(rewards))
