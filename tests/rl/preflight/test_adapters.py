@@ -61,7 +61,7 @@ def test_without_peft_a_run_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_learns_is_counted_from_the_checkpoints_header(tiny_policy: Path) -> None:
     whole, some = (load(GENEVAL, typed).train for typed in ([], ["train.lora={rank: 2, targets: [k_proj]}"]))
-    assert trained_parameters(whole, tiny_policy / "ar") == 235_808
+    assert trained_parameters(whole, tiny_policy / "ar") == 237_344
     assert trained_parameters(some, tiny_policy / "ar") == 2 * 2 * (96 + 32)
     assert list(lora_problems(load(GENEVAL), tiny_policy)) == []
 
@@ -76,7 +76,7 @@ def test_what_of_a_decoder_learns_is_counted_too(tiny_policy: Path) -> None:
     blocks, width = size["num_layers"], size["num_attention_heads"] * size["attention_head_dim"]
     assert decoder_numbers(tiny_policy, "decoder.lora={rank: 2, targets: [attn1.to_q]}") == blocks * 2 * 2 * width
     both = load(GENEVAL, [*DECODER, "trainers=[ar, decoder]"])
-    assert learning_numbers(both, tiny_policy) == 235_808 + decoder_numbers(tiny_policy)
+    assert learning_numbers(both, tiny_policy) == 237_344 + decoder_numbers(tiny_policy)
     config = load(GENEVAL, [*DECODER, "decoder.lora.targets=[q_proj]"])
     (problem,) = lora_problems(config, tiny_policy)
     assert problem.startswith("decoder.lora.targets: no linear layer that can be adapted is called 'q_proj'")
