@@ -313,6 +313,10 @@ class Config(Section):
         ar: list[Optimisation] = [self.train] if "ar" in self.trainers else []
         return ar + [one for one in (self.trained_decoder,) if one is not None]
 
+    def steps_of(self, one: Optimisation, steps: int) -> int:
+        """In how many of the run's first ``steps`` that network learns."""
+        return self.schedule.steps_of("ar" if one.section == "train" else one.section, steps)
+
     @property
     def decoder_dtype(self) -> str:
         """The precision that the decoder paints in: where it learns, the one it is trained in."""

@@ -8,16 +8,6 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def sequence_rewards(rewards_BK: Tensor, valid_BK: Tensor) -> tuple[Tensor, Tensor]:
-    """(rewards_B, valid_B) of the language model: the mean over the renders of a token sequence.
-
-    A sequence with a failed render is not valid as a whole, because the mean over the others is one of other noise.
-    """
-    valid_B = valid_BK.all(1)
-    kept_BK = rewards_BK.masked_fill(~valid_BK, 0.0)
-    return kept_BK.mean(1).masked_fill(~valid_B, 0.0), valid_B
-
-
 def decoder_advantages(rewards_BK: Tensor, valid_BK: Tensor, *, eps: float = 1e-4) -> Tensor:
     """A_ij = (y_ij - mean_j y_ij) / (s + eps), s^2 the variance inside the rows, pooled over the batch.
 
