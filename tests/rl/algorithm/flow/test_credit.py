@@ -40,6 +40,13 @@ def test_a_failed_render_is_lost_to_the_decoder_there_alone() -> None:
     close(found_BK[3], (REWARDS_BK[3] - 0.4) / (std + 1e-4), rtol=1e-4, atol=1e-6)
 
 
+def test_renders_that_score_alike_teach_nothing() -> None:
+    """The mean of equal numbers is another one by float noise, for many numbers and counts."""
+    for count in range(2, 10):
+        rewards_BK = torch.linspace(0.05, 1.0, 20)[:, None].expand(-1, count)
+        assert decoder_advantages(rewards_BK, torch.ones(20, count, dtype=torch.bool)).eq(0).all()
+
+
 def test_one_valid_render_or_none_compares_with_nothing() -> None:
     valid_BK = torch.tensor([[True, False], [False, False], [True, True]])
     found_BK = decoder_advantages(torch.tensor([[1.0, 0.0], [5.0, 3.0], [0.25, 0.75]]), valid_BK)
