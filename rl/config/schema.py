@@ -187,16 +187,6 @@ class TrainConfig(Optimisation):
     lora: LoraSettings | None = None
     """Train adapters of low rank instead of the weights; the reference policy is then the same model without them."""
 
-    @property
-    def updates(self) -> int:
-        """Optimiser steps of the whole run."""
-        return self.updates_in(self.steps)
-
-    @property
-    def warmup_updates(self) -> int:
-        """Those of them that warm up."""
-        return self.warmup_in(self.steps)
-
 
 class SyncConfig(Section):
     """New weights into the sampling engine."""
