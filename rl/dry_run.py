@@ -9,6 +9,7 @@ from policy.ar.size import ArSize
 from policy.folder import read_policy_config, resolve_folder
 from rl.config.load import dump
 from rl.config.schema import Config
+from rl.config.section import Optimisation
 from rl.data.prompt_list import overlap
 from rl.preflight.adapters import learning_numbers, trained_parameters
 from rl.preflight.memory.available import WORKER, worker_count
@@ -69,12 +70,13 @@ def _work(config: Config, prompts: int, tokens: int) -> list[tuple[str, str]]:
     updates = config.train.updates_per_rollout
     share = ceil(samples / updates / config.train.ranks)  # of each rank, in every update
     passes = ceil(share / config.train.micro_batch) * updates
+    learnt = f" with {updates} update{_s(updates)} in {passes} micro-batch{_s(passes, 'es')} each"
     every = config.checkpoint.every
     checkpoints = 1 + (max(steps - 1, 0) // every if every else 0)  # the last, also without any step
     return [
-        ("steps", f"{steps:,} with {updates} update{_s(updates)} in {passes} micro-batch{_s(passes, 'es')} each"),
+        ("steps", f"{steps:,}{learnt if 'ar' in config.trainers else ''}"),
         ("ranks", _ranks(config, share)),
-        ("warm-up", f"{config.train.warmup_updates:,} of {config.train.updates:,} updates"),
+        *(_warm_up(one, config.steps_of(one, steps)) for one in config.learning),
         ("training prompts", f"{prompts:,}, seen {steps * per_step / prompts:.1f} times each"),
         ("prompts", f"{per_step:,} a step, {steps * per_step:,} in all"),
         ("samples", f"{samples:,} a step, {steps * samples:,} in all"),
@@ -93,6 +95,12 @@ def _decoder(config: Config, trained: int) -> str:
         f"{trained:,} parameters learn from {plan.rows:,} pairs of a picture and a timestep a step, in {updates} "
         f"update{_s(updates)}"
     )
+
+
+def _warm_up(one: Optimisation, steps: int) -> tuple[str, str]:
+    """``steps``: in which that network learns."""
+    name = "warm-up" if one.section == "train" else f"{one.section}'s warm-up"
+    return name, f"{one.warmup_in(steps):,} of {one.updates_in(steps):,} updates"
 
 
 def _ranks(config: Config, share: int) -> str:

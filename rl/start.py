@@ -228,7 +228,7 @@ def rate_jump(config: Config, going_on: Resumed, updates: int) -> str | None:
     first, now = config.learning[0], config.train.steps
     if not isinstance(before, int) or first.schedule == "constant":
         return None
-    old, new = (_rate(first, steps, updates) for steps in (before, now))
+    old, new = (_rate(first, config.steps_of(first, steps), updates) for steps in (before, now))
     if f"{old:.2g}" == f"{new:.2g}":
         return None
     key = f"{first.section}.schedule"

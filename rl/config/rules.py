@@ -42,7 +42,7 @@ def notes(config: Config) -> Iterator[str]:
     """What is not as it is written, one line each."""
     train = config.train
     for one in config.learning:
-        yield from _warmup(one, train.steps)
+        yield from _warmup(one, config.steps_of(one, train.steps))
     samples = config.data.prompts_per_step * config.rollout.group_size // train.updates_per_rollout
     if train.steps > 0 and (left := -samples % train.ranks):
         yield (

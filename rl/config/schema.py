@@ -187,16 +187,6 @@ class TrainConfig(Optimisation):
     lora: LoraSettings | None = None
     """Train adapters of low rank instead of the weights; the reference policy is then the same model without them."""
 
-    @property
-    def updates(self) -> int:
-        """Optimiser steps of the whole run."""
-        return self.updates_in(self.steps)
-
-    @property
-    def warmup_updates(self) -> int:
-        """Those of them that warm up."""
-        return self.warmup_in(self.steps)
-
 
 class SyncConfig(Section):
     """New weights into the sampling engine."""
@@ -312,6 +302,10 @@ class Config(Section):
         """Of each network that learns, in the order in which they do."""
         ar: list[Optimisation] = [self.train] if "ar" in self.trainers else []
         return ar + [one for one in (self.trained_decoder,) if one is not None]
+
+    def steps_of(self, one: Optimisation, steps: int) -> int:
+        """In how many of the run's first ``steps`` that network learns."""
+        return self.schedule.steps_of("ar" if one.section == "train" else one.section, steps)
 
     @property
     def decoder_dtype(self) -> str:

@@ -15,9 +15,7 @@ from rl.registry import resolve
 from rl.types import Prompt, UserError
 
 
-def needs_of(
-    rewards: Mapping[str, RewardComponent], roles: Sequence[str] = ("train",)
-) -> dict[str, tuple[str, ...]]:
+def needs_of(rewards: Mapping[str, RewardComponent], roles: Sequence[str] = ("train",)) -> dict[str, tuple[str, ...]]:
     """Reward -> the metadata that it declares it can't do without (``metadata = ("text",)`` in its class)."""
     return {
         name: declarations("rewards", reward.use).metadata for name, reward in rewards.items() if reward.role in roles

@@ -53,7 +53,7 @@ class TrainedDecoder:
             now_BSD = self.reread(experience) if self.reread else None
             batches = [self._with_old(*part, now_BSD) for part in self._batches(pictures, experience)]
             found = [self.trainer.update(batch) for batch in batches]
-        _check_first(found[0], painted_by_copy=self.paints is not None)
+        _check_first(found[0], from_painted=self.paints is None and now_BSD is None)
         return mean_metrics(found) | _described(pictures)
 
     def rehearse(self, experience: Experience, advantages_PG: Tensor, rows: int) -> None:
@@ -142,13 +142,15 @@ def _means(batch: FlowBatch, flow: Tensor) -> Tensor:
     return means
 
 
-def _check_first(metrics: Mapping[str, float], *, painted_by_copy: bool) -> None:
+def _check_first(metrics: Mapping[str, float], *, from_painted: bool) -> None:
     """The first update after a rollout: old and new policy are the same, and the replay is what was painted.
 
+    ``from_painted``: it has the weights and the hidden states that painted. With a slow copy, or with hidden states of
+    now to follow, the ratio says how far they have come since.
     Raises: RunFailure.
     """
     off, apart = metrics.get("ratio_deviation", 0.0), metrics.get("kl_painted", 0.0)
-    if not painted_by_copy and off != 0:
+    if from_painted and off != 0:
         raise RunFailure(
             f"the decoder's ratio of the first update is off by {off:.3g} and must be exactly 1: the update computes "
             "something else than the forward before it (another micro-batch or precision, dropout, or weights that "

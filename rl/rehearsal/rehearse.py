@@ -77,10 +77,16 @@ class _Rehearsal:
             self._gradient(experience, advantages_PG, more)
 
     def _gradient(self, experience: Experience, advantages_PG: Tensor, rows: int) -> None:
-        learner = self.run.learner
-        with self.part("update", rows, "look at loss, terms and train; train.micro_batch is what takes memory"):
-            for one in learner.parts.values():
-                one.rehearse(experience, advantages_PG, rows)
+        advice = {
+            "ar": "look at loss, terms and train; train.micro_batch is what takes memory",
+            "decoder": "look at decoder; decoder.micro_batch is what takes memory",
+        }
+        parts = self.run.learner.parts
+        with self.meter("update", rows):
+            for name, one in parts.items():
+                phase = "update" if name == "ar" else name
+                with part_of_a_step("update", advice.get(name, "")), memory_of_phase(phase):
+                    one.rehearse(experience, advantages_PG, rows)
 
     def _rows(self, stage: str, micro_batch: int) -> int:
         """How many a part is measured with; ``micro_batch``: of all ranks together."""

@@ -156,6 +156,16 @@ def test_counts(run_file: Path) -> None:
     assert rows["reward processes"] == "1, each about 300.00 MB and its model besides"
 
 
+def test_each_network_has_a_warm_up_of_its_own_steps() -> None:
+    prompts = [Prompt("a", "a")]
+    typed = ["rewards.geneval.use=geneval", "policy.path=shapes", "render.renders=2", "train.steps=12"]
+    text = describe(load(None, [*typed, "trainers=[decoder]", "decoder.updates_per_rollout=4"]), prompts, [])
+    assert re.search("# steps +12\n", text) and re.search("# decoder's warm-up +5 of 48 updates\n", text)
+    turns = ["trainers=[ar, decoder]", "schedule={order: alternate, ar: {steps: 3}}"]
+    text = describe(load(None, [*typed, *turns]), prompts, [])
+    assert re.search("# warm-up +5 of 9 updates\n# decoder's warm-up +5 of 3 updates\n", text)
+
+
 def test_ranks_share_an_update(run_file: Path) -> None:
     prompts = [Prompt(str(i), f"prompt {i}") for i in range(6)]
     text = describe(load(run_file, ["train.ranks=2", "train.zero_stage=1"]), prompts, prompts)

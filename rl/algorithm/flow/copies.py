@@ -37,8 +37,7 @@ def constant(decay: float) -> Decay:
 
 class WeightCopy:
     """copy = decay copy + (1 - decay) live, in float32: in bfloat16 an average swallows steps below 2^-8 of a weight,
-    and one of decay .999 never moves. ``live``: all that is trained, or
-    adapters alone.
+    and one of decay .999 never moves. ``live``: all that is trained, or adapters alone.
 
     ``old = WeightCopy(decoder.transformer.named_parameters(), nft_old)``; ``with old.lent(): paint(...)``.
     """
@@ -73,14 +72,6 @@ class WeightCopy:
         finally:
             for name, value in self._live.items():
                 value.data = own[name]
-
-    @torch.no_grad()
-    def distance(self) -> float:
-        """Root mean square between copy and live weights."""
-        squares = sum(
-            float((self._copy[name] - self._master(value)).square().sum()) for name, value in self._live.items()
-        )
-        return float((squares / sum(value.numel() for value in self._copy.values())) ** 0.5)
 
     def _master(self, live: Tensor) -> Tensor:
         return self._masters(live).detach().float()

@@ -7,15 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-
-def sequence_rewards(rewards_BK: Tensor, valid_BK: Tensor) -> tuple[Tensor, Tensor]:
-    """(rewards_B, valid_B) of the language model: the mean over the renders of a token sequence.
-
-    A sequence with a failed render is not valid as a whole, because the mean over the others is one of other noise.
-    """
-    valid_B = valid_BK.all(1)
-    kept_BK = rewards_BK.masked_fill(~valid_BK, 0.0)
-    return kept_BK.mean(1).masked_fill(~valid_B, 0.0), valid_B
+_NOISE = 1e-6  # of a row's largest reward: three times .7 over 3 is not .7
 
 
 def decoder_advantages(rewards_BK: Tensor, valid_BK: Tensor, *, eps: float = 1e-4) -> Tensor:
@@ -27,13 +19,15 @@ def decoder_advantages(rewards_BK: Tensor, valid_BK: Tensor, *, eps: float = 1e-
     +-.707 of any difference, however small. The same centring as in Dual-GRPO ("Think-Then-Generate"), whose pictures
     are compared within their own reasoning.
 
-    A render that failed gets 0 and is left out of its row; a row with fewer than two valid renders holds no comparison
-    and gets zeros.
+    A render that failed gets 0 and is left out of its row; a row with fewer than two valid renders, or whose renders
+    differ by float noise alone, holds no comparison and gets zeros.
     """
     kept_BK = rewards_BK.masked_fill(~valid_BK, 0.0)
     count_B1 = valid_BK.sum(1, keepdim=True)
     comparable_BK = valid_BK & (count_B1 > 1)
     centred_BK = (kept_BK - kept_BK.sum(1, keepdim=True) / count_B1.clamp(min=1)).masked_fill(~comparable_BK, 0.0)
+    alike_B1 = centred_BK.abs().amax(1, keepdim=True) <= _NOISE * kept_BK.abs().amax(1, keepdim=True)
+    centred_BK = centred_BK.masked_fill(alike_B1, 0.0)
     degrees = (count_B1 - 1).clamp(min=0).sum().clamp(min=1)
     std = (centred_BK.double().square().sum() / degrees).sqrt().to(centred_BK.dtype)
     return centred_BK / (std + eps)

@@ -8,6 +8,7 @@ from math import ceil
 
 from policy.folder import resolve_folder
 from rl.config.declared import declarations
+from rl.config.schedule_rules import in_phase
 from rl.config.schema import Config
 from rl.config.values import AUTO
 from rl.preflight.adapters import trained_decoder_parameters, trained_parameters
@@ -31,7 +32,8 @@ def plan_of(config: Config, size: PolicySize, prompts: Sequence[Prompt], device:
     engine, options, train = config.rollout.engine, config.rollout.options, config.train
     if engine == "auto":
         engine = "vllm" if device == "cuda" and importlib.util.find_spec("vllm") else "torch"
-    samples = config.data.prompts_per_step * config.rollout.group_size
+    turns = _turns(config)
+    samples, pictures = max(map(_samples, turns)), max(map(_pictures, turns))
     sequences = _whole(options.get("max_num_seqs"), _SEQUENCES)
     length = _AROUND + max((len(prompt.text) for prompt in prompts), default=0) // _CHARACTERS
     sampler = BYTES[config.policy.dtype]
@@ -44,11 +46,11 @@ def plan_of(config: Config, size: PolicySize, prompts: Sequence[Prompt], device:
         decoder_bytes=BYTES[config.decoder_dtype],
         samples=samples,
         running=min(samples, sequences),
-        group_size=config.rollout.group_size,
-        renders=config.render.renders,
+        group_size=max(turn.rollout.group_size for turn in turns),
+        renders=ceil(pictures / samples),
         prompt_tokens=length,
         micro_batch=min(train.micro_batch, update_samples(config)),
-        paint_micro_batch=min(config.render.micro_batch, samples * config.render.renders),
+        paint_micro_batch=min(config.render.micro_batch, pictures),
         logprob_chunk=train.logprob_chunk,
         zero_stage=train.zero_stage,
         has_reference=needs_reference(config),
@@ -77,7 +79,7 @@ def decoder_plan(config: Config, size: PolicySize) -> DecoderPlan | None:
     window = config.render.sampler.options.get("window", 2)
     on_window = declarations("decoder_losses", trained.loss.use).window
     each = _whole(window, 2) if on_window else trained.timesteps
-    pictures = config.data.prompts_per_step * config.rollout.group_size * config.render.renders
+    pictures = _pictures(in_phase(config, "decoder"))
     rows = pictures * each
     return DecoderPlan(
         number_bytes=BYTES[trained.dtype],
@@ -96,6 +98,19 @@ def decoder_plan(config: Config, size: PolicySize) -> DecoderPlan | None:
     )
 
 
+def _turns(config: Config) -> list[Config]:
+    """As it stands in the steps of each network that learns; the same where both do in every step."""
+    return [in_phase(config, part) for part in config.trainers]
+
+
+def _samples(config: Config) -> int:
+    return config.data.prompts_per_step * config.rollout.group_size
+
+
+def _pictures(config: Config) -> int:
+    return _samples(config) * config.render.renders
+
+
 def memory_of(config: Config, prompts: Sequence[Prompt], device: Device | None = None) -> MemoryEstimate:
     """Raises: UserError if there is no such policy."""
     size = PolicySize.read(resolve_folder(config.policy.path))
@@ -110,7 +125,7 @@ def needs_reference(config: Config) -> bool:
 
 def update_samples(config: Config) -> int:
     """Samples of one update on one rank, the most that a micro-batch can hold."""
-    samples, train = config.data.prompts_per_step * config.rollout.group_size, config.train
+    samples, train = _samples(in_phase(config, "ar")), config.train
     return ceil(ceil(samples / train.updates_per_rollout) / train.ranks)
 
 
@@ -125,7 +140,7 @@ def settled(config: Config, prompts: Sequence[Prompt], device: Device | None = N
     room = int(available(device) * _KEEP)
     if device == "cpu":  # where ranks share it with each other and with the rewards
         room = (room - WORKER * worker_count(config)) // train.ranks
-    most = config.data.prompts_per_step * config.rollout.group_size * render.renders
+    most = max(map(_pictures, _turns(config)))
 
     def fits(section: str, phase: str) -> Callable[[int], bool]:
         return lambda count: memory_of(_with(config, section, count), prompts, device).of(phase) <= room

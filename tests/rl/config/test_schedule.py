@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from rl.config.load import load
+from rl.config.rules import notes
+from rl.config.schema import Config
 from rl.config.sections.schedule import ScheduleConfig
 from rl.types import UserError
 
@@ -35,6 +37,20 @@ def test_a_network_learns_in_its_turn_and_both_without_one() -> None:
 
 def test_a_word_is_a_schedule(tmp_path: Path) -> None:
     assert said(tmp_path, "alternate") is None
+
+
+def test_the_note_on_a_warm_up_counts_the_steps_of_each_network() -> None:
+    config = Config.model_validate(
+        {
+            "trainers": ("ar", "decoder"),
+            "schedule": {"order": "alternate", "ar": {"steps": 3}},
+            "train": {"steps": 12, "warmup_steps": 5},
+            "decoder": {"warmup_steps": 5},
+        }
+    )
+    assert list(notes(config)) == [
+        "decoder.warmup_steps: the run ends inside its warm-up, after 3 of 5 optimiser steps"
+    ]
 
 
 BOTH = "trainers: [ar, decoder]\n"

@@ -165,20 +165,20 @@ def test_reinforce_is_on_policy() -> None:
 def test_the_warm_up_is_clipped_to_a_run_with_a_cosine() -> None:
     short = run(train={"steps": 5, "warmup_steps": 10, "schedule": "cosine"})
     assert list(check(short)) == []
-    assert (short.train.warmup_steps, short.train.warmup_updates) == (10, 4)
+    assert (short.train.warmup_steps, short.train.warmup_in(5)) == (10, 4)
     assert list(notes(short)) == [
         "train.warmup_steps: 10 is clipped to 4, because the run has only 5 optimiser steps and the cosine needs one"
     ]
     longer = run(train={"steps": 100, "warmup_steps": 10, "schedule": "cosine"})
-    assert (longer.train.warmup_updates, list(notes(longer))) == (10, [])
+    assert (longer.train.warmup_in(100), list(notes(longer))) == (10, [])
     # optimiser steps are counted, not rollouts
-    assert TrainConfig(steps=5, warmup_steps=12, updates_per_rollout=2, schedule="cosine").warmup_updates == 9
+    assert TrainConfig(warmup_steps=12, updates_per_rollout=2, schedule="cosine").warmup_in(5) == 9
     # a constant rate knows no end, so a run may end inside its warm-up and go on from there
-    assert TrainConfig(steps=5, warmup_steps=10).warmup_updates == 10
+    assert TrainConfig(warmup_steps=10).warmup_in(5) == 10
     for steps in (0, 1):
-        assert TrainConfig(steps=steps, schedule="cosine").warmup_updates == 0
+        assert TrainConfig(schedule="cosine").warmup_in(steps) == 0
     # a run of 5 steps that goes on to 100 has the warm-up that was written
-    assert short.train.model_copy(update={"steps": 100}).warmup_updates == 10
+    assert short.train.warmup_in(100) == 10
     assert list(notes(run(train={"steps": 0, "schedule": "cosine"}))) == []
 
 

@@ -356,3 +356,14 @@ def test_a_decoder_that_learns_is_planned_from_the_configuration() -> None:
     assert decoder_plan(load(None, REWARD), size) is None
     automatic = settled(load(None, [*REWARD, *typed, "decoder.micro_batch=auto"]), PROMPTS, "cpu")
     assert automatic.decoder is not None and automatic.decoder.micro_batch == 48
+
+
+def test_networks_that_take_turns_are_planned_with_the_numbers_of_their_own() -> None:
+    turns = "schedule={order: alternate, ar: {group_size: 8, renders: 1}, decoder: {group_size: 2, renders: 6}}"
+    typed = ["trainers=[ar, decoder]", "data.prompts_per_step=4", "render.steps=8", "decoder.micro_batch=500", turns]
+    config = load(None, [*REWARD, *typed])
+    plan = plan_of(config, PolicySize.read(resolve_folder("shapes")), PROMPTS, "cpu")
+    assert plan.decoder is not None and (plan.decoder.pictures, plan.decoder.rows) == (48, 144)
+    # 8 samples of each of 4 prompts in the turn of the one, 48 pictures in that of the other
+    assert (plan.samples, plan.group_size, plan.micro_batch, plan.paint_micro_batch) == (32, 8, 32, 48)
+    assert plan.samples * plan.renders >= 48

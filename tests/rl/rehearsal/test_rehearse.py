@@ -240,6 +240,16 @@ def test_a_loss_that_is_not_finite(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert "before the first step, while updating: update 1: the loss is " in refused(run)
 
 
+def test_a_decoder_that_does_not_fit_into_the_memory(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Learning:
+        def rehearse(self, *arguments: Any) -> None:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.50 GiB.")
+
+    monkeypatch.setattr(run.learner, "parts", {**run.learner.parts, "decoder": Learning()})
+    with pytest.raises(RunFailure, match="^out of memory in 'decoder', .*2.50 GiB more: lower decoder.micro_batch; "):
+        rehearse(run, 0)
+
+
 def test_an_advantage_that_cannot_be(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is asked about a step's groups, not about two samples."""
     shapes: list[tuple[int, ...]] = []
