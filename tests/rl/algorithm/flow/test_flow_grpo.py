@@ -192,3 +192,9 @@ def test_advantages_are_cut() -> None:
     case = next(stochastic_cases())
     found = flow_grpo(*of_a_window(case), torch.tensor([50.0, -50.0])).loss
     close(found, flow_grpo(*of_a_window(case), torch.tensor([5.0, -5.0])).loss)
+
+
+def test_an_unknown_weight_of_the_steps_is_refused() -> None:
+    how: Any = "gard"
+    with pytest.raises(UserError, match="weights is 'gard'; write equal, tempflow or guard"):
+        step_weights([], how=how)
