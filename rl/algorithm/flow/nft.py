@@ -64,9 +64,7 @@ def nft(
     Shapes: flows (N, C, h, w), ``t_N`` in (0, 1], ``advantages_N``; ``old_flow`` and ``target_flow`` get no gradient.
     """
     if not isinstance(beta, (int, float)) or not beta > 0:
-        raise UserError(
-            f"decoder.loss.options.beta is {beta!r}; it must be a number above 0 (DiffusionNFT takes 1 or .1)."
-        )
+        raise UserError(f"decoder.loss.options.beta is {beta!r}; it must be above 0 (paper: 1 or .1).")
     old_flow, t = old_flow.detach().float(), _column(t_N, flow)
     moved = flow.float() - old_flow
     target = target_flow.detach().float()

@@ -137,7 +137,7 @@ def test_the_pull_to_the_reference_moves_the_weights_alone() -> None:
 @pytest.mark.parametrize("beta", [0, -1.0, "abc"])
 def test_a_beta_that_is_no_step_is_refused(beta: Any) -> None:
     flow = torch.ones(1, 2, 2, 2)
-    with pytest.raises(UserError, match=r"decoder\.loss\.options\.beta is .*; it must be a number above 0"):
+    with pytest.raises(UserError, match=r"decoder\.loss\.options\.beta is .*; it must be above 0"):
         nft(flow, flow, flow, torch.ones(1), torch.ones(1), beta=beta)
 
 
