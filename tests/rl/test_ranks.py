@@ -77,7 +77,7 @@ def same(found: list[tuple[int, dict[str, float]]], expected: list[tuple[int, di
     """Up to float noise; the largest of differences between two engines is nothing but noise."""
     assert [step for step, _ in found] == [step for step, _ in expected]
     for (_, mine), (_, theirs) in zip(found, expected, strict=True):
-        assert mine == pytest.approx(theirs, rel=5e-3, abs=1e-4)
+        assert mine == pytest.approx(theirs, rel=2e-3, abs=1e-4)
 
 
 def test_two_ranks_train_as_one_does_and_a_killed_one_is_named(
