@@ -104,7 +104,28 @@ class Trainable(Protocol[RowsT, OutputsT]):
         """Parameters that ``module`` reads outside their own layers (ZeRO-3 must gather them for it)."""
 
 
-class LanguageModel:
+class AdaptedNetwork:
+    """What networks with and without adapters have alike; the rest of a :class:`Trainable` is each one's own."""
+
+    module: nn.Module
+    lora: Lora | None
+
+    def adapter(self, gathered: Gathered = nullcontext) -> Adapter | None:
+        if self.lora is None:
+            return None
+        return Adapter(self.lora.config(), WeightStream.stored(self.lora.adapter(), gathered))
+
+    def reference(self) -> Network:
+        return self._without_adapters if self.lora else copy.deepcopy(self.module).eval().requires_grad_(False)
+
+    def _without_adapters(self, *inputs: object) -> tuple[Tensor, ...]:
+        assert self.lora is not None
+        with self.lora.off():
+            answered: tuple[Tensor, ...] = self.module(*inputs)
+            return answered
+
+
+class LanguageModel(AdaptedNetwork):
     """The autoregressive half as a :class:`Trainable`: ``Sequences`` in, ``Forward`` out."""
 
     name = "ar"
@@ -142,20 +163,6 @@ class LanguageModel:
             return WeightStream.stored(whole, gathered, changing)
         values = self.ar.state_dict(keep_vars=True)
         return WeightStream.stored([StoredWeight(name, (value,)) for name, value in values.items()], gathered)
-
-    def adapter(self, gathered: Gathered = nullcontext) -> Adapter | None:
-        if self.lora is None:
-            return None
-        return Adapter(self.lora.config(), WeightStream.stored(self.lora.adapter(), gathered))
-
-    def reference(self) -> Network:
-        return self._without_adapters if self.lora else copy.deepcopy(self.module).eval().requires_grad_(False)
-
-    def _without_adapters(self, *inputs: object) -> tuple[Tensor, ...]:
-        assert self.lora is not None
-        with self.lora.off():
-            answered: tuple[Tensor, ...] = self.module(*inputs)
-            return answered
 
     def used_directly(self) -> Sequence[Tensor]:
         return [self.ar.lm_head.weight]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -12,15 +11,13 @@ from torch import Tensor, nn
 
 from policy.flow.rows import Flow, FlowQuery
 from policy.lora.adapters import Lora, StoredWeight
-from policy.trainable import Adapter, Network, WeightStream
+from policy.trainable import AdaptedNetwork, Gathered, WeightStream
 
 if TYPE_CHECKING:
     from diffusers import SanaTransformer2DModel
 
-Gathered = Callable[[Tensor], AbstractContextManager[object]]
 
-
-class FlowNetwork:
+class FlowNetwork(AdaptedNetwork):
     """The diffusion half as a :class:`policy.trainable.Trainable`: ``FlowQuery`` in, ``Flow`` out. It is the very
     modules that paint, so what is learnt is painted with at once."""
 
@@ -64,20 +61,6 @@ class FlowNetwork:
         whole = self._transformer.state_dict(keep_vars=True).items()
         stored = self.lora.weights() if self.lora else [StoredWeight(name, (value,)) for name, value in whole]
         return WeightStream.stored(found + _named("transformer", stored), gathered)
-
-    def adapter(self, gathered: Gathered = nullcontext) -> Adapter | None:
-        if self.lora is None:
-            return None
-        return Adapter(self.lora.config(), WeightStream.stored(self.lora.adapter(), gathered))
-
-    def reference(self) -> Network:
-        return self._without_adapters if self.lora else copy.deepcopy(self.module).eval().requires_grad_(False)
-
-    def _without_adapters(self, *inputs: object) -> tuple[Tensor, ...]:
-        assert self.lora is not None
-        with self.lora.off():
-            answered: tuple[Tensor, ...] = self.module(*inputs)
-            return answered
 
     def used_directly(self) -> Sequence[Tensor]:
         """Tables that the transformer and its blocks add without a layer of their own."""

@@ -69,16 +69,9 @@ class TrainedDecoder:
 
     def _batches(self, pictures: PaintedPictures, experience: Experience) -> Iterator[tuple[FlowBatch, Tensor]]:
         """One for each update, of whole token sequences, which are told beside it."""
-        batch = self._teaching(self.rows(pictures, experience))
+        batch = self.rows(pictures, experience)
         for sequences in torch.arange(len(pictures.hidden_BSD)).chunk(self.updates):
             yield batch.take(torch.isin(batch.sequence_N, sequences).nonzero()[:, 0].tolist()), sequences
-
-    def _teaching(self, batch: FlowBatch) -> FlowBatch:
-        """Without the pictures that were as good as the others of their tokens, where those would move nothing: at the
-        old policy itself, and with nothing else in the loss."""
-        on_policy = self.updates == 1 and self.paints is None and self.reread is None
-        teaching = (batch.advantages_N != 0).nonzero()[:, 0].tolist()
-        return batch.take(teaching) if on_policy and not self.trainer.objective.reference and teaching else batch
 
     def _with_old(self, batch: FlowBatch, sequences: Tensor, now_BSD: Tensor | None) -> FlowBatch:
         """With what the policy that painted says, where the one update does not say so itself; and, to follow, with the

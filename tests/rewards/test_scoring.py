@@ -9,23 +9,10 @@ from rewards.combine import gdpo, mean, product
 from rewards.scoring import Scoring, mean_score
 from rl.config.schema import RewardComponent
 from rl.config.values import Part
-from rl.types import Prompt, Rollout, Score
+from rl.types import Score
+from tests.rl.rollouts import a_rollout
 
 FAILED = Score(None, failure="died")
-
-
-def a_rollout(prompts: int, group_size: int) -> Rollout:
-    batch = prompts * group_size
-    return Rollout(
-        prompts=tuple(Prompt(f"p{i}", "x") for i in range(prompts)),
-        group_size=group_size,
-        prompt_ids=((1,),) * prompts,
-        tokens_BT=np.zeros((batch, 2), np.int64),
-        logprobs_BT=np.zeros((batch, 2), np.float32),
-        seeds=tuple(range(batch)),
-        temperature=1.0,
-        version=0,
-    )
 
 
 def values(*numbers: float | None) -> list[Score]:

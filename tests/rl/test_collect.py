@@ -24,6 +24,7 @@ from rl.collect import Collect, Noise, RewardWatch, describe_pictures, paint, sa
 from rl.config.schema import RenderConfig, RewardComponent, RolloutConfig
 from rl.tracking.guards.pictures import Fidelity
 from rl.types import Forward, Prompt, Renders, Rollout, Sample, Score, Sequences, UserError
+from tests.rl.rollouts import a_rollout
 
 PLUGINS = "tests.rewards.pool_plugins"
 
@@ -38,20 +39,6 @@ class SeedPainter:
         time.sleep(0.5)
         self.finished.append(time.time())
         return np.stack([np.full((4, 4, 3), seed % 256, np.uint8) for seed in seeds])
-
-
-def a_rollout(prompts: int, group_size: int) -> Rollout:
-    batch = prompts * group_size
-    return Rollout(
-        prompts=tuple(Prompt(f"p{i}", "x") for i in range(prompts)),
-        group_size=group_size,
-        prompt_ids=((1,),) * prompts,
-        tokens_BT=np.zeros((batch, 2), np.int64),
-        logprobs_BT=np.zeros((batch, 2), np.float32),
-        seeds=tuple(range(batch)),
-        temperature=1.0,
-        version=0,
-    )
 
 
 @pytest.mark.parametrize("renders", [1, 2])
