@@ -14,19 +14,21 @@ from torch import Tensor, nn
 from policy.ar.forward import image_forward
 from policy.base import Policy
 from policy.shapes.pretrain.autoencoder import as_pixels
-from policy.shapes.pretrain.scenes import Scene, dense_cells, random_scene, with_details_of
+from policy.shapes.pretrain.scenes import Scene, dense_cells, random_scene, showing, with_details_of
 from policy.shapes.pretrain.stage import is_finished, run_stage
 from rl.data.shapes.world import DETAIL_TAGS, Content, looks_of, picture
 
 _BATCH = 48
 _ROWS, _CHUNK = 30_000, 500  # the frozen models see every training row once, before the first step
+_OBEYED_ROWS = 20_000  # have all that their captions ask for
 _DROP = 0.1  # share of conditions replaced by zeros, for guidance
 _DENSE = 0.4  # share of rows with half of the cells inked: many more objects to learn from than captions ask for
 _MISMATCHED = 0.15  # share of rows with another caption's scene: paint the tokens, not the words
-_DETAILED = 0.3  # share of rows that ask for details, beside those that do so anyway
-# Where a caption asks for details, a share of the pictures has those of another caption. Nothing in the hidden states
-# says which, so the noise decides: the decoder obeys part of the time, which is RL's to repair.
-_DISOBEYED = 0.65
+_DETAILED = 0.5  # share of rows that ask for details, beside those that do so anyway
+# In the last part of the steps, where a caption asks for details, a share of the pictures has those of another caption.
+# Nothing in the hidden states says which, so the noise decides: the decoder has learnt to obey by then and ends doing so
+# part of the time, which is RL's to repair. From such pictures alone it learns grounds, and no shade nor outline.
+_NOISY_PART, _DISOBEYED = 0.3, 0.65
 
 
 def train_decoder(policy: Policy, work: Path, steps: int, seed: int) -> None:
@@ -39,7 +41,8 @@ def train_decoder(policy: Policy, work: Path, steps: int, seed: int) -> None:
 
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        rows = torch.randint(_ROWS, (_BATCH,), generator=generator)
+        first = _OBEYED_ROWS if step >= steps * (1 - _NOISY_PART) else 0
+        rows = first + torch.randint(_ROWS - _OBEYED_ROWS if first else _OBEYED_ROWS, (_BATCH,), generator=generator)
         kept = (torch.rand(_BATCH, generator=generator) >= _DROP).float()
         sigma = torch.rand(_BATCH, generator=generator)
         latents = latents_N[rows]
@@ -58,10 +61,12 @@ def _rows(policy: Policy, seed: int) -> tuple[Tensor, Tensor]:
     """(N, S, D) hidden states and (N, C, h, w) scaled latents of N scenes."""
     rng, vae = np.random.default_rng([seed, 4]), policy.decoder.vae
     hidden, latents = [], []
-    for _ in range(_ROWS // _CHUNK):
+    for start in range(0, _ROWS, _CHUNK):
+        disobeyed = _DISOBEYED if start >= _OBEYED_ROWS else 0.0
         scenes = [_scene(rng) for _ in range(_CHUNK)]
         cells = _cells(scenes, rng)
-        looks = np.stack([looks_of(_painted(one.content, rng), row) for one, row in zip(scenes, cells, strict=True)])
+        shown = [_painted(scene.content, rng, disobeyed) for scene in scenes]
+        looks = np.stack([looks_of(content, row) for content, row in zip(shown, cells, strict=True)])
         tokens_BT = torch.from_numpy(cells) + policy.layout.image_start_id
         ids = [policy.text_ids(scene.caption) for scene in scenes]
         hidden.append(image_forward(policy.ar, policy.layout.image, ids, tokens_BT).hidden_BSD)
@@ -75,16 +80,19 @@ def _scene(rng: Generator) -> Scene:
 
 
 def _cells(scenes: Sequence[Scene], rng: Generator) -> NDArray[np.int64]:
-    """The scenes' own, but for a share that is dense and a share that belongs to other captions."""
+    """The scenes' own, but for a share that is dense (with much of what the captions ask for in details: in a scene one
+    or two of 16 cells tell of a shade, too few to learn it from) and a share that belongs to other captions."""
     cells = np.stack([scene.cells_T for scene in scenes])
     dense, wrong = int(len(cells) * _DENSE), int(len(cells) * _MISMATCHED)
-    cells[:dense] = dense_cells(rng, dense)
+    inked = dense_cells(rng, dense)
+    cells[:dense] = [showing(scene.content, row, rng) for scene, row in zip(scenes, inked, strict=False)]
     cells[-wrong:] = np.roll(cells[-wrong:], 1, axis=0)
     return cells
 
 
-def _painted(asked: Content, rng: Generator) -> Content:
-    """What the picture shows of the details asked for: them, or those of another caption of the same task."""
-    if asked.tag not in DETAIL_TAGS or rng.random() >= _DISOBEYED:
+def _painted(asked: Content, rng: Generator, disobeyed: float) -> Content:
+    """What the picture shows of the details asked for: them, or with that probability those of another caption of the
+    same task."""
+    if asked.tag not in DETAIL_TAGS or rng.random() >= disobeyed:
         return asked
     return with_details_of(random_scene(rng, asked.tag).content, asked)

@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 
 from rl.data.shapes.captions import TEMPLATES
 from rl.data.shapes.looks import FIGURES, GROUNDS
-from rl.data.shapes.sprites import every_cell
-from rl.data.shapes.world import CELLS, TAGS, Content, contents, draw_scene
+from rl.data.shapes.sprites import CLASSES, every_cell
+from rl.data.shapes.world import CELLS, TAGS, Content, class_of, contents, draw_scene
 
 # harder tasks are seen more often
 SHARES = {
-    "single_object": 0.016,
-    "two_object": 0.032,
-    "counting": 0.088,
-    "colors": 0.088,
-    "position": 0.136,
-    "color_attr": 0.296,
-    "ocr": 0.144,
+    "single_object": 0.014,
+    "two_object": 0.03,
+    "counting": 0.08,
+    "colors": 0.08,
+    "position": 0.126,
+    "color_attr": 0.28,
+    "ocr": 0.21,
     "ground": 0.04,
     "look": 0.06,
-    "look_attr": 0.10,
+    "look_attr": 0.08,
     "details": 0.0,  # it is in look_attr
 }
 # which of a content's words are details
@@ -58,6 +58,15 @@ def dense_cells(rng: Generator, batch: int) -> NDArray[np.int64]:
     """(B, 16) cells drawn at random, half of them blank: more ink a picture than any caption asks for."""
     cells = rng.integers(len(every_cell()), size=(batch, CELLS))
     return cells * (rng.random((batch, CELLS)) < 0.5)
+
+
+def showing(content: Content, cells_T: NDArray[np.int64], rng: Generator) -> NDArray[np.int64]:
+    """``cells_T`` with about half of the ink as objects that the caption wants drawn in a way of their own, if any."""
+    named = [CLASSES.index(name) for name, figure in content.figures().items() if figure]
+    own = np.flatnonzero(np.isin(class_of(np.arange(len(every_cell()))), named))
+    if not len(own):
+        return cells_T
+    return np.where((cells_T > 0) & (rng.random(CELLS) < 0.5), rng.choice(own, CELLS), cells_T)
 
 
 def dense_looks(rng: Generator, batch: int) -> NDArray[np.int64]:
