@@ -151,16 +151,18 @@ def _configuration(command: Command, place: Place) -> tuple[Config, Resumed | No
 
     A folder in which no step was done has nothing to go on with: such a run begins, with what is typed now.
     """
-    typed, origins = load_with_origins(command.config, command.overrides)
+    typed, origins = load_with_origins(command.config, command.overrides, rules=not command.resume)
     folder = _folder(command, typed)
     typed = typed.model_copy(update={"run": typed.run.model_copy(update={"folder": str(folder)})})
     said = any(override.startswith("train.ranks=") for override in command.overrides)
     typed = _with_ranks(typed, place, said=said or (typed.train.ranks != 1 and not command.resume))
-    if not command.resume or (command.dry_run and not (folder / CONFIG_FILE).is_file()):
+    if not command.resume:
         return typed, None, origins
-    if not (folder / CONFIG_FILE).is_file():
+    saved = (folder / CONFIG_FILE).is_file()
+    if not saved and not command.dry_run:
         raise UserError(f"run.folder: {folder} holds no run to resume; start it without --resume.")
-    if is_free(folder):
+    if not saved or is_free(folder):
+        load_with_origins(command.config, command.overrides)  # it is run as it is, after all
         return typed, None, origins
     found = resumed(folder, typed, command.overrides)
     return _with_ranks(found.config, place, said=said), found, origins

@@ -6,7 +6,7 @@ import re
 import types
 from collections.abc import Mapping, Sequence
 from math import log10
-from typing import Union, get_args, get_origin
+from typing import Annotated, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -110,8 +110,8 @@ def _type_at(loc: Sequence[str | int]) -> object:
 
 def _bare(annotation: object) -> object:
     if get_origin(annotation) in (Union, types.UnionType):
-        return next(kind for kind in get_args(annotation) if kind is not type(None))
-    return annotation
+        return _bare(next(kind for kind in get_args(annotation) if kind is not type(None)))
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _number(value: float) -> str:

@@ -47,6 +47,20 @@ def test_an_evaluation_alone_learns_from_none(tmp_path: Path) -> None:
     assert said(tmp_path, REWARDS + "train: {steps: 0}\n") is None
 
 
+def test_a_part_that_there_is_not(tmp_path: Path) -> None:
+    assert said(tmp_path, REWARDS.replace("part: decoder", "part: decodr")) == (
+        "parts.yaml:3: rewards.ocr.part: must be 'ar' or 'decoder' or 'both', got 'decodr' (text), did you mean "
+        "'decoder'?"
+    )
+
+
+def test_a_mistyped_trainer_is_all_that_is_wrong(tmp_path: Path) -> None:
+    """What the other sections ask of the trainers can't be told."""
+    assert said(tmp_path, f"trainers: [ar, decodr]\ndecoder: {{lr: 1e-3}}\n{REWARDS}") == (
+        "parts.yaml:1: trainers[1]: must be 'ar' or 'decoder', got 'decodr' (text), did you mean 'decoder'?"
+    )
+
+
 def said(folder: Path, text: str) -> str | None:
     """What is refused of this configuration, if anything."""
     file = folder / "parts.yaml"

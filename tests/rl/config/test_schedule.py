@@ -104,6 +104,12 @@ BOTH = "trainers: [ar, decoder]\n"
             BOTH,
             "s.yaml:3: schedule.order: must be 'both' or 'alternate' or 'after', got 'sometimes' (text)",
         ),
+        (  # and nothing of the group size, which only the schedule could make right
+            "{order: alternat, ar: {group_size: 8}}",
+            BOTH + "rollout: {group_size: 1}\n",
+            "s.yaml:4: schedule.order: must be 'both' or 'alternate' or 'after', got 'alternat' (text), did you mean "
+            "'alternate'?",
+        ),
         ("{order: alternate, ar: {group_size: 8, renders: 1}, decoder: {group_size: 1, renders: 8}}", BOTH, None),
     ],
 )

@@ -157,3 +157,13 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["title"] == "A run of easel-rl"
     with pytest.raises(SystemExit):
         main(["train.lr", "--schema"])
+
+
+def test_the_steps_of_each_phase_have_their_own_meaning(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schedule.decoder.steps"]) == 0
+    assert capsys.readouterr().out.startswith(
+        "schedule.decoder.steps: ``alternate``: in how many steps in a row the decoder learns, 1 if not given; not for "
+        "``after``, where it has the rest of the run.\n"
+    )
+    assert main(["schedule.ar.steps"]) == 0
+    assert "the language model learns, 1 if not given; ``after``: in how many" in capsys.readouterr().out
