@@ -21,12 +21,12 @@ from pydantic_core import PydanticCustomError
 from rl import registry
 from rl.config import shipped
 from rl.config.declared import declarations, wrong_options
-from rl.config.defined import missing_name
 from rl.config.messages import dotted, explain
 from rl.config.origins import DEFAULTS, Origins
 from rl.config.paths import expanded
 from rl.config.rules import check
 from rl.config.schema import ABSENT_SECTIONS, Config, component_kind, holds_components
+from rl.config.source import missing_name
 from rl.config.yaml12 import Entry, Origin, Problem, parse, parse_value, to_yaml
 from rl.types import UserError
 

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from math import inf, isnan
 
-from rl.config.declared import Declarations, declarations
+from rl.config.declared import Declarations, declared_or_nothing
 from rl.config.decoder_rules import check_decoder
+from rl.config.option_rules import check_options
 from rl.config.schedule_rules import check_schedule, in_phase, keyed
-from rl.config.schema import Config, components
+from rl.config.schema import Config
 from rl.config.section import Optimisation
 from rl.registry import names
-from rl.types import UserError
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _MOST_SAMPLES = 10**7  # of 64 x 64 pixels: 120 GB
@@ -26,7 +25,7 @@ def check(config: Config) -> Iterator[tuple[str, str]]:
     """(key, message) of every broken rule; nothing for a sound run."""
     yield from _rewards(config)
     yield from _terms(config)
-    yield from _options(config)
+    yield from check_options(config)
     yield from check_schedule(config)
     yield from keyed(config, "decoder", check_decoder(in_phase(config, "decoder")))
     if config.train.steps > 0:
@@ -105,21 +104,6 @@ def _terms(config: Config) -> Iterator[tuple[str, str]]:
             yield f"terms.{name}", f"{name!r} is the name of a term that every loss may have; give yours another"
 
 
-def _options(config: Config) -> Iterator[tuple[str, str]]:
-    for path, kind, component in components(config):
-        at = ".".join((*path, "options"))
-        not_negative = _declared(kind, component.use).not_negative
-        for option, value in component.options.items():
-            if option in not_negative and value is not None and not _is_not_negative(value):
-                yield f"{at}.{option}", f"must be a number that is not negative, got {value!r}"
-            elif isinstance(value, float) and isnan(value):
-                yield f"{at}.{option}", "is .nan, which is no number"
-
-
-def _is_not_negative(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < inf
-
-
 def _sampling(config: Config) -> Iterator[tuple[str, str]]:
     # A truncated sampler draws from p / kept mass while the trainer's log-probs are of p: the ratio is biased
     # (0.90 at top_p 0.8), and in bf16 some sampled tokens even lie outside the trainer's support.
@@ -132,14 +116,14 @@ def _sampling(config: Config) -> Iterator[tuple[str, str]]:
         yield "rollout.top_p", f"must be 1 while training, got {rollout.top_p}: {why}"
     if rollout.top_k != 0:
         yield "rollout.top_k", f"must be 0 (off) while training, got {rollout.top_k}: {why}"
-    advantage = _declared("advantages", config.advantage.use)
+    advantage = declared_or_nothing("advantages", config.advantage.use)
     if rollout.group_size < advantage.least_group:
         yield (
             "rollout.group_size",
             f"advantage {config.advantage.use!r} compares the samples of a group, so it needs at least "
             f"{advantage.least_group}, got {rollout.group_size}",
         )
-    if advantage.across_prompts and _declared("combinations", config.combine.use).centred is False:
+    if advantage.across_prompts and declared_or_nothing("combinations", config.combine.use).centred is False:
         centred = _first("combinations", lambda declared: declared.centred is True)
         within = _first("advantages", lambda declared: not declared.across_prompts)
         yield (
@@ -192,7 +176,7 @@ def _training(config: Config) -> Iterator[tuple[str, str]]:
             "with train.lora the reference is the trained policy without its adapters, so there is no copy to move; "
             "leave it null",
         )
-    if train.updates_per_rollout > 1 and _declared("losses", config.loss.use).on_policy:
+    if train.updates_per_rollout > 1 and declared_or_nothing("losses", config.loss.use).on_policy:
         other = _first("losses", lambda declared: not declared.on_policy)
         yield (
             "train.updates_per_rollout",
@@ -201,13 +185,6 @@ def _training(config: Config) -> Iterator[tuple[str, str]]:
         )
 
 
-def _declared(kind: str, use: str) -> Declarations:
-    try:
-        return declarations(kind, use)
-    except UserError:  # a wrong declaration or broken source, which is a problem of its own already
-        return Declarations()
-
-
 def _first(kind: str, suits: Callable[[Declarations], bool]) -> str:
     """The first component of a kind that could be named instead."""
-    return next(name for name in names(kind) if suits(_declared(kind, name)))
+    return next(name for name in names(kind) if suits(declared_or_nothing(kind, name)))
