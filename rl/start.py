@@ -15,7 +15,7 @@ from rewards.pool.worker_handle import kill_workers
 from rl.config import shipped
 from rl.config.load import load_with_origins
 from rl.config.origins import Origins
-from rl.config.rules import check, notes
+from rl.config.rules import check, idle, notes
 from rl.config.schema import Config
 from rl.config.section import Optimisation
 from rl.preflight.machine import check_machine
@@ -88,7 +88,8 @@ def _lead(command: Command, interrupt: Interrupt, place: Place, note: str | None
         check_trackers(config.tracking)
         check_machine(config, place.local_world if place.by_torchrun else config.train.ranks)
         asked, config = config, settled(config, [*train_prompts, *eval_prompts])
-    for told in (*notes(config), *notes_on(train_prompts, eval_prompts), *found_by(asked, config)):
+    own = () if going_on or written_by_a_run(Path(command.config)) else idle(config, origins, _file(command))
+    for told in (*notes(config), *own, *notes_on(train_prompts, eval_prompts), *found_by(asked, config)):
         print(shown(f"note: {told}"), file=sys.stderr)
     if command.dry_run:
         from rl.dry_run import describe
@@ -121,6 +122,11 @@ def _lead(command: Command, interrupt: Interrupt, place: Place, note: str | None
                 place=ranks,
                 others=others,
             )
+
+
+def _file(command: Command) -> str:
+    """The configuration that was named, as its keys' places call it."""
+    return str(shipped.find(Path(command.config)))
 
 
 def _follow(place: Place, interrupt: Interrupt) -> int:

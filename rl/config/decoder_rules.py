@@ -93,6 +93,12 @@ def _optimiser(config: Config, trained: DecoderConfig) -> Iterator[tuple[str, st
             f"{trained.updates_per_rollout} does not divide the {samples} samples of a step (data.prompts_per_step "
             f"{config.data.prompts_per_step} x rollout.group_size {config.rollout.group_size})",
         )
+    elif config.train.ranks > (pictures := samples // trained.updates_per_rollout * config.render.renders):
+        yield (
+            "train.ranks",
+            f"{config.train.ranks} ranks can't share the {pictures} pictures of an update of the decoder; lower it, or "
+            "give a step more samples",
+        )
     if trained.lora and trained.train != "transformer":
         yield "decoder.train", f"is {trained.train!r}, and with decoder.lora adapters of the transformer alone learn"
     if trained.lora and trained.offload_reference:

@@ -22,7 +22,7 @@ from rl import registry
 from rl.config import shipped
 from rl.config.declared import declarations, wrong_options
 from rl.config.messages import dotted, explain
-from rl.config.origins import DEFAULTS, Origins
+from rl.config.origins import COMMAND_LINE, DEFAULTS, Origins
 from rl.config.paths import expanded
 from rl.config.rules import check
 from rl.config.schema import ABSENT_SECTIONS, Config, component_kind, holds_components
@@ -31,7 +31,7 @@ from rl.config.yaml12 import Entry, Origin, Problem, parse, parse_value, to_yaml
 from rl.types import UserError
 
 _KEY = re.compile(r"[^\s.=]+(\.[^\s.=]+)*")
-_COMMAND_LINE = Origin("command line")
+_COMMAND_LINE = Origin(COMMAND_LINE)
 _DECIDING = {"trainers", "schedule"}  # where one of these is wrong, the rules would be about another run
 
 

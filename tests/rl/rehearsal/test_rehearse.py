@@ -21,7 +21,7 @@ from rl.config.load import load_with_origins
 from rl.parts import Run
 from rl.preflight.prompts import check_data
 from rl.process.interrupt import Interrupt
-from rl.rehearsal.estimate import Work
+from rl.rehearsal.estimate import StepWork, Work
 from rl.rehearsal.meter import Measured, Meter
 from rl.rehearsal.rehearse import _Rehearsal, rehearse
 from rl.run_folder.random_state import rng_state
@@ -173,7 +173,8 @@ def test_hidden_states_that_are_not_finite(run: Run, monkeypatch: pytest.MonkeyP
 def test_what_is_cheap_is_measured_as_a_step_does_it(
     run: Run, seconds: float, rows: int, at_once: int, expected: int
 ) -> None:
-    work = Work(384, 384, steps=1, evaluations=0, held_out=0, at_once=256, device="cpu", reward_workers=1)
+    step = StepWork(384, 384, frozenset({"update"}))
+    work = Work({step: 1}, evaluations=0, held_out=0, at_once=256, device="cpu", reward_workers=1)
     meter = Meter({"update": Measured(seconds, rows, 0)})
     assert _Rehearsal(run, meter, work)._more("update", at_once) == expected
 
