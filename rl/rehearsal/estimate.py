@@ -122,8 +122,8 @@ def _each_step(measured: Mapping[str, Measured], work: Work) -> str:
     if len(seconds) == 1:
         return f"a step takes about {next(iter(seconds.values()))}"
     whose = {"update": "the language model", "decoder": "the decoder"}
-    each = (f"of {' and '.join(whose[one] for one in sorted(step.learnt))} {took}" for step, took in seconds.items())
-    return f"a step takes about: {', '.join(each)}"
+    (first, took), *others = ((" and ".join(whose[one] for one in step.learnt), took) for step, took in seconds.items())
+    return f"a step of {first} takes about {took}" + "".join(f", one of {one} {took}" for one, took in others)
 
 
 def _sampling(one: Measured, samples: int, work: Work) -> float:

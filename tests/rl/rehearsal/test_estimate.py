@@ -99,7 +99,7 @@ def test_each_network_takes_the_time_of_its_own_steps() -> None:
     assert run_seconds(parts, work) == 3 * 64 + 96
     assert (work.most("paint"), work.most("update"), work.most("decoder")) == (64, 32, 48)
     assert told(parts, work).endswith(
-        "a step takes about: of the language model 1 min 04 s, of the decoder 1 min 36 s, 4 steps about 4 min 48 s"
+        "a step of the language model takes about 1 min 04 s, one of the decoder 1 min 36 s, 4 steps about 4 min 48 s"
     )
 
 
