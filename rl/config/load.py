@@ -25,7 +25,7 @@ from rl.config.messages import dotted, explain
 from rl.config.origins import COMMAND_LINE, DEFAULTS, Origins
 from rl.config.paths import expanded
 from rl.config.rules import check
-from rl.config.schema import ABSENT_SECTIONS, Config, component_kind, holds_components
+from rl.config.schema import ABSENT_SECTIONS, SHORT_SECTIONS, Config, component_kind, holds_components
 from rl.config.source import missing_name
 from rl.config.yaml12 import Entry, Origin, Problem, parse, parse_value, to_yaml
 from rl.types import UserError
@@ -164,6 +164,8 @@ class _Reading:
         kind = component_kind(path) if path else None
         if kind and isinstance(new.value, str):
             new = Entry({"use": new}, new.origin)
+        if path in SHORT_SECTIONS and isinstance(new.value, str):
+            new = Entry({SHORT_SECTIONS[path]: new}, new.origin)
         if holds_components(path) and new.value is None:
             return Entry({}, new.origin)
         if not new.is_mapping:

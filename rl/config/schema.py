@@ -317,6 +317,9 @@ class Config(Section):
 ABSENT_SECTIONS: dict[tuple[str, ...], type[Section]] = {("decoder",): DecoderConfig}
 """Sections with components in them that are ``null`` until one of their keys is given."""
 
+SHORT_SECTIONS: dict[tuple[str], str] = {("schedule",): "order"}
+"""Sections that may be written as one word, and the key that it stands for."""
+
 COMPONENT_KINDS: dict[tuple[str, ...], str] = {
     ("data", "train"): "prompts",
     ("data", "eval"): "prompts",

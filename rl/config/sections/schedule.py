@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import model_validator
-
 from rl.config.section import Section
 from rl.config.values import AtLeastOne, Part
 
@@ -47,11 +45,6 @@ class ScheduleConfig(Section):
     """Steps of the language model."""
     decoder: DecoderPhase = DecoderPhase()
     """Steps of the decoder: few sequences with many renders tell it most."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, given: object) -> object:
-        return {"order": given} if isinstance(given, str) else given
 
     def turn(self, step: int) -> Part | None:
         """Whose step it is; ``None``: both learn."""

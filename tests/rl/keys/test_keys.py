@@ -60,6 +60,7 @@ def test_every_run_file_is_valid_and_says_where_its_schema_is(path: Path) -> Non
         "{loss: {use: my_losses:wrong, options: {any: 1}}, train: {betas: [0.9, 0.99], steps: 1e2}}",
         "{eval: {at_end: off}}",
         "{rewards: {ocr: {options: {side: 1}}}, extends: [a.yaml], guards: {max_kl: null}, reward_pool: {cache: x}}",
+        "{schedule: alternate}",
         "extends: null",
     ],
 )
@@ -80,6 +81,7 @@ def test_what_is_right(text: str) -> None:
         "{rewards: {ocr: {use: ocr, wieght: 1}}}",
         "{extends: 3}",
         "{lr: 3}",
+        "{schedule: alternat}",
     ],
 )
 def test_what_is_wrong(text: str) -> None:
