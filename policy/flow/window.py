@@ -17,12 +17,12 @@ def problem(options: Mapping[str, object], steps: int) -> tuple[str, str] | None
     end = start + window
     if end > steps:
         return "window", (
-            f"is {window} from step {start}, which needs render.steps of at least {end + 1}, and they are {steps}; "
-            "raise them or make the window smaller"
+            f"is {window} from step {start}, which needs {end + 1} steps or more, and there are {steps}; raise "
+            "render.steps or make it smaller"
         )
     if end == steps:
         return "window", (
-            f"is {window} from step {start}, which includes the last of render.steps {steps} and would leave its noise "
+            f"is {window} from step {start}, which includes the last of {steps} steps and would leave its noise "
             f"in the picture; make it smaller, or render.steps at least {steps + 1}"
         )
     return None

@@ -21,7 +21,7 @@ def check_options(config: Config) -> Iterator[tuple[str, str]]:
     for path, kind, component in components(config):
         declared, source = declared_or_nothing(kind, component.use), _source(kind, component.use)
         wrong = dict(_alone(component, declared, source))
-        if not wrong and source is not None:
+        if not wrong and source is not None and _takes_all(source, component):
             wrong = dict(_together(kind, component, declared, source, config.render.steps))
         for option, message in wrong.items():
             yield ".".join((*path, "options", option)), message
@@ -32,6 +32,12 @@ def _source(kind: str, use: str) -> Source | None:
         return read_source(kind, use)
     except UserError:  # a name that there is not, or broken source: told already
         return None
+
+
+def _takes_all(source: Source, component: Component) -> bool:
+    """Or else an option that is meant may stand there under another name, which is told already."""
+    options = source.options()
+    return options is not None and not options.unknown(component.options)
 
 
 def _alone(component: Component, declared: Declarations, source: Source | None) -> Iterator[tuple[str, str]]:

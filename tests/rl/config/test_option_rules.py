@@ -72,21 +72,22 @@ def test_options_of_a_decoders_loss(written: str, message: str | None, tmp_path:
         (
             "{window: 4}",
             4,
-            "window: is 4 from step 0, which includes the last of render.steps 4 and would leave its noise in the "
-            "picture; make it smaller, or render.steps at least 5",
+            "window: is 4 from step 0, which includes the last of 4 steps and would leave its noise in the picture; "
+            "make it smaller, or render.steps at least 5",
         ),
         (
             "{start: 3}",  # with the window's default
             4,
-            "window: is 2 from step 3, which needs render.steps of at least 6, and they are 4; raise them or make the "
-            "window smaller",
+            "window: is 2 from step 3, which needs 6 steps or more, and there are 4; raise render.steps or make it "
+            "smaller",
         ),
         (
             "{}",
             1,
-            "window: is 2 from step 0, which needs render.steps of at least 3, and they are 1; raise them or make the "
-            "window smaller",
+            "window: is 2 from step 0, which needs 3 steps or more, and there are 1; raise render.steps or make it "
+            "smaller",
         ),
+        ("{windw: 9}", 1, "windw: 'sde' has no such option, did you mean 'window'? (it takes eta, window, start)"),
         ("{window: 3}", 4, None),
     ],
 )
