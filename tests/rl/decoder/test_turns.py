@@ -65,3 +65,22 @@ def test_turns_and_views_are_the_same_after_a_kill(tiny_policy: Path, tmp_path: 
     assert json.loads((broken / "run" / "parts-5.json").read_text()) == json.loads(
         (whole / "run" / "parts-5.json").read_text()
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, {"zero_stage": 3, "ema": None}], ids=["whole weights", "cut weights"])
+def test_two_ranks_see_the_cells_that_one_sees(changes: dict[str, Any], tiny_policy: Path, tmp_path: Path) -> None:
+    seen = []
+    for ranks in (1, 2):
+        folder = tmp_path / str(ranks)
+        folder.mkdir()
+        sections = {**TURNS, "decoder": {**TURNS["decoder"], **changes}}
+        done = launch(write_config(folder, tiny_policy, **sections), f"train.ranks={ranks}", "train.steps=4")
+        assert done.returncode == 0, done.stderr
+        row = metrics(folder / "run")[-1][1]
+        seen.append({name: value for name, value in row.items() if name.startswith("parts/")})
+    one, two = seen
+    assert len(one) == (6 if changes else 7) and len(set(one.values())) == len(one)
+    apart = {name: abs(value - one["parts/ink/ar_now-decoder_now-steps_4"]) for name, value in one.items()}
+    assert apart["parts/ink/ar_now-decoder_base-steps_4"] > 1e-3  # or the comparison would show nothing
+    assert two == pytest.approx(one, abs=1e-5)
