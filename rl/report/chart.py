@@ -36,6 +36,8 @@ class Chart:
     y_ticks: Sequence[tuple[float, str]] = ()
     x_ticks: Sequence[tuple[float, str]] = ()
     alarms: Sequence[tuple[float, str]] = ()
+    turns: Sequence[tuple[float, float]] = ()
+    """Shaded: left edge and width."""
     hover: str = "{}"
     """JSON for script.js: name -> [x pixel, y pixel, step, value] of every point."""
 
@@ -47,9 +49,11 @@ def line_chart(
     smooth: bool = False,
     bands: Mapping[str, Band] | None = None,
     alarms: Sequence[tuple[float, str]] = (),
+    turns: Sequence[tuple[float, float]] = (),
 ) -> Chart:
     """``series[name]``: (step, value) points; ``bands[name]``: (step, low, high) shaded around a line; ``alarms``:
-    (step, sentence), drawn upright. With ``smooth`` the raw values are pale and a running mean is drawn over them.
+    (step, sentence), drawn upright; ``turns``: (from, to) steps that are shaded. With ``smooth`` the raw values are pale
+    and a running mean is drawn over them.
     """
     shown = {name: thin(points) for name, points in series.items() if points}
     if not shown:
@@ -63,6 +67,7 @@ def line_chart(
         [(frame.up(value), number(value)) for value in frame.y_ticks],
         [(frame.across(x), number(x)) for x in ticks(frame.x0, frame.x1) if frame.x0 <= x <= frame.x1 and x == int(x)],
         [(frame.across(step), sentence) for step, sentence in alarms],
+        [frame.span(*turn) for turn in turns],
         json.dumps(hover),
     )
 
@@ -120,6 +125,11 @@ class _Frame:
 
     def across(self, x: float) -> float:
         return round(LEFT + (x - self.x0) / (self.x1 - self.x0) * (RIGHT - LEFT), 1)
+
+    def span(self, first: float, last: float) -> tuple[float, float]:
+        """Left edge and width, inside the frame."""
+        left, right = (self.across(min(max(x, self.x0), self.x1)) for x in (first, last))
+        return left, round(right - left, 1)
 
     def up(self, y: float) -> float:
         low, high = self.y_ticks[0], self.y_ticks[-1]
