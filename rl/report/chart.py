@@ -52,8 +52,8 @@ def line_chart(
     turns: Sequence[tuple[float, float]] = (),
 ) -> Chart:
     """``series[name]``: (step, value) points; ``bands[name]``: (step, low, high) shaded around a line; ``alarms``:
-    (step, sentence), drawn upright; ``turns``: (from, to) steps that are shaded. With ``smooth`` the raw values are pale
-    and a running mean is drawn over them.
+    (step, sentence), drawn upright; ``turns``: (from, to) steps that are shaded. With ``smooth`` the raw values are
+    pale and a running mean is drawn over them.
     """
     shown = {name: thin(points) for name, points in series.items() if points}
     if not shown:
