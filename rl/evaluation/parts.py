@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from rl.evaluation.results import OVERALL, Evaluation, Outcome, with_graded
+from rl.evaluation.results import GRADED, OVERALL, Evaluation, Outcome, with_graded
 from rl.evaluation.statistics import Estimate
 from rl.run_folder.records import read_json, write_atomically
 from rl.types import UserError
@@ -42,13 +42,18 @@ class PartsEvaluation:
     views: Mapping[PartView, Evaluation]
 
     def flat(self) -> dict[str, float]:
-        """``parts/<reward>/<view>`` means for the log, each over all tasks."""
-        return {
-            f"parts/{reward}/{view.key}": found.mean
-            for view, evaluation in self.views.items()
-            for reward, tasks in evaluation.results.items()
-            if (found := tasks[OVERALL].estimate) is not None
-        }
+        """``parts/<reward>/<view>`` means for the log, each over all tasks; ``parts_graded/...`` where a reward is
+        finer than its pass or fail."""
+        means = {}
+        for view, evaluation in self.with_graded().items():
+            for reward, tasks in evaluation.results.items():
+                kind = "parts_graded" if reward.endswith(GRADED) else "parts"
+                if (found := tasks[OVERALL].estimate) is not None:
+                    means[f"{kind}/{reward.removesuffix(GRADED)}/{view.key}"] = found.mean
+        return means
+
+    def with_graded(self) -> dict[PartView, Evaluation]:
+        return dict(zip(self.views, with_graded(list(self.views.values())), strict=True))
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class PartsTable:
 
 def tables(found: PartsEvaluation) -> list[PartsTable]:
     views = list(found.views)
-    seen = dict(zip(views, with_graded(list(found.views.values())), strict=True))
+    seen = found.with_graded()
     languages = sorted({view.ar for view in views})
     painters = sorted({(view.steps, ("base", "now", "ema").index(view.decoder), view.decoder) for view in views})
     several = len({steps for steps, _, _ in painters}) > 1

@@ -79,12 +79,13 @@ class Evaluation:
     def flat(self) -> dict[str, float]:
         """``eval/<reward>/<task>`` means for the log, and ``eval_graded/...`` where a reward is finer than that."""
         [whole] = with_graded([self])
-        return {
-            f"{'eval_graded' if reward.endswith(GRADED) else 'eval'}/{reward.removesuffix(GRADED)}/{task}": found.mean
-            for reward, tasks in whole.results.items()
-            for task, result in tasks.items()
-            if (found := result.estimate) is not None
-        }
+        means = {}
+        for reward, tasks in whole.results.items():
+            kind = "eval_graded" if reward.endswith(GRADED) else "eval"
+            for task, result in tasks.items():
+                if result.estimate is not None:
+                    means[f"{kind}/{reward.removesuffix(GRADED)}/{task}"] = result.estimate.mean
+        return means
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def line_chart(
     return Chart(
         title,
         [_curve(frame, name, points, bands.get(name, ()), smooth) for name, points in shown.items()],
-        [(frame.up(value), number(value)) for value in frame.y_ticks],
+        list(zip(map(frame.up, frame.y_ticks), apart(frame.y_ticks), strict=True)),
         [(frame.across(x), number(x)) for x in ticks(frame.x0, frame.x1) if frame.x0 <= x <= frame.x1 and x == int(x)],
         [(frame.across(step), sentence) for step, sentence in alarms],
         [frame.span(*turn) for turn in turns],
@@ -100,11 +100,21 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [index * step for index in range(first, last + 1)]
 
 
-def number(value: float) -> str:
+def number(value: float, digits: int = 3) -> str:
     """Short: ``0.25``, ``1e-05``, ``12000``, without the dust of floating point."""
     if value == 0 or abs(value) < 1e-12:
         return "0"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def apart(values: Sequence[float]) -> list[str]:
+    """With as many digits as tell them from each other: ``0.9995``, ``1``, ``1.0005``."""
+    texts: list[str] = []
+    for digits in range(3, 10):
+        texts = [number(value, digits) for value in values]
+        if len(set(texts)) == len(texts):
+            break
+    return texts
 
 
 class _Frame:
