@@ -87,7 +87,8 @@ def test_the_examples_are_fit_without_a_warning(use: str, capsys: pytest.Capture
         ("flow_detached", "answered its loss without a gradient, so it would train nothing"),
         ("at_old", "0 for every picture where old and new are the same, as in the first update: nothing is learnt"),
         ("over_neighbours", "row 0 alone .* results would depend on decoder.micro_batch and on the number of GPUs"),
-        ("ratio_off", "ratio_deviation is 1e-07 where old and new are the same; it must be exactly 0"),
+        ("mean_ratio_off", "ratio_mean is off by 0.01 where old and new are the same; it must be exactly 1"),
+        ("ratio_off", "ratio_deviation is off by 1e-07 where old and new are the same; it must be exactly 0"),
         ("undeclared_window", r"write @declares\(window=True\) of rl.config.declared above it"),
         ("declared_on_pictures", r"it declares window=True, and must then take \(steps, index, state_next, mean, old"),
         ("window_reversed", "leads away from pictures with a positive advantage: is a minus missing?"),
@@ -196,6 +197,15 @@ def test_raft_by_hand() -> None:
     flow = torch.stack([target[0] + 1, target[0] + 2, target[0] + 2])
     found = raft(flow, flow, target, torch.tensor([0.5, 1, 1]), torch.tensor([2.0, -3, 9]), advantage_cap=5)
     torch.testing.assert_close(found.loss, torch.tensor([0.5, 0.0, 20.0]))
+
+
+@pytest.mark.parametrize(
+    ("use", "told"),
+    [("nft", "shows none (ratio_mean, ratio_deviation)"), ("awm", "exactly 1 where old and new are the same")],
+)
+def test_a_ratio_that_is_shown_is_looked_at(use: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([use]) == 0
+    assert re.search(rf"^ok +ratio +{re.escape(told)}$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_the_module_is_where_one_looks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,6 +183,11 @@ def ratio_off(flow, old_flow, target_flow, t_N, advantages_N):
     return Term(term.loss, {"ratio_deviation": Shown(1e-7 + 0 * t_N, "max")})
 
 
+def mean_ratio_off(flow, old_flow, target_flow, t_N, advantages_N):
+    term = nft(flow, old_flow, target_flow, t_N, advantages_N)
+    return Term(term.loss, {"ratio_mean": Shown(torch.full_like(t_N, 1.01))})
+
+
 def weighted_regression(flow, old_flow, target_flow, t_N, advantages_N):
     return Term(advantages_N.exp() * (flow - target_flow).square().flatten(1).mean(1))
 
