@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from rl.config.schema import Config
 from rl.data.stream import PromptStream
 from rl.decoder.build import OLD_RULES, flow_trainer, trained_decoder
 from rl.decoder.part import OLD, FlowTrainer
-from rl.decoder.views import start_views
+from rl.decoder.views import other_weights, start_views
 from rl.learn import Learner, TokenTrainer, TrainedLanguageModel, TrainedPart
 from rl.parts import Run
 from rl.process.interrupt import Interrupt
@@ -42,6 +42,7 @@ from rl.tracking.guards.guards import Guards
 from rl.tracking.guards.pictures import Fidelity
 from rl.tracking.tracker import Tracker
 from rl.trainer.answer import frozen
+from rl.trainer.copies import Lending
 from rl.trainer.engine import pick_device
 from rl.trainer.painting import TeamPainter
 from rl.trainer.place import visiting
@@ -85,14 +86,16 @@ def live_parts(
         forward = trainers.ar.forward if trainers.ar else frozen(language_model(config, policy), config.train)
         act = start_collecting(config, policy, sampler, forward, rewards.result())
         act.tell, act.drawing = tracker.stage, trainers.drawing
+        weights = trainers.others
         if team.world == 1:  # several ask it during the update, each for its own rows
             act.reference = trainers.ar.reference_forward if trainers.ar else None
         else:
-            act.painter = shared_painter(config, policy, team, trainers)
+            act.painter = painter = shared_painter(config, policy, team, trainers)
+            weights = {name: partial(painter.lent, name) for name in weights}
             act.render = config.render.model_copy(update={"micro_batch": config.render.micro_batch * team.world})
         sampler.progress = act.progress = tracker.advance
         views = (
-            start_views(config, act, policy.decoder, trainers.decoder, eval_prompts)
+            start_views(config, act, weights, eval_prompts)
             if trainers.decoder and eval_prompts and config.eval.parts
             else None
         )
@@ -208,6 +211,8 @@ class RunTrainers:
     decoder: FlowTrainer | None = None
     paints: str | None = None
     """The slow copy of the decoder that paints training pictures."""
+    others: Mapping[str, Lending] = field(default_factory=dict)
+    """Weights of the decoder other than those of now, with which an evaluation paints."""
 
     @property
     def all(self) -> list[TokenTrainer | FlowTrainer]:
@@ -231,9 +236,9 @@ def start_trainers(config: Config, policy: Policy, team: Team) -> RunTrainers:
     trained = config.trained_decoder
     if trained is None:
         return RunTrainers(ar)
-    return RunTrainers(
-        ar, flow_trainer(config, trained, policy.decoder, team), OLD if trained.old in OLD_RULES else None
-    )
+    decoder = flow_trainer(config, trained, policy.decoder, team)
+    paints = OLD if trained.old in OLD_RULES else None
+    return RunTrainers(ar, decoder, paints, other_weights(config, policy.decoder, decoder))
 
 
 def trained_parts(config: Config, policy: Policy, trainers: RunTrainers) -> dict[str, TrainedPart]:
@@ -267,7 +272,9 @@ def token_trainer(config: Config, policy: Policy, team: Team) -> TokenTrainer:
 
 
 def shared_painter(config: Config, policy: Policy, team: Team, trainers: RunTrainers) -> TeamPainter:
-    return TeamPainter(policy.decoder, team, decoder_there(config, policy), trainers.drawing or nullcontext)
+    return TeamPainter(
+        policy.decoder, team, decoder_there(config, policy), trainers.drawing or nullcontext, trainers.others
+    )
 
 
 def decoder_there(config: Config, policy: Policy) -> Callable[[], AbstractContextManager[object]]:

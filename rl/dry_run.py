@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
 
 from policy.ar.size import ArSize
 from policy.folder import read_policy_config, resolve_folder
 from rl.config.load import dump
+from rl.config.schedule_rules import Phase, phases
 from rl.config.schema import Config
 from rl.config.section import Optimisation
+from rl.config.sections.decoder import DecoderConfig
 from rl.data.prompt_list import overlap
 from rl.preflight.adapters import learning_numbers, trained_parameters
 from rl.preflight.memory.available import WORKER, worker_count
 from rl.preflight.memory.estimate import Items, MemoryEstimate
-from rl.preflight.memory.planning import decoder_plan, memory_of
+from rl.preflight.memory.planning import decoder_plan, memory_of, pictures_of, samples_of, update_samples
 from rl.preflight.memory.sizes import PolicySize
 from rl.preflight.room import SHARED_MEMORY, check_shared_memory, checkpoint_bytes
 from rl.types import Prompt
@@ -26,11 +28,13 @@ def describe(config: Config, train_prompts: Sequence[Prompt], eval_prompts: Sequ
     layout, _ = read_policy_config(folder)
     parameters = ArSize.read(folder / "ar").parameters
     trained = trained_parameters(config.train, folder / "ar") if "ar" in config.trainers else 0
-    rows = [*_work(config, len(train_prompts), layout.tokens_per_image)]
+    plan, decoder = decoder_plan(config, PolicySize.read(folder)), config.trained_decoder
+    pairs = plan.rows if plan else 0
+    rows = [*_work(config, len(train_prompts), layout.tokens_per_image, pairs)]
     rows += _evaluations(config, train_prompts, eval_prompts)
     rows += [("trained", f"{trained:,} parameters in adapters")] if trained and config.train.lora else []
     learning = learning_numbers(config, folder)
-    rows += [("decoder", _decoder(config, learning - trained))] if config.trained_decoder else []
+    rows += [("decoder", _decoder(decoder, pairs, learning - trained))] if decoder else []
     rows += _memory(config, memory_of(config, [*train_prompts, *eval_prompts]), parameters)
     rows += [("run folder", str(config.run.folder))]
     rows += [("disk", f"{_size(checkpoint_bytes(learning))} a checkpoint")]
@@ -51,8 +55,9 @@ def evaluation_steps(config: Config) -> list[int]:
 def _memory(config: Config, memory: MemoryEstimate, parameters: int) -> list[tuple[str, str]]:
     """What lies there all the time, item by item, and what each phase adds to it."""
     workers, each = worker_count(config), " on the first rank" if config.train.ranks > 1 else ""
+    frozen = "" if "ar" in config.trainers else ", which stays as it is"
     return [
-        ("parameters", f"{parameters:,} in the language model"),
+        ("parameters", f"{parameters:,} in the language model{frozen}"),
         ("memory", f"{_size(memory.peak)} at most{each}, in '{memory.largest}' (estimate, within 15 %)"),
         *((f"  {name}", _size(taken)) for name, taken in memory.held.items()),
         *((f"  + in {name}", _phase(items)) for name, items in memory.phases.items()),
@@ -64,35 +69,47 @@ def _phase(items: Items) -> str:
     return f"{_size(sum(items.values()))}: " + ", ".join(f"{name} {_size(taken)}" for name, taken in items.items())
 
 
-def _work(config: Config, prompts: int, tokens: int) -> list[tuple[str, str]]:
-    steps, per_step = config.train.steps, config.data.prompts_per_step
-    samples, renders = per_step * config.rollout.group_size, config.render.renders
-    updates = config.train.updates_per_rollout
-    share = ceil(samples / updates / config.train.ranks)  # of each rank, in every update
-    passes = ceil(share / config.train.micro_batch) * updates
-    learnt = f" with {updates} update{_s(updates)} in {passes} micro-batch{_s(passes, 'es')} each"
+def _work(config: Config, prompts: int, tokens: int, pairs: int) -> list[tuple[str, str]]:
+    """``pairs``: of a picture and a timestep, that the decoder learns from in a step."""
+    steps, per_step, turns = config.train.steps, config.data.prompts_per_step, phases(config)
     every = config.checkpoint.every
     checkpoints = 1 + (max(steps - 1, 0) // every if every else 0)  # the last, also without any step
     return [
-        ("steps", f"{steps:,}{learnt if 'ar' in config.trainers else ''}"),
-        ("ranks", _ranks(config, share)),
+        ("steps", _steps(config, turns)),
+        ("ranks", _ranks(config, pairs)),
         *(_warm_up(one, config.steps_of(one, steps)) for one in config.learning),
         ("training prompts", f"{prompts:,}, seen {steps * per_step / prompts:.1f} times each"),
         ("prompts", f"{per_step:,} a step, {steps * per_step:,} in all"),
-        ("samples", f"{samples:,} a step, {steps * samples:,} in all"),
-        ("image tokens", f"{samples * tokens:,} a step, {steps * samples * tokens:,} in all ({tokens} a sample)"),
-        ("pictures", f"{samples * renders:,} a step, {steps * samples * renders:,} in all"),
+        ("samples", _each_step(turns, samples_of)),
+        ("image tokens", f"{_each_step(turns, lambda turn: samples_of(turn) * tokens)} ({tokens} a sample)"),
+        ("pictures", _each_step(turns, pictures_of)),
         ("checkpoints", f"{checkpoints:,} written, {min(checkpoints, config.checkpoint.keep)} kept"),
     ]
 
 
-def _decoder(config: Config, trained: int) -> str:
-    plan = decoder_plan(config, PolicySize.read(resolve_folder(config.policy.path)))
-    decoder = config.trained_decoder
-    assert plan is not None and decoder is not None
+def _steps(config: Config, turns: Sequence[Phase]) -> str:
+    steps, updates = f"{config.train.steps:,}", config.train.updates_per_rollout
+    passes = ceil(update_samples(config) / config.train.micro_batch) * updates
+    learnt = f" with {updates} update{_s(updates)} in {passes} micro-batch{_s(passes, 'es')} each"
+    if len(turns) == 1:
+        return steps + (learnt if "ar" in config.trainers else "")
+    ar, decoder = (f"{turn.steps_from(0):,}" for turn in turns)
+    return f"{steps}: {ar} of the language model{learnt}, {decoder} of the decoder"
+
+
+def _each_step(turns: Sequence[Phase], count: Callable[[Config], int]) -> str:
+    """``16 a step, 960 in all``, and whose step where they differ."""
+    each = [count(turn.config) for turn in turns]
+    whole = sum(one * turn.steps_from(0) for one, turn in zip(each, turns, strict=True))
+    if len(set(each)) == 1:
+        return f"{each[0]:,} a step, {whole:,} in all"
+    return f"{each[0]:,} a step of the language model, {each[1]:,} of the decoder, {whole:,} in all"
+
+
+def _decoder(decoder: DecoderConfig, pairs: int, trained: int) -> str:
     updates = decoder.updates_per_rollout
     return (
-        f"{trained:,} parameters learn from {plan.rows:,} pairs of a picture and a timestep a step, in {updates} "
+        f"{trained:,} parameters learn from {pairs:,} pairs of a picture and a timestep a step, in {updates} "
         f"update{_s(updates)}"
     )
 
@@ -103,12 +120,17 @@ def _warm_up(one: Optimisation, steps: int) -> tuple[str, str]:
     return name, f"{one.warmup_in(steps):,} of {one.updates_in(steps):,} updates"
 
 
-def _ranks(config: Config, share: int) -> str:
-    train = config.train
-    if train.ranks == 1:
+def _ranks(config: Config, pairs: int) -> str:
+    """What each has of an update of the first network that learns."""
+    first, ranks = config.learning[0], config.train.ranks
+    if ranks == 1:
         return "1"
-    sharded = f"ZeRO stage {train.zero_stage}" if train.zero_stage else "each with the whole of the weights' states"
-    return f"{train.ranks}, {share:,} sample{_s(share)} of an update each; {sharded}"
+    if "ar" in config.trainers:
+        share, unit = update_samples(config), "sample"
+    else:
+        share, unit = ceil(pairs / first.updates_per_rollout / ranks), "pair"
+    sharded = f"ZeRO stage {first.zero_stage}" if first.zero_stage else "each with the whole of the weights' states"
+    return f"{ranks}, {share:,} {unit}{_s(share)} of an update each; {sharded}"
 
 
 def _evaluations(config: Config, train: Sequence[Prompt], held_out: Sequence[Prompt]) -> list[tuple[str, str]]:

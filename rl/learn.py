@@ -60,11 +60,11 @@ class Learner:
 
     def learn(self, experience: Experience, timer: Stopwatch) -> dict[str, float]:
         """Every part that has its turn learns, then its new weights go out. The metrics of ``ar`` stand without a
-        prefix."""
+        prefix; of several parts ``learns/<part>`` says whether it was its turn."""
         scores, rollout = experience.scores, experience.rollout
         advantages_PG = self.advantage(by_group(scores.total_B, rollout), by_group(scores.valid_B, rollout))
-        metrics: dict[str, float] = {}
         turn = {name: part for name, part in self.parts.items() if self.learns(experience.step, name)}
+        metrics = {f"learns/{name}": float(name in turn) for name in self.parts} if len(self.parts) > 1 else {}
         for name, part in turn.items():
             with timer("sync"):
                 before = part.canaries(rollout) if self.sync.wants_before(name) else None

@@ -81,9 +81,15 @@ def run_evaluation(run: Run, done: int) -> Evaluation:
     if done == 0:
         run.act.watch.check(found, first=True)
     run.tracker.evaluated(done, evaluation.flat(), grid_path(run.folder, done) if evaluation.tiles else None)
-    means = [f"{name.removeprefix('eval/')} {value:.3f}" for name, value in evaluation.flat().items()]
+    means = [f"{_told(name)} {value:.3f}" for name, value in evaluation.flat().items()]
     run.tracker.message(f"evaluation {_after(done) if done else 'of the base'}: {', '.join(means)}")
     return evaluation
+
+
+def _told(name: str) -> str:
+    """``eval_graded/details/overall`` -> ``graded details/overall``"""
+    kind, _, of = name.partition("/")
+    return f"graded {of}" if kind == "eval_graded" else of
 
 
 def _after(done: int) -> str:

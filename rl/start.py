@@ -15,7 +15,7 @@ from rewards.pool.worker_handle import kill_workers
 from rl.config import shipped
 from rl.config.load import load_with_origins
 from rl.config.origins import Origins
-from rl.config.rules import check, notes
+from rl.config.rules import check, idle, notes
 from rl.config.schema import Config
 from rl.config.section import Optimisation
 from rl.preflight.machine import check_machine
@@ -88,7 +88,8 @@ def _lead(command: Command, interrupt: Interrupt, place: Place, note: str | None
         check_trackers(config.tracking)
         check_machine(config, place.local_world if place.by_torchrun else config.train.ranks)
         asked, config = config, settled(config, [*train_prompts, *eval_prompts])
-    for told in (*notes(config), *notes_on(train_prompts, eval_prompts), *found_by(asked, config)):
+    own = () if going_on or written_by_a_run(Path(command.config)) else idle(config, origins, _file(command))
+    for told in (*notes(config), *own, *notes_on(train_prompts, eval_prompts), *found_by(asked, config)):
         print(shown(f"note: {told}"), file=sys.stderr)
     if command.dry_run:
         from rl.dry_run import describe
@@ -123,6 +124,11 @@ def _lead(command: Command, interrupt: Interrupt, place: Place, note: str | None
             )
 
 
+def _file(command: Command) -> str:
+    """The configuration that was named, as its keys' places call it."""
+    return str(shipped.find(Path(command.config)))
+
+
 def _follow(place: Place, interrupt: Interrupt) -> int:
     interrupt.words = ""  # rank 0 says it
     allow_open_files()
@@ -151,16 +157,18 @@ def _configuration(command: Command, place: Place) -> tuple[Config, Resumed | No
 
     A folder in which no step was done has nothing to go on with: such a run begins, with what is typed now.
     """
-    typed, origins = load_with_origins(command.config, command.overrides)
+    typed, origins = load_with_origins(command.config, command.overrides, rules=not command.resume)
     folder = _folder(command, typed)
     typed = typed.model_copy(update={"run": typed.run.model_copy(update={"folder": str(folder)})})
     said = any(override.startswith("train.ranks=") for override in command.overrides)
     typed = _with_ranks(typed, place, said=said or (typed.train.ranks != 1 and not command.resume))
-    if not command.resume or (command.dry_run and not (folder / CONFIG_FILE).is_file()):
+    if not command.resume:
         return typed, None, origins
-    if not (folder / CONFIG_FILE).is_file():
+    saved = (folder / CONFIG_FILE).is_file()
+    if not saved and not command.dry_run:
         raise UserError(f"run.folder: {folder} holds no run to resume; start it without --resume.")
-    if is_free(folder):
+    if not saved or is_free(folder):
+        load_with_origins(command.config, command.overrides)  # it is run as it is, after all
         return typed, None, origins
     found = resumed(folder, typed, command.overrides)
     return _with_ranks(found.config, place, said=said), found, origins

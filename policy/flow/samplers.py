@@ -17,7 +17,7 @@ from policy.trajectory import Velocity
 from rl.config.declared import declares
 
 
-@declares(window=True)
+@declares(window=True, options_problem="policy.flow.window:problem")
 def sde(
     velocity: Velocity,
     noise: Tensor,
@@ -36,7 +36,7 @@ def sde(
     return trajectory(velocity, noise, scheduler, steps, Window("sde", eta, window, start))
 
 
-@declares(window=True)
+@declares(window=True, options_problem="policy.flow.window:problem")
 def cps(
     velocity: Velocity,
     noise: Tensor,

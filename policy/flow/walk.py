@@ -17,6 +17,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from policy.flow.steps import FlowStep, cps_step, euler_step, sde_step
+from policy.flow.window import problem
 from policy.trajectory import Velocity
 from rl.types import UserError
 
@@ -34,7 +35,8 @@ class Window:
 
     def steps(self, sigmas: Sequence[float]) -> tuple[FlowStep, ...]:
         """The T steps of T + 1 sigmas. Raises UserError on a window that does not fit, and on an eta out of range."""
-        self._check(len(sigmas) - 1)
+        if wrong := problem({"eta": self.eta, "window": self.size, "start": self.start}, len(sigmas) - 1):
+            raise UserError(f"render.sampler.options.{wrong[0]}: {wrong[1]}")
         return tuple(
             self._stochastic(sigma, sigma_next)
             if self.start <= index < self.start + self.size
@@ -45,30 +47,6 @@ class Window:
     def _stochastic(self, sigma: float, sigma_next: float) -> FlowStep:
         step = cps_step if self.kind == "cps" else sde_step
         return step(sigma, sigma_next, eta=self.eta)
-
-    def _check(self, steps: int) -> None:
-        given: dict[str, object] = vars(self)  # from YAML: of any type
-        for key in ("size", "start"):
-            if type(given[key]) is not int:
-                raise UserError(f"render.sampler: the window's {key} is {given[key]!r}; it must be a whole number")
-        if type(given["eta"]) not in (int, float) or not 0 < self.eta <= 1:
-            raise UserError(
-                f"render.sampler: eta is {self.eta!r}; it must be a number above 0 and at most 1 (0 is the sampler "
-                f"euler, which has no log-probs)"
-            )
-        where = f"render.sampler: the window of {self.size} from step {self.start}"
-        if self.size < 1 or self.start < 0:
-            raise UserError(f"{where}: size must be at least 1 and start at least 0")
-        if self.start + self.size > steps:
-            raise UserError(
-                f"{where} needs {self.start + self.size + 1} steps or more, and there are {steps}; raise render.steps "
-                f"or make the window smaller"
-            )
-        if self.start + self.size == steps:
-            raise UserError(
-                f"{where} includes the last of {steps} steps, which would leave its noise in the picture; make it "
-                f"smaller, or render.steps at least {steps + 1}"
-            )
 
 
 @dataclass(frozen=True)

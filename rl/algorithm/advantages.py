@@ -13,7 +13,7 @@ from torch import Tensor
 from rl.config.declared import declares
 
 
-@declares(least_group=2)
+@declares(least_group=2, not_negative=("eps",))
 def grpo(rewards_PG: Tensor, valid_PG: Tensor, *, eps: float = 1e-4) -> Tensor:
     """A_i = (r_i - mean(r)) / (std(r) + eps): DeepSeekMath (arXiv 2402.03300), section 4.1.2.
 
@@ -45,7 +45,7 @@ def rloo(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
     return _centred(rewards_PG, valid_PG) * count_P1 / (count_P1 - 1).clamp(min=1)
 
 
-@declares(across_prompts=True)
+@declares(across_prompts=True, not_negative=("eps",))
 def batch_norm(rewards_PG: Tensor, valid_PG: Tensor, *, eps: float = 1e-4) -> Tensor:
     """A_i = (r_i - mean) / (std + eps) over the whole batch: the second half of GDPO (arXiv 2601.05242).
 

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from torch import Tensor
 
 from rl.algorithm.terms import Shown, Term
+from rl.config.declared import declares
 
 
+@declares(not_negative=("beta",))
 def condition(
     connector: Callable[[Tensor], Tensor], hidden_BSD: Tensor, reference_hidden_BSD: Tensor, *, beta: float = 1.0
 ) -> Term:

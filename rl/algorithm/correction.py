@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rl.algorithm.kl import k3_values
 from rl.algorithm.terms import Shown
+from rl.config.declared import declares
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Correction:
     clipped_BT: Tensor
 
 
+@declares(positive=("cap",))
 def token_tis(train_logprobs_BT: Tensor, rollout_logprobs_BT: Tensor, *, cap: float = 2.0) -> Correction:
     """w = min(pi_train / pi_rollout, cap) per token: truncated importance sampling (Ionides 2008, J. Comput. Graph.
     Stat. 17, equation 3), between engines as in Yao et al., "Your efficient RL framework secretly brings you

@@ -24,6 +24,7 @@ class SurrogateLoss:
     clipped_BT: Tensor  # bool: the clip was active, so this token gives no gradient
 
 
+@declares(not_negative=("clip_low", "clip_high"))
 def grpo(
     logprobs_BT: Tensor,
     old_logprobs_BT: Tensor,
@@ -44,6 +45,7 @@ def grpo(
     return SurrogateLoss(loss_BT, ratio_BT.detach(), too_high_BT | too_low_BT)
 
 
+@declares(not_negative=("clip_low", "clip_high"))
 def dapo(
     logprobs_BT: Tensor,
     old_logprobs_BT: Tensor,

@@ -101,10 +101,9 @@ def _check(name: str, term: object, weights: Tensor) -> None:
     per_row = (len(weights), *[1] * (weights.ndim - 1))
     for what, values in [("loss", term.loss), *((key, shown.values) for key, shown in term.shown.items())]:
         if values.shape not in (weights.shape, per_row):
-            raise UserError(
-                f"{key}: {what} has shape {tuple(values.shape)}; it must be one number per token, "
-                f"{tuple(weights.shape)}, or one per sample, {per_row}."
-            )
+            per_token = f"one number per token, {tuple(weights.shape)}, or one per sample, {per_row}"
+            wanted = per_token if weights.ndim > 1 else f"one number per row, {per_row}"
+            raise UserError(f"{key}: {what} has shape {tuple(values.shape)}; it must be {wanted}.")
 
 
 def _present(reference: Tensor | None) -> Tensor:

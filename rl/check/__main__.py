@@ -1,4 +1,4 @@
-"""``python -m rl.check my_losses:wrong --option clip=0.1``: what is wrong with a loss, an advantage, a KL of your own.
+"""``python -m rl.check my_losses:wrong --option clip=0.1``: tries a loss, an advantage, a decoder's loss.
 
 It is called as a run would call it, on small inputs made here: types and shapes, the direction of the gradient, and
 whether a row depends on its neighbours. What it is for is told from its arguments' names, or by ``--as loss``.

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from rewards.check.rules import Finding
-from rl.algorithm.terms import total_loss
-from rl.check import inputs
-from rl.check.kinds import KINDS
+from rl.check import decoder, inputs
+from rl.check.kinds import CREDIT, KINDS
 from rl.check.trial import (
     TOLERANCE,
     Trial,
@@ -21,10 +20,10 @@ from rl.check.trial import (
     bound,
     differ_arrays,
     error,
-    flat,
     general,
     gradient,
     ok,
+    penalty,
     rows_alone,
     warning,
 )
@@ -32,6 +31,7 @@ from rl.config.declared import declarations
 from rl.config.schema import Component
 from rl.types import UserError
 
+_PER_TOKEN = torch.ones(inputs.B, inputs.T)
 _FAR = 20.0  # nats between two policies: a ratio of 5e8
 
 
@@ -47,7 +47,12 @@ def findings(key: str, chosen: Component) -> Iterator[Finding]:
         "correction": inputs.correction,
         "terms": lambda: inputs.terms(declared.reference),
         "combine": inputs.combine,
+        "decoder.loss": decoder.window if declared.window else decoder.pictures,
+        CREDIT: decoder.renders,
     }
+    if key == "decoder.loss" and (undeclared := decoder.declared_otherwise(chosen.use, declared.window)):
+        yield error("declared", undeclared)
+        return
     trial = Trial(key, bound(key, chosen), made[key](), vars(declared))
     first = answers(trial)
     yield first
@@ -160,7 +165,7 @@ def _aggregation(trial: Trial) -> Iterator[Finding]:
 
 def _kl(trial: Trial) -> Iterator[Finding]:
     now_BT, reference_BT = trial.inputs
-    yield from _penalty(trial, lambda rows: tuple(one[rows] for one in trial.inputs))
+    yield from penalty(trial, lambda rows: tuple(one[rows] for one in trial.inputs), _PER_TOKEN)
     yield _zero_at(trial, trial.ask(reference_BT.clone().requires_grad_(), reference_BT))
     slope_BT = gradient(trial.ask(now_BT, reference_BT).loss, now_BT)
     if (slope_BT * (now_BT - reference_BT) < 0).any():
@@ -171,7 +176,7 @@ def _kl(trial: Trial) -> Iterator[Finding]:
 
 def _anchor(trial: Trial) -> Iterator[Finding]:
     connector, _, reference_BSD = trial.inputs
-    yield from _penalty(trial, lambda rows: (connector, *(one[rows] for one in trial.inputs[1:])))
+    yield from penalty(trial, lambda rows: (connector, *(one[rows] for one in trial.inputs[1:])), _PER_TOKEN)
     yield _zero_at(trial, trial.ask(connector, reference_BSD.clone().requires_grad_(), reference_BSD))
 
 
@@ -182,7 +187,7 @@ def _terms(trial: Trial) -> Iterator[Finding]:
         columns = {name: value[chosen] for name, value in vars(outputs).items()}
         return replace(outputs, **columns), rows.take(chosen)
 
-    yield from _penalty(trial, take)
+    yield from penalty(trial, take, _PER_TOKEN)
     total = trial.ask(*trial.inputs).loss.sum()
     policy = [outputs.logprobs_BT, outputs.hidden_BSD, outputs.entropy_BT]
     reached = torch.autograd.grad(total, policy, allow_unused=True)
@@ -196,18 +201,6 @@ def _terms(trial: Trial) -> Iterator[Finding]:
         if names
         else error("gradient", "reaches nothing of the policy")
     )
-
-
-def _penalty(trial: Trial, take: Callable[[Any], tuple[Any, ...]]) -> Iterator[Finding]:
-    answer = trial.again()
-    total_loss({trial.key: answer}, torch.ones(inputs.B, inputs.T))  # raises on a wrong shape
-    if not all(np.isfinite(one).all() for one in flat(answer)):
-        yield error("finite", "its loss or what it shows is not finite")
-    else:
-        yield ok("finite", "loss and what it shows are finite")
-    yield rows_alone(trial, take, inputs.B)
-    if any(shown.values.requires_grad for shown in answer.shown.values()):
-        yield warning("shown", "what it shows carries the gradient; .detach() it")
 
 
 def _zero_at(trial: Trial, answer: Any) -> Finding:
@@ -267,4 +260,6 @@ _RULES: dict[str, Callable[[Trial], Iterator[Finding]]] = {
     "terms": _terms,
     "correction": _correction,
     "combine": _combine,
+    "decoder.loss": decoder.loss,
+    CREDIT: decoder.advantages,
 }

@@ -1,4 +1,4 @@
-"""A function of the algorithm, asked with small made-up inputs, and the rules that hold for all kinds."""
+"""A function of the algorithm, asked with small made-up inputs, and the rules that hold for several kinds."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rewards.check.rules import Finding
 from rl.algorithm.answers import CHECKS, Answering
+from rl.algorithm.terms import total_loss
 from rl.check.kinds import KINDS
 from rl.config.schema import Component
 from rl.registry import resolve
@@ -30,6 +31,11 @@ class Trial:
     inputs: tuple[Any, ...]
     declared: Mapping[str, object]
     """What it says about itself with ``@declares``."""
+
+    @property
+    def trainer(self) -> str:
+        """Whose micro-batches cut the rows."""
+        return "decoder" if self.key.startswith("decoder") else "train"
 
     def again(self) -> Any:
         return self.ask(*deepcopy(self.inputs))
@@ -85,6 +91,19 @@ def general(trial: Trial) -> Iterator[Finding]:
         yield ok("determinism", "the same inputs get the same answer")
 
 
+def penalty(trial: Trial, take: Callable[[Any], tuple[Any, ...]], weights: Tensor) -> Iterator[Finding]:
+    """Of a :class:`rl.algorithm.terms.Term`, whose entries ``weights`` weigh."""
+    answer = trial.again()
+    total_loss({trial.key: answer}, weights)  # raises on a wrong shape
+    if not all(np.isfinite(one).all() for one in flat(answer)):
+        yield error("finite", "its loss or what it shows is not finite")
+    else:
+        yield ok("finite", "loss and what it shows are finite")
+    yield rows_alone(trial, take, len(weights))
+    if any(shown.values.requires_grad for shown in answer.shown.values()):
+        yield warning("shown", "what it shows carries the gradient; .detach() it")
+
+
 def rows_alone(trial: Trial, take: Callable[[Sequence[int]], tuple[Any, ...]], count: int) -> Finding:
     """Batches are cut into micro-batches and spread over ranks: a row must not depend on its neighbours."""
     whole = flat(trial.again())
@@ -93,8 +112,8 @@ def rows_alone(trial: Trial, take: Callable[[Sequence[int]], tuple[Any, ...]], c
         if any(differ_arrays(one[row : row + 1], other) for one, other in zip(whole, alone, strict=True) if one.ndim):
             return error(
                 "rows",
-                f"row {row} alone gets another answer than in the batch: results would depend on train.micro_batch "
-                "and on the number of GPUs",
+                f"row {row} alone gets another answer than in the batch: results would depend on {trial.trainer}."
+                "micro_batch and on the number of GPUs",
             )
     return ok("rows", "a row alone gets the same answer as in a batch")
 

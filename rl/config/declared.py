@@ -16,10 +16,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 from typing import TypeVar
 
-from rl.registry import BUILT_IN, did_you_mean, is_module_attr, locate, source_file
+from rl.config.source import SourceModule, parse_module, right_side
+from rl.registry import BUILT_IN, did_you_mean, is_module_attr, locate
 from rl.types import UserError
 
 REFERENCE = ("logprobs", "hidden")
@@ -67,6 +67,13 @@ class Declarations:
     be quick to import."""
     not_negative: tuple[str, ...] = ()
     """Options that must be numbers of 0 or more."""
+    positive: tuple[str, ...] = ()
+    """Options that must be numbers above 0."""
+    exclusive: tuple[str, ...] = ()
+    """Options of which one at most may be given a value, neither false nor null."""
+    options_problem: str = ""
+    """Of a decoder's sampler: ``module:function`` that says of its options and the number of steps which option is
+    wrong, and how; it must be quick to import."""
     least_group: int = 1
     """Of an advantage: fewest samples of one prompt that it can compare."""
     across_prompts: bool = False
@@ -90,53 +97,6 @@ class Declarations:
 
 
 @dataclass(frozen=True)
-class SourceModule:
-    name: str
-    path: Path
-    body: list[ast.stmt]
-
-    def assigned(self, name: str) -> ast.expr | None:
-        return next((value for node in self.body if (value := _right_side(node, name)) is not None), None)
-
-    def constant(self, name: str) -> ast.expr | None:
-        """The right-hand side of ``name = ...`` here, or in the module that it is imported from."""
-        if (here := self.assigned(name)) is not None:
-            return here
-        module, own_name = self.imported(name)
-        return module.assigned(own_name) if module else None
-
-    def defined(self, name: str) -> ast.FunctionDef | ast.ClassDef | None:
-        definitions = (node for node in self.body if isinstance(node, (ast.FunctionDef, ast.ClassDef)))
-        return next((node for node in definitions if node.name == name), None)
-
-    def imported(self, name: str) -> tuple[SourceModule | None, str]:
-        """Where ``from module import own_name as name`` gets it, and its name there."""
-        module, own_name = self._origin(name)
-        return (_parse(module) if module else None), own_name
-
-    def declarations_above(self, definition: ast.FunctionDef | ast.ClassDef) -> list[ast.Call]:
-        """Those of its decorators that are ``@declares(...)``."""
-        calls = [node for node in definition.decorator_list if isinstance(node, ast.Call)]
-        ours = (__name__, declares.__name__)
-        return [node for node in calls if isinstance(node.func, ast.Name) and self._origin(node.func.id) == ours]
-
-    def _origin(self, name: str) -> tuple[str, str]:
-        for node in self.body:
-            if isinstance(node, ast.ImportFrom):
-                for alias in node.names:
-                    if (alias.asname or alias.name) == name:
-                        return self._absolute(node), alias.name
-        return "", name
-
-    def _absolute(self, node: ast.ImportFrom) -> str:
-        if not node.level:
-            return node.module or ""
-        parents = self.name.split(".")
-        keep = len(parents) - node.level + (self.path.name == "__init__.py")
-        return ".".join([*parents[:keep], *([node.module] if node.module else [])])
-
-
-@dataclass(frozen=True)
 class Source:
     """The source of one component; ``definition``: None if its name is bound otherwise (``f = partial(...)``)."""
 
@@ -151,7 +111,7 @@ class Source:
         found = self.definition
         if found is None or self.kind == "samplers":  # which get most from the run itself
             return None
-        if len(found.decorator_list) > len(self.module.declarations_above(found)):
+        if len(found.decorator_list) > len(_declarations_above(found, self.module)):
             return None
         if isinstance(found, ast.FunctionDef):
             required_are_options = self.kind in ("prompts", "rewards")
@@ -179,6 +139,14 @@ class Source:
         ]
         return {argument.arg: default for argument, default in pairs if default is not None}
 
+    def annotation(self, argument: str) -> ast.expr | None:
+        """The type that is written for it; one that has a name of its own here, such as a ``Literal``, by that."""
+        called = self.called()
+        taken = (*called.args.args, *called.args.kwonlyargs) if called else ()
+        written = next((one.annotation for one in taken if one.arg == argument), None)
+        named = self.module.constant(written.id) if isinstance(written, ast.Name) else None
+        return written if named is None else named
+
     def called(self) -> ast.FunctionDef | None:
         """The function that gets the options: itself, or the constructor of a class."""
         if not isinstance(self.definition, ast.ClassDef):
@@ -192,9 +160,9 @@ class Source:
         Raises UserError if it is no literal.
         """
         body = self.definition.body if isinstance(self.definition, ast.ClassDef) else []
-        above = self.module.declarations_above(self.definition) if self.definition else []
+        above = _declarations_above(self.definition, self.module) if self.definition else []
         places = chain(
-            (_right_side(node, name) for node in body),
+            (right_side(node, name) for node in body),
             (keyword.value for call in above for keyword in call.keywords if keyword.arg == name),
             [self.module.assigned(f"{self.attribute}.{name}")],
         )
@@ -243,7 +211,7 @@ def read_source(kind: str, use: str) -> Source | None:
     Raises UserError if the name is unknown or the module is not valid Python.
     """
     module_name, _, attribute = locate(kind, use).partition(":")
-    module = _parse(module_name)
+    module = parse_module(module_name)
     return Source(kind, use, attribute, module, module.defined(attribute)) if module else None
 
 
@@ -263,6 +231,9 @@ def declarations(kind: str, use: str) -> Declarations:
         metadata=_names(source, "metadata", example="text"),
         metadata_problem=_function(source, "metadata_problem"),
         not_negative=_names(source, "not_negative", example="beta"),
+        positive=_names(source, "positive", example="clip"),
+        exclusive=_names(source, "exclusive", example="clip"),
+        options_problem=_function(source, "options_problem"),
         least_group=_count(source, "least_group"),
         across_prompts=_flag(source, "across_prompts") or False,
         centred=_flag(source, "centred"),
@@ -274,6 +245,14 @@ def declarations(kind: str, use: str) -> Declarations:
         in_template=_flag(source, "in_template") or False,
         reference=_reference(source),
     )
+
+
+def declared_or_nothing(kind: str, use: str) -> Declarations:
+    """The same, for rules: a wrong declaration, or a source that is broken, is a problem of its own already."""
+    try:
+        return declarations(kind, use)
+    except UserError:
+        return Declarations()
 
 
 def build_declared(make: Callable[..., T], declaration: Mapping[str, object], use: str, name: str) -> T:
@@ -300,6 +279,13 @@ def wrong_options(kind: str, use: str, given: Collection[str]) -> Iterator[tuple
         yield option, f"{use!r} has no such option{near} {takes}"
     for option in options.missing(given):
         yield option, f"is missing; {use!r} needs it"
+
+
+def _declarations_above(definition: ast.FunctionDef | ast.ClassDef, module: SourceModule) -> list[ast.Call]:
+    """Those of its decorators that are ``@declares(...)``."""
+    calls = [node for node in definition.decorator_list if isinstance(node, ast.Call)]
+    ours = (__name__, declares.__name__)
+    return [node for node in calls if isinstance(node.func, ast.Name) and module.origin(node.func.id) == ours]
 
 
 def _names(source: Source, name: str, example: str) -> tuple[str, ...]:
@@ -354,36 +340,6 @@ def _flag(source: Source, name: str) -> bool | None:
 
 def _wrong(source: Source, name: str, value: object, wanted: str) -> UserError:
     return UserError(f"{source.use!r}: its `{name}` is {value!r}: it must be {wanted}")
-
-
-def _parse(module: str) -> SourceModule | None:
-    path = source_file(module)
-    if path is None:
-        return None
-    try:
-        return SourceModule(
-            module, path, ast.parse(path.read_bytes(), str(path)).body
-        )  # bytes: in the coding it declares
-    except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror})") from error
-    except SyntaxError as error:
-        line = f":{error.lineno}" if error.lineno else ""
-        raise UserError(f"{path}{line}: not valid Python ({error.msg})") from error
-    except (ValueError, RecursionError, MemoryError) as error:  # a NUL byte before Python 3.12; nested too deeply
-        raise UserError(f"{path}: not valid Python ({str(error) or 'nested too deeply'})") from error
-
-
-def _right_side(node: ast.stmt, name: str) -> ast.expr | None:
-    """Of ``name = ...`` or ``holder.name = ...``, with or without an annotation."""
-    if isinstance(node, ast.Assign) and len(node.targets) == 1:
-        target = node.targets[0]
-    elif isinstance(node, ast.AnnAssign):
-        target = node.target
-    else:
-        return None
-    if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
-        return node.value if f"{target.value.id}.{target.attr}" == name else None
-    return node.value if isinstance(target, ast.Name) and target.id == name else None
 
 
 def _options(args: ast.arguments, skip: int, required_are_options: bool) -> OptionNames | None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rl.config.declared import Declarations, declarations
+from rl.config.declared import declared_or_nothing
 from rl.config.schema import Config
 from rl.config.sections.decoder import DecoderConfig
-from rl.types import UserError
 
 
 def check_decoder(config: Config) -> Iterator[tuple[str, str]]:
@@ -40,7 +39,7 @@ def _credit(config: Config) -> Iterator[tuple[str, str]]:
 
 def _loss(config: Config, trained: DecoderConfig) -> Iterator[tuple[str, str]]:
     loss, sampler = trained.loss.use, config.render.sampler.use
-    if not _declared("decoder_losses", loss).window:
+    if not declared_or_nothing("decoder_losses", loss).window:
         if trained.timesteps > config.render.steps:
             yield (
                 "decoder.timesteps",
@@ -48,7 +47,7 @@ def _loss(config: Config, trained: DecoderConfig) -> Iterator[tuple[str, str]]:
                 "most that",
             )
         return
-    if not _declared("decoder_samplers", sampler).window:
+    if not declared_or_nothing("decoder_samplers", sampler).window:
         yield (
             "render.sampler",
             f"decoder.loss {loss!r} learns from a window of stochastic steps, and {sampler!r} has none; write "
@@ -94,6 +93,12 @@ def _optimiser(config: Config, trained: DecoderConfig) -> Iterator[tuple[str, st
             f"{trained.updates_per_rollout} does not divide the {samples} samples of a step (data.prompts_per_step "
             f"{config.data.prompts_per_step} x rollout.group_size {config.rollout.group_size})",
         )
+    elif config.train.ranks > (pictures := samples // trained.updates_per_rollout * config.render.renders):
+        yield (
+            "train.ranks",
+            f"{config.train.ranks} ranks can't share the {pictures} pictures of an update of the decoder; lower it, or "
+            "give a step more samples",
+        )
     if trained.lora and trained.train != "transformer":
         yield "decoder.train", f"is {trained.train!r}, and with decoder.lora adapters of the transformer alone learn"
     if trained.lora and trained.offload_reference:
@@ -109,10 +114,3 @@ def _optimiser(config: Config, trained: DecoderConfig) -> Iterator[tuple[str, st
             "decoder.zero_stage",
             "3 cuts the weights up, and slow copies of them (decoder.old, decoder.ema) need the whole; use stage 2",
         )
-
-
-def _declared(kind: str, use: str) -> Declarations:
-    try:
-        return declarations(kind, use)
-    except UserError:  # a wrong declaration, which is a problem of its own already
-        return Declarations()

@@ -21,17 +21,18 @@ from pydantic_core import PydanticCustomError
 from rl import registry
 from rl.config import shipped
 from rl.config.declared import declarations, wrong_options
-from rl.config.defined import missing_name
 from rl.config.messages import dotted, explain
-from rl.config.origins import DEFAULTS, Origins
+from rl.config.origins import COMMAND_LINE, DEFAULTS, Origins
 from rl.config.paths import expanded
 from rl.config.rules import check
-from rl.config.schema import ABSENT_SECTIONS, Config, component_kind, holds_components
+from rl.config.schema import ABSENT_SECTIONS, SHORT_SECTIONS, Config, component_kind, holds_components
+from rl.config.source import missing_name
 from rl.config.yaml12 import Entry, Origin, Problem, parse, parse_value, to_yaml
 from rl.types import UserError
 
 _KEY = re.compile(r"[^\s.=]+(\.[^\s.=]+)*")
-_COMMAND_LINE = Origin("command line")
+_COMMAND_LINE = Origin(COMMAND_LINE)
+_DECIDING = {"trainers", "schedule"}  # where one of these is wrong, the rules would be about another run
 
 
 def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -43,15 +44,20 @@ def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     return load_with_origins(path, overrides)[0]
 
 
-def load_with_origins(path: str | Path | None, overrides: Sequence[str] = ()) -> tuple[Config, Origins]:
-    """The same, and where its keys were written, for what is found out later. Raises as :func:`load`."""
+def load_with_origins(
+    path: str | Path | None, overrides: Sequence[str] = (), *, rules: bool = True
+) -> tuple[Config, Origins]:
+    """The same, and where its keys were written, for what is found out later. Raises as :func:`load`.
+
+    ``rules``: off for what is only compared with another configuration and never run as it is.
+    """
     reading = _Reading()
     if path is not None:
         reading.add_file(shipped.find(Path(path)), None)
     for override in overrides:
         reading.add_override(override)
     tree = reading.merged()
-    config = _validated(tree, reading, default_folder=f"runs/{Path(path or 'run').stem}")
+    config = _validated(tree, reading, default_folder=f"runs/{Path(path or 'run').stem}", rules=rules)
     if reading.problems or config is None:
         raise UserError(_message(reading.problems))
     return config, Origins(tree)
@@ -158,6 +164,8 @@ class _Reading:
         kind = component_kind(path) if path else None
         if kind and isinstance(new.value, str):
             new = Entry({"use": new}, new.origin)
+        if path in SHORT_SECTIONS and isinstance(new.value, str):
+            new = Entry({SHORT_SECTIONS[path]: new}, new.origin)
         if holds_components(path) and new.value is None:
             return Entry({}, new.origin)
         if not new.is_mapping:
@@ -181,8 +189,8 @@ class _Reading:
             self.problems.append(Problem(origin, dotted(path), f"there is no such {what} to remove{near}"))
 
 
-def _validated(tree: Entry, reading: _Reading, default_folder: str) -> Config | None:
-    """The config, with every schema, registry and cross-section problem added to ``reading``."""
+def _validated(tree: Entry, reading: _Reading, default_folder: str, rules: bool) -> Config | None:
+    """The config, with every schema, registry and, by the ``rules``, cross-section problem added to ``reading``."""
     plain: dict[str | int, object] = {key: entry.plain() for key, entry in tree.entries.items()}
     run = plain.get("run")
     if isinstance(run, dict) and run.get("folder") is None:
@@ -195,7 +203,7 @@ def _validated(tree: Entry, reading: _Reading, default_folder: str) -> Config | 
     # With the wrong values left out, the rules across sections can still be checked in the same round.
     rest = config or _parsed(_without(plain, [loc for loc, _, _ in wrong]))[0]
     touched = {loc[0] for loc, _, _ in wrong}
-    if rest is not None and not reading.broken:
+    if rules and rest is not None and not reading.broken and not touched & _DECIDING:
         for key, message in check(rest):
             if key.partition(".")[0] not in touched:
                 reading.problems.append(Problem(_origin(tree, key.split(".")), key, message))

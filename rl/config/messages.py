@@ -6,7 +6,7 @@ import re
 import types
 from collections.abc import Mapping, Sequence
 from math import log10
-from typing import Union, get_args, get_origin
+from typing import Annotated, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -45,23 +45,21 @@ def explain(error: ErrorDetails) -> str:
         return _unknown_key(error["loc"])
     if kind == "missing":
         is_value = isinstance(error["loc"][-1], int)
-        return f"has too few values, got {_show(value)}" if is_value else "is missing"
+        return f"has too few values, got {shown(value)}" if is_value else "is missing"
     if kind == "model_type":
         model = context.get("class_name", "")
         wanted = "a name or {use: name, options: {...}}" if "Component" in model else "a mapping (key: value)"
-        return f"must be {wanted}, got {_show(value)}"
+        return f"must be {wanted}, got {shown(value)}"
     if kind == "literal_error":
-        choices = [repr(choice) for choice in get_args(_type_at(error["loc"]))]
-        near = did_you_mean(value, [c.strip("'") for c in choices]) if isinstance(value, str) else ""
-        return f"must be {' or '.join(choices)}, got {_show(value)}{near}"
+        return not_among(get_args(_type_at(error["loc"])), value)
     if kind in _BOUNDS:
         words, name = _BOUNDS[kind]
-        return f"{words} {_number(context[name])}, got {_show(value)}"
+        return f"{words} {_number(context[name])}, got {shown(value)}"
     if kind == PATH_ERROR:
         return error["msg"]
     if kind == "value_error":
         return str(context["error"])
-    return f"{_WANTED.get(kind, error['msg'])}, got {_show(value)}{_likely_number(kind, value)}"
+    return f"{_WANTED.get(kind, error['msg'])}, got {shown(value)}{_likely_number(kind, value)}"
 
 
 def dotted(loc: Sequence[str | int]) -> str:
@@ -70,6 +68,12 @@ def dotted(loc: Sequence[str | int]) -> str:
     for part in loc:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
+
+
+def not_among(choices: Sequence[object], value: object) -> str:
+    """The choices, what was found, and the one that is nearest to it."""
+    near = did_you_mean(value, list(map(str, choices))) if isinstance(value, str) else ""
+    return f"must be {' or '.join(map(repr, choices))}, got {shown(value)}{near}"
 
 
 def _unknown_key(loc: Sequence[str | int]) -> str:
@@ -110,8 +114,8 @@ def _type_at(loc: Sequence[str | int]) -> object:
 
 def _bare(annotation: object) -> object:
     if get_origin(annotation) in (Union, types.UnionType):
-        return next(kind for kind in get_args(annotation) if kind is not type(None))
-    return annotation
+        return _bare(next(kind for kind in get_args(annotation) if kind is not type(None)))
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _number(value: float) -> str:
@@ -126,7 +130,8 @@ def _likely_number(kind: str, value: object) -> str:
     return f"; write {bare}" if _PLAIN_NUMBER.fullmatch(bare) else ""
 
 
-def _show(value: object) -> str:
+def shown(value: object) -> str:
+    """As it is told in a message: its text, and what kind of value that is where it can be mistaken."""
     if value is None:
         return "nothing (null)"
     if isinstance(value, int) and abs(value) >= _LONG:

@@ -11,6 +11,7 @@ from rl.config.yaml12 import Entry, Origin
 from rl.types import UserError
 
 DEFAULTS = Origin("defaults")
+COMMAND_LINE = "command line"
 _KEY = re.compile(r"[a-z_]+(?:\.[A-Za-z0-9_-]+)+")
 
 

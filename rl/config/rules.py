@@ -6,33 +6,57 @@ No component is known here by its name: what a rule asks of one, it declares its
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from math import inf, isnan
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from rl.config.declared import Declarations, declarations
+from rl.config.declared import Declarations, declared_or_nothing
 from rl.config.decoder_rules import check_decoder
-from rl.config.schedule_rules import check_schedule, in_phase, keyed
-from rl.config.schema import Config, components
+from rl.config.option_rules import check_options
+from rl.config.origins import COMMAND_LINE, Origins
+from rl.config.schedule_rules import check_schedule, in_phase, keyed, phases
+from rl.config.schema import Config, SyncConfig
 from rl.config.section import Optimisation
+from rl.config.values import Part
 from rl.registry import names
-from rl.types import UserError
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _MOST_SAMPLES = 10**7  # of 64 x 64 pixels: 120 GB
 _TERMS = ("policy", "kl", "anchor")  # of every loss; the latter two have keys of their own
+_IDLE: Mapping[Part, tuple[str, Sequence[str]]] = {
+    "ar": (
+        "the language model",
+        (
+            *(f"train.{key}" for key in Optimisation.model_fields if key not in ("micro_batch", "dtype")),
+            "train.lora",
+            *("advantage", "loss", "aggregation", "kl", "anchor", "terms", "correction"),
+            *(f"sync.{key}" for key in SyncConfig.model_fields),
+            *(f"guards.{key}" for key in ("entropy_drop", "max_kl", "max_mismatch", "max_zero_std")),
+        ),
+    ),
+    "decoder": (
+        "the decoder",
+        (
+            "eval.parts",
+            *(f"guards.{key}" for key in ("min_unlike_renders", "min_decoder_share", "reference_rise")),
+            *(f"guards.{key}" for key in ("x0_rise", "grid_rise")),
+        ),
+    ),
+}
+"""What has no effect where a network does not learn; in two of ``train``, it is what the frozen one computes with."""
 
 
 def check(config: Config) -> Iterator[tuple[str, str]]:
     """(key, message) of every broken rule; nothing for a sound run."""
     yield from _rewards(config)
     yield from _terms(config)
-    yield from _options(config)
+    yield from check_options(config)
     yield from check_schedule(config)
     yield from keyed(config, "decoder", check_decoder(in_phase(config, "decoder")))
     if config.train.steps > 0:
         if "ar" in config.trainers:
             yield from keyed(config, "ar", _sampling(in_phase(config, "ar")))
-        yield from keyed(config, "ar", _training(in_phase(config, "ar")))
+            yield from keyed(config, "ar", _training(in_phase(config, "ar")))
+        for phase in phases(config):
+            yield from keyed(config, phase.parts[0], _step(phase.config))
     elif config.data.eval is None or not config.eval.due(0, 0):
         missing = "data.eval is null" if config.data.eval is None else "eval.at_start and eval.at_end are off"
         yield "train.steps", f"is 0 and {missing}, so there is nothing to do; give it steps or something to evaluate"
@@ -43,14 +67,30 @@ def notes(config: Config) -> Iterator[str]:
     train = config.train
     for one in config.learning:
         yield from _warmup(one, config.steps_of(one, train.steps))
-    samples = config.data.prompts_per_step * config.rollout.group_size // train.updates_per_rollout
-    if train.steps > 0 and (left := -samples % train.ranks):
+    group_size = in_phase(config, "ar").rollout.group_size
+    samples = config.data.prompts_per_step * group_size // train.updates_per_rollout
+    if "ar" in config.trainers and train.steps > 0 and (left := -samples % train.ranks):
         yield (
             f"train.ranks: {samples} samples of an update don't divide by {train.ranks} ranks, so {left} more "
             f"{'is' if left == 1 else 'are'} computed each time that count{'s' * (left == 1)} nothing"
         )
     if late := [step for step in config.tracking.profile if step > train.steps]:
         yield f"tracking.profile: the run has {train.steps} steps, so there is no step {late[0]} to trace"
+
+
+def idle(config: Config, origins: Origins, file: str) -> Iterator[str]:
+    """One sentence about what was written in ``file`` itself, or typed, for a network that does not learn. What it
+    inherits may have been meant for others."""
+    if config.train.steps == 0:
+        return
+    for part, (network, keys) in _IDLE.items():
+        places = {key: origins.of(key) for key in keys} if part not in config.trainers else {}
+        own = [f"{key} ({place})" for key, place in places.items() if place and place.source in (file, COMMAND_LINE)]
+        if own:
+            yield (
+                f"{', '.join(own)}: without effect, for trainers is [{', '.join(config.trainers)}], and {network} "
+                "stays as it is"
+            )
 
 
 def _warmup(one: Optimisation, steps: int) -> Iterator[str]:
@@ -105,21 +145,6 @@ def _terms(config: Config) -> Iterator[tuple[str, str]]:
             yield f"terms.{name}", f"{name!r} is the name of a term that every loss may have; give yours another"
 
 
-def _options(config: Config) -> Iterator[tuple[str, str]]:
-    for path, kind, component in components(config):
-        at = ".".join((*path, "options"))
-        not_negative = _declared(kind, component.use).not_negative
-        for option, value in component.options.items():
-            if option in not_negative and value is not None and not _is_not_negative(value):
-                yield f"{at}.{option}", f"must be a number that is not negative, got {value!r}"
-            elif isinstance(value, float) and isnan(value):
-                yield f"{at}.{option}", "is .nan, which is no number"
-
-
-def _is_not_negative(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < inf
-
-
 def _sampling(config: Config) -> Iterator[tuple[str, str]]:
     # A truncated sampler draws from p / kept mass while the trainer's log-probs are of p: the ratio is biased
     # (0.90 at top_p 0.8), and in bf16 some sampled tokens even lie outside the trainer's support.
@@ -132,14 +157,14 @@ def _sampling(config: Config) -> Iterator[tuple[str, str]]:
         yield "rollout.top_p", f"must be 1 while training, got {rollout.top_p}: {why}"
     if rollout.top_k != 0:
         yield "rollout.top_k", f"must be 0 (off) while training, got {rollout.top_k}: {why}"
-    advantage = _declared("advantages", config.advantage.use)
+    advantage = declared_or_nothing("advantages", config.advantage.use)
     if rollout.group_size < advantage.least_group:
         yield (
             "rollout.group_size",
             f"advantage {config.advantage.use!r} compares the samples of a group, so it needs at least "
             f"{advantage.least_group}, got {rollout.group_size}",
         )
-    if advantage.across_prompts and _declared("combinations", config.combine.use).centred is False:
+    if advantage.across_prompts and declared_or_nothing("combinations", config.combine.use).centred is False:
         centred = _first("combinations", lambda declared: declared.centred is True)
         within = _first("advantages", lambda declared: not declared.across_prompts)
         yield (
@@ -149,8 +174,8 @@ def _sampling(config: Config) -> Iterator[tuple[str, str]]:
         )
 
 
-def _training(config: Config) -> Iterator[tuple[str, str]]:
-    train = config.train
+def _step(config: Config) -> Iterator[tuple[str, str]]:
+    """Whatever learns in it."""
     samples = config.data.prompts_per_step * config.rollout.group_size
     if samples * config.render.renders > _MOST_SAMPLES:
         yield (
@@ -159,6 +184,14 @@ def _training(config: Config) -> Iterator[tuple[str, str]]:
             f"{config.data.prompts_per_step} x rollout.group_size {config.rollout.group_size} x render.renders "
             f"{config.render.renders}), more than {_MOST_SAMPLES:,}; lower one of them",
         )
+    if config.rollout.sleep and config.rollout.engine == "torch":
+        yield "rollout.sleep", "the engine torch keeps its memory; set it to 0, or use rollout.engine: vllm"
+
+
+def _training(config: Config) -> Iterator[tuple[str, str]]:
+    """Of the language model."""
+    train = config.train
+    samples = config.data.prompts_per_step * config.rollout.group_size
     if samples % train.updates_per_rollout:
         yield (
             "train.updates_per_rollout",
@@ -177,8 +210,6 @@ def _training(config: Config) -> Iterator[tuple[str, str]]:
             "policy.compile",
             "sharded weights (train.zero_stage: 3) are not compiled; use stage 2 or compile: off",
         )
-    if config.rollout.sleep and config.rollout.engine == "torch":
-        yield "rollout.sleep", "the engine torch keeps its memory; set it to 0, or use rollout.engine: vllm"
     if config.rollout.sleep == 2 and not config.sync.enabled:
         yield (
             "rollout.sleep",
@@ -192,7 +223,7 @@ def _training(config: Config) -> Iterator[tuple[str, str]]:
             "with train.lora the reference is the trained policy without its adapters, so there is no copy to move; "
             "leave it null",
         )
-    if train.updates_per_rollout > 1 and _declared("losses", config.loss.use).on_policy:
+    if train.updates_per_rollout > 1 and declared_or_nothing("losses", config.loss.use).on_policy:
         other = _first("losses", lambda declared: not declared.on_policy)
         yield (
             "train.updates_per_rollout",
@@ -201,13 +232,6 @@ def _training(config: Config) -> Iterator[tuple[str, str]]:
         )
 
 
-def _declared(kind: str, use: str) -> Declarations:
-    try:
-        return declarations(kind, use)
-    except UserError:  # a wrong declaration or broken source, which is a problem of its own already
-        return Declarations()
-
-
 def _first(kind: str, suits: Callable[[Declarations], bool]) -> str:
     """The first component of a kind that could be named instead."""
-    return next(name for name in names(kind) if suits(_declared(kind, name)))
+    return next(name for name in names(kind) if suits(declared_or_nothing(kind, name)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from rl.config.schema import Config
 from rl.config.values import Part
@@ -42,6 +43,26 @@ def check_schedule(config: Config) -> Iterator[tuple[str, str]]:
         )
     if schedule.decoder.steps is not None:
         yield "schedule.decoder.steps", "with order: after the decoder has the rest of the run; leave it out"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The steps in which the same networks learn, and the configuration as it stands in them."""
+
+    config: Config
+    parts: tuple[Part, ...]
+
+    def steps_from(self, first: int) -> int:
+        """How many there are from a run's step ``first`` on."""
+        schedule, part = self.config.schedule, self.parts[0]
+        return schedule.steps_of(part, self.config.train.steps) - schedule.steps_of(part, first)
+
+
+def phases(config: Config) -> list[Phase]:
+    """One where all networks learn in every step."""
+    if config.schedule.order == "both":
+        return [Phase(config, config.trainers)]
+    return [Phase(in_phase(config, part), (part,)) for part in config.trainers]
 
 
 def in_phase(config: Config, part: Part) -> Config:

@@ -48,7 +48,7 @@ class RewardComponent(Component):
     """Factor in the sum of the training rewards; negative makes a penalty."""
     role: Role = "train"
     """``monitor``: scored and logged, never trained on."""
-    part: Part | Literal["both"] = "both"
+    part: Literal["ar", "decoder", "both"] = "both"
     """Which part learns from it: the language model (``ar``), the ``decoder``, or ``both``, each if it is trained."""
     scale: Range | None = None
     """``[low, high]``: values are mapped by (value - low) / (high - low) before they are combined."""
@@ -316,6 +316,9 @@ class Config(Section):
 
 ABSENT_SECTIONS: dict[tuple[str, ...], type[Section]] = {("decoder",): DecoderConfig}
 """Sections with components in them that are ``null`` until one of their keys is given."""
+
+SHORT_SECTIONS: dict[tuple[str], str] = {("schedule",): "order"}
+"""Sections that may be written as one word, and the key that it stands for."""
 
 COMPONENT_KINDS: dict[tuple[str, ...], str] = {
     ("data", "train"): "prompts",

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
 
 from policy.decoder import Decoder
-from rl.algorithm.flow.copies import WeightCopy, constant
 from rl.collect import Collect
 from rl.config.schema import Config
-from rl.config.sections.decoder import DecoderConfig
 from rl.decoder.build import EMA
 from rl.decoder.part import FlowTrainer
 from rl.evaluation.evaluate import grid_prompts, outcomes_of
 from rl.evaluation.parts import PartsEvaluation, PartView, load_parts, only, save_parts
 from rl.evaluation.results import Evaluation, Outcome
+from rl.trainer.copies import Lending, kept
 from rl.types import Prompt, Rollout
 from rollout.seeds import sample_seed
 
@@ -37,7 +37,7 @@ class PartViews:
     seed: int
     joint: bool
     """The language model learns as well."""
-    weights: Mapping[str, Callable[[], AbstractContextManager[None]]]
+    weights: Mapping[str, Lending]
     """The decoder's weights other than those of now: around painting with them."""
     _base: list[_WRITTEN] = field(default_factory=list)
 
@@ -92,19 +92,20 @@ class PartViews:
         return Evaluation(step, tuple(outcomes))
 
 
-def start_views(
-    config: Config, act: Collect, decoder: Decoder, trainer: FlowTrainer, prompts: Sequence[Prompt]
-) -> PartViews:
-    """Before the trainer loads anything but the base. Several ranks paint together, each with its own weights of now,
-    and cut weights are lent to nobody: there, copies are not looked at."""
-    trained = config.trained_decoder or DecoderConfig()
-    weights: dict[str, Callable[[], AbstractContextManager[None]]] = {}
-    if trainer.team.world == 1 and trained.zero_stage < 3:
-        learning = [(name, one) for name, one in decoder.named_parameters() if one.requires_grad]
-        if "ar" in config.trainers:
-            weights["base"] = WeightCopy(learning, constant(1.0)).lent
-        if trained.ema is not None:
-            weights[EMA] = lambda: trainer.lent(EMA)
+def other_weights(config: Config, decoder: Decoder, trainer: FlowTrainer) -> dict[str, Lending]:
+    """What a run looks at beside the weights of now, on every rank; before the trainer loads anything but the base."""
+    weights: dict[str, Lending] = {}
+    if config.data.eval is None or not config.eval.parts:
+        return weights
+    if "ar" in config.trainers:
+        learning = {name: one for name, one in decoder.named_parameters() if one.requires_grad}
+        weights["base"] = kept(learning)
+    if config.trained_decoder and config.trained_decoder.ema is not None:
+        weights[EMA] = partial(trainer.lent, EMA)
+    return weights
+
+
+def start_views(config: Config, act: Collect, weights: Mapping[str, Lending], prompts: Sequence[Prompt]) -> PartViews:
     options = config.eval
     shown = grid_prompts(prompts, min(options.parts, len(prompts)))
     return PartViews(act, shown, options.samples_per_prompt, options.seed, "ar" in config.trainers, weights)

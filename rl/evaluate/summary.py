@@ -10,7 +10,7 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
-from rl.evaluation.results import OVERALL, Change, Evaluation, TaskResult, compare
+from rl.evaluation.results import OVERALL, Change, Evaluation, TaskResult, compare, with_graded
 from rl.evaluation.tables import STYLES, estimate, signed
 
 INTERVALS = (
@@ -32,6 +32,7 @@ class SummaryRow:
 
 def summarise_all(found: Mapping[str, Evaluation]) -> list[SummaryRow]:
     """Reward by reward, in the first policy's order, ``overall`` last."""
+    found = dict(zip(found, with_graded(list(found.values())), strict=True))
     first, *others = found
     changes = {name: _changes(found[first], found[name]) for name in others}
     tasks = dict.fromkeys(

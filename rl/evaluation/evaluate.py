@@ -106,7 +106,16 @@ def _check(prompts: Sequence[Prompt]) -> None:
 def outcomes_of(prompt: Prompt, seed: int, scores: Mapping[str, Score]) -> list[Outcome]:
     """Of the rewards that apply to the prompt."""
     return [
-        Outcome(reward, task_of(prompt), prompt.id, seed, strict_value(score), score.failure, score.details)
+        Outcome(
+            reward,
+            task_of(prompt),
+            prompt.id,
+            seed,
+            strict_value(score),
+            score.failure,
+            score.details,
+            graded=None if score.passed is None else score.value,
+        )
         for reward, score in scores.items()
         if score.value is not None or score.failed
     ]

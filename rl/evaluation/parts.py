@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from rl.evaluation.results import OVERALL, Evaluation, Outcome
+from rl.evaluation.results import GRADED, OVERALL, Evaluation, Outcome, with_graded
 from rl.evaluation.statistics import Estimate
 from rl.run_folder.records import read_json, write_atomically
 from rl.types import UserError
@@ -42,13 +42,18 @@ class PartsEvaluation:
     views: Mapping[PartView, Evaluation]
 
     def flat(self) -> dict[str, float]:
-        """``parts/<reward>/<view>`` means for the log, each over all tasks."""
-        return {
-            f"parts/{reward}/{view.key}": found.mean
-            for view, evaluation in self.views.items()
-            for reward, tasks in evaluation.results.items()
-            if (found := tasks[OVERALL].estimate) is not None
-        }
+        """``parts/<reward>/<view>`` means for the log, each over all tasks; ``parts_graded/...`` where a reward is
+        finer than its pass or fail."""
+        means = {}
+        for view, evaluation in self.with_graded().items():
+            for reward, tasks in evaluation.results.items():
+                kind = "parts_graded" if reward.endswith(GRADED) else "parts"
+                if (found := tasks[OVERALL].estimate) is not None:
+                    means[f"{kind}/{reward.removesuffix(GRADED)}/{view.key}"] = found.mean
+        return means
+
+    def with_graded(self) -> dict[PartView, Evaluation]:
+        return dict(zip(self.views, with_graded(list(self.views.values())), strict=True))
 
 
 @dataclass(frozen=True)
@@ -62,18 +67,19 @@ class PartsTable:
 
 def tables(found: PartsEvaluation) -> list[PartsTable]:
     views = list(found.views)
+    seen = found.with_graded()
     languages = sorted({view.ar for view in views})
     painters = sorted({(view.steps, ("base", "now", "ema").index(view.decoder), view.decoder) for view in views})
     several = len({steps for steps, _, _ in painters}) > 1
     names = [f"decoder {name}" + (f", {_steps(steps)}" if several else "") for steps, _, name in painters]
 
     def cell(reward: str, ar: str, steps: int, decoder: str) -> Estimate | None:
-        for view, evaluation in found.views.items():
+        for view, evaluation in seen.items():
             if (view.ar, view.steps, view.decoder) == (ar, steps, decoder) and reward in evaluation.results:
                 return evaluation.results[reward][OVERALL].estimate
         return None
 
-    rewards = dict.fromkeys(reward for evaluation in found.views.values() for reward in evaluation.results)
+    rewards = dict.fromkeys(reward for evaluation in seen.values() for reward in evaluation.results)
     return [
         PartsTable(
             reward,
@@ -118,8 +124,17 @@ def load_parts(path: Path) -> PartsEvaluation:
 
 def load_last_parts(run_folder: Path) -> PartsEvaluation | None:
     """Of the latest evaluation, if the decoder learnt."""
-    paths = sorted(run_folder.glob("parts-*.json"), key=lambda path: int(path.stem.removeprefix("parts-")))
+    paths = _files(run_folder)
     return load_parts(paths[-1]) if paths else None
+
+
+def load_all_parts(run_folder: Path) -> list[PartsEvaluation]:
+    """Of every evaluation of a run, by step."""
+    return [load_parts(path) for path in _files(run_folder)]
+
+
+def _files(run_folder: Path) -> list[Path]:
+    return sorted(run_folder.glob("parts-*.json"), key=lambda path: int(path.stem.removeprefix("parts-")))
 
 
 def _steps(count: int) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +20,8 @@ from rl.run_folder.records import read_json, write_atomically
 from rl.types import UserError
 
 OVERALL = "overall"
+GRADED = ", graded"
+"""Behind a reward's name: its own value, which is finer than its pass or fail."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Outcome:
     value: float | None
     failure: str | None = None
     details: Mapping[str, object] = field(default_factory=dict)
+    graded: float | None = None
+    """The reward's own value, where it declares a pass or fail beside it."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,15 @@ class Evaluation:
         return [one for one in self.outcomes if (one.prompt_id, one.seed) == (tile.prompt_id, tile.seed)]
 
     def flat(self) -> dict[str, float]:
-        """``eval/<reward>/<task>`` means for the log."""
-        return {
-            f"eval/{reward}/{task}": result.estimate.mean
-            for reward, tasks in self.results.items()
-            for task, result in tasks.items()
-            if result.estimate is not None
-        }
+        """``eval/<reward>/<task>`` means for the log, and ``eval_graded/...`` where a reward is finer than that."""
+        [whole] = with_graded([self])
+        means = {}
+        for reward, tasks in whole.results.items():
+            kind = "eval_graded" if reward.endswith(GRADED) else "eval"
+            for task, result in tasks.items():
+                if result.estimate is not None:
+                    means[f"{kind}/{reward.removesuffix(GRADED)}/{task}"] = result.estimate.mean
+        return means
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,24 @@ def summarise(outcomes: Sequence[Outcome]) -> dict[str, dict[str, TaskResult]]:
         failed = sum(result.failed for result in results[reward].values())
         results[reward][OVERALL] = TaskResult(n, failed, macro_mean(parts) if parts else None)
     return results
+
+
+def with_graded(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """With a further reward ``<name>, graded`` for each whose own values say more somewhere than its pass or fail."""
+    finer = {
+        one.reward
+        for evaluation in evaluations
+        for one in evaluation.outcomes
+        if one.graded is not None and one.graded != one.value
+    }
+    return [_with_graded(evaluation, finer) for evaluation in evaluations]
+
+
+def _with_graded(evaluation: Evaluation, finer: Collection[str]) -> Evaluation:
+    further = [
+        replace(one, reward=one.reward + GRADED, value=one.graded) for one in evaluation.outcomes if one.reward in finer
+    ]
+    return replace(evaluation, outcomes=(*evaluation.outcomes, *further)) if further else evaluation
 
 
 def compare(before: Evaluation, after: Evaluation) -> dict[str, dict[str, Change]]:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rl.evaluation.parts import PartsEvaluation, tables
-from rl.evaluation.results import OVERALL, Change, Evaluation, TaskResult, compare
+from rl.evaluation.results import OVERALL, Change, Evaluation, TaskResult, compare, with_graded
 from rl.evaluation.statistics import Estimate
 
 STYLES = {"up": "green", "down": "red", "": ""}
@@ -38,7 +38,7 @@ def rows(before: Evaluation, after: Evaluation) -> list[TableRow]:
 
 def table(before: Evaluation, after: Evaluation) -> Table:
     """For the console: bold overall, green and red where the interval of the difference excludes 0."""
-    found = rows(before, after)
+    found = rows(*with_graded([before, after]))
     shown = Table(title=f"Held-out, step {before.step} → {after.step} (95 % intervals)", title_justify="left")
     several = len({row.reward for row in found}) > 1
     for name in (["reward"] if several else []) + ["task"]:

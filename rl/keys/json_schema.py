@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from rl.config.schema import COMPONENT_KINDS, Config
+from rl.config.schema import COMPONENT_KINDS, SHORT_SECTIONS, Config
 from rl.keys.reference import ComponentCard, JsonSchema, cards
 from rl.registry import BUILT_IN
 
@@ -38,6 +38,10 @@ def json_schema() -> JsonSchema:
         else:
             described = {key: place["properties"][path[-1]].get(key) for key in ("description", "default")}
             place["properties"][path[-1]] = {"anyOf": [held, {"type": "null"}], **described}
+    for (section,), key in SHORT_SECTIONS.items():
+        whole = found["properties"][section]
+        word = {"enum": _section(whole, definitions)["properties"][key]["enum"]}
+        found["properties"][section] = {"anyOf": [{"$ref": whole["$ref"]}, word], "description": whole["description"]}
     found["properties"] = {"extends": _EXTENDS, **found["properties"]}
     return {"$schema": "http://json-schema.org/draft-07/schema#", **found, "title": "A run of easel-rl"}
 

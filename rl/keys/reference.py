@@ -138,24 +138,21 @@ def card(kind: str, name: str) -> ComponentCard:
     called = source.called()
     if options is None or called is None:
         return ComponentCard(name, _doc(source), () if called is None else None)
-    arguments = {one.arg: one for one in (*called.args.args, *called.args.kwonlyargs)}
     written = source.written_defaults()
-    return ComponentCard(name, _doc(source), tuple(_option(arguments[one], written, source) for one in options.takes))
+    return ComponentCard(name, _doc(source), tuple(_option(one, written, source) for one in options.takes))
 
 
-def _option(argument: ast.arg, defaults: Mapping[str, ast.expr], source: Source) -> ComponentOption:
-    default = defaults.get(argument.arg)
-    literal = source.defaults().get(argument.arg)
+def _option(name: str, defaults: Mapping[str, ast.expr], source: Source) -> ComponentOption:
+    default = defaults.get(name)
+    literal = source.defaults().get(name)
     shown = NEEDED if default is None else json.dumps(literal) if literal is not None else ast.unparse(default)
-    return ComponentOption(argument.arg, _annotation(argument.annotation, source), shown.replace("None", "null"))
+    return ComponentOption(name, _annotation(source.annotation(name)), shown.replace("None", "null"))
 
 
-def _annotation(annotation: ast.expr | None, source: Source) -> str:
-    """``Literal`` types by their values, also where they have a name of their own."""
+def _annotation(annotation: ast.expr | None) -> str:
+    """``Literal`` types by their values."""
     if annotation is None:
         return ""
-    if isinstance(annotation, ast.Name) and (named := source.module.constant(annotation.id)) is not None:
-        annotation = named
     text = ast.unparse(annotation)
     if choices := re.fullmatch(r"Literal\[(.*)\]", text):
         return choices[1].replace("'", "").replace(", ", " or ")

@@ -16,6 +16,9 @@ from torch import Tensor
 from rewards.pool.submission import gather
 from rewards.scoring import mean_scores
 from rl.collect import Noise, describe_pictures, sample
+from rl.config.schedule_rules import phases
+from rl.config.schema import Config
+from rl.learn import TrainedPart
 from rl.parts import Run
 from rl.process.out_of_memory import memory_of_phase
 from rl.rehearsal.estimate import Work, told
@@ -31,6 +34,8 @@ _LOOKED_THROUGH = 1000  # prompts, for one that most rewards apply to
 _WARM_ROWS = 16  # the first call of everything is slow, and two rows are few: each part is measured once more
 _SHORT_S = 1.0  # sampling is measured once more where it takes less
 _CHEAP_S = 2.0  # a part that takes less than that with as many rows as a step gives it at a time is measured with them
+_AR_ADVICE = "look at loss, terms and train; train.micro_batch is what takes memory"
+_DECODER_ADVICE = "look at decoder; decoder.micro_batch is what takes memory"
 _LONG_S = 20.0  # a part that takes longer than that in a step is measured with a whole micro-batch
 
 
@@ -54,6 +59,16 @@ class _Rehearsal:
     meter: Meter
     work: Work
 
+    @property
+    def first(self) -> Config:
+        """As it stands in the steps of the first network that learns."""
+        return phases(self.run.config)[0].config
+
+    @property
+    def renders(self) -> int:
+        """Of each sample: as many as the decoder learns from, where it does."""
+        return phases(self.run.config)[-1].config.render.renders
+
     @contextmanager
     def part(self, stage: str, rows: int, advice: str) -> Iterator[None]:
         """Measured, and what is raised inside explained."""
@@ -70,38 +85,40 @@ class _Rehearsal:
 
     def learn(self, experience: Experience, advantages_PG: Tensor) -> None:
         """The second half up to the gradient."""
-        self._gradient(experience, advantages_PG, experience.rollout.batch_size)
-        most = self.run.config.train.micro_batch * self.run.config.train.ranks
-        self._gradient(experience, advantages_PG, self._rows("update", most))
-        if more := self._more("update", most):
-            self._gradient(experience, advantages_PG, more)
+        for name, part in self.run.learner.parts.items():
+            self._gradients(name, part, experience, advantages_PG)
 
-    def _gradient(self, experience: Experience, advantages_PG: Tensor, rows: int) -> None:
-        advice = {
-            "ar": "look at loss, terms and train; train.micro_batch is what takes memory",
-            "decoder": "look at decoder; decoder.micro_batch is what takes memory",
-        }
-        parts = self.run.learner.parts
-        with self.meter("update", rows):
-            for name, one in parts.items():
-                phase = "update" if name == "ar" else name
-                with part_of_a_step("update", advice.get(name, "")), memory_of_phase(phase):
-                    one.rehearse(experience, advantages_PG, rows)
+    def _gradients(self, name: str, part: TrainedPart, experience: Experience, advantages_PG: Tensor) -> None:
+        """Of one network: of the samples there are, then of as many as tell what a step takes. A decoder's are counted
+        in pictures."""
+        stage, advice = ("update", _AR_ADVICE) if name == "ar" else (name, _DECODER_ADVICE)
+        pictures = 1 if name == "ar" else experience.renders.per_sample
+
+        def gradient(samples: int) -> None:
+            with self.part(stage, samples * pictures, advice):
+                part.rehearse(experience, advantages_PG, samples)
+
+        gradient(experience.rollout.batch_size)
+        most = {one.section: one.micro_batch for one in self.run.config.learning}["train" if name == "ar" else name]
+        most *= self.run.config.train.ranks
+        gradient(max(1, self._rows(stage, most) // pictures))
+        if more := self._more(stage, most) // pictures:
+            gradient(more)
 
     def _rows(self, stage: str, micro_batch: int) -> int:
         """How many a part is measured with; ``micro_batch``: of all ranks together."""
-        rows = self.work.rows(stage)
+        rows = self.work.most(stage)
         long = self.meter.parts[stage].each * rows > _LONG_S
         return min(micro_batch, rows) if long else min(micro_batch, rows, _WARM_ROWS)
 
     def _more(self, stage: str, at_once: int) -> int:
         """As many as a step gives a part at a time, where that is cheap: small models share fixed costs among many
         rows, and sixteen would say two to three times too much. 0: it is not, or has been measured."""
-        one, rows = self.meter.parts[stage], min(at_once, self.work.rows(stage))
+        one, rows = self.meter.parts[stage], min(at_once, self.work.most(stage))
         return rows if rows > one.rows and one.each * rows < _CHEAP_S else 0
 
     def _sampled(self) -> Rollout:
-        run, options = self.run, self.run.config.rollout
+        run, options = self.run, self.first.rollout
         prompts, count = [_telling_prompt(run)], min(2, options.group_size)
         advice = "look at rollout.engine and its options; max_num_seqs is what takes memory"
 
@@ -115,7 +132,7 @@ class _Rehearsal:
         with part_of_a_step("sample"):
             check_rollout(rollout, count, run.policy.layout.image, options.engine)
         if self.meter.parts["sample"].seconds < _SHORT_S:
-            sampled(min(self.work.samples, _WARM_ROWS))
+            sampled(min(self.work.most("sample"), _WARM_ROWS))
             if more := self._more("sample", self.work.at_once):
                 sampled(more)
         run.act.lend_memory(min(options.sleep, 1))
@@ -139,13 +156,13 @@ class _Rehearsal:
     ) -> tuple[Renders, Mapping[str, Sequence[Score]]]:
         """The pictures, and every reward's verdict on each of them."""
         act, config = self.run.act, self.run.config
-        noise, count = Noise(config.render.seed, config.run.seed, 0), rollout.batch_size * config.render.renders
+        noise, count = Noise(config.render.seed, config.run.seed, 0), rollout.batch_size * self.renders
         advice = (
             f"check that connector/, transformer/, vae/ and scheduler/ of {config.policy.path} belong to one model; "
             "render.micro_batch is what takes memory"
         )
         with self.part("paint", count, advice), self._finite_decoder():
-            renders, waiting = act.paint(hidden_BSD, rollout, noise, "rehearsal")
+            renders, waiting = act.paint(hidden_BSD, rollout, noise, "rehearsal", renders=self.renders)
 
         def painted(count: int) -> None:
             with self.part("paint", count, advice):
@@ -184,9 +201,9 @@ class _Rehearsal:
         whole groups, and for several."""
         run, count = self.run, rollout.batch_size
         prompts = tuple(run.train_prompts[: run.config.data.prompts_per_step])
-        step = replace(rollout, prompts=prompts, group_size=run.config.rollout.group_size)
-        pictures = count * run.config.render.renders
-        all_pictures = range(self.work.samples * run.config.render.renders)
+        step = replace(rollout, prompts=prompts, group_size=self.first.rollout.group_size)
+        pictures = count * self.renders
+        all_pictures = range(step.batch_size * self.renders)
         turns = {name: [found[index % pictures] for index in all_pictures] for name, found in by_picture.items()}
         with part_of_a_step("score"):
             scores = run.act.scoring(turns, step)

@@ -36,6 +36,8 @@ class Chart:
     y_ticks: Sequence[tuple[float, str]] = ()
     x_ticks: Sequence[tuple[float, str]] = ()
     alarms: Sequence[tuple[float, str]] = ()
+    turns: Sequence[tuple[float, float]] = ()
+    """Shaded: left edge and width."""
     hover: str = "{}"
     """JSON for script.js: name -> [x pixel, y pixel, step, value] of every point."""
 
@@ -47,9 +49,11 @@ def line_chart(
     smooth: bool = False,
     bands: Mapping[str, Band] | None = None,
     alarms: Sequence[tuple[float, str]] = (),
+    turns: Sequence[tuple[float, float]] = (),
 ) -> Chart:
     """``series[name]``: (step, value) points; ``bands[name]``: (step, low, high) shaded around a line; ``alarms``:
-    (step, sentence), drawn upright. With ``smooth`` the raw values are pale and a running mean is drawn over them.
+    (step, sentence), drawn upright; ``turns``: (from, to) steps that are shaded. With ``smooth`` the raw values are
+    pale and a running mean is drawn over them.
     """
     shown = {name: thin(points) for name, points in series.items() if points}
     if not shown:
@@ -60,9 +64,10 @@ def line_chart(
     return Chart(
         title,
         [_curve(frame, name, points, bands.get(name, ()), smooth) for name, points in shown.items()],
-        [(frame.up(value), number(value)) for value in frame.y_ticks],
+        list(zip(map(frame.up, frame.y_ticks), apart(frame.y_ticks), strict=True)),
         [(frame.across(x), number(x)) for x in ticks(frame.x0, frame.x1) if frame.x0 <= x <= frame.x1 and x == int(x)],
         [(frame.across(step), sentence) for step, sentence in alarms],
+        [frame.span(*turn) for turn in turns],
         json.dumps(hover),
     )
 
@@ -95,11 +100,21 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [index * step for index in range(first, last + 1)]
 
 
-def number(value: float) -> str:
+def number(value: float, digits: int = 3) -> str:
     """Short: ``0.25``, ``1e-05``, ``12000``, without the dust of floating point."""
     if value == 0 or abs(value) < 1e-12:
         return "0"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def apart(values: Sequence[float]) -> list[str]:
+    """With as many digits as tell them from each other: ``0.9995``, ``1``, ``1.0005``."""
+    texts: list[str] = []
+    for digits in range(3, 10):
+        texts = [number(value, digits) for value in values]
+        if len(set(texts)) == len(texts):
+            break
+    return texts
 
 
 class _Frame:
@@ -120,6 +135,11 @@ class _Frame:
 
     def across(self, x: float) -> float:
         return round(LEFT + (x - self.x0) / (self.x1 - self.x0) * (RIGHT - LEFT), 1)
+
+    def span(self, first: float, last: float) -> tuple[float, float]:
+        """Left edge and width, inside the frame."""
+        left, right = (self.across(min(max(x, self.x0), self.x1)) for x in (first, last))
+        return left, round(right - left, 1)
 
     def up(self, y: float) -> float:
         low, high = self.y_ticks[0], self.y_ticks[-1]

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rl.evaluation.parts import PartsEvaluation, tables
 from rl.evaluation.results import OVERALL, Evaluation
 from rl.report.chart import Chart, line_chart
+from rl.report.decoder import Lines, decoder_figures, decoder_turns
 from rl.run_folder.records import Row
 
 Alarms = Mapping[str, Sequence[tuple[float, str]]]
-_DECODER = (  # title, metrics of a decoder that learns
-    ("Variance of the reward inside a prompt", ("var/tokens", "var/noise", "var/interaction")),
-    ("Decoder's share of it", ("var/decoder_share",)),
-    ("Decoder: reward", ("decoder/score",)),
-    ("Decoder: distance to its base", ("decoder/velocity_mse",)),
-    ("Decoder: mean square of the latents", ("decoder/x0_mean_square",)),
-    ("Decoder: KL to the policy that painted", ("decoder/kl_old",)),
-    ("Decoder: ratio, mean", ("decoder/ratio_mean",)),
-    ("Decoder: gradient norm", ("decoder/grad_norm",)),
-)
 _HEALTH = (  # title, metric; a chart whose metric was never logged is left out
     ("KL to the reference (nats per token)", "kl"),
     ("Entropy (nats per token)", "entropy"),
@@ -31,19 +23,21 @@ _HEALTH = (  # title, metric; a chart whose metric was never logged is left out
 
 
 def charts(rows: Sequence[Row], evaluations: Sequence[Evaluation]) -> list[Chart]:
-    """Every chart that has something to show; the alarms of a metric stand upright in its chart."""
+    """Every chart that has something to show; the alarms of a metric stand upright in its chart, and where two networks
+    take turns the decoder's steps are shaded."""
     alarms: dict[str, list[tuple[float, str]]] = {}
     for row in rows:
         for alarm in row.alarms:
             alarms.setdefault(alarm.metric, []).append((row.step + 1, alarm.sentence))
     logged = list(dict.fromkeys(name for row in rows for name in row.metrics))
     rewards = [name for name in logged if name.startswith("reward/")]
-    training = _metrics_chart("Training reward", rows, _without_twin(rows, ["score", *rewards]), alarms)
+    told = {name: name.removeprefix("reward/") for name in _without_twin(rows, ["score", *rewards])}
+    training = _metrics_chart("Training reward", rows, told, alarms)
     held_out = [_evaluation_chart(reward, evaluations) for reward in (evaluations[-1].results if evaluations else ())]
-    health = [_metrics_chart(title, rows, [name], alarms) for title, name in _HEALTH]
-    decoder = [_metrics_chart(title, rows, names, alarms) for title, names in _DECODER]
+    health = [_metrics_chart(title, rows, {name: name}, alarms) for title, name in _HEALTH]
+    decoder = [_metrics_chart(title, rows, lines, alarms) for title, lines in decoder_figures(logged)]
     guards = [
-        _metrics_chart("Guard: " + name.removeprefix("guard/").replace("_", " "), rows, [name], alarms)
+        _metrics_chart("Guard: " + name.removeprefix("guard/").replace("_", " "), rows, {name: name}, alarms)
         for name in logged
         if name.startswith("guard/")
     ]
@@ -58,14 +52,31 @@ def _without_twin(rows: Sequence[Row], names: Sequence[str]) -> Sequence[str]:
     return names
 
 
-def _metrics_chart(title: str, rows: Sequence[Row], names: Sequence[str], alarms: Alarms) -> Chart:
+def parts_charts(found: Sequence[PartsEvaluation]) -> list[Chart]:
+    """Of each reward, what the networks apart come to at each evaluation."""
+    series: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for evaluation in found:
+        for table in tables(evaluation):
+            cells = series.setdefault(table.reward, {})
+            for line, estimates in table.lines:
+                for column, cell in zip(table.columns, estimates, strict=True):
+                    if cell is not None:
+                        cells.setdefault(f"{column}, {line}", []).append((evaluation.step, cell.mean))
+    return [line_chart(f"{reward}, the networks apart", cells) for reward, cells in series.items()]
+
+
+def _metrics_chart(title: str, rows: Sequence[Row], lines: Lines, alarms: Alarms) -> Chart:
     series = {
-        name.removeprefix("reward/").removeprefix("var/"): [
-            (row.step + 1.0, value) for row in rows if (value := row.metrics.get(name)) is not None
-        ]
-        for name in names
+        told: [(row.step + 1.0, value) for row in rows if (value := row.metrics.get(name)) is not None]
+        for name, told in lines.items()
     }
-    return line_chart(title, series, smooth=True, alarms=[one for name in names for one in alarms.get(name, ())])
+    return line_chart(
+        title,
+        series,
+        smooth=True,
+        alarms=[one for name in lines for one in alarms.get(name, ())],
+        turns=[(step - 0.5, step + 0.5) for step in decoder_turns(rows)],
+    )
 
 
 def _evaluation_chart(reward: str, evaluations: Sequence[Evaluation]) -> Chart:

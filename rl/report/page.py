@@ -8,11 +8,12 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from rl.evaluation.parts import PartsEvaluation, load_last_parts, tables
-from rl.evaluation.results import OVERALL, Evaluation, load_all, mark
+from rl.evaluation.parts import PartsEvaluation, load_all_parts, tables
+from rl.evaluation.results import GRADED, OVERALL, Evaluation, load_all, mark, with_graded
 from rl.evaluation.tables import TableRow, estimate, rows
 from rl.report.chart import number
-from rl.report.curves import charts
+from rl.report.curves import charts, parts_charts
+from rl.report.decoder import decoder_turns
 from rl.report.pictures import pairs
 from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.environment import ENVIRONMENT_FILE, Session
@@ -30,7 +31,7 @@ class RecordedRun:
     folder: Path
     metrics: list[Row]
     evaluations: list[Evaluation]
-    parts: PartsEvaluation | None
+    parts: list[PartsEvaluation]
     config: str | None
     sessions: list[Session]
 
@@ -47,7 +48,7 @@ def read_run(folder: Path) -> RecordedRun:
         folder,
         metrics,
         evaluations,
-        load_last_parts(folder),
+        load_all_parts(folder),
         config.read_text(encoding="utf-8") if config.exists() else None,
         read_json(environment)["sessions"] if environment.exists() else [],
     )
@@ -64,7 +65,10 @@ def write_report(folder: Path) -> Path:
 def page(run: RecordedRun) -> str:
     """Self-contained: style, script and pictures travel inside."""
     before, after = (run.evaluations[0], run.evaluations[-1]) if run.evaluations else (None, None)
-    compared = rows(before, after) if before and after and before.step != after.step else []
+    evaluations = with_graded(run.evaluations)
+    several = before is not None and after is not None and before.step != after.step
+    found = rows(evaluations[0], evaluations[-1]) if several else []
+    compared = [row for row in found if not row.reward.endswith(GRADED)]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -80,14 +84,17 @@ def page(run: RecordedRun) -> str:
         name=run.folder.resolve().name,
         summary=" · ".join(_summary(run)),
         before=before,
-        after=after,
-        rows=compared,
+        after=evaluations[-1] if evaluations else None,
+        rows=found,
+        strict=compared,
         weakest=_weakest(compared),
-        apart=tables(run.parts) if run.parts else [],
+        apart=tables(run.parts[-1]) if run.parts else [],
+        apart_charts=parts_charts(run.parts) if len(run.parts) > 1 else [],
         alarms=[alarm for row in run.metrics for alarm in row.alarms],
         pairs=pairs(run.folder, before, after) if before and after and len(run.evaluations) > 1 else [],
-        charts=charts(run.metrics, run.evaluations),
+        charts=charts(run.metrics, evaluations),
         stages=_stages(run.metrics),
+        turns=len(decoder_turns(run.metrics)),
     )
 
 

@@ -136,4 +136,6 @@ def _shown(value: object) -> str:
         return "null"
     if isinstance(value, Mapping):
         return str(value["use"]) if "use" in value else "a mapping"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value))}]"
     return str(value)

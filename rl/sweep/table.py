@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rl.evaluation.results import OVERALL, Evaluation, load_all
+from rl.evaluation.results import OVERALL, Evaluation, load_all, with_graded
 from rl.evaluation.statistics import Estimate, t_interval
 from rl.evaluation.tables import estimate, signed
 from rl.sweep.plan import FinishedRun, SweepRun
@@ -41,7 +41,7 @@ def summarise(runs: Sequence[SweepRun]) -> list[SweepRow]:
     found: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
     graded: set[tuple[str, str]] = set()
     for run in runs:
-        evaluations = load_all(run.folder)
+        evaluations = with_graded(load_all(run.folder))
         graded |= {(run.setting, reward) for one in evaluations for reward in _graded(one)}
         before, after = evaluations[0].results, evaluations[-1].results
         for reward, tasks in after.items():

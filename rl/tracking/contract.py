@@ -1,8 +1,8 @@
 """What a run tells the person who watches it, and the names that have a place of their own there.
 
 Those are ``reward/<name>``, ``score``, ``kl``, ``entropy``, ``mismatch``, ``zero_std_fraction``, ``failed_fraction``,
-``loss``, ``grad_norm``, ``lr``, ``guard/<name>``, and ``images`` (pictures of this step, for images per second).
-Everything else is logged but not shown. Steps are numbered from 0 here and shown counted from 1.
+``loss``, ``grad_norm``, ``lr``, ``guard/<name>``, ``learns/<network>``, and ``images`` (pictures of this step, for
+images per second). Everything else is logged but not shown. Steps are numbered from 0 here and shown counted from 1.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from rl.run_folder.records import Alarm
 
-REWARD_PREFIX, FAILED_PREFIX = "reward/", "failed/"
+REWARD_PREFIX, FAILED_PREFIX, LEARNS_PREFIX = "reward/", "failed/", "learns/"
 STAGES = {  # of a step, as people say them
     "sample": "sampling",
     "forward": "computing log-probs",
@@ -25,6 +25,13 @@ STAGES = {  # of a step, as people say them
     "save": "saving a checkpoint",
 }
 HEALTH = ("kl", "entropy", "mismatch", "zero_std_fraction", "failed_fraction", "loss", "grad_norm", "lr")
+
+
+def who_learnt(metrics: Mapping[str, float]) -> str | None:
+    """``decoder learnt``, in a step in which another network did not."""
+    told = {name: value for name, value in metrics.items() if name.startswith(LEARNS_PREFIX)}
+    learnt = [name.removeprefix(LEARNS_PREFIX) for name, value in told.items() if value]
+    return f"{' and '.join(learnt)} learnt" if len(learnt) < len(told) else None
 
 
 class Console:

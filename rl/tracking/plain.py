@@ -10,7 +10,7 @@ from typing import TextIO
 from rl.process.output import shown
 from rl.run_folder.records import Alarm
 from rl.tracking.clock import Activity, Clock, duration, images_per_second, total_seconds
-from rl.tracking.contract import FAILED_PREFIX, HEALTH, REWARD_PREFIX, Console
+from rl.tracking.contract import FAILED_PREFIX, HEALTH, REWARD_PREFIX, Console, who_learnt
 
 _SHORT = {"zero_std_fraction": "zero-std", "failed_fraction": "failed"}
 
@@ -41,6 +41,8 @@ class PlainConsole(Console):
         total = total_seconds(seconds)
         self._clock.tick(step, total)
         parts = [f"step {step + 1}/{self._clock.total}"]
+        if learnt := who_learnt(metrics):
+            parts.append(learnt)
         if "score" in metrics:
             parts.append(f"score {metrics['score']:.3f}")
         rewards = {name: value for name, value in metrics.items() if name.startswith(REWARD_PREFIX)}

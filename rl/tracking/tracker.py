@@ -26,7 +26,7 @@ from rl.tracking.terminal import own_terminal
 from rl.types import UserError
 
 PICTURES_FOLDER, LOG_FILE = "pictures", "log.txt"
-EVALUATION_PREFIX = "eval/"
+EVALUATION_PREFIXES = ("eval/", "eval_graded/")
 
 
 class Tracker:
@@ -99,7 +99,7 @@ class Tracker:
             self._file.write(json.dumps(line, allow_nan=False) + "\n")
             self._file.flush()
         known = {name: value for name, value in values.items() if value is not None}
-        numbers = {name: value for name, value in known.items() if not name.startswith(EVALUATION_PREFIX)}
+        numbers = {name: value for name, value in known.items() if not name.startswith(EVALUATION_PREFIXES)}
         measured = {f"seconds/{name}": value for name, value in seconds.items()}
         measured |= {f"memory/{name}": value for name, value in memory.items()}
         self._services.log(numbers | measured, step + 1)

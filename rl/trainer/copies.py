@@ -1,9 +1,9 @@
-"""Slow copies of what a trainer trains: kept on every rank alike, saved by the first."""
+"""Copies of what a trainer trains: slow ones, kept on every rank alike and saved by the first, and that of the base."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import torch
@@ -11,11 +11,13 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rl.algorithm.flow.copies import Decay, WeightCopy
+from rl.algorithm.flow.copies import Decay, WeightCopy, constant
 from rl.config.section import Optimisation
 from rl.types import UserError
 
 _FILE = "copies.safetensors"
+Lending = Callable[[], AbstractContextManager[None]]
+"""Around work with other weights than those of now."""
 
 
 class WeightCopies:
@@ -66,6 +68,49 @@ class WeightCopies:
         for name, one in self._copies.items():
             held = one.state()
             one.restore({key: _told(saved.get(f"{name}/{key}"), value, world) for key, value in held.items()})
+
+
+def kept(parameters: Mapping[str, nn.Parameter]) -> Lending:
+    """Of the weights as they are now, to be worked with later. All ranks call it, and enter and leave what it returns
+    together."""
+    if not any(hasattr(one, "ds_id") for one in parameters.values()):
+        return WeightCopy(parameters.items(), constant(1.0)).lent
+    return _CutCopy(list(parameters.values())).lent
+
+
+class _CutCopy:
+    """Of weights that ZeRO-3 has cut up: every rank keeps its own pieces."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self._parameters = parameters
+        self._copy = self._pieces()
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        own = self._pieces()
+        try:
+            with torch.no_grad():
+                self._put(self._copy)
+                yield
+        finally:
+            self._put(own)
+
+    def _pieces(self) -> list[Tensor]:
+        return [_piece(one).detach().clone() for one in self._parameters]
+
+    @torch.no_grad()
+    def _put(self, pieces: Sequence[Tensor]) -> None:
+        for one, piece in zip(self._parameters, pieces, strict=True):
+            _piece(one).copy_(piece)
+            if one.numel() == one.ds_numel:  # type: ignore[attr-defined]  # some stay whole beside their pieces
+                whole = [torch.empty_like(piece) for _ in range(dist.get_world_size())]
+                dist.all_gather(whole, piece)
+                one.copy_(torch.cat(whole)[: one.numel()].view_as(one))
+
+
+def _piece(parameter: nn.Parameter) -> Tensor:
+    piece: Tensor = parameter.ds_tensor  # type: ignore[attr-defined]
+    return piece
 
 
 def _told(saved: Tensor | None, like: Tensor, world: int) -> Tensor:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from policy.flow.walk import FlowTrajectory
+from rl.trainer.copies import Lending
 from rl.trainer.ranks import Share
 from rl.trainer.team import Team
 from rl.types import Rows
@@ -39,10 +41,21 @@ class TeamPainter:
         team: Team,
         painting: Callable[[], AbstractContextManager[object]] = nullcontext,
         drawing: Callable[[], AbstractContextManager[object]] = nullcontext,
+        weights: Mapping[str, Lending] = MappingProxyType({}),
     ) -> None:
         """``painting``: around what the others paint; ``drawing``: inside it, where the decoder learns from that. Rank
-        0 is inside its own for all of a step's pictures."""
+        0 is inside its own for all of a step's pictures. ``weights``: this rank's others than those of now."""
         self._painter, self._team, self._painting, self._drawing = painter, team, painting, drawing
+        self._weights, self._lent = weights, ""
+
+    @contextmanager
+    def lent(self, name: str) -> Iterator[None]:
+        """Of rank 0: everybody paints with those weights inside, and has its own again after each micro-batch."""
+        self._lent = name
+        try:
+            yield
+        finally:
+            self._lent = ""
 
     def paint(self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float) -> NDArray[np.uint8]:
         brought = self._together(_PAINT, self._paint, hidden_BSD, seeds, steps, guidance)
@@ -67,23 +80,30 @@ class TeamPainter:
         guidance: float,
     ) -> list[ResultT]:
         """What every rank has made of its share."""
-        self._team.order(order, json.dumps([steps, guidance]))
+        self._team.order(order, json.dumps([steps, guidance, self._lent]))
         share = self._team.hand_out(Unpainted(hidden_BSD.cpu(), tuple(seeds)))
-        brought = self._team.bring(mine(share, steps, guidance))
+        with self._with(self._lent):
+            done = mine(share, steps, guidance)
+        brought = self._team.bring(done)
         self._team.done()
         return cast("list[ResultT]", brought)
 
     def _paint_along(self, how: str) -> None:
         share: Share[Unpainted] = self._team.receive()
-        with self._painting():
-            mine = self._paint(share, *json.loads(how))
+        steps, guidance, lent = json.loads(how)
+        with self._painting(), self._with(lent):
+            mine = self._paint(share, steps, guidance)
         self._team.bring(mine)
 
     def _draw_along(self, how: str) -> None:
         share: Share[Unpainted] = self._team.receive()
-        with self._painting(), self._drawing():
-            mine = self._draw(share, *json.loads(how))
+        steps, guidance, lent = json.loads(how)
+        with self._painting(), self._drawing(), self._with(lent):
+            mine = self._draw(share, steps, guidance)
         self._team.bring(mine)
+
+    def _with(self, lent: str) -> AbstractContextManager[None]:
+        return self._weights[lent]() if lent else nullcontext()
 
     def _paint(self, share: Share[Unpainted], steps: int, guidance: float) -> NDArray[np.uint8]:
         rows = _real(share)

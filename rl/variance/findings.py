@@ -178,14 +178,14 @@ def _sentence(plan: VariancePlan, rows: Sequence[VarianceFinding]) -> str:
 
 
 def _percent(part: float | None, whole: float) -> str:
-    return "-" if part is None or whole <= 0 else f"{100 * part / whole:.1f} %"
+    return "-" if part is None or whole <= 0 else f"{100 * part / whole:z.1f} %"
 
 
 def _interval(share: Estimate | None) -> str:
     if share is None:
         return "-"
-    found = f"{100 * share.mean:.1f} %"
-    return found + (f" [{100 * share.interval[0]:.1f}, {100 * share.interval[1]:.1f}]" if share.interval else "")
+    found = f"{100 * share.mean:z.1f} %"
+    return found + (f" [{100 * share.interval[0]:z.1f}, {100 * share.interval[1]:z.1f}]" if share.interval else "")
 
 
 def _steps(count: int) -> str:

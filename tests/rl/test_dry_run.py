@@ -166,6 +166,36 @@ def test_each_network_has_a_warm_up_of_its_own_steps() -> None:
     assert re.search("# warm-up +5 of 9 updates\n# decoder's warm-up +5 of 3 updates\n", text)
 
 
+def rows_of(*typed: str) -> dict[str, str]:
+    """Of the embedded policy, with one prompt."""
+    config = load(None, ["rewards.geneval.use=geneval", "policy.path=shapes", "train.steps=12", *typed])
+    lines = re.findall(r"^# +(\S.*?)  +(.*)$", describe(config, [Prompt("a", "a")], []), re.MULTILINE)
+    return dict(reversed(lines))  # of two with one name that above the memory
+
+
+def test_steps_of_networks_that_take_turns_are_counted_apart() -> None:
+    turns = "schedule={order: alternate, ar: {steps: 3}, decoder: {group_size: 2, renders: 8}}"
+    rows = rows_of("trainers=[ar, decoder]", "data.prompts_per_step=4", turns, "train.updates_per_rollout=2")
+    # 9 steps of 4 x 8 samples with one picture each, 3 of 4 x 2 with eight
+    assert rows["steps"] == "12: 9 of the language model with 2 updates in 2 micro-batches each, 3 of the decoder"
+    assert rows["samples"] == "32 a step of the language model, 8 of the decoder, 312 in all"
+    assert rows["image tokens"] == ("512 a step of the language model, 128 of the decoder, 4,992 in all (16 a sample)")
+    assert rows["pictures"] == "32 a step of the language model, 64 of the decoder, 480 in all"
+    assert "learn from 192 pairs of a picture and a timestep a step, in 1 update" in rows["decoder"]
+    same = rows_of("trainers=[ar, decoder]", "render.renders=2", "schedule=alternate")
+    assert same["samples"] == "128 a step, 1,536 in all"
+
+
+def test_a_language_model_that_stays_as_it_is_does_not_learn() -> None:
+    decoder = ("trainers=[decoder]", "render.renders=2", "decoder.updates_per_rollout=4", "train.ranks=2")
+    rows = rows_of(*decoder, "train.zero_stage=2", "decoder.zero_stage=1")
+    assert rows["steps"] == "12"
+    assert rows["ranks"] == "2, 96 pairs of an update each; ZeRO stage 1"  # 128 x 2 x 3 / 4 / 2
+    assert rows["parameters"] == "1,655,104 in the language model, which stays as it is"
+    assert rows["language model"] == "6.62 MB"
+    assert not {"warm-up", "AdamW states", "trainer's weights", "ZeRO's bucket", "+ in update", "+ in step"} & set(rows)
+
+
 def test_ranks_share_an_update(run_file: Path) -> None:
     prompts = [Prompt(str(i), f"prompt {i}") for i in range(6)]
     text = describe(load(run_file, ["train.ranks=2", "train.zero_stage=1"]), prompts, prompts)
@@ -229,7 +259,7 @@ def test_prompts_with_pictures_need_a_policy_that_declares_to_read_them(
 
 
 def test_interrupt_exits_with_130(run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("rl.start.load_with_origins", interrupted)

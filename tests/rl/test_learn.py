@@ -104,6 +104,18 @@ def test_joint_training_is_two_entries() -> None:
     assert torch.equal(ar.taught[0], decoder.taught[0])
 
 
+def test_of_two_parts_it_is_said_who_learns() -> None:
+    ar, decoder = FakePart(), FakePart("decoder")
+    learner = Learner(
+        {"ar": ar, "decoder": decoder}, advantages.dr_grpo, WeightSync([]), learns=lambda step, part: part == "decoder"
+    )
+    metrics = learner.learn(an_experience(), Stopwatch())
+    assert (metrics["learns/ar"], metrics["learns/decoder"]) == (0.0, 1.0)
+    assert (len(ar.taught), len(decoder.taught)) == (0, 1)
+    alone = Learner({"ar": ar}, advantages.dr_grpo, WeightSync([])).learn(an_experience(), Stopwatch())
+    assert not any(name.startswith("learns/") for name in alone)
+
+
 def test_followers_are_asked_before_an_update_until_they_have_been_seen_to_move() -> None:
     ar, sampler = FakePart(), FakeFollower({"ar"}, "logprobs")
     learner = Learner({"ar": ar}, advantages.dr_grpo, WeightSync([sampler]))

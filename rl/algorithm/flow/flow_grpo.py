@@ -12,12 +12,13 @@ from torch import Tensor
 from policy.flow.steps import FlowStep
 from rl.algorithm.terms import Shown, Term
 from rl.config.declared import declares
-from rl.types import UserError
 
 StepWeights = Literal["equal", "tempflow", "guard"]
 
 
-@declares(window=True)
+@declares(
+    window=True, positive=("clip", "advantage_cap"), not_negative=("kl_mask",), exclusive=("ratio_norm", "kl_mask")
+)
 def flow_grpo(
     steps: Sequence[FlowStep],
     index: int,
@@ -63,10 +64,6 @@ def flow_grpo(
     ``index``: which of them led from ``mean``'s state to ``state_next``.
     """
     step = steps[index]
-    if ratio_norm and kl_mask is not None:
-        raise UserError("flow_grpo: ratio_norm and kl_mask exclude each other; RatioNorm needs the clip, set one")
-    if not clip > 0:
-        raise UserError(f"decoder.loss.options.clip is {clip!r}; it must be above 0.")
     advantages_B = advantages_B.clamp(-advantage_cap, advantage_cap)
     log_ratio_B, kl_B = step.log_ratio(state_next, mean, old_mean), step.kl(mean, old_mean.detach())
     ratio_B = (step.std * (log_ratio_B + kl_B) if ratio_norm else log_ratio_B).exp()
@@ -98,8 +95,6 @@ def step_weights(steps: Sequence[FlowStep], *, how: StepWeights) -> tuple[float,
     decide little, would drown the early ones: TempFlow-GRPO (arXiv 2508.04324). ``guard``: 1 / |dt|, which equalises
     what is left once the ratio is normalised, for Flow-SDE: GRPO-Guard (arXiv 2510.22319).
     """
-    if how not in ("equal", "tempflow", "guard"):
-        raise UserError(f"decoder.loss.options.weights is {how!r}; write equal, tempflow or guard.")
     if how == "tempflow":
         average = sum(step.std for step in steps) / len(steps)
         return tuple(step.std / average for step in steps)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rl.algorithm.terms import Shown, Term
-from rl.types import UserError
+from rl.config.declared import declares
 
 Weighting = Literal["uniform", "t", "t2", "huber", "ghuber"]
 _FLOOR = 1e-5  # of the adaptive weight: a latent that is matched exactly gets no infinite gradient
@@ -29,6 +29,7 @@ def noised(latents: Tensor, noise: Tensor, t_N: Tensor) -> tuple[Tensor, Tensor]
     return (1 - t) * clean + t * noise, noise - clean
 
 
+@declares(positive=("beta", "advantage_cap"))
 def nft(
     flow: Tensor,
     old_flow: Tensor,
@@ -63,8 +64,6 @@ def nft(
 
     Shapes: flows (N, C, h, w), ``t_N`` in (0, 1], ``advantages_N``; ``old_flow`` and ``target_flow`` get no gradient.
     """
-    if not isinstance(beta, (int, float)) or not beta > 0:
-        raise UserError(f"decoder.loss.options.beta is {beta!r}; it must be above 0 (paper: 1 or .1).")
     old_flow, t = old_flow.detach().float(), _column(t_N, flow)
     moved = flow.float() - old_flow
     target = target_flow.detach().float()
@@ -77,6 +76,7 @@ def nft(
     )
 
 
+@declares(positive=("clip", "advantage_cap"))
 def awm(
     flow: Tensor,
     old_flow: Tensor,
@@ -104,8 +104,6 @@ def awm(
     target = target_flow.detach().float()
     error_N = _mean((flow.float() - target).square())
     old_error_N = _mean((old_flow.detach().float() - target).square())
-    if weighting not in _WEIGHTINGS:
-        raise UserError(f"decoder.loss.options.weighting is {weighting!r}; write one of {', '.join(_WEIGHTINGS)}.")
     weigh = _WEIGHTINGS[weighting]
     ratio_N = (weigh(old_error_N, t_N.float()) - weigh(error_N, t_N.float())).exp()
     capped_N = advantages_N.clamp(-advantage_cap, advantage_cap)

@@ -14,7 +14,7 @@ from rl.algorithm.flow.batch import FlowBatch, Sigmas
 from rl.algorithm.flow.nft import velocity_mse
 from rl.algorithm.terms import Shown, Term
 
-_PER_SIGMA = ("policy_loss", "old_deviation", "ratio_mean", "kl_old", "velocity_mse")
+_PER_SIGMA = ("policy_loss", "old_deviation", "ratio_mean", "ratio_deviation", "kl_old", "velocity_mse")
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,15 @@ class FlowObjective:
 
 
 def _with_sigmas(term: Term, rows: FlowBatch) -> Term:
-    """What a term shows, and its mean at each sigma beside that: the noisiest is where most is decided."""
+    """What a term shows, and its mean (or its maximum) at each sigma beside that: the noisiest is where most is
+    decided."""
     assert rows.share_N is not None and rows.sigmas is not None  # prepare() has made them
     found = dict(term.shown)
     for name in _PER_SIGMA:
         if name in term.shown:
-            values_N = rows.share_N * term.shown[name].values
+            values_N, how = term.shown[name].values, term.shown[name].how
+            if how != "max":
+                values_N, how = rows.share_N * values_N, "sum"
             for sigma in rows.sigmas.values:
-                found[f"sigma/{sigma:.3f}/{name}"] = Shown(values_N.masked_fill(rows.t_N != sigma, 0.0), "sum")
+                found[f"sigma/{sigma:.3f}/{name}"] = Shown(values_N.masked_fill(rows.t_N != sigma, 0.0), how)
     return Term(term.loss, found)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import model_validator
-
 from rl.config.section import Section
 from rl.config.values import AtLeastOne, Part
 
@@ -14,12 +12,27 @@ class PhaseConfig(Section):
     """The steps in which one of the networks learns alone."""
 
     steps: AtLeastOne | None = None
-    """``alternate``: how many in a row, 1 if not given; ``after``: how many the language model has, the decoder has the
-    rest."""
+    """How many in a row."""
     group_size: AtLeastOne | None = None
     """Samples per prompt in these steps; ``null``: ``rollout.group_size``."""
     renders: AtLeastOne | None = None
     """Pictures per token sequence in these steps; ``null``: ``render.renders``."""
+
+
+class ArPhase(PhaseConfig):
+    """Those of the language model."""
+
+    steps: AtLeastOne | None = None
+    """``alternate``: in how many steps in a row the language model learns, 1 if not given; ``after``: in how many of
+    the run's first, which must be given."""
+
+
+class DecoderPhase(PhaseConfig):
+    """Those of the decoder."""
+
+    steps: AtLeastOne | None = None
+    """``alternate``: in how many steps in a row the decoder learns, 1 if not given; not for ``after``, where it has the
+    rest of the run."""
 
 
 class ScheduleConfig(Section):
@@ -28,15 +41,10 @@ class ScheduleConfig(Section):
     order: Literal["both", "alternate", "after"] = "both"
     """``both``: in every step; ``alternate``: ``ar.steps`` steps, then ``decoder.steps`` steps, and again; ``after``:
     the language model first, then the decoder. ``schedule: alternate`` is short for ``{order: alternate}``."""
-    ar: PhaseConfig = PhaseConfig()
+    ar: ArPhase = ArPhase()
     """Steps of the language model."""
-    decoder: PhaseConfig = PhaseConfig()
+    decoder: DecoderPhase = DecoderPhase()
     """Steps of the decoder: few sequences with many renders tell it most."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, given: object) -> object:
-        return {"order": given} if isinstance(given, str) else given
 
     def turn(self, step: int) -> Part | None:
         """Whose step it is; ``None``: both learn."""

@@ -26,7 +26,7 @@ class DecoderPlan:
     """Hidden states of one token sequence."""
     micro_batch: int
     copies: int = 0
-    """Slow ones, of what is trained."""
+    """Of what is trained: slow ones, and the base where evaluations paint with it."""
     reference_copy: bool = True
     checkpointing: bool = False
     zero_stage: int = 0

@@ -45,7 +45,7 @@ def estimate(plan: Plan, size: PolicySize) -> MemoryEstimate:
     gradients = {"gradients": parts.gradients(plan, ar)}
     held = {
         "process": parts.process(plan),
-        "trainer's weights": parts.weights(plan, ar),
+        "trainer's weights" if plan.ar_learns else "language model": parts.weights(plan, ar),
         "AdamW states": parts.optimizer(plan, ar),
         "ZeRO's bucket": parts.reduce_bucket(plan, ar),
         "reference weights": parts.reference(plan, ar),
@@ -63,10 +63,11 @@ def estimate(plan: Plan, size: PolicySize) -> MemoryEstimate:
         "paint": (painter if away else {})
         | {"activations of painting": parts.painting(plan, decoder, plan.paint_micro_batch)},
         **_reading(plan, size),
-        **({"update": passing | _backward(plan, size)} if plan.ar_learns else {}),
-        "step": passing | heap | {"AdamW's copies": parts.step_copies(plan, ar)},
-        "save": heap | {"weights to be written": ar.parameters * plan.train_bytes},
     }
+    if plan.ar_learns:
+        phases["update"] = passing | _backward(plan, size)
+        phases["step"] = passing | heap | {"AdamW's copies": parts.step_copies(plan, ar)}
+        phases["save"] = heap | {"weights to be written": ar.parameters * plan.train_bytes}
     held |= gradients if plan.zero_stage else {}
     if plan.decoder:
         held |= learnt.held(plan.decoder, decoder)

@@ -8,8 +8,8 @@ from math import ceil
 
 from policy.folder import resolve_folder
 from rl.config.declared import declarations
-from rl.config.schedule_rules import in_phase
-from rl.config.schema import Config
+from rl.config.schedule_rules import in_phase, phases
+from rl.config.schema import Config, TrainConfig
 from rl.config.values import AUTO
 from rl.preflight.adapters import trained_decoder_parameters, trained_parameters
 from rl.preflight.memory.available import WORKER, available, worker_count
@@ -23,6 +23,7 @@ from rl.types import Prompt, UserError
 
 _CHARACTERS, _AROUND = 4, 8  # of one token of text; tokens of the template and what begins a picture
 _SEQUENCES = 256  # both engines' own default of max_num_seqs
+_FORWARD = TrainConfig().micro_batch
 _KEEP = 0.9  # of what is free: estimates are off by up to 15 %, mostly upwards
 
 
@@ -32,8 +33,8 @@ def plan_of(config: Config, size: PolicySize, prompts: Sequence[Prompt], device:
     engine, options, train = config.rollout.engine, config.rollout.options, config.train
     if engine == "auto":
         engine = "vllm" if device == "cuda" and importlib.util.find_spec("vllm") else "torch"
-    turns = _turns(config)
-    samples, pictures = max(map(_samples, turns)), max(map(_pictures, turns))
+    turns, learns = [phase.config for phase in phases(config)], "ar" in config.trainers
+    samples, pictures = max(map(samples_of, turns)), max(map(pictures_of, turns))
     sequences = _whole(options.get("max_num_seqs"), _SEQUENCES)
     length = _AROUND + max((len(prompt.text) for prompt in prompts), default=0) // _CHARACTERS
     sampler = BYTES[config.policy.dtype]
@@ -52,7 +53,7 @@ def plan_of(config: Config, size: PolicySize, prompts: Sequence[Prompt], device:
         micro_batch=min(train.micro_batch, update_samples(config)),
         paint_micro_batch=min(config.render.micro_batch, pictures),
         logprob_chunk=train.logprob_chunk,
-        zero_stage=train.zero_stage,
+        zero_stage=train.zero_stage if learns else 0,
         has_reference=needs_reference(config),
         read_back=ceil(config.guards.render_fidelity_share * samples),
         adapters=trained_parameters(train, resolve_folder(config.policy.path) / "ar") if train.lora else 0,
@@ -62,7 +63,7 @@ def plan_of(config: Config, size: PolicySize, prompts: Sequence[Prompt], device:
         offload_decoder=config.render.offload,
         sleeps=config.rollout.sleep > 0,
         ranks=train.ranks,
-        ar_learns="ar" in config.trainers,
+        ar_learns=learns,
         decoder=decoder_plan(config, size),
         cache_bytes=_whole(
             options.get("kv_cache_mb"), size.ar.cache_mb(sequences * (length + size.tokens + 1), sampler)
@@ -79,7 +80,7 @@ def decoder_plan(config: Config, size: PolicySize) -> DecoderPlan | None:
     window = config.render.sampler.options.get("window", 2)
     on_window = declarations("decoder_losses", trained.loss.use).window
     each = _whole(window, 2) if on_window else trained.timesteps
-    pictures = _pictures(in_phase(config, "decoder"))
+    pictures = pictures_of(in_phase(config, "decoder"))
     rows = pictures * each
     return DecoderPlan(
         number_bytes=BYTES[trained.dtype],
@@ -90,7 +91,7 @@ def decoder_plan(config: Config, size: PolicySize) -> DecoderPlan | None:
         states=2 + 2 * each if on_window else 1,
         positions=size.tokens + 1,
         micro_batch=min(trained.micro_batch, ceil(rows / trained.updates_per_rollout / config.train.ranks)),
-        copies=(trained.old != "live") + (trained.ema is not None),
+        copies=(trained.old != "live") + (trained.ema is not None) + _paints_with_the_base(config),
         reference_copy=trained.reference > 0 and trained.lora is None and trained.offload_reference is None,
         checkpointing=trained.gradient_checkpointing,
         zero_stage=trained.zero_stage,
@@ -98,17 +99,19 @@ def decoder_plan(config: Config, size: PolicySize) -> DecoderPlan | None:
     )
 
 
-def _turns(config: Config) -> list[Config]:
-    """As it stands in the steps of each network that learns; the same where both do in every step."""
-    return [in_phase(config, part) for part in config.trainers]
+def _paints_with_the_base(config: Config) -> bool:
+    """At evaluations, to tell two networks apart."""
+    return "ar" in config.trainers and config.data.eval is not None and config.eval.parts > 0
 
 
-def _samples(config: Config) -> int:
+def samples_of(config: Config) -> int:
+    """Of a step; ``config``: as it stands there."""
     return config.data.prompts_per_step * config.rollout.group_size
 
 
-def _pictures(config: Config) -> int:
-    return _samples(config) * config.render.renders
+def pictures_of(config: Config) -> int:
+    """The same: all renders of each sample."""
+    return samples_of(config) * config.render.renders
 
 
 def memory_of(config: Config, prompts: Sequence[Prompt], device: Device | None = None) -> MemoryEstimate:
@@ -125,7 +128,7 @@ def needs_reference(config: Config) -> bool:
 
 def update_samples(config: Config) -> int:
     """Samples of one update on one rank, the most that a micro-batch can hold."""
-    samples, train = _samples(in_phase(config, "ar")), config.train
+    samples, train = samples_of(in_phase(config, "ar")), config.train
     return ceil(ceil(samples / train.updates_per_rollout) / train.ranks)
 
 
@@ -140,17 +143,15 @@ def settled(config: Config, prompts: Sequence[Prompt], device: Device | None = N
     room = int(available(device) * _KEEP)
     if device == "cpu":  # where ranks share it with each other and with the rewards
         room = (room - WORKER * worker_count(config)) // train.ranks
-    most = max(map(_pictures, _turns(config)))
+    most = max(pictures_of(phase.config) for phase in phases(config))
 
     def fits(section: str, phase: str) -> Callable[[int], bool]:
         return lambda count: memory_of(_with(config, section, count), prompts, device).of(phase) <= room
 
     if train.micro_batch == AUTO:
-        config = _with(
-            config,
-            "train",
-            _largest(update_samples(config), fits("train", "update"), "train", room),
-        )
+        learns = "ar" in config.trainers  # a frozen one has no backward that could fill the memory
+        found = _largest(update_samples(config), fits("train", "update"), "train", room) if learns else _FORWARD
+        config = _with(config, "train", found)
     if render.micro_batch == AUTO:
         config = _with(config, "render", _largest(most, fits("render", "paint"), "render", room))
     if trained and trained.micro_batch == AUTO:

@@ -134,16 +134,16 @@ def test_samplers_ask_in_the_decoders_precision_and_keep_states_in_float32(sampl
 
 
 WRONG = [
-    ({"size": 1, "eta": "high"}, "render.sampler: eta is 'high'; it must be a number above 0"),
-    ({"size": "2"}, "render.sampler: the window's size is '2'; it must be a whole number"),
-    ({"size": 1, "start": 0.5}, "render.sampler: the window's start is 0.5; it must be a whole number"),
-    ({"size": 2, "start": 2}, "the window of 2 from step 2 includes the last of 4 steps, which would leave its noise"),
-    ({"size": 5}, "the window of 5 from step 0 needs 6 steps or more, and there are 4; raise render.steps"),
-    ({"size": 0}, "the window of 0 from step 0: size must be at least 1 and start at least 0"),
-    ({"size": 1, "start": -1}, "size must be at least 1 and start at least 0"),
-    ({"size": 1, "eta": 0.0}, "eta is 0.0; it must be a number above 0 and at most 1 (0 is the sampler euler"),
-    ({"size": 1, "eta": 1.5}, "eta is 1.5; it must be a number above 0 and at most 1"),
-    ({"size": 1, "eta": float("nan")}, "eta is nan; it must be a number above 0"),
+    ({"size": 1, "eta": "high"}, "options.eta: must be a number above 0 and at most 1, got 'high' (0 is euler, which"),
+    ({"size": "2"}, "options.window: must be a whole number of at least 1, got '2'"),
+    ({"size": 1, "start": 0.5}, "options.start: must be a whole number of at least 0, got 0.5"),
+    ({"size": 2, "start": 2}, "options.window: is 2 from step 2, which includes the last of 4 steps and would leave"),
+    ({"size": 5}, "options.window: is 5 from step 0, which needs 6 steps or more, and there are 4; raise"),
+    ({"size": 0}, "options.window: must be a whole number of at least 1, got 0"),
+    ({"size": 1, "start": -1}, "options.start: must be a whole number of at least 0, got -1"),
+    ({"size": 1, "eta": 0.0}, "options.eta: must be a number above 0 and at most 1, got 0.0"),
+    ({"size": 1, "eta": 1.5}, "options.eta: must be a number above 0 and at most 1, got 1.5"),
+    ({"size": 1, "eta": float("nan")}, "options.eta: must be a number above 0 and at most 1, got nan"),
 ]
 
 
@@ -151,7 +151,7 @@ WRONG = [
 def test_a_window_that_cannot_be(given: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError) as raised:
         Window(**{"kind": "cps", "eta": 0.7, **given}).steps((1.0, 0.75, 0.5, 0.25, 0.0))
-    assert sentence in str(raised.value) and "\n" not in str(raised.value)
+    assert str(raised.value).startswith(f"render.sampler.{sentence}") and "\n" not in str(raised.value)
 
 
 def test_a_scheduler_that_draws_noise_of_its_own_is_refused() -> None:

@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from examples.custom_algorithm.gspo import gspo
+from examples.custom_algorithm.raft import raft
 from examples.custom_algorithm.ranks import ranks
 from rl.algorithm import losses
 from rl.algorithm.answers import CHECKS, Answering
 from rl.algorithm.objective import PolicyObjective
 from rl.algorithm.terms import Term
 from rl.check.__main__ import main
-from rl.check.kinds import KINDS
+from rl.check.kinds import CREDIT, KINDS
 from rl.registry import BUILT_IN
 from rl.types import UserError
 from tests.rl.check import wrong
@@ -26,7 +27,9 @@ from tests.rl.trainer.trainer_case import make_batch, make_trainer, weights
 HERE = "tests.rl.check.wrong"
 
 
-@pytest.mark.parametrize(("key", "name"), [(key, name) for key, kind in KINDS.items() for name in BUILT_IN[kind]])
+@pytest.mark.parametrize(
+    ("key", "name"), [(key, name) for key, kind in KINDS.items() if key != CREDIT for name in BUILT_IN[kind]]
+)
 def test_what_we_ship_is_fit(key: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--as", key]) == 0
     told = capsys.readouterr().out
@@ -34,7 +37,15 @@ def test_what_we_ship_is_fit(key: str, name: str, capsys: pytest.CaptureFixture[
     assert ("warning" in told) == (name == "k1")  # whose gradient does not depend on the reference, as its page says
 
 
-@pytest.mark.parametrize("use", ["gspo:gspo", "ranks:ranks"])
+def test_the_decoders_advantages_are_told_from_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    use = "rl.algorithm.flow.credit:decoder_advantages"
+    assert main([use]) == 0
+    assert capsys.readouterr().out.endswith(f"{use} as decoder_advantages: fit for a run\n")
+    assert main(["batch_norm", "--as", "decoder_advantages"]) == 1  # which compares pictures of other tokens
+    assert "not 0: the decoder is praised or blamed for its tokens" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("use", ["gspo:gspo", "ranks:ranks", "raft:raft"])
 def test_the_examples_are_fit_without_a_warning(use: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([f"examples.custom_algorithm.{use}"]) == 0
     assert "warning" not in capsys.readouterr().out
@@ -71,11 +82,25 @@ def test_the_examples_are_fit_without_a_warning(use: str, capsys: pytest.Capture
         ("not_finite", "answered a total that is not finite for a sample that has rewards"),
         ("forgets_applies", "a reward that does not apply to a sample changes its total: look at applies_KB"),
         ("upside_down", "a sample whose rewards all rise gets no higher total, with weights above 0"),
+        ("mean_of_all", r"decoder.loss: loss has shape \(\); it must be one number per row, \(6,\)"),
+        ("leads_away", "leads away from pictures with a positive advantage: is a minus missing?"),
+        ("flow_detached", "answered its loss without a gradient, so it would train nothing"),
+        ("at_old", "0 for every picture where old and new are the same, as in the first update: nothing is learnt"),
+        ("over_neighbours", "row 0 alone .* results would depend on decoder.micro_batch and on the number of GPUs"),
+        ("mean_ratio_off", "ratio_mean is off by 0.01 where old and new are the same; it must be exactly 1"),
+        ("ratio_off", "ratio_deviation is off by 1e-07 where old and new are the same; it must be exactly 0"),
+        ("undeclared_window", r"write @declares\(window=True\) of rl.config.declared above it"),
+        ("declared_on_pictures", r"it declares window=True, and must then take \(steps, index, state_next, mean, old"),
+        ("window_reversed", "leads away from pictures with a positive advantage: is a minus missing?"),
+        ("first_step_only", "with other inputs: decoder.loss: '.*:first_step_only' raised KeyError: 1"),
+        ("not_centred", r"token sequence add up to 3(\.\d+)?, not 0: the decoder is praised or blamed for its tokens"),
+        ("worse_is_better", "a picture with a higher reward gets a lower advantage: is the sign right?"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_fault_is_one_sentence(name: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([f"{HERE}:{name}"]) == 1
+    given = ["--as", "decoder.loss"] if name == "declared_on_pictures" else []
+    assert main([f"{HERE}:{name}", *given]) == 1
     errors = [line for line in capsys.readouterr().out.splitlines() if line.startswith("error")]
     assert len(errors) == 1
     assert re.search(sentence, errors[0]), errors[0]
@@ -90,6 +115,9 @@ def test_a_fault_is_one_sentence(name: str, sentence: str, capsys: pytest.Captur
         ("offset_kl", "1 where policy and reference are the same, not 0"),
         ("summed", "the weights add up to 30 over a whole batch, to 23 where tokens are masked"),
         ("entropy_bonus", "what it shows carries the gradient; .detach() it"),
+        ("weighted_regression", "leads to pictures with a negative advantage as well"),
+        ("weighted_regression", "pictures with an advantage of 0 are moved too"),
+        ("by_exponent", "not finite 20 away from the decoder that painted; clamp before exp()"),
     ],
 )
 def test_what_may_be_meant_is_a_warning(name: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,6 +189,23 @@ def test_a_combination_may_answer_what_numpy_understands() -> None:
     values_KB, applies_KB = np.zeros((1, 2)), np.array([[True, False]])
     assert check([1.0, math.nan], values_KB, applies_KB) is None  # the second has no reward
     assert check(["a", "b"], values_KB, applies_KB) == "answered an array of <U1; it must hold numbers"
+
+
+def test_raft_by_hand() -> None:
+    """Errors 1 and 2 in every number, at t .5 and 1: .25 * 1 * A and 1 * 4 * A, for A > 0 only and at most the cap."""
+    target = torch.zeros(3, 1, 2, 2)
+    flow = torch.stack([target[0] + 1, target[0] + 2, target[0] + 2])
+    found = raft(flow, flow, target, torch.tensor([0.5, 1, 1]), torch.tensor([2.0, -3, 9]), advantage_cap=5)
+    torch.testing.assert_close(found.loss, torch.tensor([0.5, 0.0, 20.0]))
+
+
+@pytest.mark.parametrize(
+    ("use", "told"),
+    [("nft", "shows none (ratio_mean, ratio_deviation)"), ("awm", "exactly 1 where old and new are the same")],
+)
+def test_a_ratio_that_is_shown_is_looked_at(use: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([use]) == 0
+    assert re.search(rf"^ok +ratio +{re.escape(told)}$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_the_module_is_where_one_looks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

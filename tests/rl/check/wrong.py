@@ -8,8 +8,12 @@ from torch import Tensor
 
 from rl.algorithm import losses
 from rl.algorithm.correction import Correction
+from rl.algorithm.flow.credit import decoder_advantages
+from rl.algorithm.flow.flow_grpo import flow_grpo
+from rl.algorithm.flow.nft import nft
 from rl.algorithm.losses import SurrogateLoss
 from rl.algorithm.terms import Shown, Term
+from rl.config.declared import declares
 
 
 def bare(logprobs_BT, old_logprobs_BT, advantages_B):
@@ -150,3 +154,73 @@ def telling_nothing(a, b):
 
 
 good_loss = losses.grpo
+
+
+def mean_of_all(flow, old_flow, target_flow, t_N, advantages_N):
+    return Term((advantages_N * (flow - target_flow).square().flatten(1).mean(1)).mean())
+
+
+def leads_away(flow, old_flow, target_flow, t_N, advantages_N):
+    return Term(-advantages_N * (flow - target_flow).square().flatten(1).mean(1))
+
+
+def flow_detached(flow, old_flow, target_flow, t_N, advantages_N):
+    return Term(advantages_N * (flow.detach() - target_flow).square().flatten(1).mean(1))
+
+
+def at_old(flow, old_flow, target_flow, t_N, advantages_N):
+    """At its minimum where it begins."""
+    return Term(advantages_N.abs() * (flow - old_flow).square().flatten(1).mean(1))
+
+
+def over_neighbours(flow, old_flow, target_flow, t_N, advantages_N):
+    error_N = (flow - target_flow).square().flatten(1).mean(1)
+    return Term(advantages_N * error_N / error_N.detach().mean())
+
+
+def ratio_off(flow, old_flow, target_flow, t_N, advantages_N):
+    term = nft(flow, old_flow, target_flow, t_N, advantages_N)
+    return Term(term.loss, {"ratio_deviation": Shown(1e-7 + 0 * t_N, "max")})
+
+
+def mean_ratio_off(flow, old_flow, target_flow, t_N, advantages_N):
+    term = nft(flow, old_flow, target_flow, t_N, advantages_N)
+    return Term(term.loss, {"ratio_mean": Shown(torch.full_like(t_N, 1.01))})
+
+
+def weighted_regression(flow, old_flow, target_flow, t_N, advantages_N):
+    return Term(advantages_N.exp() * (flow - target_flow).square().flatten(1).mean(1))
+
+
+def by_exponent(flow, old_flow, target_flow, t_N, advantages_N):
+    moved_N = (flow - old_flow).square().flatten(1).sum(1)
+    return Term(nft(flow, old_flow, target_flow, t_N, advantages_N).loss * moved_N.exp())
+
+
+def undeclared_window(steps, index, state_next, mean, old_mean, advantages_B):
+    return flow_grpo(steps, index, state_next, mean, old_mean, advantages_B)
+
+
+@declares(window=True)
+def declared_on_pictures(flow, old_flow, target_flow, t_N, advantages_N):
+    return nft(flow, old_flow, target_flow, t_N, advantages_N)
+
+
+@declares(window=True)
+def window_reversed(steps, index, state_next, mean, old_mean, advantages_B):
+    return flow_grpo(steps, index, state_next, mean, old_mean, -advantages_B)
+
+
+@declares(window=True)
+def first_step_only(steps, index, state_next, mean, old_mean, advantages_B):
+    weight = {0: 1.0}[index]
+    term = flow_grpo(steps, index, state_next, mean, old_mean, advantages_B)
+    return Term(weight * term.loss)
+
+
+def not_centred(rewards_BK, valid_BK):
+    return rewards_BK.masked_fill(~valid_BK, 0.0)
+
+
+def worse_is_better(rewards_BK, valid_BK):
+    return -decoder_advantages(rewards_BK, valid_BK)

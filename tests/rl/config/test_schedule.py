@@ -37,6 +37,15 @@ def test_a_network_learns_in_its_turn_and_both_without_one() -> None:
 
 def test_a_word_is_a_schedule(tmp_path: Path) -> None:
     assert said(tmp_path, "alternate") is None
+    file = tmp_path / "s.yaml"
+    schedule = load(file, ["render.renders=2", "schedule.ar.steps=3"]).schedule
+    assert (schedule.order, schedule.ar.steps) == ("alternate", 3)
+    assert (
+        load(
+            file, ["render.renders=2", "schedule.ar.steps=3", "schedule=both", "schedule.ar.steps=null"]
+        ).schedule.order
+        == "both"
+    )
 
 
 def test_the_note_on_a_warm_up_counts_the_steps_of_each_network() -> None:
@@ -103,6 +112,12 @@ BOTH = "trainers: [ar, decoder]\n"
             "{order: sometimes}",
             BOTH,
             "s.yaml:3: schedule.order: must be 'both' or 'alternate' or 'after', got 'sometimes' (text)",
+        ),
+        (  # and nothing of the group size, which only the schedule could make right
+            "{order: alternat, ar: {group_size: 8}}",
+            BOTH + "rollout: {group_size: 1}\n",
+            "s.yaml:4: schedule.order: must be 'both' or 'alternate' or 'after', got 'alternat' (text), did you mean "
+            "'alternate'?",
         ),
         ("{order: alternate, ar: {group_size: 8, renders: 1}, decoder: {group_size: 1, renders: 8}}", BOTH, None),
     ],

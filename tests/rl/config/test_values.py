@@ -166,3 +166,9 @@ def test_an_automatic_precision_is_decided_once(
     (tmp_path / "config.yaml").write_text(dump(config))
     monkeypatch.setattr(values, "multiplies_bfloat16", lambda: not able)
     assert load(tmp_path / "config.yaml") == config
+
+
+def test_the_choices_of_a_value_that_may_be_null_are_said(write: Write) -> None:
+    assert complaint(write("a.yaml", "render:\n  dtype: flot32\n")) == (
+        "a.yaml:2: render.dtype: must be 'float32' or 'bfloat16', got 'flot32' (text), did you mean 'float32'?"
+    )

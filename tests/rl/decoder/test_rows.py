@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -116,7 +117,29 @@ def test_the_loss_does_not_depend_on_how_the_batch_is_cut(window: bool) -> None:
     if window:
         assert metrics["ratio_deviation"] == 0  # the update's own mean is the old one
         assert metrics["kl_painted"] == pytest.approx(metrics["sigma/1.000/velocity_mse"], rel=30)
+        far = [metrics[f"sigma/{sigma:.3f}/ratio_deviation"] for sigma in WALK.sigmas[:2]]
+        assert far == [0, 0]
         assert {"sigma/1.000/ratio_mean", f"sigma/{WALK.sigmas[1]:.3f}/kl_old"} <= metrics.keys()
+
+
+def test_the_farthest_ratio_at_a_sigma_is_of_the_rows_of_that_sigma() -> None:
+    make_trainer()
+    objective = FlowObjective(flow_grpo, True)
+    batch = objective.prepare(window_steps(painted(True), WALK))
+    flow = velocity(batch.states, batch.timestep_N)
+    assert batch.window is not None and batch.step_N is not None
+    old = torch.stack(
+        [
+            batch.window.steps[step].mean(batch.states[row : row + 1], flow[row : row + 1])[0]
+            for row, step in enumerate(batch.step_N.tolist())
+        ]
+    )
+    only_second = (batch.step_N == 1).float().reshape(-1, 1, 1, 1)
+    stats, terms = UpdateStats(torch.device("cpu")), objective(Flow(flow + 0.1 * only_second), replace(batch, old=old))
+    stats.add(objective.weights(batch), torch.zeros(()), terms)
+    found, (first, second) = stats.reduce(), WALK.sigmas[:2]
+    assert found[f"sigma/{first:.3f}/ratio_deviation"] == 0
+    assert found[f"sigma/{second:.3f}/ratio_deviation"] == found["ratio_deviation"] > 0
 
 
 def test_a_mean_at_a_sigma_is_over_the_rows_of_that_sigma() -> None:

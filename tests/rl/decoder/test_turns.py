@@ -35,6 +35,8 @@ def test_turns_and_views_are_the_same_after_a_kill(tiny_policy: Path, tmp_path: 
     assert [row["images"] for row in rows] == [18, 18, 12, 18, 18]  # 3 prompts x 3 x 2, or x 1 x 4
     learnt = [("grad_norm" in row, "decoder/grad_norm" in row) for row in rows]
     assert learnt == [(True, False), (True, False), (False, True), (True, False), (True, False)]
+    assert [(row["learns/ar"], row["learns/decoder"]) for row in rows] == [(float(a), float(b)) for a, b in learnt]
+    assert "step 2/5  ar learnt" in done.stdout and "step 3/5  decoder learnt" in done.stdout
     assert ["zero_std_fraction" in row for row in rows] == [True, True, False, True, True]
     assert ["var/unlike_renders" in row for row in rows] == [True] * 5
 
@@ -55,7 +57,9 @@ def test_turns_and_views_are_the_same_after_a_kill(tiny_policy: Path, tmp_path: 
     assert len({tuple(found) for found in values.values()}) == 7  # no two cells are the same
     assert "parts/ink/ar_now-decoder_base-steps_4" in rows[-1]
     assert "ink, parts at step 5" in done.stdout
-    assert "What each network has brought, at step 5" in (whole / "run" / "report.html").read_text()
+    page = (whole / "run" / "report.html").read_text()
+    assert "What each network has brought, at step 5" in page
+    assert "the 1 of 5 steps in which the decoder learnt" in page
 
     config = write_config(broken, tiny_policy, **TURNS)
     assert launch("step", config, program=KILLED).returncode == -signal.SIGKILL
@@ -65,3 +69,22 @@ def test_turns_and_views_are_the_same_after_a_kill(tiny_policy: Path, tmp_path: 
     assert json.loads((broken / "run" / "parts-5.json").read_text()) == json.loads(
         (whole / "run" / "parts-5.json").read_text()
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, {"zero_stage": 3, "ema": None}], ids=["whole weights", "cut weights"])
+def test_two_ranks_see_the_cells_that_one_sees(changes: dict[str, Any], tiny_policy: Path, tmp_path: Path) -> None:
+    seen = []
+    for ranks in (1, 2):
+        folder = tmp_path / str(ranks)
+        folder.mkdir()
+        sections = {**TURNS, "decoder": {**TURNS["decoder"], **changes}}
+        done = launch(write_config(folder, tiny_policy, **sections), f"train.ranks={ranks}", "train.steps=4")
+        assert done.returncode == 0, done.stderr
+        row = metrics(folder / "run")[-1][1]
+        seen.append({name: value for name, value in row.items() if name.startswith("parts/")})
+    one, two = seen
+    assert len(one) == (6 if changes else 7) and len(set(one.values())) == len(one)
+    apart = {name: abs(value - one["parts/ink/ar_now-decoder_now-steps_4"]) for name, value in one.items()}
+    assert apart["parts/ink/ar_now-decoder_base-steps_4"] > 1e-3  # or the comparison would show nothing
+    assert two == pytest.approx(one, abs=1e-5)

@@ -9,12 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rl.decoder.views import PartViews
+from rl.decoder.views import PartViews, other_weights
 from rl.evaluation.parts import PartView
 from rl.evaluation.results import Evaluation, Outcome
 from rl.types import Prompt, Rollout, Score
@@ -107,10 +106,23 @@ def test_a_decoder_alone_has_no_other_language_model(tmp_path: Path) -> None:
     assert actor.painted == len(PROMPTS)
 
 
-@pytest.mark.parametrize("joint", [False, True])
-def test_ranks_that_paint_together_lend_no_copies(joint: bool, tmp_path: Path) -> None:
-    views = run_of(Actor(), joint=joint)
-    views.weights = {}
-    views.remember()
-    found = views.look(main_evaluation(8, 0.0), tmp_path)
-    assert {view.decoder for view in found.views} == {"now"}
+def test_weights_to_paint_with_are_those_that_somebody_looks_at() -> None:
+    learning = torch.nn.Parameter(torch.ones(2))
+    decoder: Any = SimpleNamespace(named_parameters=lambda: [("w", learning)])
+    trainer: Any = SimpleNamespace(lent=lambda name: name)
+
+    def names(
+        trainers: list[str], *, parts: int = 4, held_out: object = "shapes", ema: float | None = 0.9
+    ) -> list[str]:
+        config: Any = SimpleNamespace(
+            trainers=trainers,
+            data=SimpleNamespace(eval=held_out),
+            eval=SimpleNamespace(parts=parts),
+            trained_decoder=SimpleNamespace(ema=ema),
+        )
+        return list(other_weights(config, decoder, trainer))
+
+    assert names(["ar", "decoder"]) == ["base", "ema"]
+    assert names(["decoder"]) == ["ema"]
+    assert names(["ar", "decoder"], ema=None) == ["base"]
+    assert names(["ar", "decoder"], parts=0) == names(["ar", "decoder"], held_out=None) == []

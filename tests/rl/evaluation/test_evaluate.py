@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from rich.console import Console
 
 from rl.config.sections.milestones import EvalConfig
 from rl.evaluation.evaluate import evaluate, grid_prompts, strict_value, task_of
-from rl.evaluation.results import Evaluation, Outcome, compare, load, load_all
+from rl.evaluation.results import Evaluation, Outcome, compare, load, load_all, save, with_graded
 from rl.evaluation.statistics import (
     Estimate,
     macro_mean,
@@ -251,3 +253,45 @@ def test_a_users_tag_is_shown_as_it_is() -> None:
 @pytest.mark.parametrize(("metadata", "task"), [({}, "untagged"), ({"tag": None}, "untagged"), ({"tag": "x"}, "x")])
 def test_a_prompt_that_names_no_task_is_untagged(metadata: Mapping[str, object], task: str) -> None:
     assert task_of(Prompt("a", "a", metadata)) == task
+
+
+def test_a_reward_that_grades_beside_its_verdict_has_both_numbers(tmp_path: Path) -> None:
+    def pipeline(
+        batch: Sequence[Prompt], samples: int, seeds: Sequence[int]
+    ) -> tuple[NDArray[np.uint8], Mapping[str, Sequence[Score]]]:
+        scores = {
+            "details": [Score(0.75, passed=0.0), Score(1.0, passed=1.0), Score(None, failure="died")],
+            "strict": [Score(1.0, passed=1.0)] * 3,
+            "plain": [Score(0.5)] * 3,
+        }
+        return np.zeros((3, 8, 8, 3), np.uint8), scores
+
+    prompts = [Prompt(f"p{place}", "x", {"tag": "look"}) for place in range(3)]
+    found = evaluate(4, prompts, pipeline, tmp_path, EvalConfig(grid=0))
+    assert found.flat() == {
+        "eval/details/look": 0.5,
+        "eval/details/overall": 0.5,
+        "eval/strict/look": 1.0,
+        "eval/strict/overall": 1.0,
+        "eval/plain/look": 0.5,
+        "eval/plain/overall": 0.5,
+        "eval_graded/details/look": 0.875,
+        "eval_graded/details/overall": 0.875,
+    }
+    [read] = load_all(tmp_path)
+    assert read == found and [one.graded for one in read.outcomes if one.reward == "details"] == [0.75, 1.0, None]
+    [whole] = with_graded([found])
+    assert list(whole.results) == ["details", "strict", "plain", "details, graded"]
+    assert whole.results["details, graded"]["look"].failed == 1
+    shown = io.StringIO()
+    Console(width=120, file=shown).print(table(found, replace(found, step=8)))
+    assert "details, graded" in shown.getvalue()
+
+
+def test_an_evaluation_from_before_has_no_graded_values(tmp_path: Path) -> None:
+    path = save(Evaluation(0, tuple(outcomes({"colors": [1.0, 0.0]}))), tmp_path)
+    kept = json.loads(path.read_text())
+    for one in kept["outcomes"]:
+        del one["graded"]
+    path.write_text(json.dumps(kept))
+    assert load(path).flat() == {"eval/geneval/colors": 0.5, "eval/geneval/overall": 0.5}

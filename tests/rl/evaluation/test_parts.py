@@ -58,6 +58,11 @@ def test_a_decoder_alone_has_one_column_and_names_no_steps_where_all_are_the_sam
 def test_for_the_log() -> None:
     assert JOINT.flat()["parts/ink/ar_base-decoder_now-steps_4"] == 0.5
     assert len(JOINT.flat()) == 5
+    finer = Evaluation(4, (Outcome("details", "t", "p", 7, 0.0, graded=0.75),))
+    assert PartsEvaluation(4, {PartView("now", "now", 4): finer}).flat() == {
+        "parts/details/ar_now-decoder_now-steps_4": 0.0,
+        "parts_graded/details/ar_now-decoder_now-steps_4": 0.75,
+    }
     dead = Evaluation(4, (Outcome("ink", "t", "p", 7, None, "died"),))
     assert PartsEvaluation(4, {PartView("now", "now", 4): dead}).flat() == {}
 

@@ -60,6 +60,7 @@ def test_every_run_file_is_valid_and_says_where_its_schema_is(path: Path) -> Non
         "{loss: {use: my_losses:wrong, options: {any: 1}}, train: {betas: [0.9, 0.99], steps: 1e2}}",
         "{eval: {at_end: off}}",
         "{rewards: {ocr: {options: {side: 1}}}, extends: [a.yaml], guards: {max_kl: null}, reward_pool: {cache: x}}",
+        "{schedule: alternate}",
         "extends: null",
     ],
 )
@@ -80,6 +81,7 @@ def test_what_is_right(text: str) -> None:
         "{rewards: {ocr: {use: ocr, wieght: 1}}}",
         "{extends: 3}",
         "{lr: 3}",
+        "{schedule: alternat}",
     ],
 )
 def test_what_is_wrong(text: str) -> None:
@@ -157,3 +159,13 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["title"] == "A run of easel-rl"
     with pytest.raises(SystemExit):
         main(["train.lr", "--schema"])
+
+
+def test_the_steps_of_each_phase_have_their_own_meaning(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schedule.decoder.steps"]) == 0
+    assert capsys.readouterr().out.startswith(
+        "schedule.decoder.steps: ``alternate``: in how many steps in a row the decoder learns, 1 if not given; not for "
+        "``after``, where it has the rest of the run.\n"
+    )
+    assert main(["schedule.ar.steps"]) == 0
+    assert "the language model learns, 1 if not given; ``after``: in how many" in capsys.readouterr().out

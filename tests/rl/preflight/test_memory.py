@@ -341,7 +341,7 @@ def test_what_a_decoder_that_learns_adds() -> None:
 
 def test_a_language_model_that_does_not_learn_takes_its_weights_alone() -> None:
     held = estimate(replace(PLAN, ar_learns=False, has_reference=False, decoder=LEARNT), SIZE)
-    assert held.held["trainer's weights"] == 4000 and "AdamW states" not in held.held and "update" not in held.phases
+    assert held.held["language model"] == 4000 and "AdamW states" not in held.held and "update" not in held.phases
 
 
 def test_a_decoder_that_learns_is_planned_from_the_configuration() -> None:
@@ -356,6 +356,8 @@ def test_a_decoder_that_learns_is_planned_from_the_configuration() -> None:
     assert decoder_plan(load(None, REWARD), size) is None
     automatic = settled(load(None, [*REWARD, *typed, "decoder.micro_batch=auto"]), PROMPTS, "cpu")
     assert automatic.decoder is not None and automatic.decoder.micro_batch == 48
+    frozen = settled(load(None, [*REWARD, *typed, "train.micro_batch=auto"]), PROMPTS, "cpu")
+    assert frozen.train.micro_batch == 64
 
 
 def test_networks_that_take_turns_are_planned_with_the_numbers_of_their_own() -> None:

@@ -18,14 +18,15 @@ from policy.shapes.model import make_vae
 from rewards.pool.alongside import rewards_starting
 from rl.build import live_parts
 from rl.config.load import load_with_origins
+from rl.config.sections.schedule import ScheduleConfig
 from rl.parts import Run
 from rl.preflight.prompts import check_data
 from rl.process.interrupt import Interrupt
-from rl.rehearsal.estimate import Work
+from rl.rehearsal.estimate import StepWork, Work
 from rl.rehearsal.meter import Measured, Meter
 from rl.rehearsal.rehearse import _Rehearsal, rehearse
 from rl.run_folder.random_state import rng_state
-from rl.types import Rollout, RunFailure, Sample, UserError
+from rl.types import Experience, Rollout, RunFailure, Sample, UserError
 from tests.rl.run_case import write_config
 
 HERE = "tests.rl.rehearsal.test_rehearse"
@@ -173,7 +174,8 @@ def test_hidden_states_that_are_not_finite(run: Run, monkeypatch: pytest.MonkeyP
 def test_what_is_cheap_is_measured_as_a_step_does_it(
     run: Run, seconds: float, rows: int, at_once: int, expected: int
 ) -> None:
-    work = Work(384, 384, steps=1, evaluations=0, held_out=0, at_once=256, device="cpu", reward_workers=1)
+    step = StepWork(384, 384, frozenset({"update"}))
+    work = Work({step: 1}, evaluations=0, held_out=0, at_once=256, device="cpu", reward_workers=1)
     meter = Meter({"update": Measured(seconds, rows, 0)})
     assert _Rehearsal(run, meter, work)._more("update", at_once) == expected
 
@@ -248,6 +250,29 @@ def test_a_decoder_that_does_not_fit_into_the_memory(run: Run, monkeypatch: pyte
     monkeypatch.setattr(run.learner, "parts", {**run.learner.parts, "decoder": Learning()})
     with pytest.raises(RunFailure, match="^out of memory in 'decoder', .*2.50 GiB more: lower decoder.micro_batch; "):
         rehearse(run, 0)
+
+
+def test_networks_that_take_turns_are_measured_apart(
+    run: Run, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With as many renders as the decoder's steps have, and the groups of the language model's."""
+    seen: list[tuple[int, int]] = []
+
+    class Learning:
+        def rehearse(self, experience: Experience, advantages_PG: Tensor, rows: int) -> None:
+            seen.append((experience.renders.per_sample, rows))
+
+    decoder = {"group_size": 1, "renders": 3}
+    changed = {
+        "trainers": ("ar", "decoder"),
+        "schedule": ScheduleConfig.model_validate({"order": "alternate", "decoder": decoder}),
+    }
+    monkeypatch.setattr(run, "config", run.config.model_copy(update=changed))
+    monkeypatch.setattr(run.learner, "parts", {**run.learner.parts, "decoder": Learning()})
+    rehearse(run, 0)
+    assert seen == [(3, 2), (3, 3)]  # two samples, then all of the decoder's step: 3 prompts, one sample each
+    assert "paint 12 in " in told[-1] and "decoder 9 in " in told[-1]
+    assert "a step of the language model takes about" in told[-1] and ", one of the decoder " in told[-1]
 
 
 def test_an_advantage_that_cannot_be(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rl.evaluation.results import load_all
+from rl.evaluation.parts import PartsEvaluation, PartView, save_parts
+from rl.evaluation.results import Evaluation, Outcome, load_all, save
 from rl.report.__main__ import main
 from rl.report.chart import line_chart, number, running_mean, thin, ticks
 from rl.report.curves import charts
+from rl.report.decoder import decoder_figures
 from rl.report.page import page, read_run, write_report
 from rl.run_folder.records import Row
 from rl.types import UserError
@@ -155,6 +157,18 @@ def test_ticks_are_round_and_cover_the_data() -> None:
     assert [number(value) for value in (0.30000000000000004, 1e-5, 12000, 1e-18)] == ["0.3", "1e-05", "12000", "0"]
 
 
+def test_ratios_near_1_are_told_apart_on_their_axis() -> None:
+    chart = line_chart("Ratio", {"ratio": [(1, 0.9992), (2, 1.0004)]})
+    assert [text for _, text in chart.y_ticks] == ["0.999", "0.9995", "1", "1.0005"]
+    assert [text for _, text in line_chart("", {"a": [(0, 0.0), (1, 1.0)]}).y_ticks] == [
+        "0",
+        "0.25",
+        "0.5",
+        "0.75",
+        "1",
+    ]
+
+
 def test_steps_on_the_axis_are_whole_and_counted_from_one() -> None:
     assert [text for _, text in line_chart("", {"a": [(1, 0.0), (2, 1.0), (3, 0.5)]}).x_ticks] == ["1", "2", "3"]
     rows = [Row(step, {"score": 0.1 * step}) for step in range(3)]
@@ -185,3 +199,48 @@ def test_several_curves_have_a_legend_and_nothing_scored_is_said(run_folder: Pat
     found["outcomes"] = [{**one, "value": None, "failure": "timed out"} for one in found["outcomes"]]
     (tmp_path / "evaluation-0.json").write_text(json.dumps(found))
     assert "nothing logged" in page(read_run(tmp_path))
+
+
+def test_a_decoders_figures_stand_apart_for_each_sigma() -> None:
+    metrics = {f"decoder/sigma/{sigma}/ratio_mean": float(sigma) for sigma in ("0.250", "1.000", "0.500")}
+    rows = [Row(step, {**metrics, "policy_version": 1.0, "decoder/policy_version": 2.0 * step}) for step in range(3)]
+    found = {chart.title: [curve.name for curve in chart.curves] for chart in charts(rows, [])}
+    assert found == {
+        "Updates of the weights": ["language model", "decoder"],
+        "Decoder: ratio at each sigma, mean": ["σ 1.000", "σ 0.500", "σ 0.250"],
+    }
+    assert decoder_figures(["score", "policy_version"]) == []
+    [(title, lines)] = decoder_figures([f"decoder/sigma/{place / 30:.3f}/kl_old" for place in range(1, 31)])
+    assert title == "Decoder: KL to the policy that painted, at each sigma (8 of 30)"
+    told = list(lines.values())
+    assert (len(told), told[0], told[-1]) == (8, "σ 1.000", "σ 0.033")
+
+
+def test_the_decoders_turns_are_shaded_and_counted(tmp_path: Path) -> None:
+    turn = [float(step % 4 == 3) for step in range(8)]
+    rows = [{"score": 0.5, "learns/ar": 1 - decoder, "learns/decoder": decoder} for decoder in turn]
+    lines = [{"step": step, "metrics": row, "seconds": {}, "alarms": []} for step, row in enumerate(rows)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = page(read_run(tmp_path))
+    assert "the 2 of 8 steps in which the decoder learnt" in text
+    shaded = [attributes for tag, attributes in parse(text).found if attributes.get("class") == "turn"]
+    step = (408 - 54) / 7
+    assert [float(str(one["x"])) for one in shaded] == pytest.approx([54 + 2.5 * step, 54 + 6.5 * step], abs=0.1)
+    assert [float(str(one["width"])) for one in shaded] == pytest.approx([step, step / 2], abs=0.1)  # not beyond it
+
+
+def test_a_graded_reward_stands_beside_its_passes_and_the_networks_apart_get_curves(tmp_path: Path) -> None:
+    def outcomes(passed: float, graded: float) -> tuple[Outcome, ...]:
+        return tuple(Outcome("details", "look", f"p{place}", 1, passed, graded=graded) for place in range(4))
+
+    for step, graded in ((0, 0.25), (6, 0.5)):
+        save(Evaluation(step, outcomes(0.0, graded)), tmp_path)
+        views = {PartView("base", "now", 2): Evaluation(step, outcomes(0.0, graded))}
+        save_parts(PartsEvaluation(step, views), tmp_path)
+    text = page(read_run(tmp_path))
+    assert "Held-out details: step 0 → 6" in text and "Held-out details, graded: step 0 → 6" in text
+    assert "<small>0.000 →</small> 0.000" in text and "<small>0.250 →</small> 0.500" in text
+    assert '<span class="up">0</span> <small>/ 0</small>' in text  # better / worse: of the passes alone
+    assert "<h3>Held-out details, graded</h3>" in text
+    assert "<h3>details, graded, the networks apart</h3>" in text
+    assert ">0.500 [0.50, 0.50]</td>" in text

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from rl.config.load import dump, load
+from rl.launch import main
 from rl.run_folder.claim import CONFIG_FILE, write_configuration
 from rl.run_folder.resume import Resumed, resumed
 from rl.types import UserError
@@ -102,3 +103,31 @@ def test_a_run_that_was_moved_goes_on_where_it_is_now(tmp_path: Path) -> None:
     (tmp_path / "moved").mkdir()
     (tmp_path / "moved" / CONFIG_FILE).write_text(text)
     assert resumed(tmp_path / "moved", load(GENEVAL), []).config.run.folder == str(tmp_path / "moved")
+
+
+JOINT = ("render.renders=2", "render.steps=4", "rewards.words={use: ocr, part: decoder}", "decoder.lr=1e-3")
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "more"),
+    [("[ar, decoder]", "[ar]", JOINT), ("[ar, decoder]", "[decoder]", JOINT), ("[ar]", "[ar, decoder]", ())],
+)
+def test_other_trainers_are_one_sentence(
+    was: str, now: str, more: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Although what is typed would break rules of its own: it is not run."""
+    begun(tmp_path, f"trainers={was}", *more)
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    assert main([str(tmp_path / CONFIG_FILE), "--resume", f"trainers={now}"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"error: {tmp_path / CONFIG_FILE}: a resumed run must keep its configuration, but these keys differ: trainers "
+        f"(was {was}, now {now}); leave them out to resume, or start a new run in another run.folder (only "
+    )
+    assert said.count("\n") == 1
+
+
+def test_a_start_that_did_nothing_is_checked_as_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begun(tmp_path)
+    assert main([str(tmp_path / CONFIG_FILE), "--resume", "trainers=[ar, decoder]", "render.steps=4"]) == 2
+    assert "render.renders: is 1, and a picture teaches the decoder by its difference" in capsys.readouterr().err

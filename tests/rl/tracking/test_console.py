@@ -80,6 +80,20 @@ def test_plain_line(plain: tuple[PlainConsole, io.StringIO, _Hand]) -> None:
     assert second.startswith("step 2/10  score 0.500  ocr FAILED 3  failed 0.1  4.0 s")
 
 
+def test_a_step_in_which_one_of_two_networks_rests_says_who_learnt(
+    plain: tuple[PlainConsole, io.StringIO, _Hand], live: Callable[[Terminal], LiveConsole]
+) -> None:
+    console, out, _ = plain
+    for step, (ar, decoder) in enumerate([(1.0, 0.0), (0.0, 1.0), (1.0, 1.0)]):
+        console.step(step, {"score": 0.5, "learns/ar": ar, "learns/decoder": decoder}, {"total": 1.0}, [])
+    starts = [line.split("  score")[0] for line in out.getvalue().splitlines()]
+    assert starts == ["step 1/10  ar learnt", "step 2/10  decoder learnt", "step 3/10"]
+    terminal = _Sized(120, 40)
+    view = live(terminal)
+    view.step(0, {"score": 0.5, "learns/ar": 0.0, "learns/decoder": 1.0}, {"total": 1.0}, [])
+    assert "decoder learnt" in drawn(view, terminal)
+
+
 def test_a_plain_console_is_never_silent_for_more_than_half_a_minute(
     plain: tuple[PlainConsole, io.StringIO, _Hand],
 ) -> None:

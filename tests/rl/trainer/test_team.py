@@ -78,9 +78,44 @@ def test_another_rank_paints_where_its_decoder_works() -> None:
             said.append(f"{len(mine)} pictures")
             return []
 
+    @contextmanager
+    def base() -> Iterator[None]:
+        said.append("is the base")
+        yield
+        said.append("is itself")
+
     said: list[str] = []
-    TeamPainter(Painter(), Second(Place()), visit).duties()["paint"]("[3, 1.5]")
+    paint = TeamPainter(Painter(), Second(Place()), visit, weights={"base": base}).duties()["paint"]
+    paint('[3, 1.5, ""]')
     assert said == ["comes", "paints", "leaves", "2 pictures"]
+    said.clear()
+    paint('[3, 1.5, "base"]')
+    assert said == ["comes", "is the base", "paints", "is itself", "leaves", "2 pictures"]
+
+
+def test_rank_0_tells_the_others_whose_weights_paint_and_takes_them_after_that() -> None:
+    class Painter:
+        def paint(self, hidden_BSD: torch.Tensor, seeds: Any, *, steps: int, guidance: float) -> np.ndarray:
+            said.append("paints")
+            return np.zeros((len(seeds), 2, 2, 3), np.uint8)
+
+    class First(Team):
+        def order(self, what: str, argument: str = "") -> None:
+            said.append(f"{what} {argument}")
+
+    @contextmanager
+    def base() -> Iterator[None]:
+        said.append("is the base")
+        yield
+        said.append("is itself")
+
+    said: list[str] = []
+    painter = TeamPainter(Painter(), First(Place()), weights={"base": base})
+    with painter.lent("base"):
+        assert said == []  # taking cut weights is something that all ranks do together
+        painter.paint(torch.ones(1, 2, 2), [1], steps=3, guidance=1.5)
+    painter.paint(torch.ones(1, 2, 2), [1], steps=3, guidance=1.5)
+    assert said == ['paint [3, 1.5, "base"]', "is the base", "paints", "is itself", 'paint [3, 1.5, ""]', "paints"]
 
 
 def test_another_rank_without_memory_says_in_which_phase() -> None:

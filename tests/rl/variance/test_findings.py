@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from rl.config.schema import Config, RenderConfig, RewardComponent
+from rl.evaluation.statistics import Estimate
 from rl.evaluation.variance import complete
 from rl.types import Prompt, Score, UserError
 from rl.variance.arguments import Design, VariancePlan
-from rl.variance.findings import analyse, as_json, enough_steps, picture, sentences
+from rl.variance.findings import _interval, _percent, analyse, as_json, enough_steps, picture, sentences
 from rl.variance.measure import VarianceMeasurement
 
 SHAPE = (400, 4, 3)
@@ -83,6 +84,11 @@ def test_a_reward_that_never_varies_teaches_nobody() -> None:
     assert sentence == (
         "ink at 2 steps: all pictures of a prompt score the same, so neither model can learn anything from it."
     )
+
+
+def test_a_share_that_rounds_to_nothing_has_no_sign() -> None:
+    assert (_percent(-0.0004, 1.0), _percent(-0.004, 1.0), _percent(0.5, 1.0)) == ("0.0 %", "-0.4 %", "50.0 %")
+    assert _interval(Estimate(-0.0002, -0.0003, 0.0011)) == "0.0 % [0.0, 0.1]"
 
 
 def test_sequences_with_a_missing_score_and_rewards_that_never_apply_are_left_out() -> None:

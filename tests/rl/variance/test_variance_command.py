@@ -57,7 +57,7 @@ MISTAKES = [
     (["--steps", "1,x"], "error: --steps '1,x': must be whole numbers from 1 with commas between them"),
     (["--steps", "0"], "error: --steps '0': must be whole numbers from 1"),
     (["--out", "{file}"], "is a file; name a folder"),
-    (["--steps", "2", "render.sampler.use=cps"], "includes the last of 2 steps, which would leave its noise"),
+    (["--steps", "2", "render.sampler.use=cps"], "includes the last of 2 steps and would leave its noise"),
     (["render.sampler.use=cpss"], "did you mean 'cps'?"),
     (["render.sampler={use: sde, options: {etta: 1}}"], "did you mean 'eta'?"),
 ]

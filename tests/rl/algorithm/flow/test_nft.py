@@ -11,7 +11,6 @@ from torch import Tensor
 
 from rl.algorithm.flow.nft import awm, nft, noised, velocity_mse
 from rl.algorithm.terms import Term
-from rl.types import UserError
 from tests.rl.algorithm.flow.golden import ADVANTAGES, GOLDEN, latents, of
 
 T_N = torch.tensor(GOLDEN["inputs"]["forward"]["t"])
@@ -132,17 +131,3 @@ def test_no_gradient_reaches_the_other_policies() -> None:
 def test_the_pull_to_the_reference_moves_the_weights_alone() -> None:
     found = gradient(lambda flow: velocity_mse(flow, REFERENCE, beta=0.5).loss.sum(), NEW)
     close(found, 0.5 * 2 * (NEW - REFERENCE) / 4)
-
-
-@pytest.mark.parametrize("beta", [0, -1.0, "abc"])
-def test_a_beta_that_is_no_step_is_refused(beta: Any) -> None:
-    flow = torch.ones(1, 2, 2, 2)
-    with pytest.raises(UserError, match=r"decoder\.loss\.options\.beta is .*; it must be above 0"):
-        nft(flow, flow, flow, torch.ones(1), torch.ones(1), beta=beta)
-
-
-def test_an_unknown_weighting_is_refused_with_those_there_are() -> None:
-    flow = torch.ones(1, 2, 2, 2)
-    weighting: Any = "foo"
-    with pytest.raises(UserError, match="weighting is 'foo'; write one of uniform, t, t2, huber, ghuber"):
-        awm(flow, flow, flow, torch.ones(1), torch.ones(1), weighting=weighting)
