@@ -10,7 +10,8 @@ from rl.scheduler.work import GroupKey, Lease
 
 @dataclass(frozen=True)
 class WorkerReady:
-    """A worker is there, for the first time or again."""
+    """A worker is there. One that takes the place of another has a name of its own, so that late news of the other
+    does not count against it."""
 
     at: float
     worker: str

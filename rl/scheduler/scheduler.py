@@ -188,7 +188,9 @@ class Scheduler:
             self.collected = step + 1
             if len(failed) > self.plan.max_failed * self.plan.groups:
                 reason = next(iter(failed.values()))
-                self._stop(f"{len(failed)} of {self.plan.groups} groups of step {step} have failed; the first: {reason}")
+                self._stop(
+                    f"{len(failed)} of {self.plan.groups} groups of step {step} have failed; the first: {reason}"
+                )
                 return
             trainer.order = Learn(number, step, version, groups, failed)
         else:
@@ -275,7 +277,9 @@ class Scheduler:
     def _absence_due(self, name: str) -> None:
         pool = self._pools.get(name)
         since, loss = (
-            (self._trainer.absent_since, self._trainer.last_loss) if pool is None else (pool.absent_since, pool.last_loss)
+            (self._trainer.absent_since, self._trainer.last_loss)
+            if pool is None
+            else (pool.absent_since, pool.last_loss)
         )
         if since is None or self._now < since + self.plan.absence:
             return  # somebody is there, or the absence is a new one and has been noted
