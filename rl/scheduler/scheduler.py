@@ -86,7 +86,7 @@ class Scheduler:
         """When :class:`TimePassed` is due if nothing else happens; infinity while nobody is waited for."""
         while self._due and not self._matters(self._due[0][3]):
             heapq.heappop(self._due)
-        return self._due[0][0] if self._due else math.inf
+        return max(self._now, self._due[0][0]) if self._due else math.inf
 
     def _take_in(self, event: Event) -> None:
         match event:
@@ -143,7 +143,10 @@ class Scheduler:
                 self.counts["late"] += 1
             elif later:
                 later[0].put(key)
+        unknown = pool.usual is None
         pool.succeeded(lease, self._now if ours else None)
+        if unknown:
+            self._watch(pool, *pool.leases.values())
 
     def _refused(self, event: Refused) -> None:
         lease, pool = event.lease, self._pools[event.lease.stage]
@@ -217,8 +220,13 @@ class Scheduler:
         self.counts["leases"] += 1
         self._actions.append(Assign(lease))
         self._look_at(lease.since + pool.stage.deadline, pool.stage.name, lease)
-        if pool.usual is not None:
-            self._look_at(lease.since + pool.usual * self.plan.slow_factor, pool.stage.name, lease)
+        self._watch(pool, lease)
+
+    def _watch(self, pool: StagePool, *leases: Lease) -> None:
+        """Looks at them when they are slow, as soon as it is known what is usual."""
+        if (usual := pool.usual) is not None:
+            for lease in leases:
+                self._look_at(lease.since + usual * self.plan.slow_factor, pool.stage.name, lease)
 
     def _drop(self) -> None:
         """Weights that nobody will be asked for, and nobody has at work."""

@@ -15,14 +15,14 @@ import sys
 from collections.abc import Sequence
 
 from rl.process.command import command
-from rl.process.disk import disk_errors
+from rl.process.disk import make_folder
 from rl.process.output import shown
 from rl.run_folder.records import write_atomically
-from rl.simulate.arguments import SimulationPlan, read_plan
+from rl.simulate.arguments import read_plan
 from rl.simulate.findings import as_json, console_table, scale, sentences
 from rl.simulate.picture import draw
 from rl.tracking.terminal import Terminal
-from rl.types import RunFailure, UserError
+from rl.types import RunFailure
 
 _TABLE_WIDTH = 140
 
@@ -31,7 +31,7 @@ _TABLE_WIDTH = 140
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, simulate, tell; returns the exit code."""
     plan = read_plan(arguments)
-    _make_folder(plan)
+    make_folder(plan.out, "--out", "starting a simulation")
     try:
         rows = list(scale(plan))
     except RunFailure as error:
@@ -44,15 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(shown(sentence))
     print(shown(f"{plan.out}: simulation.json, simulation.svg"))
     return 0
-
-
-def _make_folder(plan: SimulationPlan) -> None:
-    """Raises UserError."""
-    try:
-        with disk_errors(plan.out, "starting a simulation"):
-            plan.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {plan.out} can't be a folder ({error.strerror}); name another one") from error
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The closed form: T(eta) = max(T_bottleneck, L / (eta + 1)), and the split of n workers that makes it smallest.
 
 L is the time of one step alone, from its first token to its published weights. With a staleness of eta, eta + 1 steps
-are on their way at any time, so a step is done every L / (eta + 1) seconds, unless one kind of worker is busy all along.
+are on their way at any time, so one is done every L / (eta + 1) seconds, unless one kind of worker is busy all along.
 """
 
 from __future__ import annotations

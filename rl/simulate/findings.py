@@ -142,8 +142,8 @@ def _advice(rows: Sequence[ScalingRow]) -> Iterator[str]:
     if short:
         row = short[0]
         yield (
-            f"With {row.workers} workers a staleness of {row.bounds.enough_staleness} would keep the {row.bounds.bottleneck} "
-            f"busy: {row.bounds.busiest:.3g} s a step instead of {row.formula:.3g}."
+            f"With {row.workers} workers a staleness of {row.bounds.enough_staleness} would keep the "
+            f"{row.bounds.bottleneck} busy: {row.bounds.busiest:.3g} s a step instead of {row.formula:.3g}."
         )
     slower = [row for row in rows if row.work.time_shared(row.workers) <= row.seconds]
     if slower:

@@ -93,7 +93,7 @@ class Simulation:
         steps: int,
         staleness: int,
         *,
-        faults: Faults = Faults(),  # noqa: B008 - frozen
+        faults: Faults = Faults(),
         seed: int = 0,
         watch: range = range(0),
     ) -> None:
@@ -121,7 +121,8 @@ class Simulation:
             if self._env.peek() <= wake:
                 self._env.step()
             else:
-                self._env.run(until=wake)
+                if wake > self._env.now:
+                    self._env.run(until=wake)
                 self._tell(TimePassed(wake))
         if isinstance(self._end, StopRun):
             raise RunFailure(f"the simulated run on {self._split} stopped at {self._env.now:.0f} s: {self._end.why}")

@@ -1,4 +1,4 @@
-"""Thousands of random schedules: nothing lost, nothing doubled, staleness as asked, the same batches in the same order."""
+"""Thousands of random schedules: nothing lost, nothing doubled, staleness as asked, the same batches in order."""
 
 from __future__ import annotations
 
