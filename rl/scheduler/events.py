@@ -35,7 +35,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Refused:
+class LeaseFailed:
     """A lease came to nothing, and the worker lives."""
 
     at: float
@@ -74,7 +74,7 @@ class TimePassed:
     at: float
 
 
-WorkerEvent = WorkerReady | WorkerDied | Answered | Refused
+WorkerEvent = WorkerReady | WorkerDied | Answered | LeaseFailed
 TrainerEvent = TrainerReady | TrainerDied | Published
 Event = WorkerEvent | TrainerEvent | TimePassed
 

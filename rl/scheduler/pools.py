@@ -28,13 +28,10 @@ class StagePool:
         self._waiting: list[GroupKey] = []  # a heap; what is through by now is passed over
         self._holders: Counter[GroupKey] = Counter()
         self._tried: dict[GroupKey, list[str]] = {}
-        self._refusals: Counter[str] = Counter()
+        self._failures_in_a_row: Counter[str] = Counter()
         self._seconds: deque[float] = deque(maxlen=_REMEMBERED)
-
-    @property
-    def usual(self) -> float | None:
+        self.usual: float | None = None
         """Median seconds of a lease; None before there are enough of them."""
-        return median(self._seconds) if len(self._seconds) >= _ENOUGH else None
 
     def holds(self, worker: str) -> bool:
         return worker in self._workers
@@ -48,7 +45,7 @@ class StagePool:
         """It is dead; the groups that it had wait again, or have failed."""
         lease = self._workers.pop(worker)
         self._idle.pop(worker, None)
-        self._refusals.pop(worker, None)
+        self._failures_in_a_row.pop(worker, None)
         self.last_loss = f"{worker}: {reason}"
         if not self._workers:
             self.absent_since = at
@@ -94,7 +91,8 @@ class StagePool:
         """``at``: when; None if it came late."""
         if at is not None:
             self._seconds.append(at - lease.since)
-        self._refusals.pop(lease.worker, None)
+            self.usual = median(self._seconds) if len(self._seconds) >= _ENOUGH else None
+        self._failures_in_a_row.pop(lease.worker, None)
         for key in lease.keys:
             self._tried.pop(key, None)
 
@@ -113,10 +111,10 @@ class StagePool:
                 del self._tried[key]
                 self._ledger.fail(key, f"{self.stage.name} failed with {', '.join(tried)}; the last: {reason}")
 
-    def refused(self, worker: str) -> int:
+    def failed_again(self, worker: str) -> int:
         """How many times in a row the worker has failed, now once more."""
-        self._refusals[worker] += 1
-        return self._refusals[worker]
+        self._failures_in_a_row[worker] += 1
+        return self._failures_in_a_row[worker]
 
     def _next(self) -> GroupKey | None:
         while self._waiting and not self._ledger.waits_for(self._waiting[0], self.index):

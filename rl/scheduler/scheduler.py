@@ -21,8 +21,8 @@ from rl.scheduler.events import (
     KillTrainer,
     KillWorker,
     Learn,
+    LeaseFailed,
     Published,
-    Refused,
     RunDone,
     StopRun,
     TimePassed,
@@ -96,8 +96,8 @@ class Scheduler:
                 self._lose(event.worker, event.reason)
             case Answered():
                 self._answered(event)
-            case Refused():
-                self._refused(event)
+            case LeaseFailed():
+                self._lease_failed(event)
             case TrainerReady():
                 self._lose_trainer("it was started again")
                 self._trainer.join(event.version)
@@ -148,13 +148,13 @@ class Scheduler:
         if unknown:
             self._watch(pool, *pool.leases.values())
 
-    def _refused(self, event: Refused) -> None:
+    def _lease_failed(self, event: LeaseFailed) -> None:
         lease, pool = event.lease, self._pools[event.lease.stage]
         if not pool.end(lease):
             return
-        self.counts["refusals"] += 1
+        self.counts["failed leases"] += 1
         pool.give_back(lease, event.reason)
-        if (times := pool.refused(lease.worker)) >= self.plan.attempts:
+        if (times := pool.failed_again(lease.worker)) >= self.plan.attempts:
             self._kill(lease.worker, f"{lease.worker} has failed {times} times in a row; the last: {event.reason}")
 
     # --- the trainer

@@ -119,8 +119,7 @@ def sentences(plan: SimulationPlan, rows: Sequence[ScalingRow]) -> list[str]:
     ages = sorted({age for row in rows for age in row.clean.staleness})
     most = max(abs(row.seconds / row.formula - 1) for row in rows)
     told = [
-        f"A step's weights are {plan.staleness} versions old, fewer in the first {plan.staleness} steps: "
-        f"{', '.join(map(str, ages))} were seen."
+        f"Versions between the weights that made a step and those that learn from it: {', '.join(map(str, ages))}."
         if plan.staleness
         else "A step's weights are the newest, always.",
         f"The closed form max(busiest, alone / (staleness + 1)) is at most {most:.1%} off.",

@@ -12,7 +12,7 @@ from rl.report.chart import BOTTOM, LEFT, RIGHT, TOP, line_chart
 from rl.simulate.arguments import SimulationPlan
 from rl.simulate.bounds import best_split, bounds
 from rl.simulate.findings import ScalingRow, scorers, simulated
-from rl.simulate.simulation import Bar
+from rl.simulate.simulation import CallSpan
 
 _SHOWN = (0, 1, 2, 3)  # staleness
 _LANES = 16
@@ -76,7 +76,7 @@ def _by_staleness(plan: SimulationPlan, row: ScalingRow) -> dict[str, list[tuple
     return {"closed form": formula, "simulated": seen}
 
 
-def gantt(bars: Sequence[Bar]) -> tuple[list[Block], list[tuple[float, str]]]:
+def gantt(bars: Sequence[CallSpan]) -> tuple[list[Block], list[tuple[float, str]]]:
     """Rectangles, and the names of the lanes with their heights; one lane a worker, the trainer's last."""
     names = sorted({bar.worker for bar in bars}, key=lambda name: (name == "trainer", _order(name)))
     names = [name for name in names if not name.startswith("score")][-_LANES:]

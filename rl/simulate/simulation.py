@@ -50,7 +50,7 @@ class Faults:
 
 
 @dataclass(frozen=True)
-class Bar:
+class CallSpan:
     """A call in the picture of a few steps."""
 
     worker: str
@@ -70,7 +70,7 @@ class Simulated:
     staleness: Counter[int] = field(default_factory=Counter)
     """Learnt steps by the age of their weights."""
     counts: Counter[str] = field(default_factory=Counter)
-    bars: list[Bar] = field(default_factory=list)
+    bars: list[CallSpan] = field(default_factory=list)
     most_pictures: int = 0
     """That were painted and not yet scored, at one time."""
 
@@ -207,7 +207,7 @@ class Simulation:
     def _note(self, stage: str, worker: str, step: int, started: float) -> None:
         self._seen.busy[stage] += self._env.now - started
         if step in self._watch:
-            self._seen.bars.append(Bar(worker, step, started, self._env.now))
+            self._seen.bars.append(CallSpan(worker, step, started, self._env.now))
 
     def _count_pictures(self, lease: Lease) -> None:
         if lease.stage == "paint":

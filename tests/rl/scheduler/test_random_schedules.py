@@ -84,7 +84,7 @@ def test_a_run_goes_on_from_its_checkpoint_and_log() -> None:
 
 def test_faults_do_happen_in_these_schedules() -> None:
     seen = sum((drawn(seed, 99).run().scheduler.counts for seed in range(40)), start=Scheduler(WorkPlan(1, 1)).counts)
-    for kind in ("deaths", "kills", "late", "second leases", "refusals", "trainer deaths"):
+    for kind in ("deaths", "kills", "late", "second leases", "failed leases", "trainer deaths"):
         assert seen[kind] > 0, kind
 
 

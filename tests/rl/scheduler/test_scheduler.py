@@ -15,8 +15,8 @@ from rl.scheduler.events import (
     KillTrainer,
     KillWorker,
     Learn,
+    LeaseFailed,
     Published,
-    Refused,
     RunDone,
     StopRun,
     TimePassed,
@@ -106,7 +106,7 @@ def test_a_group_that_kills_everybody_fails_alone_and_by_name() -> None:
 def test_too_many_failed_groups_end_the_run() -> None:
     scheduler = Scheduler(plan(attempts=1))
     (lease,) = leases(tell(scheduler, *ready("a"), TrainerReady(0.0, 0)))
-    (stop,) = [a for a in tell(scheduler, Refused(1.0, lease, "no such file")) if isinstance(a, StopRun)]
+    (stop,) = [a for a in tell(scheduler, LeaseFailed(1.0, lease, "no such file")) if isinstance(a, StopRun)]
     assert stop.why == ("4 of 4 groups of step 0 have failed; the first: sample failed with a; the last: no such file")
     assert tell(scheduler, *ready("b"), TimePassed(9e9)) == []  # it has ended
 
@@ -121,7 +121,7 @@ def test_a_worker_that_fails_whatever_it_gets_is_killed_and_the_groups_come_thro
         orders = [action for action in waiting if isinstance(action, Learn)]
         found, waiting = leases(waiting), []
         for lease in found:
-            answer = Refused(now, lease, "CUDA error") if lease.worker == "bad" else Answered(now, lease, 0)
+            answer = LeaseFailed(now, lease, "CUDA error") if lease.worker == "bad" else Answered(now, lease, 0)
             waiting += tell(scheduler, answer)
     assert kills == [KillWorker("bad", "bad has failed 3 times in a row; the last: CUDA error")]
     assert len(orders[0].groups) == 12 and not orders[0].failed

@@ -18,8 +18,8 @@ from rl.scheduler.events import (
     KillTrainer,
     KillWorker,
     Learn,
+    LeaseFailed,
     Published,
-    Refused,
     RunDone,
     StopRun,
     TimePassed,
@@ -68,6 +68,7 @@ class World:
         self._events: list[tuple[float, int, Event]] = []
         self._trained, self._logged, self._names = self.scheduler.published, self.scheduler.collected, count()
         self._stage_of: dict[str, str] = {}
+        self._running: dict[int, Lease] = {}
         for stage, number in self.workers.items():
             for _ in range(number):
                 self._start(stage, 0.0)
@@ -79,9 +80,21 @@ class World:
             else:
                 assert wake < float("inf"), "nothing will ever happen again"
                 self.now, event = wake, TimePassed(wake)
+            self._forget(event)
             for action in self.scheduler.on(event):
                 self._obey(action)
         return self
+
+    def _forget(self, event: Event) -> None:
+        """Nobody is at work on it any more."""
+        gone = [
+            number
+            for number, lease in self._running.items()
+            if (isinstance(event, WorkerDied) and event.worker == lease.worker)
+            or (isinstance(event, (Answered, LeaseFailed)) and event.lease == lease)
+        ]
+        for number in gone:
+            del self._running[number]
 
     def _later(self, at: float, event: Event) -> None:
         heapq.heappush(self._events, (at, next(self._order), event))
@@ -98,9 +111,11 @@ class World:
             case Learn():
                 self._learn(action)
             case DropWeights(version):
+                assert all(lease.version != version for lease in self._running.values()), "dropped while at work"
                 self.dropped.add(version)
             case KillWorker(worker, why):
                 self.kills.append(why)
+                self._forget(WorkerDied(self.now, worker, why))
                 self._start(self._stage_of[worker], self.now + 5)
             case KillTrainer(why):
                 self.kills.append(why)
@@ -111,6 +126,7 @@ class World:
     def _work(self, lease: Lease) -> None:
         assert lease.version == self.plan.version_of(lease.step) <= self.scheduler.published
         assert lease.version not in self.dropped, "weights are named that were dropped"
+        self._running[lease.number] = lease
         chances, draw = self.chances, self._rng.random()
         at = self.now + float(self._rng.uniform(0.5, 1.5)) * len(lease.keys)
         fates = np.cumsum([chances.death, chances.silence, chances.refusal, chances.wrong_version])
@@ -122,7 +138,7 @@ class World:
         elif draw < fates[1]:
             pass
         elif draw < fates[2]:
-            self._later(at, Refused(at, lease, "CUDA error"))
+            self._later(at, LeaseFailed(at, lease, "CUDA error"))
         elif draw < fates[3]:
             self._later(at, Answered(at, lease, lease.version - 1))
         else:
@@ -146,7 +162,7 @@ class World:
             self._later(at, TrainerDied(at, "rank 1 is gone"))
             self._restart_trainer(at - self.now + 5)
         elif draw < self.chances.trainer_death + self.chances.trainer_silence:
-            pass
+            self._later(at + 50, Published(at + 50, order))  # when it has long been killed
         else:
             self._trained += 1
             self._later(at, Published(at, order))
