@@ -57,7 +57,7 @@ class Scheduler:
         self._now, self._ended = at, False
         self._ledger = Ledger(len(plan.stages), plan.groups)
         self._pools = {stage.name: StagePool(plan, i, self._ledger, at) for i, stage in enumerate(plan.stages)}
-        self._trainer = TrainerState(trained, at)
+        self._trainer = TrainerState(trained, at, furthest=trained)
         self._admitted, self._kept = collected, trained  # next step to open; oldest version that may still be named
         self._numbers, self._looks = count(), count()
         self._due: list[tuple[float, int, str, Lease | Learn | None]] = []
@@ -99,8 +99,7 @@ class Scheduler:
             case LeaseFailed():
                 self._lease_failed(event)
             case TrainerReady():
-                self._lose_trainer("it was started again")
-                self._trainer.join(event.version)
+                self._trainer_ready(event)
             case TrainerDied():
                 self._lose_trainer(event.reason)
             case Published():
@@ -159,6 +158,14 @@ class Scheduler:
 
     # --- the trainer
 
+    def _trainer_ready(self, event: TrainerReady) -> None:
+        self._lose_trainer("it was started again")
+        self._trainer.join(event.version)
+        if event.version > self.collected:
+            self._stop(
+                f"the trainer came with weights of version {event.version} after {self.collected} collected steps"
+            )
+
     def _lose_trainer(self, reason: str) -> None:
         trainer = self._trainer
         if trainer.absent_since is not None:
@@ -167,7 +174,9 @@ class Scheduler:
         self.counts["trainer deaths"] += 1
         self._look_at(self._now + self.plan.absence, "trainer")
         if trainer.losses >= self.plan.attempts:
-            self._stop(f"the trainer was lost {trainer.losses} times in the step after {trainer.trained}: {reason}")
+            self._stop(
+                f"the trainer was lost {trainer.losses} times before it had learnt step {trainer.furthest}: {reason}"
+            )
 
     def _publish(self, event: Published) -> None:
         if self._trainer.order != event.order:

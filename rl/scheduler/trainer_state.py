@@ -17,7 +17,8 @@ class TrainerState:
     order: Learn | None = None
     """What it is at."""
     losses: int = 0
-    """Deaths in a row at one step."""
+    """Deaths at work since it last came further than ever: replayed steps are no progress."""
+    furthest: int = 0
     last_loss: str = ""
 
     @property
@@ -32,4 +33,6 @@ class TrainerState:
         self.absent_since, self.order, self.last_loss = at, None, reason
 
     def finish(self) -> None:
-        self.trained, self.order, self.losses = self.trained + 1, None, 0
+        self.trained, self.order = self.trained + 1, None
+        if self.trained > self.furthest:
+            self.furthest, self.losses = self.trained, 0

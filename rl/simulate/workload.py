@@ -62,6 +62,12 @@ class Workload:
     def update(self, ranks: float) -> float:
         return self.costs.update_call + self.costs.update_sequence * self.sequences / ranks
 
+    @property
+    def device_seconds(self) -> float:
+        """Of all workers together, if each is busy all along and the sampler's calls are full."""
+        sampled = self.groups / self.groups_a_call * self.sample(self.groups_a_call)
+        return sampled + self.groups * self.paint + self.costs.update_sequence * self.sequences
+
     def time_shared(self, devices: int) -> float:
         """Seconds of a step where all stages take turns on the same devices, the rewards beside them."""
         waves = math.ceil(self.groups / (devices * self.groups_a_call))

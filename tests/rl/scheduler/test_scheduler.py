@@ -172,7 +172,29 @@ def test_a_trainer_that_dies_again_and_again_at_one_step_ends_the_run() -> None:
     found = tell(scheduler, Answered(1.0, lease, 0))
     for at in (2.0, 3.0, 4.0):
         found = tell(scheduler, TrainerDied(at, "rank 1: out of memory"), TrainerReady(at, 0))
-    assert found == [StopRun("the trainer was lost 3 times in the step after 0: rank 1: out of memory")]
+    assert found == [StopRun("the trainer was lost 3 times before it had learnt step 0: rank 1: out of memory")]
+
+
+def test_replayed_steps_are_no_progress() -> None:
+    """A step that kills the trainer does so again after each replay of the one before."""
+    scheduler = Scheduler(plan())
+    waiting, deaths = tell(scheduler, *ready("a"), TrainerReady(0.0, 0)), 0
+    while not isinstance(action := waiting.pop(0), StopRun):
+        match action:
+            case Assign(lease):
+                waiting += tell(scheduler, Answered(0.0, lease, lease.version))
+            case Learn(step=0) as order:
+                waiting += tell(scheduler, Published(0.0, order))
+            case Learn(step=1):
+                deaths += 1
+                waiting += tell(scheduler, TrainerDied(0.0, "loss is not finite"), TrainerReady(0.0, 0))
+    assert deaths == 3
+    assert action.why == "the trainer was lost 3 times before it had learnt step 1: loss is not finite"
+
+
+def test_weights_of_a_future_that_was_never_collected_end_the_run() -> None:
+    found = tell(Scheduler(plan()), TrainerReady(0.0, 2))
+    assert found == [StopRun("the trainer came with weights of version 2 after 0 collected steps")]
 
 
 def test_nobody_is_waited_for_longer_than_said() -> None:

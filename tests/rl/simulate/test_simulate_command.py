@@ -39,7 +39,7 @@ def test_a_whole_simulation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert record["rows"][0]["staleness"] == {"0": 1, "1": 11}
     picture = (out / "simulation.svg").read_text()
     assert picture.startswith("<svg") and "three steps on 1:1:1 of 3 workers" in picture
-    assert picture.count("<polyline") == 7 and "trainer: step 7" in picture
+    assert picture.count("<polyline") == 9 and "trainer: step 7" in picture
 
 
 def test_a_runs_own_log_is_the_price_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
