@@ -31,6 +31,7 @@ class SimulationPlan:
     faults: Faults
     seed: int
     out: Path
+    decoder_learns: bool = False
 
     def work_of(self, workers: int) -> Workload:
         each = self.pictures_per_worker
@@ -62,6 +63,7 @@ def read_plan(given: Sequence[str] | None) -> SimulationPlan:
         faults,
         found.seed,
         found.out or Path("runs", f"{found.config.stem}-simulated"),
+        "decoder" in config.trainers,
     )
 
 

@@ -132,6 +132,8 @@ def sentences(plan: SimulationPlan, rows: Sequence[ScalingRow]) -> list[str]:
         f"worker as well; none was lost and none learnt twice."
     )
     if not plan.work.costs.measured:
+        if plan.decoder_learns:
+            told.append("The table has no price for the decoder's own update, which is left out; --run RUN has one.")
         told.append("The costs are derived, not measured: nothing here has run on such machines.")
     return told
 

@@ -30,7 +30,7 @@ def test_a_whole_simulation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     out = tmp_path / "out"
     assert main([str(CONFIG), *SMALL, "--staleness", "1", "--out", str(out), "data.prompts_per_step=8"]) == 0
     shown = capsys.readouterr().out
-    assert "staleness 1; costs: H100, derived, not measured" in shown
+    assert "staleness 1; costs: BLIP3o-NEXT on H100s, derived, not measured" in shown
     assert "The costs are derived, not measured: nothing here has run on such machines." in shown
     assert "those that learn from it: 0, 1." in shown
     record = json.loads((out / "simulation.json").read_text())
@@ -124,3 +124,11 @@ def test_an_out_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
     out = tmp_path / "out"
     out.write_text("")
     assert told([*SMALL, "--out", str(out)], capsys) == (f"error: --out {out} is a file; name a folder")
+
+
+def test_what_the_table_leaves_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    decoder = CONFIG.with_name("decoder.yaml")
+    assert main([str(decoder), "--workers", "3", "--steps", "8", "--out", str(tmp_path)]) == 0
+    assert "no price for the decoder's own update, which is left out; --run RUN has one." in capsys.readouterr().out
+    assert main([str(CONFIG), "--workers", "3", "--steps", "8", "--out", str(tmp_path)]) == 0
+    assert "decoder's own update" not in capsys.readouterr().out
