@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, simulate, tell; returns the exit code."""
     plan = read_plan(arguments)
     make_folder(plan.out, "--out", "starting a simulation")
+    numbers = ", ".join(map(str, plan.workers))
+    print(f"{plan.steps} steps on {numbers} workers, without and with faults", file=sys.stderr, flush=True)
     try:
         rows = list(scale(plan))
     except RunFailure as error:

@@ -16,6 +16,7 @@ from rl.simulate.workload import Workload
 from rl.types import UserError
 
 _LEAST, _MOST = 3, 4096
+_MOST_GROUPS = 2_000_000  # of all steps; some minutes
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,12 @@ def read_plan(given: Sequence[str] | None) -> SimulationPlan:
             f"--steps {found.steps} with --staleness {found.staleness}: the first steps are no measure of those that "
             f"follow; simulate at least {2 * (found.staleness + 2)}"
         )
+    work = Workload.of(config, costs)
     faults = Faults(
         found.hours_between_failures, found.restart, found.slow, checkpoint_every=config.checkpoint.every or 50
     )
-    return SimulationPlan(
-        Workload.of(config, costs),
+    plan = SimulationPlan(
+        work,
         found.workers,
         found.pictures_per_worker,
         found.staleness,
@@ -65,6 +67,13 @@ def read_plan(given: Sequence[str] | None) -> SimulationPlan:
         found.out or Path("runs", f"{found.config.stem}-simulated"),
         "decoder" in config.trainers,
     )
+    groups = plan.work_of(plan.workers[-1]).groups
+    if groups * plan.steps > _MOST_GROUPS:
+        raise UserError(
+            f"{plan.steps} steps of {groups:,} groups are more than can be simulated ({_MOST_GROUPS:,} groups in all); "
+            "take fewer --steps, or fewer pictures a step"
+        )
+    return plan
 
 
 def _parser() -> CommandParser:

@@ -90,6 +90,13 @@ def test_too_few_steps(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_more_than_can_be_simulated(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(["--pictures-per-worker", "10000", "--workers", "4096"], capsys) == (
+        "error: 24 steps of 5,120,000 groups are more than can be simulated (2,000,000 groups in all); take fewer "
+        "--steps, or fewer pictures a step"
+    )
+
+
 def test_wrong_price_lists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "costs.yaml"
     assert told(["--costs", str(file)], capsys) == (
