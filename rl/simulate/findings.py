@@ -58,7 +58,7 @@ def scale(plan: SimulationPlan) -> Iterator[ScalingRow]:
     for workers in plan.workers:
         work = plan.work_of(workers)
         split = best_split(work, workers, scorers(workers), plan.staleness)
-        clean = simulated(plan, work, split, plan.staleness)
+        clean = simulated(plan, work, split, plan.staleness, Faults())
         faulty = simulated(plan, work, split, plan.staleness, plan.faults)
         yield ScalingRow(
             workers,
@@ -82,7 +82,7 @@ def simulated(
     work: Workload,
     split: WorkerSplit,
     staleness: int,
-    faults: Faults = Faults(),  # noqa: B008
+    faults: Faults,
 ) -> Simulated:
     """The three steps in the middle are kept call by call where there are few workers."""
     middle = plan.steps // 2
@@ -127,9 +127,11 @@ def sentences(plan: SimulationPlan, rows: Sequence[ScalingRow]) -> list[str]:
     told += _advice(rows)
     deaths = sum(row.faulty.counts["deaths"] for row in rows)
     trainer, second = (sum(row.faulty.counts[name] for row in rows) for name in ("trainer deaths", "second leases"))
+    learnt, failed = (sum(getattr(row.faulty, name) for row in rows) for name in ("learnt", "failed"))
+    groups = sum(row.work.groups * plan.steps for row in rows)
     told.append(
-        f"Faults of all rows together: {deaths} workers and {trainer} trainers lost, {second} groups given to a second "
-        f"worker as well; none was lost and none learnt twice."
+        f"Faults of all rows together: {deaths} workers and {trainer} trainers lost, {second} leases given to a second "
+        f"worker as well; {learnt:,} of {groups:,} groups were learnt from and {failed} have failed."
     )
     if not plan.work.costs.measured:
         if plan.decoder_learns:

@@ -12,7 +12,7 @@ from rl.report.chart import BOTTOM, LEFT, RIGHT, TOP, line_chart
 from rl.simulate.arguments import SimulationPlan
 from rl.simulate.bounds import best_split, bounds
 from rl.simulate.findings import ScalingRow, scorers, simulated
-from rl.simulate.simulation import CallSpan
+from rl.simulate.simulation import CallSpan, Faults
 
 _SHOWN = (0, 1, 2, 3)  # staleness
 _LANES = 16
@@ -75,7 +75,7 @@ def _by_staleness(plan: SimulationPlan, row: ScalingRow) -> dict[str, list[tuple
     """On the same split."""
     formula = [(float(staleness), row.bounds.seconds(staleness)) for staleness in _SHOWN]
     seen = [
-        (float(staleness), simulated(plan, row.work, row.split, staleness).step_seconds(staleness))
+        (float(staleness), simulated(plan, row.work, row.split, staleness, Faults()).step_seconds(staleness))
         for staleness in _SHOWN
     ]
     return {"closed form": formula, "simulated": seen}

@@ -71,6 +71,10 @@ class Simulated:
     """Learnt steps by the age of their weights."""
     counts: Counter[str] = field(default_factory=Counter)
     bars: list[CallSpan] = field(default_factory=list)
+    learnt: int = 0
+    """Groups, replays apart."""
+    failed: int = 0
+    """Groups that too many workers had failed on."""
     most_pictures: int = 0
     """That were painted and not yet scored, at one time."""
 
@@ -140,6 +144,8 @@ class Simulation:
                 case Assign(lease):
                     self._env.process(self._serve(lease))
                 case Learn():
+                    self._seen.learnt += len(action.groups)
+                    self._seen.failed += len(action.failed)
                     self._env.process(self._learn(action))
                 case KillWorker(worker):
                     self._env.process(self._restart(worker))

@@ -33,6 +33,7 @@ def test_a_whole_simulation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "staleness 1; costs: BLIP3o-NEXT on H100s, derived, not measured" in shown
     assert "The costs are derived, not measured: nothing here has run on such machines." in shown
     assert "those that learn from it: 0, 1." in shown
+    assert "; 288 of 288 groups were learnt from and 0 have failed." in shown
     record = json.loads((out / "simulation.json").read_text())
     assert [row["workers"] for row in record["rows"]] == [3, 6, 12]
     assert all(row["step_seconds"] == pytest.approx(row["formula_seconds"], rel=0.1) for row in record["rows"])

@@ -68,6 +68,7 @@ def test_failures_cost_time_and_no_step() -> None:
     faults = Faults(hours_between=0.1, restart=60.0, checkpoint_every=4)
     struck = Simulation(work(32), WorkerSplit(2, 12, 2, 4), 24, 2, faults=faults).run()
     assert struck.counts["deaths"] > 0 and struck.counts["trainer deaths"] > 0
+    assert struck.learnt + struck.failed == 24 * 32 and calm.learnt == 24 * 32
     assert len(struck.published) == 24 and struck.staleness == calm.staleness
     assert struck.step_seconds(2) > calm.step_seconds(2)
 
