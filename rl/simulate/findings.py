@@ -26,10 +26,14 @@ class ScalingRow:
     staleness: int
     seconds: float
     """Of a step, simulated."""
-    disturbed: float
-    """With failures and slow calls."""
     clean: Simulated
     faulty: Simulated
+
+    @property
+    def disturbed(self) -> float:
+        """Seconds of a step with failures and slow calls: all the time that they cost, shared by all steps."""
+        lost = self.faulty.published[-1] - self.clean.published[-1]
+        return self.seconds + lost / len(self.clean.published)
 
     @property
     def formula(self) -> float:
@@ -67,7 +71,6 @@ def scale(plan: SimulationPlan) -> Iterator[ScalingRow]:
             bounds(work, split),
             plan.staleness,
             clean.step_seconds(plan.staleness),
-            faulty.step_seconds(plan.staleness),
             clean,
             faulty,
         )
@@ -94,7 +97,7 @@ def console_table(plan: SimulationPlan, rows: Sequence[ScalingRow]) -> RichTable
     table = RichTable(title=f"staleness {plan.staleness}; costs: {plan.work.costs.source}", title_justify="left")
     for name in ("workers", "sample:paint:learn", "pictures", "bound by", "s a step", "formula", "taking turns"):
         table.add_column(name, justify="left" if name == "bound by" else "right")
-    for name in ("pictures/s", "busy, %", "held, GB", "with faults"):
+    for name in ("pictures/s", "busy, %", "held, GB", "with faults", "lost"):
         table.add_column(name, justify="right")
     for row in rows:
         held = "-" if row.held_gb is None else f"{row.held_gb:.2g}"
@@ -110,6 +113,7 @@ def console_table(plan: SimulationPlan, rows: Sequence[ScalingRow]) -> RichTable
             ":".join(f"{share:.0%}".removesuffix("%") for share in row.busy.values()),
             held,
             f"{row.disturbed:.3g}",
+            f"{row.faulty.counts['deaths']}+{row.faulty.counts['trainer deaths']}",
         )
     return table
 
@@ -133,6 +137,8 @@ def sentences(plan: SimulationPlan, rows: Sequence[ScalingRow]) -> list[str]:
         f"Faults of all rows together: {deaths} workers and {trainer} trainers lost, {second} leases given to a second "
         f"worker as well; {learnt:,} of {groups:,} groups were learnt from and {failed} have failed."
     )
+    if plan.faults.hours_between:
+        told.append(_expected_loss(plan, rows[-1]))
     if not plan.work.costs.measured:
         if plan.decoder_learns:
             told.append("The table has no price for the decoder's own update, which is left out; --run RUN has one.")
@@ -152,6 +158,17 @@ def _advice(rows: Sequence[ScalingRow]) -> Iterator[str]:
     if slower:
         names = ", ".join(str(row.workers) for row in slower)
         yield f"Taking turns on the same devices is no slower with {names} workers, and its weights are the newest."
+
+
+def _expected_loss(plan: SimulationPlan, row: ScalingRow) -> str:
+    """The column is one draw of a short run; a trainer's deaths are few and each is dear."""
+    faults, update = plan.faults, row.work.update(row.split.trainers)
+    between = faults.hours_between * 3600 / row.split.trainers
+    lost = faults.restart + faults.checkpoint_every / 2 * update
+    return (
+        f"What a trainer's deaths cost on average with {row.workers} workers: one in {between / 3600:.3g} hours of "
+        f"work, each {lost:.0f} s by the restart and the steps since a checkpoint, so {lost * update / between:.2g} s a step."
+    )
 
 
 def as_json(plan: SimulationPlan, rows: Sequence[ScalingRow]) -> dict[str, object]:

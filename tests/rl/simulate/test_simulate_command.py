@@ -43,6 +43,25 @@ def test_a_whole_simulation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert picture.count("<polyline") == 9 and "trainer: step 7" in picture
 
 
+def test_the_time_that_faults_cost_counts_whenever_they_come(tmp_path: Path) -> None:
+    """Also in the first steps, which are no measure of the speed."""
+    often = ["--hours-between-failures", "0.1", "--restart", "100", "--slow", "0", "checkpoint.every=1"]
+    assert main([str(CONFIG), "--workers", "6", "--steps", "12", "--out", str(tmp_path), *often]) == 0
+    (row,) = json.loads((tmp_path / "simulation.json").read_text())["rows"]
+    assert row["counts"]["trainer deaths"] > 0
+    lost = 12 * (row["faulty_step_seconds"] - row["step_seconds"])
+    assert lost > 100 * row["counts"]["trainer deaths"]
+
+
+def test_what_a_trainers_deaths_cost_on_average(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_folder(tmp_path / "run", STEP)
+    size = ["data.prompts_per_step=8", "rollout.group_size=8", "checkpoint.every=40", "--hours-between-failures", "2"]
+    assert main([str(CONFIG), "--run", str(run), "--workers", "3", "--out", str(tmp_path / "out"), *size]) == 0
+    # 240 s and 20 steps of 2.25 s, once in 7200 s of updates
+    said = "one in 2 hours of work, each 285 s by the restart and the steps since a checkpoint, so 0.089 s a step."
+    assert said in capsys.readouterr().out
+
+
 def test_a_runs_own_log_is_the_price_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One worker of each kind and staleness 0 take what the serial run took."""
     run = run_folder(tmp_path / "run", {"sample": 99.0}, STEP, STEP, STEP)  # the first step is a warm-up
