@@ -167,7 +167,8 @@ def _expected_loss(plan: SimulationPlan, row: ScalingRow) -> str:
     lost = faults.restart + faults.checkpoint_every / 2 * update
     return (
         f"What a trainer's deaths cost on average with {row.workers} workers: one in {between / 3600:.3g} hours of "
-        f"work, each {lost:.0f} s by the restart and the steps since a checkpoint, so {lost * update / between:.2g} s a step."
+        f"work, each {lost:.0f} s by the restart and the steps since a checkpoint, so {lost * update / between:.2g} s "
+        "a step."
     )
 
 
