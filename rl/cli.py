@@ -16,6 +16,7 @@ COMMANDS = {
     "report": ("rl.report", "a run folder as one page"),
     "evaluate": ("rl.evaluate", "score policies on held-out prompts, with intervals"),
     "variance": ("rl.variance", "what tokens and what the decoder decide in a reward"),
+    "simulate": ("rl.simulate", "how fast a configuration would be on many workers"),
     "push": ("rl.push", "put a run's policy on a model hub, with its card"),
     "paint": ("policy.paint", "a picture of a prompt"),
     "convert": ("policy.convert", "a BLIP3o-NEXT checkpoint into a policy folder, and back"),

@@ -137,7 +137,7 @@ def test_one_prompt_is_followed_to_its_score_through_eleven_files() -> None:
 
 COMMANDS = (
     *("rl.launch", "rl.report", "rl.sweep", "rl.doctor", "rl.keys", "rl.check", "rl.evaluate", "rl.variance"),
-    *("rl.push", "rl.bench"),
+    *("rl.push", "rl.bench", "rl.simulate"),
     *("rewards.check", "rewards.score", "rewards.serve", "rewards.bench", "rewards.geneval"),
     *("policy.paint", "policy.convert", "policy.shapes.pretrain", "rollout.bench"),
 )

@@ -118,3 +118,14 @@ def quiet_writers() -> None:
             before(args)
 
     threading.excepthook = hook
+
+
+def make_folder(folder: Path, flag: str, doing: str) -> None:
+    """Raises UserError if it cannot be one; ``flag`` names it on the command line, ``doing`` is what it is for."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{flag} {folder} is a file; name a folder")
+    try:
+        with disk_errors(folder, doing):
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{flag} {folder} cannot be written ({error.strerror}); name another folder") from error

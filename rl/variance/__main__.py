@@ -21,12 +21,12 @@ from pathlib import Path
 from rewards.pool.alongside import rewards_starting
 from rl.evaluation.progress import picture_progress
 from rl.process.command import command
-from rl.process.disk import disk_errors
+from rl.process.disk import make_folder
 from rl.process.loading import loading
 from rl.process.output import shown
 from rl.run_folder.records import write_atomically
 from rl.tracking.terminal import Terminal
-from rl.types import RunFailure, UserError
+from rl.types import RunFailure
 from rl.variance.arguments import VariancePlan, make_plan, out_folder, read_arguments
 
 _TABLE_WIDTH = 130
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, check, measure, tell; returns the exit code."""
     given = read_arguments(arguments)
     plan, out = make_plan(given), out_folder(given)
-    make_folder(out)
+    make_folder(out, "--out", "starting a measurement")
     try:
         split_variance(plan, out)
     except RunFailure as error:
@@ -72,17 +72,6 @@ def split_variance(plan: VariancePlan, out: Path) -> None:
                 shown(f"{reward} failed on {len(reasons)} pictures, left out with their token sequences: {reasons[0]}")
             )
     print(f"{out}: variance.json, variance.svg")
-
-
-def make_folder(out: Path) -> None:
-    """Raises UserError if it cannot be one."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out} is a file; name a folder")
-    try:
-        with disk_errors(out, "starting a measurement"):
-            out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out} cannot be written ({error.strerror}); name another folder") from error
 
 
 if __name__ == "__main__":
