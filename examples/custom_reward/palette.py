@@ -1,4 +1,4 @@
-"""A reward of pixels: are the colours clean? It differs between two renders of the same tokens, and nothing else does."""
+"""A reward of pixels: are the colours clean? It differs between renders of the same tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The three examples of a reward of one's own work as their page says."""
+"""The examples of a reward of one's own work as their page says."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 import rewards
+from examples.custom_reward.palette import palette
 from rewards.check.rules import findings
 from rewards.check.samples import trial_samples
 from rewards.load import load_reward
-from rl.types import Score, UserError
+from rl.data.shapes.sprites import BACKGROUND, COLORS
+from rl.types import Prompt, Sample, Score, UserError
 
 ROOT = Path(rewards.__file__).parent.parent
 CLASSIFIER = "examples.custom_reward.classifier:Classifier"
@@ -74,3 +77,14 @@ def test_the_package_is_known_by_its_name_once_installed(tmp_path: Path) -> None
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert "channel is 'mauve'; it must be one of red, green, blue" in done.stderr
+
+
+def test_palette_falls_with_what_lies_off_the_colours_of_the_world() -> None:
+    clean = np.full((8, 8, 3), BACKGROUND, np.uint8)
+    clean[:4] = COLORS["red"]
+    half, far = clean.copy(), clean.copy()
+    half[0] = np.array(COLORS["red"]) - (20, 0, 0)
+    far[0] = (0, 255, 255)
+    prompt = Prompt("p", "a square")
+    values = palette([Sample(str(n), "p", prompt, one) for n, one in enumerate((clean, half, far))])
+    assert values == pytest.approx([1.0, 1 - 0.5 / 8, 1 - 1 / 8], abs=1e-6)

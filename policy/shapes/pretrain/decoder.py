@@ -26,8 +26,8 @@ _DENSE = 0.4  # share of rows with half of the cells inked: many more objects to
 _MISMATCHED = 0.15  # share of rows with another caption's scene: paint the tokens, not the words
 _DETAILED = 0.5  # share of rows that ask for details, beside those that do so anyway
 # In the last part of the steps, where a caption asks for details, a share of the pictures has those of another caption.
-# Nothing in the hidden states says which, so the noise decides: the decoder has learnt to obey by then and ends doing so
-# part of the time, which is RL's to repair. From such pictures alone it learns grounds, and no shade nor outline.
+# Nothing in the hidden states says which, so the noise decides: the decoder has learnt to obey by then, and ends doing
+# it part of the time, which is RL's to repair. From such pictures alone it learns grounds, and no shade nor outline.
 _NOISY_PART, _DISOBEYED = 0.3, 0.65
 
 
