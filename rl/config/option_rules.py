@@ -19,12 +19,17 @@ _WORDS = {"float": "a number", "int": "a whole number", "bool": "true or false",
 def check_options(config: Config) -> Iterator[tuple[str, str]]:
     """(key, message) of every option with a value that its component can't use."""
     for path, kind, component in components(config):
-        declared, source = declared_or_nothing(kind, component.use), _source(kind, component.use)
-        wrong = dict(_alone(component, declared, source))
-        if not wrong and source is not None and _takes_all(source, component):
-            wrong = dict(_together(kind, component, declared, source, config.render.steps))
-        for option, message in wrong.items():
+        for option, message in wrong_options(kind, component, config.render.steps).items():
             yield ".".join((*path, "options", option)), message
+
+
+def wrong_options(kind: str, component: Component, steps: int | None = None) -> dict[str, str]:
+    """What is wrong with each option. ``steps``: with which a decoder's sampler must agree; ``None``: not asked."""
+    declared, source = declared_or_nothing(kind, component.use), _source(kind, component.use)
+    wrong = dict(_alone(component, declared, source))
+    if not wrong and source is not None and _takes_all(source, component):
+        wrong = dict(_together(kind, component, declared, source, steps))
+    return wrong
 
 
 def _source(kind: str, use: str) -> Source | None:
@@ -54,13 +59,13 @@ def _alone(component: Component, declared: Declarations, source: Source | None) 
 
 
 def _together(
-    kind: str, component: Component, declared: Declarations, source: Source, steps: int
+    kind: str, component: Component, declared: Declarations, source: Source, steps: int | None
 ) -> Iterator[tuple[str, str]]:
     values = source.defaults() | component.options
     on = [option for option in declared.exclusive if values.get(option) not in (None, False)]
     if len(on) > 1:
         yield on[-1], f"{' and '.join(on)} exclude each other; set one of them"
-    if declared.options_problem:
+    if declared.options_problem and steps is not None:
         problem = resolve(kind, declared.options_problem)
         if found := problem(values, steps):
             yield found

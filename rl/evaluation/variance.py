@@ -39,11 +39,12 @@ class VarianceSplit:
     def total(self) -> float:
         return self.tokens + self.noise + (self.interaction or 0.0)
 
-    @property
-    def unshared(self) -> float:
-        """What is left of the decoder's noise in the comparison of two sequences, per render: the main effect of shared
-        noise cancels out."""
-        return self.noise if self.interaction is None else self.interaction
+    def between(self, *, shared_noise: bool) -> float:
+        """What is left of the decoder's noise in the comparison of two sequences, per render: the main effect of noise
+        that they share cancels out. A nested design cannot tell it apart."""
+        if self.interaction is None:
+            return self.noise
+        return self.interaction + (0.0 if shared_noise else max(self.noise, 0.0))
 
 
 def crossed(tables: Sequence[Table], resamples: int = 2000) -> VarianceSplit | None:
@@ -69,14 +70,16 @@ def nested(tables: Sequence[Table], resamples: int = 2000) -> VarianceSplit | No
     return VarianceSplit(found[0], found[1], None, len(sums), _estimate(_share(*found), shares))
 
 
-def best_renders(split: VarianceSplit, sequence_cost: float, picture_cost: float) -> int | None:
+def best_renders(
+    split: VarianceSplit, sequence_cost: float, picture_cost: float, *, shared_noise: bool
+) -> int | None:
     """How many renders of a token sequence tell the language model most for a given cost: the k that minimises
-    (sequence_cost + k picture_cost) (tokens + unshared / k), near sqrt(sequence_cost unshared / (picture_cost tokens)).
-    None where tokens decide nothing.
+    (sequence_cost + k picture_cost) (tokens + between / k), near sqrt(sequence_cost between / (picture_cost tokens)),
+    with what ``between`` says of noise that a group shares or does not. None where tokens decide nothing.
     """
     if split.tokens <= 0:
         return None
-    noise = max(split.unshared, 0.0)
+    noise = max(split.between(shared_noise=shared_noise), 0.0)
 
     def cost(renders: int) -> float:
         return (sequence_cost + renders * picture_cost) * (split.tokens + noise / renders)

@@ -10,6 +10,7 @@ from typing import Literal
 
 from rewards.command_line import positive_float, positive_int
 from rl.config.load import load
+from rl.config.option_rules import wrong_options
 from rl.config.schema import Config
 from rl.data.prompts import load_prompts
 from rl.data.stream import PromptStream, needs_of, require_metadata
@@ -72,9 +73,9 @@ def read_arguments(given: Sequence[str] | None) -> VarianceArguments:
     add("run", type=Path, metavar="RUN|CONFIG", help="a run's folder (its trained policy is measured) or a YAML file")
     add("overrides", nargs="*", metavar="key=value", help="of the configuration: policy.path=shapes, run.seed=1")
     add("--renders", type=positive_int, default=8, metavar="K", help="pictures of each token sequence (default 8)")
-    add("--steps", metavar="N,N,...", help="numbers of decoder steps (default 1,2,3,8 and render.steps)")
+    add("--steps", metavar="N,N,...", help="numbers of decoder steps (default 1,2,3,8 and render.steps, those that fit the sampler)")
     add("--prompts", type=positive_int, default=32, metavar="P", help="training prompts (default 32, or all)")
-    add("--group", type=positive_int, metavar="G", help="token sequences per prompt (default rollout.group_size)")
+    add("--group", type=positive_int, metavar="G", help="token sequences per prompt (default rollout.group_size, or 2)")
     add(
         "--design",
         choices=("crossed", "nested"),
@@ -107,10 +108,10 @@ def read_arguments(given: Sequence[str] | None) -> VarianceArguments:
 def make_plan(given: VarianceArguments) -> VariancePlan:
     """Raises UserError on what cannot be measured, before anything heavy is imported."""
     config = read_config(given)
-    group = given.group or config.rollout.group_size
+    key, group = _group(given, config)
     for flag, value, why in (
         ("--renders", given.renders, "without several pictures of a token sequence, noise cannot be told from tokens"),
-        ("--group", group, "without several token sequences of a prompt, there is nothing to compare"),
+        (key, group, "without several token sequences of a prompt, there is nothing to compare"),
     ):
         if value < 2:
             raise UserError(f"{flag} is {value}; it must be at least 2: {why}")
@@ -119,9 +120,34 @@ def make_plan(given: VarianceArguments) -> VariancePlan:
         require_metadata(prompts, needs)
     count = min(given.prompts, len(prompts))
     chosen = PromptStream(prompts, count, config.run.seed).at(0)
-    steps = given.steps or tuple(sorted({*_STEPS, config.render.steps}))
+    steps = _fitting(given, config)
     config = settled(config, chosen)
     return VariancePlan(config, chosen, group, given.renders, steps, given.design, given.sequence_cost)
+
+
+def _group(given: VarianceArguments, config: Config) -> tuple[str, int]:
+    """(who says it, how many): a decoder that learns alone needs one token sequence a prompt, and this needs two."""
+    if given.group is not None:
+        return "--group", given.group
+    key, own = "rollout.group_size", config.rollout.group_size
+    typed = any(override.partition("=")[0].strip() == key for override in given.overrides)
+    return key, own if typed else max(2, own)
+
+
+def _fitting(given: VarianceArguments, config: Config) -> tuple[int, ...]:
+    """Numbers of steps that the window of the decoder's sampler fits into, if it has one."""
+    fitting = []
+    for steps in given.steps or sorted({*_STEPS, config.render.steps}):
+        wrong = wrong_options("decoder_samplers", config.render.sampler, steps)
+        if given.steps and wrong:
+            option, message = next(iter(wrong.items()))
+            raise UserError(
+                f"--steps {steps}: render.sampler.options.{option} {message.partition(';')[0]}; leave {steps} out, or "
+                "make the window smaller"
+            )
+        if not wrong:
+            fitting.append(steps)
+    return tuple(fitting)
 
 
 def read_config(given: VarianceArguments) -> Config:

@@ -50,11 +50,8 @@ def analyse(plan: VariancePlan, found: VarianceMeasurement) -> list[VarianceFind
             sequence = found.sequence_cost() if plan.sequence_cost is None else plan.sequence_cost * picture
             mean = sum(float(table.mean()) for table in alone) / len(alone)
             correlation = rank_correlation(tables, others)
-            findings.append(
-                VarianceFinding(
-                    reward, steps, mean, split, correlation, best_renders(split, sequence, picture), picture
-                )
-            )
+            best = best_renders(split, sequence, picture, shared_noise=plan.config.render.seed == "group")
+            findings.append(VarianceFinding(reward, steps, mean, split, correlation, best, picture))
     if not findings:
         raise UserError(
             f"no reward has scored two token sequences of one prompt in all their renders: see what metadata "
@@ -170,11 +167,10 @@ def _sentence(plan: VariancePlan, rows: Sequence[VarianceFinding]) -> str:
     steps, exact = enough_steps(rows), rows[-1].steps
     if steps < exact:
         correlation = next(row.rank_correlation for row in rows if row.steps == steps)
-        verb = "keeps" if steps == 1 else "keep"
-        keep = f"{_steps(steps)} {verb} the order of {exact} (rank correlation {correlation:.3f})"
+        keep = f"recommended for training: {_steps(steps)} (keeps the order of {exact} at {correlation:.3f})"
     else:
-        keep = f"no fewer than {_steps(exact)} keep the order of {exact}"
-    return f"{where}: {learn}; {renders} (the decoder needs 2 or more), and {keep}."
+        keep = f"no number of steps under {exact} is recommended for training (none keeps its order at {ENOUGH_CORRELATION:g})"
+    return f"{where}: {learn}; {renders} (the decoder needs 2 or more); {keep}."
 
 
 def _percent(part: float | None, whole: float) -> str:

@@ -76,7 +76,7 @@ def test_nested_components_are_found_again() -> None:
 def test_nothing_varies() -> None:
     split = crossed([np.ones((3, 4)), np.zeros((3, 4))])
     assert split is not None and split.total == 0 and split.decoder_share is None
-    assert best_renders(split, 1.0, 1.0) is None
+    assert best_renders(split, 1.0, 1.0, shared_noise=True) is None
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,15 @@ def test_nothing_varies() -> None:
 def test_renders_that_pay(tokens: float, interaction: float, sequence_cost: float, wanted: int | None) -> None:
     """sqrt(sequence cost x interaction / (picture cost x tokens)) = sqrt(4 x .4 / .1) = 4."""
     split = VarianceSplit(tokens, 9.0, interaction, 1, None)
-    assert best_renders(split, sequence_cost, 1.0) == wanted
+    assert best_renders(split, sequence_cost, 1.0, shared_noise=True) == wanted
 
 
 def test_where_noise_is_not_shared_all_of_it_stands_against_the_tokens() -> None:
-    assert best_renders(VarianceSplit(0.1, 0.4, None, 1, None), 4.0, 1.0) == 4
+    for shared_noise in (True, False):  # a nested design cannot tell what is shared
+        assert best_renders(VarianceSplit(0.1, 0.4, None, 1, None), 4.0, 1.0, shared_noise=shared_noise) == 4
+    split = VarianceSplit(0.1, 1.2, 0.4, 1, None)
+    assert best_renders(split, 4.0, 1.0, shared_noise=True) == 4  # sqrt(4 x .4 / .1)
+    assert best_renders(split, 4.0, 1.0, shared_noise=False) == 8  # sqrt(4 x 1.6 / .1)
 
 
 def test_rank_correlation_inside_groups() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,8 @@ def test_the_sentence_of_a_reward_that_tokens_decide() -> None:
     (sentence,) = sentences(plan(), findings)
     assert sentence.startswith("ink at 2 steps: the language model can learn 100.0 % of the variance inside a prompt")
     assert "(under 2 %: too little to train it on); 1 render of a token sequence tells" in sentence
-    assert sentence.endswith("2 steps keep the order of 8 (rank correlation 1.000).") and "\n" not in sentence
+    assert sentence.endswith("; recommended for training: 2 steps (keeps the order of 8 at 1.000).")
+    assert "\n" not in sentence
     assert enough_steps(findings) == 2
 
 
@@ -60,7 +62,19 @@ def test_the_sentence_of_a_reward_that_the_decoder_decides() -> None:
     (sentence,) = sentences(plan(), analyse(plan(), measured(tables)))
     # renders near sqrt(4 x 1 / .25) = 4
     assert "too little" not in sentence and "; 4 renders of a token sequence tell the" in sentence
-    assert sentence.endswith("(the decoder needs 2 or more), and no fewer than 8 steps keep the order of 8.")
+    assert sentence.endswith(
+        "(the decoder needs 2 or more); no number of steps under 8 is recommended for training (none keeps its order "
+        "at 0.95)."
+    )
+
+
+def test_noise_that_nobody_shares_asks_for_more_renders() -> None:
+    tables = {steps: {"ink": drawn(0.5, 1.0, 0.5)} for steps in (1, 2, 8)}
+    shared = plan()
+    alone = replace(shared, config=shared.config.model_copy(update={"render": RenderConfig(steps=2, seed="sample")}))
+    # sqrt(4 x .5 / .25) and sqrt(4 x 1.25 / .25), of squared stds .25, 1 and .25
+    few, many = (analyse(one, measured(tables))[1].best_renders for one in (shared, alone))
+    assert few is not None and many is not None and many > few
 
 
 def test_the_cost_is_the_measured_one_where_none_is_given() -> None:
