@@ -17,7 +17,7 @@ from rl.algorithm.flow.objective import FlowObjective
 from rl.config.declared import declarations
 from rl.config.schema import Config
 from rl.config.sections.decoder import DecoderConfig
-from rl.decoder.part import OLD, FlowTrainer, TrainedDecoder
+from rl.decoder.part import OLD, FlowTrainer, TrainedDecoder, most_apart
 from rl.decoder.rows import PaintedPictures, Schedule, finished_pictures, window_steps
 from rl.trainer.team import Team
 from rl.types import Experience
@@ -36,16 +36,14 @@ def flow_trainer(config: Config, trained: DecoderConfig, decoder: Decoder, team:
         recompute=trained.gradient_checkpointing,
         lora=add_lora(decoder.transformer, trained.lora, seed=config.run.seed) if trained.lora else None,
     )
-    copies = {OLD: OLD_RULES[trained.old]} if trained.old in OLD_RULES else {}
-    if trained.ema is not None:
-        copies[EMA] = warmed(trained.ema)
     return FlowTrainer(
         network,
         objective(trained),
         trained,
         steps=config.schedule.steps_of("decoder", config.train.steps),
         team=team,
-        copies=copies,
+        copies={} if trained.ema is None else {EMA: warmed(trained.ema)},
+        waiting={OLD: OLD_RULES[trained.old]} if trained.old in OLD_RULES else {},
     )
 
 
@@ -78,4 +76,11 @@ def trained_decoder(
             step=experience.step,
         )
 
-    return TrainedDecoder(trainer, rows, trained.updates_per_rollout, paints, reread if trained.follow else None)
+    return TrainedDecoder(
+        trainer,
+        rows,
+        trained.updates_per_rollout,
+        paints,
+        reread if trained.follow else None,
+        most_apart(trained.dtype, trainer.device),
+    )

@@ -37,9 +37,10 @@ class WeightCopies:
     def names(self) -> Sequence[str]:
         return list(self._copies)
 
-    def follow(self, updates: int) -> None:
-        for one in self._copies.values():
-            one.follow(updates)
+    def follow(self, updates: int, names: Sequence[str]) -> None:
+        """A collective call where the weights have masters elsewhere."""
+        for name in names:
+            self._copies[name].follow(updates)
 
     @contextmanager
     def lent(self, name: str) -> Iterator[None]:

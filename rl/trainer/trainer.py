@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 _ABOUT, _FORMAT = "trainer.json", 2
 _UPDATE, _REHEARSE, _FORWARD, _REFERENCE = "update", "rehearse", "forward", "reference"
 _WEIGHTS, _CHANGING, _ADAPTER = "weights", "changing weights", "adapter"
-_SAVE, _LOAD, _COPY = "save", "load", "forward of copy "
+_SAVE, _LOAD, _COPY, _FOLLOW = "save", "load", "forward of copy ", "follow by copy "
 
 QueryT = TypeVar("QueryT", bound=Rows)  # what the network can be asked about
 BatchT = TypeVar("BatchT", bound=Rows)  # the same, with what it learns from
@@ -60,9 +60,11 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         device: torch.device | None = None,
         team: Team | None = None,
         copies: Mapping[str, Decay] = MappingProxyType({}),
+        waiting: Mapping[str, Decay] = MappingProxyType({}),
     ) -> None:
         """``steps``: of the whole run, with which a schedule ends. ``team``: the ranks that train together; ``None``:
-        this process alone. ``copies``: slow ones of what is trained, by name."""
+        this process alone. ``copies``: slow ones of what is trained, by name, which follow every update; ``waiting``:
+        those that :meth:`follow` tells when to."""
         self.version = 0
         self.team = team or Team(Place())
         self.device = device or pick_device()
@@ -80,7 +82,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         )
         self._state = TrainingState(self._engine, module, self.team.did)
         trained = {name: one for name, one in module.named_parameters() if one.requires_grad}
-        self._copies = WeightCopies(trained, copies, config)
+        self._copies, self._following = WeightCopies(trained, {**waiting, **copies}, config), list(copies)
         self._num_parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self._parameters)
 
     @property
@@ -100,6 +102,12 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
     def lent(self, copy: str) -> AbstractContextManager[None]:
         """The network computes with a slow copy inside; of each rank for itself."""
         return self._copies.lent(copy)
+
+    def follow(self, copy: str) -> None:
+        """A slow copy that waits takes its step towards the weights of now."""
+        self._order(f"{_FOLLOW}{copy}")
+        self._copies.follow(self.version, [copy])
+        self.team.done()
 
     @torch.no_grad()
     def reference_forward(self, rows: QueryT) -> OutputsT | None:
@@ -166,6 +174,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         return {
             _UPDATE: lambda _: self._update(self.team.receive()),
             **{kind: partial(self._answer_along, kind) for kind in forwards},
+            **{f"{_FOLLOW}{name}": partial(self._follow_along, name) for name in self._copies.names},
             _REHEARSE: lambda _: self._rehearse(self.team.receive()),
             **{kind: partial(self._go_through, kind) for kind in (_WEIGHTS, _CHANGING, _ADAPTER)},
             _SAVE: lambda folder: self._state.save(Path(folder)),
@@ -181,6 +190,9 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
 
     def _answer_along(self, asked: str, _argument: str) -> None:
         self._columns(asked, self.team.receive(), 0)
+
+    def _follow_along(self, copy: str, _argument: str) -> None:
+        self._copies.follow(self.version, [copy])
 
     def _stream(self, kind: str) -> WeightStream:
         if kind == _ADAPTER:
@@ -256,7 +268,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
             raise UserError(self._not_finite("loss", metrics["loss"], stats.not_finite()))
         grad_norm = self._step()
         self.version += 1
-        self._copies.follow(self.version)
+        self._copies.follow(self.version, self._following)
         return metrics | {"lr": lr, "grad_norm": grad_norm} | self._check_adam_eps(grad_norm)
 
     def _referred(self, parts: Iterable[tuple[BatchT, Sequence[bool]]]) -> list[tuple[BatchT, Sequence[bool]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from policy.decoder import Decoder
 from rl.algorithm.flow.credit import decoder_advantages
 from rl.config.schema import Config
 from rl.decoder.build import flow_trainer, trained_decoder
-from rl.decoder.part import TrainedDecoder, _check_first
+from rl.decoder.part import TrainedDecoder, _check_first, most_apart
 from rl.process.ranks import Place
 from rl.tracking.stopwatch import Stopwatch
 from rl.trainer.team import Team
@@ -191,7 +192,41 @@ def test_another_trajectory_than_was_painted_stops_the_run(tiny_policy: Path) ->
 
 
 def test_a_first_ratio_that_is_not_1_stops_the_run() -> None:
-    _check_first({"ratio_deviation": 0.0, "kl_painted": 1e-6}, from_painted=True)
-    _check_first({"ratio_deviation": 0.1}, from_painted=False)
+    _check_first({"ratio_deviation": 0.0, "kl_painted": 1e-6}, from_painted=True, limit=1e-5)
+    _check_first({"ratio_deviation": 0.1}, from_painted=False, limit=1e-5)
     with pytest.raises(RunFailure, match="first update is off by 1e-07 and must be exactly 1: the update computes"):
-        _check_first({"ratio_deviation": 1e-7}, from_painted=True)
+        _check_first({"ratio_deviation": 1e-7}, from_painted=True, limit=1e-5)
+    with pytest.raises(RunFailure, match=r"nan nats a number from those that were painted \(at most 1e-05\): it learns"):
+        _check_first({"kl_painted": math.nan}, from_painted=True, limit=1e-5)
+
+
+def test_what_may_lie_between_painting_and_replay_is_less_than_one_step_of_the_weights() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [most_apart("float32", cpu), most_apart("float32", gpu), most_apart("bfloat16", gpu)] == [1e-9, 1e-6, 1e-3]
+    assert most_apart("bfloat16", cpu) == 1e-3
+
+
+@pytest.mark.parametrize("updates", [1, 3])
+def test_weights_one_step_further_than_those_that_painted_stop_the_run(tiny_policy: Path, updates: int) -> None:
+    part, decoder = made(tiny_policy, loss={"use": "flow_grpo"}, updates_per_rollout=updates)
+    seen = experience(decoder)
+    with torch.no_grad():
+        for index, one in enumerate(decoder.transformer.parameters()):
+            signs = torch.randn(one.shape, generator=torch.Generator().manual_seed(index)).sign()
+            one.add_(1e-3 * signs)  # as far as Adam's first step goes
+    with pytest.raises(RunFailure, match=r"from those that were painted \(at most 1e-09\): it learns from another"):
+        learned(part, seen)
+    assert part.version == 1  # of three: nothing more is learnt from it
+
+
+def test_the_copy_that_paints_follows_once_a_rollout_and_the_evaluated_one_each_update(tiny_policy: Path) -> None:
+    part, decoder = made(tiny_policy, old="nft_late", ema=0.5, updates_per_rollout=3)
+    moves: list[tuple[str, int]] = []
+    for name, copy in part.trainer._copies._copies.items():
+        copy.follow = lambda updates, name=name: moves.append((name, updates)) or 0.0  # type: ignore[method-assign]
+    seen = experience(decoder)
+    for _ in range(2):
+        learned(part, seen)
+    assert [updates for name, updates in moves if name == "ema"] == [1, 2, 3, 4, 5, 6]
+    assert [updates for name, updates in moves if name == "old"] == [3, 6]
+    assert moves[2:4] == [("ema", 3), ("old", 3)]
