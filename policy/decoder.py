@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -66,6 +67,15 @@ class Decoder(nn.Module):
         if transformer:
             self.transformer.compile(dynamic=True)
         self.vae.decoder.compile(dynamic=True)
+
+    @contextmanager
+    def by_ode(self) -> Iterator[None]:
+        """Inside, pictures are drawn by the flow's ODE and not by ``sampler``."""
+        own, self.sampler = self.sampler, euler
+        try:
+            yield
+        finally:
+            self.sampler = own
 
     def noise(self, seeds: Sequence[int]) -> Tensor:
         """(B, C, h, w) standard normal latents, each from its own seed alone, the same on every device."""

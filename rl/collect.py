@@ -79,6 +79,8 @@ class Collect:
     """Around each painting; brings the decoder where it works, and away again."""
     drawing: Callable[[], AbstractContextManager[object]] | None = None
     """Around the painting of what a decoder learns from: it has the weights that paint it. ``None``: it is frozen."""
+    showing: Callable[[], AbstractContextManager[object]] = nullcontext
+    """Around the painting of what is evaluated: without the fresh noise that training pictures may get on their way."""
     tell: Callable[[str], None] | None = None
     """Hears of each stage when it begins."""
     progress: Progress = untold
@@ -141,7 +143,7 @@ class Collect:
     ) -> tuple[NDArray[np.uint8], dict[str, list[Score]]]:
         """The second half, with the decoder's weights of now. ``steps``: others than ``render.steps``."""
         timer = Stopwatch(tell=self.tell)
-        with timer("paint"):
+        with timer("paint"), self.showing():
             noise = Noise("sample", seed, 0)
             renders, waiting = self.paint(hidden_BSD, rollout, noise, name, learnt_from=False, steps=steps)
         with timer("score"):

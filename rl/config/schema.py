@@ -133,7 +133,8 @@ class RenderConfig(Section):
     steps: AtLeastOne = 4
     """Steps of the sampler."""
     sampler: Component = Component(use="euler")
-    """The way from noise to latents: ``euler`` (the flow's ODE), ``sde`` or ``cps`` (fresh noise in early steps)."""
+    """The way from noise to latents: ``euler`` (the flow's ODE), ``sde`` or ``cps`` (fresh noise in early steps, for
+    training pictures: what is evaluated is painted by ``euler`` all the same)."""
     guidance: NotNegative = 1.0
     """Classifier-free guidance scale; 1 is off."""
     seed: Literal["group", "sample"] = "group"

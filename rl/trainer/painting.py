@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar, cast
@@ -44,18 +44,20 @@ class TeamPainter:
         weights: Mapping[str, Lending] = MappingProxyType({}),
     ) -> None:
         """``painting``: around what the others paint; ``drawing``: inside it, where the decoder learns from that. Rank
-        0 is inside its own for all of a step's pictures. ``weights``: this rank's others than those of now."""
+        0 is inside its own for all of a step's pictures. ``weights``: this rank's others than those of now, and its
+        other ways to paint."""
         self._painter, self._team, self._painting, self._drawing = painter, team, painting, drawing
-        self._weights, self._lent = weights, ""
+        self._weights, self._lent = weights, list[str]()
 
     @contextmanager
     def lent(self, name: str) -> Iterator[None]:
-        """Of rank 0: everybody paints with those weights inside, and has its own again after each micro-batch."""
-        self._lent = name
+        """Of rank 0: everybody paints with those weights inside, and has its own again after each micro-batch. May be
+        entered for several names."""
+        self._lent.append(name)
         try:
             yield
         finally:
-            self._lent = ""
+            self._lent.pop()
 
     def paint(self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float) -> NDArray[np.uint8]:
         brought = self._together(_PAINT, self._paint, hidden_BSD, seeds, steps, guidance)
@@ -102,8 +104,12 @@ class TeamPainter:
             mine = self._draw(share, steps, guidance)
         self._team.bring(mine)
 
-    def _with(self, lent: str) -> AbstractContextManager[None]:
-        return self._weights[lent]() if lent else nullcontext()
+    @contextmanager
+    def _with(self, lent: Sequence[str]) -> Iterator[None]:
+        with ExitStack() as inside:
+            for name in lent:
+                inside.enter_context(self._weights[name]())
+            yield
 
     def _paint(self, share: Share[Unpainted], steps: int, guidance: float) -> NDArray[np.uint8]:
         rows = _real(share)

@@ -142,6 +142,12 @@ def test_the_engine_lends_its_memory_to_the_decoder_which_comes_to_paint(level: 
         yield
         said.append("decoder goes")
 
+    @contextmanager
+    def showing() -> Iterator[None]:
+        said.append("by the ODE")
+        yield
+        said.append("as ever")
+
     components = {"c": RewardComponent(use=f"{PLUGINS}:declares")}
     with RewardPool(components) as pool:
         collect = Collect(
@@ -155,6 +161,7 @@ def test_the_engine_lends_its_memory_to_the_decoder_which_comes_to_paint(level: 
             rollout=RolloutConfig(group_size=2, sleep=level),
             render=RenderConfig(steps=1, seed="sample"),
             painting=painting,
+            showing=showing,
         )
         prompts = [Prompt("a", "x"), Prompt("b", "y")]
         collect(0, prompts, seed=0)
@@ -162,7 +169,7 @@ def test_the_engine_lends_its_memory_to_the_decoder_which_comes_to_paint(level: 
     around = ["decoder comes", "decoder goes"]
     in_a_step = [f"sleep {level}"] * (level > 0)
     asked_again_as_it_is = ["sleep 1"] * (level > 0)  # an evaluation brings no new weights
-    assert said == [*in_a_step, *around, *asked_again_as_it_is, *around]
+    assert said == [*in_a_step, *around, *asked_again_as_it_is, "by the ODE", *around, "as ever"]
 
 
 @pytest.mark.parametrize("given", [True, False])

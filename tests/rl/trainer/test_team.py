@@ -86,10 +86,10 @@ def test_another_rank_paints_where_its_decoder_works() -> None:
 
     said: list[str] = []
     paint = TeamPainter(Painter(), Second(Place()), visit, weights={"base": base}).duties()["paint"]
-    paint('[3, 1.5, ""]')
+    paint("[3, 1.5, []]")
     assert said == ["comes", "paints", "leaves", "2 pictures"]
     said.clear()
-    paint('[3, 1.5, "base"]')
+    paint('[3, 1.5, ["base"]]')
     assert said == ["comes", "is the base", "paints", "is itself", "leaves", "2 pictures"]
 
 
@@ -109,13 +109,23 @@ def test_rank_0_tells_the_others_whose_weights_paint_and_takes_them_after_that()
         yield
         said.append("is itself")
 
+    @contextmanager
+    def shown() -> Iterator[None]:
+        said.append("is shown")
+        yield
+        said.append("is over")
+
     said: list[str] = []
-    painter = TeamPainter(Painter(), First(Place()), weights={"base": base})
+    painter = TeamPainter(Painter(), First(Place()), weights={"base": base, "shown": shown})
     with painter.lent("base"):
         assert said == []  # taking cut weights is something that all ranks do together
         painter.paint(torch.ones(1, 2, 2), [1], steps=3, guidance=1.5)
     painter.paint(torch.ones(1, 2, 2), [1], steps=3, guidance=1.5)
-    assert said == ['paint [3, 1.5, "base"]', "is the base", "paints", "is itself", 'paint [3, 1.5, ""]', "paints"]
+    assert said == ['paint [3, 1.5, ["base"]]', "is the base", "paints", "is itself", "paint [3, 1.5, []]", "paints"]
+    said.clear()
+    with painter.lent("shown"), painter.lent("base"):
+        painter.paint(torch.ones(1, 2, 2), [1], steps=3, guidance=1.5)
+    assert said == ['paint [3, 1.5, ["shown", "base"]]', "is shown", "is the base", "paints", "is itself", "is over"]
 
 
 def test_another_rank_without_memory_says_in_which_phase() -> None:
