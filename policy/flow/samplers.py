@@ -17,7 +17,7 @@ from policy.trajectory import Velocity
 from rl.config.declared import declares
 
 
-@declares(window=True, options_problem="policy.flow.window:problem")
+@declares(window=True, sde=True, options_problem="policy.flow.window:problem")
 def sde(
     velocity: Velocity,
     noise: Tensor,

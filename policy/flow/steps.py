@@ -32,24 +32,20 @@ class FlowStep:
         """In float32: a bfloat16 state would be wrong by more than one update changes."""
         return self.x_weight * state.float() + self.v_weight * flow.float()
 
-    def log_prob(self, state_next: Tensor, mean: Tensor) -> Tensor:
-        """(B,) log-density of the step in nats, the **mean** over a latent's D numbers: a sum over 10^5 of them
-        overflows in a ratio. ``state_next`` is data and gets no gradient."""
-        error_B = _mean((state_next.detach().float() - mean.float()).square())
-        return -error_B / (2 * self._std() ** 2) - math.log(self.std) - 0.5 * math.log(2 * math.pi)
-
     def log_ratio(self, state_next: Tensor, mean: Tensor, old_mean: Tensor) -> Tensor:
-        """(B,) ``log_prob`` under ``mean`` minus that under ``old_mean``, as one product: the difference of two
+        """(B,) log-density of ``state_next`` around ``mean`` minus that around ``old_mean``, in nats, the **mean** over
+        a latent's D numbers: a sum over 10^5 of them overflows in a ratio. As one product: the difference of two
         log-densities near 1 would lose what one update changes (1e-4) to float32. Exactly 0 where the means are equal.
+        ``state_next`` is data and gets no gradient.
         """
         old_mean = old_mean.detach().float()
         moved = mean.float() - old_mean
-        return _mean(moved * (2 * (state_next.detach().float() - old_mean) - moved)) / (2 * self._std() ** 2)
+        return row_means(moved * (2 * (state_next.detach().float() - old_mean) - moved)) / (2 * self._std() ** 2)
 
     def kl(self, mean: Tensor, other_mean: Tensor) -> Tensor:
         """(B,) KL per number of the latent between the steps of two policies, mean((mu - mu')^2) / (2 std^2): exact,
         for both have this ``std``. The code of Flow-GRPO divides by 2 g^2 instead, which makes |dt| times of it."""
-        return _mean((mean.float() - other_mean.float()).square()) / (2 * self._std() ** 2)
+        return row_means((mean.float() - other_mean.float()).square()) / (2 * self._std() ** 2)
 
     def _std(self) -> float:
         if self.std == 0:
@@ -92,6 +88,6 @@ def cps_step(sigma: float, sigma_next: float, *, eta: float) -> FlowStep:
     )
 
 
-def _mean(values: Tensor) -> Tensor:
-    """(B, ...) -> (B,)"""
+def row_means(values: Tensor) -> Tensor:
+    """(B, ...) -> (B,), over the numbers of each latent."""
     return values.flatten(1).mean(1)

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from policy.flow.steps import row_means
 from rl.algorithm.terms import Shown, Term
 from rl.config.declared import declares
 
@@ -72,7 +73,8 @@ def nft(
     away_N = _normalised(t * (old_flow - beta * moved - target), adaptive)
     loss_N = advantage_cap * (good_N * towards_N + (1 - good_N) * away_N) / beta
     return Term(
-        loss_N, {"policy_loss": Shown(loss_N.detach(), "sum"), "old_deviation": Shown(_mean(moved.detach().square()))}
+        loss_N,
+        {"policy_loss": Shown(loss_N.detach(), "sum"), "old_deviation": Shown(row_means(moved.detach().square()))},
     )
 
 
@@ -97,13 +99,13 @@ def awm(
     t ((m + 1e-10)^(1/4) - (1e-10)^(1/4)) 4. ``clip`` 1 is off on the lower side and what the authors use.
 
     The limit of :func:`nft`: at v = v_old its gradient with ``t2`` is that of ``nft(adaptive=False)``, whatever beta is
-    and as long as no advantage is capped. What NFT adds is the pull to v_old; here :func:`velocity_mse` to a slow copy
-    takes its place (paper: weight 1 to a copy of decay .3, 1e-3 to the reference). On-policy with one update per
-    rollout v_old is v, detached: no second forward.
+    and as long as no advantage is capped. What NFT adds is the pull to v_old. In its place the paper has
+    :func:`velocity_mse` with weight 1 to a slow copy of decay .3, which no configuration gives, and with 1e-3 to the
+    reference (``decoder.reference``). On-policy with one update per rollout v_old is v, detached: no second forward.
     """
     target = target_flow.detach().float()
-    error_N = _mean((flow.float() - target).square())
-    old_error_N = _mean((old_flow.detach().float() - target).square())
+    error_N = row_means((flow.float() - target).square())
+    old_error_N = row_means((old_flow.detach().float() - target).square())
     weigh = _WEIGHTINGS[weighting]
     ratio_N = (weigh(old_error_N, t_N.float()) - weigh(error_N, t_N.float())).exp()
     capped_N = advantages_N.clamp(-advantage_cap, advantage_cap)
@@ -112,7 +114,7 @@ def awm(
         "policy_loss": Shown(loss_N.detach(), "sum"),
         "ratio_mean": Shown(ratio_N.detach()),
         "ratio_deviation": Shown((ratio_N.detach() - 1).abs(), "max"),
-        "old_deviation": Shown(_mean((flow.detach().float() - old_flow.detach().float()).square())),
+        "old_deviation": Shown(row_means((flow.detach().float() - old_flow.detach().float()).square())),
     }
     return Term(loss_N, shown)
 
@@ -122,7 +124,7 @@ def velocity_mse(flow: Tensor, reference_flow: Tensor, *, beta: float = 1e-4) ->
     place of a KL of latents, UniGRPO (arXiv 2603.23500). Unlike the KL of a step, which divides by std^2, it does not
     leave the noisy steps free, where grid patterns begin.
     """
-    distance_N = _mean((flow.float() - reference_flow.detach().float()).square())
+    distance_N = row_means((flow.float() - reference_flow.detach().float()).square())
     return Term(beta * distance_N, {"velocity_mse": Shown(distance_N.detach())})
 
 
@@ -137,14 +139,9 @@ _WEIGHTINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 def _normalised(error: Tensor, adaptive: bool) -> Tensor:
     """(N,) mean square error, over the mean absolute error if ``adaptive``."""
-    square_N = _mean(error.square())
-    return square_N / _mean(error.detach().abs()).clamp(min=_FLOOR) if adaptive else square_N
+    square_N = row_means(error.square())
+    return square_N / row_means(error.detach().abs()).clamp(min=_FLOOR) if adaptive else square_N
 
 
 def _column(t_N: Tensor, like: Tensor) -> Tensor:
     return t_N.float().reshape(-1, *[1] * (like.ndim - 1))
-
-
-def _mean(values: Tensor) -> Tensor:
-    """(N, ...) -> (N,)"""
-    return values.flatten(1).mean(1)

@@ -81,11 +81,21 @@ def test_adapters_change_the_answer_and_leave_the_reference_alone(decoder: Decod
     assert changed and all(".attn" in name and name.endswith(".weight") for name in changed)
 
 
-def test_recomputed_blocks_give_the_same_gradient(decoder: Decoder) -> None:
-    rows, gradients = query(decoder), []
+@pytest.mark.parametrize("adapted", [False, True], ids=["whole", "adapters"])
+def test_blocks_are_computed_twice_and_give_the_same_gradient(decoder: Decoder, adapted: bool) -> None:
+    rows, gradients, computed = query(decoder), [], []
+    lora = add_lora(decoder.transformer, DecoderLora(rank=2)) if adapted else None
+    decoder.requires_grad_(False)
+    blocks, seen = decoder.transformer.transformer_blocks, []
+    for block in blocks:
+        block.register_forward_pre_hook(lambda *_: seen.append(1))
     for recompute in (False, True):
-        network = FlowNetwork(decoder.connector, decoder.transformer, recompute=recompute)
+        network = FlowNetwork(decoder.connector, decoder.transformer, recompute=recompute, lora=lora)
         parameters = [one.requires_grad_(True) for one in network.trained()]
+        seen.clear()
         gradients.append(torch.autograd.grad(answered(network, rows).square().mean(), parameters))
+        computed.append(len(seen))
+    assert computed == [len(blocks), 2 * len(blocks)]
+    assert any(one.abs().max() > 0 for one in gradients[0])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other)

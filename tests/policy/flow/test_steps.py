@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from policy.flow.steps import euler_step
-from tests.rl.algorithm.flow.golden import GOLDEN, latents, made, name, of, stochastic_cases
+from tests.rl.algorithm.flow.golden import GOLDEN, latents, log_density, made, name, of, stochastic_cases
 
 CASES = GOLDEN["sde_steps"]["cases"]
 
@@ -33,19 +33,23 @@ def test_log_density_ratio_and_kl(case: Mapping[str, Any]) -> None:
     old, new, reference = (step.mean(of("x"), of(which)) for which in ("v_old", "v_new", "v_ref"))
     close = torch.testing.assert_close
     for mean, which in ((old, "old"), (new, "new"), (reference, "ref")):
-        close(step.log_prob(drawn, mean), torch.tensor(case[f"logp_{which}_mean"]), rtol=1e-5, atol=1e-6)
-    close(4 * step.log_prob(drawn, old), torch.tensor(case["logp_old_sum"]), rtol=1e-5, atol=1e-6)
+        close(log_density(step, drawn, mean), torch.tensor(case[f"logp_{which}_mean"]), rtol=1e-5, atol=1e-6)
+    close(4 * log_density(step, drawn, old), torch.tensor(case["logp_old_sum"]), rtol=1e-5, atol=1e-6)
     close(step.log_ratio(drawn, new, old), torch.tensor(case["log_ratio_mean"]), rtol=2e-4, atol=2e-7)
     close(step.kl(new, reference), torch.tensor(case["kl_to_ref_mean"]), rtol=1e-3, atol=1e-9)
     close(step.kl(new, old), torch.tensor(case["kl_new_old_mean"]), rtol=1e-3, atol=1e-9)
 
 
-def test_the_log_density_is_that_of_a_normal_distribution() -> None:
+def test_the_log_ratio_is_that_of_normal_distributions() -> None:
     step = made(next(stochastic_cases()))
     mean, drawn = torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4)
-    wanted = torch.distributions.Normal(mean, step.std).log_prob(drawn).flatten(1).mean(1)
-    torch.testing.assert_close(step.log_prob(drawn, mean), wanted)
-    torch.testing.assert_close(step.log_ratio(drawn, mean, mean + 0.1), wanted - step.log_prob(drawn, mean + 0.1))
+    wanted = log_density(step, drawn, mean) - log_density(step, drawn, mean + 0.1)
+    torch.testing.assert_close(step.log_ratio(drawn, mean, mean + 0.1), wanted)
+
+
+def test_a_golden_case_of_a_kind_that_we_have_not_is_no_ode() -> None:
+    with pytest.raises(KeyError, match="dance"):
+        made({"kind": "dance", "sigma": 0.5, "sigma_next": 0.25, "eta": 0.3})
 
 
 def test_the_log_ratio_of_equal_means_is_exactly_0_and_keeps_its_gradient() -> None:
@@ -56,7 +60,7 @@ def test_the_log_ratio_of_equal_means_is_exactly_0_and_keeps_its_gradient() -> N
     ratio_B = step.log_ratio(drawn, mean, mean.detach()).exp()
     assert torch.equal(ratio_B, torch.ones(3))
     (by_ratio,) = torch.autograd.grad(ratio_B.sum(), flow, retain_graph=True)
-    (by_density,) = torch.autograd.grad(step.log_prob(drawn, mean).sum(), flow)
+    (by_density,) = torch.autograd.grad(log_density(step, drawn, mean).sum(), flow)
     torch.testing.assert_close(by_ratio, by_density)
 
 
@@ -85,4 +89,4 @@ def test_where_a_whole_chain_of_steps_ends_with_an_exact_velocity(row: Mapping[s
 
 def test_an_ode_step_has_no_log_density() -> None:
     with pytest.raises(ValueError, match="leave it out of the window"):
-        euler_step(1.0, 0.5).log_prob(of("x"), of("x"))
+        euler_step(1.0, 0.5).log_ratio(of("x"), of("x"), of("x"))

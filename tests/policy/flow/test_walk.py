@@ -19,7 +19,7 @@ from policy.flow.steps import euler_step
 from policy.flow.walk import Window, WindowKind, schedule, walk_flow
 from policy.trajectory import euler
 from rl.types import UserError
-from tests.rl.algorithm.flow.golden import GOLDEN, latents
+from tests.rl.algorithm.flow.golden import GOLDEN, latents, log_density
 
 PATHS = GOLDEN["sampler_paths"]
 ALLOWED = [path for path in PATHS["paths"] if 3 not in path["window"]]  # the last step is always an ODE's
@@ -83,9 +83,9 @@ def test_golden_paths(path: Mapping[str, Any]) -> None:
         close(walked.states[:, place + 1], latents(path["states"][index + 1]), rtol=1e-5, atol=1e-6)
         step, drawn = walked.steps[place], walked.states[:, place + 1]
         wanted = torch.tensor(path["logp_mean_by_step"][str(index)])
-        close(step.log_prob(drawn, walked.means[:, place]), wanted, rtol=1e-5, atol=2e-6)
+        close(log_density(step, drawn, walked.means[:, place]), wanted, rtol=1e-5, atol=2e-6)
         moved = 0.501 * walked.states[:, place] - 0.25 * sigmas[index]
-        replayed = step.log_prob(drawn, step.mean(walked.states[:, place], moved))
+        replayed = log_density(step, drawn, step.mean(walked.states[:, place], moved))
         close(replayed, torch.tensor(path["logp_mean_by_step_scale_0.501"][str(index)]), rtol=1e-5, atol=2e-6)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
 from policy.flow.steps import FlowStep, cps_step, euler_step, sde_step
 
@@ -31,10 +33,13 @@ def of(*path: str) -> Tensor:
 
 def made(case: Mapping[str, Any]) -> FlowStep:
     """Our step of a golden case."""
-    sigma, sigma_next, eta = case["sigma"], case["sigma_next"], case["eta"]
-    if case["kind"] == "flow":
-        return sde_step(sigma, sigma_next, eta=eta)
-    return cps_step(sigma, sigma_next, eta=eta) if case["kind"] == "cps" else euler_step(sigma, sigma_next)
+    steps = {"flow": partial(sde_step, eta=case["eta"]), "cps": partial(cps_step, eta=case["eta"]), "ode": euler_step}
+    return steps[case["kind"]](case["sigma"], case["sigma_next"])
+
+
+def log_density(step: FlowStep, drawn: Tensor, mean: Tensor) -> Tensor:
+    """(B,) of the step's Gaussian, the mean over a latent's numbers."""
+    return Normal(mean, step.std).log_prob(drawn).flatten(1).mean(1)
 
 
 def stochastic_cases() -> Iterator[Mapping[str, Any]]:
