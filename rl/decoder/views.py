@@ -40,6 +40,8 @@ class PartViews:
     weights: Mapping[str, Lending]
     """The decoder's weights other than those of now: around painting with them."""
     _base: list[_WRITTEN] = field(default_factory=list)
+    _of_base: Evaluation | None = None
+    """What the base writes and paints, once it had to be painted."""
 
     def remember(self) -> None:
         """Before any weights but the base's are in the sampler: what it writes is kept, on the CPU."""
@@ -63,6 +65,10 @@ class PartViews:
                 views[PartView("base", "now", steps)] = self._seen(main.step, self._base)
                 if "base" in self.weights:
                     views[PartView("now", "base", steps)] = self._seen(main.step, now, "base")
+            if PartView("base", "base", steps) not in views and "base" in self.weights:
+                if self._of_base is None:
+                    self._of_base = self._seen(0, self._base if self.joint else now, "base")
+                views[PartView("base", "base", steps)] = self._of_base
         found = PartsEvaluation(main.step, views)
         save_parts(found, folder)
         return found
@@ -97,7 +103,7 @@ def other_weights(config: Config, decoder: Decoder, trainer: FlowTrainer) -> dic
     weights: dict[str, Lending] = {}
     if config.data.eval is None or not config.eval.parts:
         return weights
-    if "ar" in config.trainers:
+    if "ar" in config.trainers or not config.eval.at_start:  # which else has seen the base already
         learning = {name: one for name, one in decoder.named_parameters() if one.requires_grad}
         weights["base"] = kept(learning)
     if config.trained_decoder and config.trained_decoder.ema is not None:

@@ -37,9 +37,13 @@ def moved(before: Path, after: Path) -> dict[str, bool]:
     }
 
 
-@pytest.mark.parametrize("sections", [COPIES, WINDOW], ids=["nft with copies", "window"])
+@pytest.mark.parametrize(
+    ("sections", "point"),
+    [(COPIES, "decoder's second update of step 3"), (WINDOW, "step")],
+    ids=["nft with copies", "window"],
+)
 def test_a_decoder_alone_learns_and_a_killed_run_resumes_bit_for_bit(
-    sections: dict[str, Any], tiny_policy: Path, tmp_path: Path
+    sections: dict[str, Any], point: str, tiny_policy: Path, tmp_path: Path
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
@@ -55,7 +59,8 @@ def test_a_decoder_alone_learns_and_a_killed_run_resumes_bit_for_bit(
     assert all(row["decoder/grad_norm"] > 0 for row in rows) and not any("grad_norm" in row for row in rows)
     assert all(row.get("decoder/ratio_deviation", 0.0) == 0 for row in rows)  # one update per rollout in the window
     config = write_config(broken, tiny_policy, **sections)
-    assert launch("step", config, program=KILLED).returncode == -signal.SIGKILL
+    assert launch(point, config, program=KILLED).returncode == -signal.SIGKILL
+    assert [step for step, _ in metrics(broken / "run")] == [0, 1, 2]
     resumed = launch(config, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert metrics(broken / "run") == metrics(whole / "run")
@@ -69,6 +74,16 @@ JOINT: dict[str, Any] = {
     "decoder": {**DECODER["decoder"], "lora": {"rank": 4}, "train": "transformer", "ema": 0.5},
     "anchor": {"use": "condition", "options": {"beta": 0.1}},
 }
+
+
+def test_a_decoder_follows_the_language_model_that_the_same_step_has_updated(tiny_policy: Path, tmp_path: Path) -> None:
+    following = {**DECODER["decoder"], "follow": True}
+    sections = {**JOINT, "train": {**JOINT["train"], "steps": 2, "warmup_steps": 0}, "decoder": following}
+    done = launch(write_config(tmp_path, tiny_policy, **sections))
+    assert done.returncode == 0, done.stderr
+    rows = [row for _, row in metrics(tmp_path / "run")]
+    assert [row["learns/ar"] + row["learns/decoder"] for row in rows] == [2, 2]
+    assert all(row["decoder/old_deviation"] > 0 for row in rows)  # of one update: 0 where nobody has moved
 
 
 @pytest.mark.slow

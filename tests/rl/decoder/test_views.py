@@ -9,12 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from rl.decoder.views import PartViews, other_weights
-from rl.evaluation.parts import PartView
+from rl.evaluation.parts import PartView, load_parts
 from rl.evaluation.results import Evaluation, Outcome
 from rl.types import Prompt, Rollout, Score
 from rollout.seeds import sample_seed
@@ -97,6 +98,20 @@ def test_every_cell_is_made_by_its_own_weights(tmp_path: Path) -> None:
     assert actor.decoder == 1.0
 
 
+@pytest.mark.parametrize("joint", [True, False])
+def test_where_the_base_was_not_evaluated_its_cell_is_painted_once(joint: bool, tmp_path: Path) -> None:
+    actor = Actor()
+    views = run_of(actor, joint=True)  # which keeps the base's weights
+    views.joint = joint
+    views.remember()
+    actor.decoder, actor.ar = 1.0, float(joint)
+    assert cells(views, 8, 112.0, tmp_path)[PartView("base", "base", 2)] == 2
+    actor.painted, actor.decoder = 0, 2.0
+    assert cells(views, 16, 122.0, tmp_path)[PartView("base", "base", 2)] == 2
+    assert actor.painted == len(PROMPTS) * (4 if joint else 2)  # ema and twice the steps, and across: not the base's
+    assert len(load_parts(tmp_path / "parts-16.json").views) == (6 if joint else 4)
+
+
 def test_a_decoder_alone_has_no_other_language_model(tmp_path: Path) -> None:
     actor = Actor()
     views = run_of(actor, joint=False, ema=False)
@@ -112,17 +127,18 @@ def test_weights_to_paint_with_are_those_that_somebody_looks_at() -> None:
     trainer: Any = SimpleNamespace(lent=lambda name: name)
 
     def names(
-        trainers: list[str], *, parts: int = 4, held_out: object = "shapes", ema: float | None = 0.9
-    ) -> list[str]:
+        trainers: list[str], *, parts: int = 4, held_out: object = "shapes", ema: float | None = 0.9,
+        at_start: bool = True,
+    ) -> list[str]:  # fmt: skip
         config: Any = SimpleNamespace(
             trainers=trainers,
             data=SimpleNamespace(eval=held_out),
-            eval=SimpleNamespace(parts=parts),
+            eval=SimpleNamespace(parts=parts, at_start=at_start),
             trained_decoder=SimpleNamespace(ema=ema),
         )
         return list(other_weights(config, decoder, trainer))
 
     assert names(["ar", "decoder"]) == ["base", "ema"]
-    assert names(["decoder"]) == ["ema"]
+    assert names(["decoder"]) == ["ema"] and names(["decoder"], at_start=False) == ["base", "ema"]
     assert names(["ar", "decoder"], ema=None) == ["base"]
     assert names(["ar", "decoder"], parts=0) == names(["ar", "decoder"], held_out=None) == []

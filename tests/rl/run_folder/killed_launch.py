@@ -13,6 +13,7 @@ from rl import milestones
 from rl.launch import main
 from rl.run_folder import checkpoint
 from rl.tracking.tracker import Tracker
+from rl.trainer.trainer import Trainer
 
 
 def die(*_: object, **__: object) -> None:
@@ -39,12 +40,26 @@ def before_logging_step(number: int) -> Callable[..., None]:
     return log
 
 
+def before_update(version: int) -> Callable[..., dict[str, float]]:
+    """Of the decoder, whose weights have seen so many updates."""
+    original = Trainer.update
+
+    def update(self: Trainer[Any, Any, Any], batch: Any) -> dict[str, float]:
+        if self._trainable.name == "decoder" and self.version == version:
+            die()
+        return original(self, batch)
+
+    return update
+
+
 if __name__ == "__main__":
     point = sys.argv.pop(1)
     if point == "checkpoint":
         checkpoint._write_manifest = in_the_middle_of_writing_step_4(checkpoint._write_manifest)
     elif point == "step":
         Tracker.log = before_logging_step(3)  # type: ignore[method-assign]
+    elif point == "decoder's second update of step 3":
+        Trainer.update = before_update(3 * 3 + 1)  # type: ignore[method-assign]
     elif point == "first":
         Tracker.log = before_logging_step(1)  # type: ignore[method-assign]
     elif point == "evaluation":
