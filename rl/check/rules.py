@@ -28,6 +28,7 @@ from rl.check.trial import (
     warning,
 )
 from rl.config.declared import declarations
+from rl.config.option_rules import wrong_values
 from rl.config.schema import Component
 from rl.types import UserError
 
@@ -52,6 +53,9 @@ def findings(key: str, chosen: Component) -> Iterator[Finding]:
     }
     if key == "decoder.loss" and (undeclared := decoder.declared_otherwise(chosen.use, declared.window)):
         yield error("declared", undeclared)
+        return
+    if wrong := wrong_values(KINDS[key], chosen):
+        yield from (error("options", f"{option} {message}") for option, message in wrong.items())
         return
     trial = Trial(key, bound(key, chosen), made[key](), vars(declared))
     first = answers(trial)

@@ -126,6 +126,25 @@ def test_what_may_be_meant_is_a_warning(name: str, sentence: str, capsys: pytest
     assert any(sentence in line for line in told), told
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "sentence"),
+    [
+        ("nft", "beta=-1", "beta must be a number above 0, got -1"),
+        (
+            "flow_grpo",
+            "weights=gard",
+            "weights must be 'equal' or 'tempflow' or 'guard', got 'gard' (text), did you mean 'guard'?",
+        ),
+        ("flow_grpo", "kl_mask=.nan", "kl_mask must be a number that is not negative, got nan"),
+    ],
+)
+def test_an_option_that_a_run_refuses_is_refused(
+    name: str, option: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([name, "--option", option]) == 1
+    assert sentence in capsys.readouterr().out
+
+
 def test_options_reach_the_function(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([f"{HERE}:halved", "--option", "scale=1.0"]) == 0
     assert "warning" not in capsys.readouterr().out
