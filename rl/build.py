@@ -27,6 +27,7 @@ from rl.algorithm.objective import PolicyObjective
 from rl.algorithm.terms import AnchorTerm, KLTerm, LossTerm
 from rl.collect import Collect, RewardWatch
 from rl.collectors import Serial
+from rl.config.declared import declarations
 from rl.config.schema import Config
 from rl.data.stream import PromptStream
 from rl.decoder.build import OLD_RULES, flow_trainer, trained_decoder
@@ -51,6 +52,9 @@ from rl.types import Experience, Forward, Prompt, Sequences
 from rollout.samplers.contract import Sampler
 from rollout.samplers.own_process import SamplerProcess
 from rollout.sync import WeightSync
+
+_SHOWN = "shown"
+"""The way in which all ranks paint what is evaluated."""
 
 
 @contextmanager
@@ -92,6 +96,7 @@ def live_parts(
         else:
             act.painter = painter = shared_painter(config, policy, team, trainers)
             weights = {name: partial(painter.lent, name) for name in weights}
+            act.showing = partial(painter.lent, _SHOWN)
             act.render = config.render.model_copy(update={"micro_batch": config.render.micro_batch * team.world})
         sampler.progress = act.progress = tracker.advance
         views = (
@@ -123,7 +128,11 @@ def live_parts(
                 learns=config.schedule.learns,
             ),
             tracker=tracker,
-            guards=Guards(config.guards, [name for name, one in config.rewards.items() if one.role == "monitor"]),
+            guards=Guards(
+                config.guards,
+                [name for name, one in config.rewards.items() if one.role == "monitor"],
+                config.schedule.steps_of("decoder", config.train.steps),
+            ),
             interrupt=interrupt,
             views=views,
         )
@@ -200,7 +209,15 @@ def start_collecting(
         schedule=config.schedule,
         grid_period=policy.decoder.vae.spatial_compression_ratio if "decoder" in config.trainers else None,
         painting=decoder_there(config, policy),
+        showing=showing(config, policy),
     )
+
+
+def showing(config: Config, policy: Policy) -> Lending:
+    """Around the painting of what is evaluated: by the flow's ODE where the sampler has a window of stochastic steps,
+    which are for learning."""
+    window = declarations("decoder_samplers", config.render.sampler.use).window
+    return policy.decoder.by_ode if window else nullcontext
 
 
 @dataclass(frozen=True)
@@ -272,9 +289,8 @@ def token_trainer(config: Config, policy: Policy, team: Team) -> TokenTrainer:
 
 
 def shared_painter(config: Config, policy: Policy, team: Team, trainers: RunTrainers) -> TeamPainter:
-    return TeamPainter(
-        policy.decoder, team, decoder_there(config, policy), trainers.drawing or nullcontext, trainers.others
-    )
+    others = {**trainers.others, _SHOWN: showing(config, policy)}
+    return TeamPainter(policy.decoder, team, decoder_there(config, policy), trainers.drawing or nullcontext, others)
 
 
 def decoder_there(config: Config, policy: Policy) -> Callable[[], AbstractContextManager[object]]:

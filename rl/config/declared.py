@@ -82,6 +82,10 @@ class Declarations:
     """Of a combination: whether its totals are centred inside each group; ``None``: nobody has said."""
     window: bool = False
     """Of a decoder's loss: it learns from stochastic steps; of a decoder's sampler: it makes them."""
+    sde: bool = False
+    """Of a decoder's sampler: its stochastic steps are those of the flow's SDE."""
+    for_sde: Mapping[str, object] = field(default_factory=dict)
+    """Of a decoder's loss: option -> the value of it that is right for the steps of an SDE alone."""
     on_policy: bool = False
     """Of a loss: it has no ratio, so it is right for the first update after a rollout only."""
     pictures: bool = False
@@ -238,6 +242,8 @@ def declarations(kind: str, use: str) -> Declarations:
         across_prompts=_flag(source, "across_prompts") or False,
         centred=_flag(source, "centred"),
         window=_flag(source, "window") or False,
+        sde=_flag(source, "sde") or False,
+        for_sde=_mapping(source, "for_sde"),
         on_policy=_flag(source, "on_policy") or False,
         pictures=_flag(source, "pictures") or False,
         servers=_names(source, "servers", example="url"),
@@ -298,12 +304,17 @@ def _names(source: Source, name: str, example: str) -> tuple[str, ...]:
 
 
 def _parts(source: Source) -> dict[str, str]:
-    value = source.value("parts")
-    if value is None:
-        return {}
-    if not isinstance(value, dict) or not all(kind in BUILT_IN for kind in value.values()):
-        raise _wrong(source, "parts", value, f"a mapping of options to kinds ({', '.join(BUILT_IN)})")
-    return value
+    found = _mapping(source, "parts")
+    if not all(kind in BUILT_IN for kind in found.values()):
+        raise _wrong(source, "parts", found, f"a mapping of options to kinds ({', '.join(BUILT_IN)})")
+    return {option: str(kind) for option, kind in found.items()}
+
+
+def _mapping(source: Source, name: str) -> dict[str, object]:
+    value = source.value(name)
+    if value is not None and not isinstance(value, dict):
+        raise _wrong(source, name, value, "a mapping of options")
+    return value or {}
 
 
 def _function(source: Source, name: str) -> str:

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from rl.config.declared import declared_or_nothing
 from rl.config.schema import Config
 from rl.config.sections.decoder import DecoderConfig
+from rl.config.sections.guards import WINDOW
+
+_ENOUGH_STEPS = 8  # of painting, for a loss that improves the flow and not the sampler
 
 
 def check_decoder(config: Config) -> Iterator[tuple[str, str]]:
@@ -22,10 +25,66 @@ def check_decoder(config: Config) -> Iterator[tuple[str, str]]:
         return
     if trained.follow and "ar" not in config.trainers:
         yield "decoder.follow", "there is no language model that learns to be followed; add ar to trainers"
-    yield from _credit(config)
+    elif trained.follow and config.schedule.order != "both":
+        yield (
+            "decoder.follow",
+            f"schedule.order is {config.schedule.order}, so in the decoder's steps no language model has moved since "
+            "their pictures were painted; turn it off, or write schedule: both",
+        )
+    if config.train.steps > 0:
+        yield from _credit(config)
     yield from _loss(config, trained)
     yield from _painting(config, trained)
     yield from _optimiser(config, trained)
+
+
+def decoder_notes(config: Config) -> Iterator[str]:
+    """Of a sound run whose decoder learns, as it stands in its steps: what may surprise, one line each."""
+    trained, render = config.trained_decoder, config.render
+    if trained is None or config.train.steps == 0:
+        return
+    if not declared_or_nothing("decoder_losses", trained.loss.use).window:
+        improves = f"decoder.loss {trained.loss.use!r} improves the flow"
+        if render.guidance != 1:
+            yield (
+                f"render.guidance: is {render.guidance:g}, and {improves} without guidance, so the flow that it is "
+                "held to is not the one that painted, and guidance is learnt into the weights; 1 trains what paints"
+            )
+        if render.steps < _ENOUGH_STEPS:
+            yield (
+                f"render.steps: is {render.steps}, and {improves}, not a sampler of few steps: some of what it learns "
+                f"is lost under {_ENOUGH_STEPS}"
+            )
+    for alarm, why in _silent(config, trained):
+        if getattr(config.guards, alarm) is not None:
+            yield f"guards.{alarm}: {why}"
+
+
+def _silent(config: Config, trained: DecoderConfig) -> Iterator[tuple[str, str]]:
+    """(alarm, why it cannot be given)"""
+    steps, learning = config.train.steps, config.schedule.steps_of("decoder", config.train.steps)
+    if trained.reference == 0:
+        yield "reference_rise", "no alarm, for decoder.reference is 0, and the distance to the base is not measured"
+    elif learning < 2 * WINDOW:
+        yield "reference_rise", _short(learning, 2 * WINDOW, " of the decoder")
+    if learning < 2 * WINDOW:
+        yield "x0_rise", _short(learning, 2 * WINDOW, " of the decoder")
+    if steps < 2 * WINDOW:
+        yield "grid_rise", _short(steps, 2 * WINDOW)
+    if steps < WINDOW:
+        yield "min_decoder_share", _short(steps, WINDOW)
+    elif config.rollout.group_size == 1:
+        yield (
+            "min_decoder_share",
+            "rollout.group_size is 1, so no alarm for its share inside a prompt, which python -m rl.variance measures; "
+            "what is watched is its share of the variance over all prompts",
+        )
+    if config.rollout.group_size == 1 and "ar" not in config.trainers:
+        yield "diversity_drop", "no alarm, for rollout.group_size is 1, and a group of one has no diversity"
+
+
+def _short(steps: int, needed: int, whose: str = "") -> str:
+    return f"no alarm, for it needs {needed} steps{whose}, and the run has {steps}"
 
 
 def _credit(config: Config) -> Iterator[tuple[str, str]]:
@@ -39,7 +98,8 @@ def _credit(config: Config) -> Iterator[tuple[str, str]]:
 
 def _loss(config: Config, trained: DecoderConfig) -> Iterator[tuple[str, str]]:
     loss, sampler = trained.loss.use, config.render.sampler.use
-    if not declared_or_nothing("decoder_losses", loss).window:
+    declared, steps = declared_or_nothing("decoder_losses", loss), declared_or_nothing("decoder_samplers", sampler)
+    if not declared.window:
         if trained.timesteps > config.render.steps:
             yield (
                 "decoder.timesteps",
@@ -47,12 +107,19 @@ def _loss(config: Config, trained: DecoderConfig) -> Iterator[tuple[str, str]]:
                 "most that",
             )
         return
-    if not declared_or_nothing("decoder_samplers", sampler).window:
+    if not steps.window:
         yield (
             "render.sampler",
             f"decoder.loss {loss!r} learns from a window of stochastic steps, and {sampler!r} has none; write "
             "{use: cps, options: {eta: 0.7, window: 2}}",
         )
+    for option, value in declared.for_sde.items():
+        if trained.loss.options.get(option) == value and steps.window and not steps.sde:
+            yield (
+                f"decoder.loss.options.{option}",
+                f"is {value}, which is for the steps of an SDE, and render.sampler is {sampler!r}; use "
+                "render.sampler: sde, or leave it out",
+            )
     if config.render.guidance != 1:
         yield (
             "render.guidance",

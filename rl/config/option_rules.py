@@ -19,11 +19,11 @@ _WORDS = {"float": "a number", "int": "a whole number", "bool": "true or false",
 def check_options(config: Config) -> Iterator[tuple[str, str]]:
     """(key, message) of every option with a value that its component can't use."""
     for path, kind, component in components(config):
-        for option, message in wrong_options(kind, component, config.render.steps).items():
+        for option, message in wrong_values(kind, component, config.render.steps).items():
             yield ".".join((*path, "options", option)), message
 
 
-def wrong_options(kind: str, component: Component, steps: int | None = None) -> dict[str, str]:
+def wrong_values(kind: str, component: Component, steps: int | None = None) -> dict[str, str]:
     """What is wrong with each option. ``steps``: with which a decoder's sampler must agree; ``None``: not asked."""
     declared, source = declared_or_nothing(kind, component.use), _source(kind, component.use)
     wrong = dict(_alone(component, declared, source))

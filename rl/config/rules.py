@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rl.config.declared import Declarations, declared_or_nothing
-from rl.config.decoder_rules import check_decoder
+from rl.config.decoder_rules import check_decoder, decoder_notes
 from rl.config.option_rules import check_options
 from rl.config.origins import COMMAND_LINE, Origins
 from rl.config.schedule_rules import check_schedule, in_phase, keyed, phases
@@ -74,6 +74,7 @@ def notes(config: Config) -> Iterator[str]:
             f"train.ranks: {samples} samples of an update don't divide by {train.ranks} ranks, so {left} more "
             f"{'is' if left == 1 else 'are'} computed each time that count{'s' * (left == 1)} nothing"
         )
+    yield from decoder_notes(in_phase(config, "decoder"))
     if late := [step for step in config.tracking.profile if step > train.steps]:
         yield f"tracking.profile: the run has {train.steps} steps, so there is no step {late[0]} to trace"
 

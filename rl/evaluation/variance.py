@@ -70,9 +70,7 @@ def nested(tables: Sequence[Table], resamples: int = 2000) -> VarianceSplit | No
     return VarianceSplit(found[0], found[1], None, len(sums), _estimate(_share(*found), shares))
 
 
-def best_renders(
-    split: VarianceSplit, sequence_cost: float, picture_cost: float, *, shared_noise: bool
-) -> int | None:
+def best_renders(split: VarianceSplit, sequence_cost: float, picture_cost: float, *, shared_noise: bool) -> int | None:
     """How many renders of a token sequence tell the language model most for a given cost: the k that minimises
     (sequence_cost + k picture_cost) (tokens + between / k), near sqrt(sequence_cost between / (picture_cost tokens)),
     with what ``between`` says of noise that a group shares or does not. None where tokens decide nothing.
@@ -108,7 +106,8 @@ def rank_correlation(tables: Sequence[Table], others: Sequence[Table]) -> float 
 def split_metrics(scores: RenderScores, group_size: int, *, shared_noise: bool) -> dict[str, float]:
     """``var/...`` of one step, of B samples (group-major) in K renders: the variance components with their sign, the
     decoder's share, and how many sequences have renders that don't all score alike. Empty where no sequence has two
-    renders to compare.
+    renders to compare. In groups of one there is no share inside a prompt, but ``noise``, and ``decoder_share_of_all``,
+    in which what lies between prompts counts too.
 
     ``shared_noise``: render j of every sample of a group has the same noise.
     """
@@ -117,6 +116,8 @@ def split_metrics(scores: RenderScores, group_size: int, *, shared_noise: bool) 
     if not len(compared_BK):
         return {}
     metrics = {"unlike_renders": float((np.nanmax(compared_BK, 1) > np.nanmin(compared_BK, 1)).mean())}
+    if group_size == 1:
+        return {f"var/{name}": value for name, value in (metrics | _of_groups_of_one(total_BK)).items()}
     (tables,) = complete(np.split(total_BK, len(total_BK) // group_size))
     split = crossed(tables, resamples=0) if shared_noise else nested(tables, resamples=0)
     if split is not None:
@@ -124,6 +125,16 @@ def split_metrics(scores: RenderScores, group_size: int, *, shared_noise: bool) 
         metrics |= {} if split.interaction is None else {"interaction": split.interaction}
         metrics |= {} if split.decoder_share is None else {"decoder_share": split.decoder_share.mean}
     return {f"var/{name}": value for name, value in metrics.items()}
+
+
+def _of_groups_of_one(total_BK: Table) -> dict[str, float]:
+    compared_BK = total_BK[np.isfinite(total_BK).sum(1) > 1]
+    apart_BK = compared_BK - np.nanmean(compared_BK, 1, keepdims=True)
+    found = {"noise": float(np.nansum(apart_BK**2) / (np.isfinite(compared_BK).sum(1) - 1).sum())}
+    split = nested(complete([total_BK])[0], resamples=0)
+    if split is not None and split.decoder_share is not None:
+        found["decoder_share_of_all"] = split.decoder_share.mean
+    return found
 
 
 def complete(tables: Sequence[Table], *others: Sequence[Table]) -> list[list[Table]]:

@@ -15,6 +15,7 @@ _FIGURES: tuple[tuple[str, Lines], ...] = (
         {"var/tokens": "tokens", "var/noise": "noise", "var/interaction": "interaction"},
     ),
     ("Decoder's share of it", {"var/decoder_share": "share"}),
+    ("Decoder's share of the variance over all prompts", {"var/decoder_share_of_all": "share"}),
     ("Share of token sequences whose renders differ", {"var/unlike_renders": "share"}),
     ("Decoder: reward", {"decoder/score": "reward"}),
     ("Decoder: distance to its base", {"decoder/velocity_mse": "distance"}),

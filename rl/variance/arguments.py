@@ -10,7 +10,7 @@ from typing import Literal
 
 from rewards.command_line import positive_float, positive_int
 from rl.config.load import load
-from rl.config.option_rules import wrong_options
+from rl.config.option_rules import wrong_values
 from rl.config.schema import Config
 from rl.data.prompts import load_prompts
 from rl.data.stream import PromptStream, needs_of, require_metadata
@@ -73,7 +73,11 @@ def read_arguments(given: Sequence[str] | None) -> VarianceArguments:
     add("run", type=Path, metavar="RUN|CONFIG", help="a run's folder (its trained policy is measured) or a YAML file")
     add("overrides", nargs="*", metavar="key=value", help="of the configuration: policy.path=shapes, run.seed=1")
     add("--renders", type=positive_int, default=8, metavar="K", help="pictures of each token sequence (default 8)")
-    add("--steps", metavar="N,N,...", help="numbers of decoder steps (default 1,2,3,8 and render.steps, those that fit the sampler)")
+    add(
+        "--steps",
+        metavar="N,N,...",
+        help="numbers of decoder steps (default 1,2,3,8 and render.steps, those that fit the sampler)",
+    )
     add("--prompts", type=positive_int, default=32, metavar="P", help="training prompts (default 32, or all)")
     add("--group", type=positive_int, metavar="G", help="token sequences per prompt (default rollout.group_size, or 2)")
     add(
@@ -138,7 +142,7 @@ def _fitting(given: VarianceArguments, config: Config) -> tuple[int, ...]:
     """Numbers of steps that the window of the decoder's sampler fits into, if it has one."""
     fitting = []
     for steps in given.steps or sorted({*_STEPS, config.render.steps}):
-        wrong = wrong_options("decoder_samplers", config.render.sampler, steps)
+        wrong = wrong_values("decoder_samplers", config.render.sampler, steps)
         if given.steps and wrong:
             option, message = next(iter(wrong.items()))
             raise UserError(

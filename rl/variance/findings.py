@@ -169,7 +169,8 @@ def _sentence(plan: VariancePlan, rows: Sequence[VarianceFinding]) -> str:
         correlation = next(row.rank_correlation for row in rows if row.steps == steps)
         keep = f"recommended for training: {_steps(steps)} (keeps the order of {exact} at {correlation:.3f})"
     else:
-        keep = f"no number of steps under {exact} is recommended for training (none keeps its order at {ENOUGH_CORRELATION:g})"
+        none = f"none keeps its order at {ENOUGH_CORRELATION:g}"
+        keep = f"no number of steps under {exact} is recommended for training ({none})"
     return f"{where}: {learn}; {renders} (the decoder needs 2 or more); {keep}."
 
 

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from policy.base import Policy
+from policy.trajectory import euler
 from rl.build import (
     component,
     language_model,
     load_policy,
     objective,
+    showing,
     start_collecting,
     start_sampler,
     sync_tolerance,
+    token_trainer,
 )
 from rl.config.load import load
 from rl.preflight.memory.planning import memory_of
+from rl.process.ranks import Place
 from rl.tracking.guards.pictures import Fidelity
+from rl.trainer.team import Team
 from rl.types import Forward, Prompt, UserError
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +70,35 @@ def test_the_loss_of_a_run_is_named_term_by_term(plugin: str) -> None:
     assert loss.penalties["bonus"](outputs, None).loss.tolist() == [[1.0, 1.0]]  # type: ignore[arg-type]
     without = load(GENEVAL, ["kl=null", "anchor=null"])
     assert objective(without, torch.nn.Identity()).reference == frozenset()
+
+
+def test_what_is_evaluated_is_painted_by_the_ode_where_training_pictures_get_fresh_noise(tiny_policy: Path) -> None:
+    window = ["render.sampler={use: cps, options: {window: 2}}", "render.steps=4"]
+    config = load(GENEVAL, [f"policy.path={tiny_policy}", *window])
+    policy = load_policy(config)
+    hidden_BSD = torch.randn(1, 17, policy.decoder.connector[0].in_features)
+    noisy = policy.decoder.paint(hidden_BSD, [5], steps=4)
+    with showing(config, policy)():
+        found = policy.decoder.paint(hidden_BSD, [5], steps=4)
+    assert (policy.decoder.paint(hidden_BSD, [5], steps=4) == noisy).all()
+    policy.decoder.sampler = euler
+    assert (policy.decoder.paint(hidden_BSD, [5], steps=4) == found).all() and not (found == noisy).all()
+    policy.decoder.sampler = component("decoder_samplers", load(GENEVAL).render.sampler)
+    with showing(load(GENEVAL), policy)():  # one without a window paints all
+        assert policy.decoder.sampler is not euler
+
+
+def test_the_connector_that_an_anchor_compares_through_is_not_the_one_that_is_trained(tiny_policy: Path) -> None:
+    config = load(GENEVAL, [f"policy.path={tiny_policy}", "anchor={use: condition, options: {beta: 0.1}}"])
+    policy = load_policy(config)
+    anchor: Any = token_trainer(config, policy, Team(Place())).objective.penalties["anchor"]
+    connector = anchor.penalty.args[0]
+    before = {name: value.clone() for name, value in connector.state_dict().items()}
+    with torch.no_grad():
+        for parameter in policy.decoder.connector.parameters():
+            parameter.add_(1.0)
+    assert before and all(torch.equal(value, before[name]) for name, value in connector.state_dict().items())
+    assert not torch.equal(policy.decoder.connector[0].weight, connector[0].weight)
 
 
 def test_terms_are_removed_and_mistyped_as_rewards_are(plugin: str) -> None:

@@ -17,7 +17,11 @@ StepWeights = Literal["equal", "tempflow", "guard"]
 
 
 @declares(
-    window=True, positive=("clip", "advantage_cap"), not_negative=("kl_mask",), exclusive=("ratio_norm", "kl_mask")
+    window=True,
+    positive=("clip", "advantage_cap"),
+    not_negative=("kl_mask",),
+    exclusive=("ratio_norm", "kl_mask"),
+    for_sde={"weights": "guard"},
 )
 def flow_grpo(
     steps: Sequence[FlowStep],

@@ -7,6 +7,9 @@ from typing import Literal
 from rl.config.section import Section
 from rl.config.values import Fraction, NotNegative, Positive
 
+WINDOW = 5
+"""Steps that form a baseline, and steps that are averaged before they are compared with it."""
+
 
 class GuardsConfig(Section):
     """Alarms for reward hacking and a sick run. ``null`` turns one off."""
@@ -40,9 +43,11 @@ class GuardsConfig(Section):
     min_unlike_renders: Fraction | None = 0.01
     """Of a decoder that learns: fraction of sequences whose renders don't all score alike (nothing to learn)."""
     min_decoder_share: Fraction | None = 0.02
-    """The same: share of the reward's variance inside a prompt that comes from the decoder's noise."""
+    """The same: share of the reward's variance inside a prompt that comes from the decoder's noise; in groups of one,
+    share of the variance over all prompts."""
     reference_rise: NotNegative | None = 0.5
-    """The same: relative rise of its distance to the base within 25 steps in which its reward does not rise."""
+    """The same: relative rise of its distance to the base within 25 steps (a third of a shorter run's) in which its
+    reward does not rise."""
     x0_rise: NotNegative | None = 0.5
     """The same: relative rise of the mean square of its final latents since the first step."""
     grid_rise: NotNegative | None = 1.0

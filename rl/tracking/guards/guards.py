@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from rl.config.sections.guards import GuardsConfig
 from rl.run_folder.records import Alarm
-from rl.tracking.guards.departure import Departure
+from rl.tracking.guards.departure import STEPS, Departure, compared_over
 from rl.tracking.guards.watches import WATCHES, MetricWatch, outside, sentence
 
 EVAL_PREFIX = "eval/"
@@ -27,7 +27,8 @@ class Guards:
     ``monitor_drop``, and neither may any ``eval/...`` value, which is compared without smoothing.
     """
 
-    def __init__(self, config: GuardsConfig, monitors: Sequence[str] = ()) -> None:
+    def __init__(self, config: GuardsConfig, monitors: Sequence[str] = (), decoder_steps: int | None = None) -> None:
+        """``decoder_steps``: in which a decoder learns; ``None``: more than can be told."""
         self._config = config
         held_out = "a score that is not trained on is falling; the trained reward is being bought with it"
         self._watches = (
@@ -37,7 +38,9 @@ class Guards:
         self._first: dict[str, list[float]] = {}
         self._recent: dict[str, deque[float]] = {}
         self._active: set[str] = set()
-        self._departure = Departure(config.reference_rise)
+        self._departure = Departure(
+            config.reference_rise, STEPS if decoder_steps is None else compared_over(decoder_steps)
+        )
 
     def check(self, step: int, metrics: Mapping[str, float | None]) -> list[Alarm]:
         """Takes one step's metrics; returns an alarm for each metric that leaves its band at this step.

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from rl.config.sections.guards import WINDOW
 from rl.tracking.guards.pictures import PREFIX
-
-WINDOW = 5  # steps that form the baseline, and steps that are averaged before they are compared with it
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,13 @@ WATCHES = (
         "minimum",
         "hardly any of the reward's variance inside a prompt is the decoder's, so training it on this reward moves it "
         "by chance; python -m rl.variance measures it for each reward and number of steps",
+    ),
+    MetricWatch(
+        "var/decoder_share_of_all",
+        "min_decoder_share",
+        "minimum",
+        "hardly any of the reward's variance is the decoder's, nearly all lies between prompts, which cannot be told "
+        "from their tokens in groups of one; python -m rl.variance tells them apart",
     ),
 )
 

@@ -114,7 +114,7 @@ def test_what_is_read_is_what_python_sees() -> None:
             for field, default in vars(Declarations()).items():
                 assert getattr(read, field) == getattr(component, field, default), (kind, name, field)
                 seen |= {field} if getattr(read, field) != default else set()
-    declared = {"least_group", "across_prompts", "centred", "on_policy", "window"}
+    declared = {"least_group", "across_prompts", "centred", "on_policy", "window", "sde", "for_sde"}
     assert seen == declared | {"not_negative", "positive", "exclusive", "options_problem"}
 
 

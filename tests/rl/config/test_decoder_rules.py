@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rl.config.decoder_rules import check_decoder
+from rl.config.decoder_rules import check_decoder, decoder_notes
 from rl.config.load import load
 from rl.config.schema import Config
 from rl.types import UserError
@@ -40,6 +40,12 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     (SOUND, {"render": {"dtype": "bfloat16"}}, "render.dtype", "is bfloat16 and decoder.dtype float32: a decoder that"),
     (SOUND, {"render": {"offload": True}}, "render.offload", "stays where it is trained; turn it off"),
     (SOUND, {"decoder": {"follow": True}}, "decoder.follow", "no language model that learns to be followed; add ar to"),
+    ({**SOUND, "trainers": ("ar", "decoder")}, {"decoder": {"follow": True}, "schedule": {"order": "alternate"}},
+     "decoder.follow", "schedule.order is alternate, so in the decoder's steps no language model has moved since"),
+    ({**SOUND, "trainers": ("ar", "decoder")}, {"decoder": {"follow": True}, "schedule": {"order": "after"}},
+     "decoder.follow", "schedule.order is after, so in the decoder's steps no language model has moved since"),
+    (WINDOW, {"decoder": {"loss": {"use": "flow_grpo", "options": {"weights": "guard"}}}},
+     "decoder.loss.options.weights", "is guard, which is for the steps of an SDE, and render.sampler is 'cps'; use"),
     (WINDOW, {"decoder": {"follow": True}}, "decoder.follow", "'flow_grpo' replays the steps as they were painted"),
     (SOUND, {"rollout": {"sleep": 2}}, "rollout.sleep", "and a decoder alone sends none; set it to 1"),
     (SOUND, {"decoder": {"updates_per_rollout": 3}}, "decoder.updates_per_rollout", "3 does not divide the 128"),
@@ -54,6 +60,64 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
 def test_messages(base: dict[str, Any], changed: dict[str, Any], key: str, sentence: str) -> None:
     found = broken(base, **changed)
     assert list(found) == [key] and sentence in found[key] and "\n" not in found[key]
+
+
+def test_weights_of_an_sde_are_right_with_one() -> None:
+    guard = {"loss": {"use": "flow_grpo", "options": {"weights": "guard"}}}
+    assert broken(WINDOW, decoder=guard, render={"sampler": {"use": "sde", "options": {"window": 2}}}) == {}
+    equal = {"loss": {"use": "flow_grpo", "options": {"weights": "tempflow"}}}
+    assert broken(WINDOW, decoder=equal) == {}
+
+
+def test_a_decoder_that_is_only_evaluated_needs_no_second_render() -> None:
+    assert broken(SOUND, render={"renders": 1}, train={"steps": 0}) == {}
+    evaluated = ["trainers=[decoder]", "render.renders=1", "train.steps=0"]
+    assert load(None, [REWARD, *evaluated]).render.renders == 1
+
+
+def told(**sections: dict[str, Any]) -> list[str]:
+    long = {"train": {"steps": 60}, "rollout": {"group_size": 4}}
+    merged = SOUND | {name: {**SOUND.get(name, {}), **long.get(name, {}), **sections.get(name, {})} for name in
+                      (*SOUND, *long, *sections) if name != "trainers"}  # fmt: skip
+    return list(decoder_notes(Config.model_validate(merged)))
+
+
+def test_a_run_in_which_all_is_as_it_seems_has_no_notes() -> None:
+    assert told() == told(train={"steps": 0}) == []
+
+
+NOTES: list[tuple[dict[str, Any], list[str]]] = [
+    (
+        {"render": {"guidance": 2.0}},
+        ["render.guidance: is 2, and decoder.loss 'nft' improves the flow without guidance"],
+    ),
+    ({"render": {"steps": 4}}, ["render.steps: is 4, and decoder.loss 'nft' improves the flow, not a sampler of few"]),
+    ({"decoder": {"reference": 0}}, ["guards.reference_rise: no alarm, for decoder.reference is 0, and the distance"]),
+    ({"decoder": {"reference": 0}, "guards": {"reference_rise": None}}, []),
+    (
+        {"train": {"steps": 4}},
+        [
+            "guards.reference_rise: no alarm, for it needs 10 steps of the decoder, and the run has 4",
+            "guards.x0_rise: no alarm, for it needs 10 steps of the decoder, and the run has 4",
+            "guards.grid_rise: no alarm, for it needs 10 steps, and the run has 4",
+            "guards.min_decoder_share: no alarm, for it needs 5 steps, and the run has 4",
+        ],
+    ),
+    (
+        {"rollout": {"group_size": 1}},
+        [
+            "guards.min_decoder_share: rollout.group_size is 1, so no alarm for its share inside a prompt, which",
+            "guards.diversity_drop: no alarm, for rollout.group_size is 1",
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("sections", "sentences"), NOTES, ids=lambda value: str(value)[:40])
+def test_notes(sections: dict[str, Any], sentences: list[str]) -> None:
+    found = told(**sections)
+    assert len(found) == len(sentences)
+    assert all(note.startswith(sentence) for note, sentence in zip(found, sentences, strict=True))
 
 
 REWARD = "rewards.ocr=ocr"

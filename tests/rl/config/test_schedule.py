@@ -57,7 +57,7 @@ def test_the_note_on_a_warm_up_counts_the_steps_of_each_network() -> None:
             "decoder": {"warmup_steps": 5},
         }
     )
-    assert list(notes(config)) == [
+    assert [note for note in notes(config) if "warmup" in note] == [
         "decoder.warmup_steps: the run ends inside its warm-up, after 3 of 5 optimiser steps"
     ]
 

@@ -196,7 +196,9 @@ def test_a_first_ratio_that_is_not_1_stops_the_run() -> None:
     _check_first({"ratio_deviation": 0.1}, from_painted=False, limit=1e-5)
     with pytest.raises(RunFailure, match="first update is off by 1e-07 and must be exactly 1: the update computes"):
         _check_first({"ratio_deviation": 1e-7}, from_painted=True, limit=1e-5)
-    with pytest.raises(RunFailure, match=r"nan nats a number from those that were painted \(at most 1e-05\): it learns"):
+    with pytest.raises(
+        RunFailure, match=r"nan nats a number from those that were painted \(at most 1e-05\): it learns"
+    ):
         _check_first({"kl_painted": math.nan}, from_painted=True, limit=1e-5)
 
 

@@ -145,8 +145,22 @@ def test_a_sequence_with_a_failed_render_is_in_no_table_and_still_compared() -> 
     assert found == without
 
 
+def test_groups_of_one_tell_the_noise_and_its_share_of_all() -> None:
+    table = np.array([[[0.0, 1.0, 2.0]], [[4.0, 4.0, 7.0]], [[3.0, 3.0, 9.0]]])
+    valid = np.ones(table.shape, bool)
+    valid[2, 0, 2] = False  # two renders of it are left
+    found = split_metrics(render_scores(table, valid), 1, shared_noise=True)
+    assert found["var/noise"] == pytest.approx((2 + 6 + 0) / (2 + 2 + 1))
+    # of the two whole rows: mean squares 8 / 4 = 2 inside them, 3 (2^2 + 2^2) = 24 between
+    assert found["var/decoder_share_of_all"] == pytest.approx(2 / (2 + (24 - 2) / 3))
+    assert "var/decoder_share" not in found and "var/tokens" not in found
+
+
 def test_what_cannot_be_split_is_not_logged() -> None:
     assert split_metrics(render_scores(np.zeros((2, 4, 1))), 4, shared_noise=True) == {}  # one render
-    assert split_metrics(render_scores(np.full((1, 1, 2), 0.5)), 1, shared_noise=True) == {"var/unlike_renders": 0.0}
+    assert split_metrics(render_scores(np.full((1, 1, 2), 0.5)), 1, shared_noise=True) == {
+        "var/unlike_renders": 0.0,
+        "var/noise": 0.0,
+    }
     level = split_metrics(render_scores(np.full((2, 2, 2), 0.5)), 2, shared_noise=True)
     assert level == {"var/unlike_renders": 0.0, "var/tokens": 0.0, "var/noise": 0.0, "var/interaction": 0.0}

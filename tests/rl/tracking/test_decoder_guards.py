@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rl.config.sections.guards import GuardsConfig
-from rl.tracking.guards.departure import DISTANCE, REWARD, STEPS
+from rl.tracking.guards.departure import DISTANCE, REWARD, STEPS, compared_over
 from rl.tracking.guards.guards import Guards
 from rl.tracking.guards.pictures import grid_pattern
 
@@ -88,6 +88,24 @@ def test_nothing_is_said_of_the_distance_in_the_first_steps() -> None:
     steps = 2 * STEPS - 1
     assert alarms(way([1e-4 * step**2 for step in range(steps)], [0.5] * steps)) == []
     assert [step for step, _ in alarms(way([1e-4 * step**2 for step in range(99)], [0.5] * 99))] == [steps]
+
+
+def test_a_short_run_is_compared_over_a_third_of_itself() -> None:
+    assert [compared_over(steps) for steps in (0, 10, 15, 45, 74, 75, 500)] == [5, 5, 5, 15, 24, 25, 25]
+    history = way([1e-4 * step for step in range(45)], [0.5] * 45)
+    assert alarms(history) == []
+    short = Guards(GuardsConfig(), decoder_steps=45)
+    found = [(step, one.sentence) for step, row in enumerate(history) for one in short.check(step, row)]
+    assert [step for step, _ in found] == [29] and "in the 15 steps to step 30, in which" in found[0][1]
+    shortest = Guards(GuardsConfig(), decoder_steps=10)
+    assert [step for step, row in enumerate(history[:10]) for _ in shortest.check(step, row)] == [9]
+
+
+def test_in_groups_of_one_the_share_of_all_is_watched() -> None:
+    [(step, sentence)] = alarms([{"var/decoder_share_of_all": 0.01}] * 6)
+    assert step == 4 and sentence.startswith(
+        "decoder share of all is 0.01 at step 5 (guards.min_decoder_share: 0.02): hardly any of the reward's variance "
+    )
 
 
 def test_steps_of_the_language_model_alone_are_no_steps_of_the_decoder() -> None:
