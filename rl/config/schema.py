@@ -304,6 +304,13 @@ class Config(Section):
         ar: list[Optimisation] = [self.train] if "ar" in self.trainers else []
         return ar + [one for one in (self.trained_decoder,) if one is not None]
 
+    @property
+    def paints_with_base(self) -> bool:
+        """Whether evaluations also paint with the decoder as it was at the start: to tell two networks apart, or
+        because nobody has evaluated the base."""
+        looks = "decoder" in self.trainers and self.data.eval is not None and self.eval.parts > 0
+        return looks and ("ar" in self.trainers or not self.eval.at_start)
+
     def steps_of(self, one: Optimisation, steps: int) -> int:
         """In how many of the run's first ``steps`` that network learns."""
         return self.schedule.steps_of("ar" if one.section == "train" else one.section, steps)

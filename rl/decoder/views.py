@@ -103,7 +103,7 @@ def other_weights(config: Config, decoder: Decoder, trainer: FlowTrainer) -> dic
     weights: dict[str, Lending] = {}
     if config.data.eval is None or not config.eval.parts:
         return weights
-    if "ar" in config.trainers or not config.eval.at_start:  # which else has seen the base already
+    if config.paints_with_base:
         learning = {name: one for name, one in decoder.named_parameters() if one.requires_grad}
         weights["base"] = kept(learning)
     if config.trained_decoder and config.trained_decoder.ema is not None:

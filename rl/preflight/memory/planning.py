@@ -91,17 +91,12 @@ def decoder_plan(config: Config, size: PolicySize) -> DecoderPlan | None:
         states=2 + 2 * each if on_window else 1,
         positions=size.tokens + 1,
         micro_batch=min(trained.micro_batch, ceil(rows / trained.updates_per_rollout / config.train.ranks)),
-        copies=(trained.old != "live") + (trained.ema is not None) + _paints_with_the_base(config),
+        copies=(trained.old != "live") + (trained.ema is not None) + config.paints_with_base,
         reference_copy=trained.reference > 0 and trained.lora is None and trained.offload_reference is None,
         checkpointing=trained.gradient_checkpointing,
         zero_stage=trained.zero_stage,
         ranks=config.train.ranks,
     )
-
-
-def _paints_with_the_base(config: Config) -> bool:
-    """At evaluations, to tell two networks apart."""
-    return "ar" in config.trainers and config.data.eval is not None and config.eval.parts > 0
 
 
 def samples_of(config: Config) -> int:

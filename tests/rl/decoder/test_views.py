@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rl.config.schema import Config
 from rl.decoder.views import PartViews, other_weights
 from rl.evaluation.parts import PartView, load_parts
 from rl.evaluation.results import Evaluation, Outcome
@@ -126,19 +127,12 @@ def test_weights_to_paint_with_are_those_that_somebody_looks_at() -> None:
     decoder: Any = SimpleNamespace(named_parameters=lambda: [("w", learning)])
     trainer: Any = SimpleNamespace(lent=lambda name: name)
 
-    def names(
-        trainers: list[str], *, parts: int = 4, held_out: object = "shapes", ema: float | None = 0.9,
-        at_start: bool = True,
-    ) -> list[str]:  # fmt: skip
-        config: Any = SimpleNamespace(
-            trainers=trainers,
-            data=SimpleNamespace(eval=held_out),
-            eval=SimpleNamespace(parts=parts, at_start=at_start),
-            trained_decoder=SimpleNamespace(ema=ema),
-        )
-        return list(other_weights(config, decoder, trainer))
+    def names(trainers: list[str], *, held_out: bool = True, ema: float | None = 0.9, **evaluation: Any) -> list[str]:
+        data = {} if held_out else {"data": {"eval": None}}
+        sections = {"trainers": trainers, "eval": evaluation, "decoder": {"ema": ema}, **data}
+        return list(other_weights(Config.model_validate(sections), decoder, trainer))
 
     assert names(["ar", "decoder"]) == ["base", "ema"]
     assert names(["decoder"]) == ["ema"] and names(["decoder"], at_start=False) == ["base", "ema"]
     assert names(["ar", "decoder"], ema=None) == ["base"]
-    assert names(["ar", "decoder"], parts=0) == names(["ar", "decoder"], held_out=None) == []
+    assert names(["ar", "decoder"], parts=0) == names(["ar", "decoder"], held_out=False) == []

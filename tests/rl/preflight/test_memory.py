@@ -350,6 +350,8 @@ def test_a_decoder_that_learns_is_planned_from_the_configuration() -> None:
     plan = decoder_plan(load(None, [*REWARD, *typed, "decoder={old: nft, micro_batch: 500}"]), size)
     assert plan is not None
     assert (plan.pictures, plan.rows, plan.micro_batch, plan.states, plan.copies) == (16, 48, 48, 1, 1)
+    late = decoder_plan(load(None, [*REWARD, *typed, "decoder.ema=0.9", "eval.at_start=false"]), size)
+    assert late is not None and late.copies == 2  # of the base too, which no evaluation has seen
     window = ["render.sampler={use: cps, options: {window: 3}}", "decoder={loss: flow_grpo, lora: {}}"]
     plan = decoder_plan(load(None, [*REWARD, *typed, *window]), size)
     assert plan is not None and (plan.rows, plan.states, plan.reference_copy) == (48, 8, False)
