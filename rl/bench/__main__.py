@@ -1,8 +1,9 @@
 """``python -m rl.bench [CONFIG] [key=value ...]``: the whole step beside TRL's GRPOTrainer and beside its floor.
 
 Each variant trains the same policy with the same prompts, group size, reward and painter in a process of its own; they
-take their steps in turn while nothing else runs. Ratios are to TRL with its own generate. The floor of a stage is its
-FLOPs over the rate that this machine reaches for products of those shapes, and its bytes over the memory bandwidth.
+take their steps in turn while nothing else runs, without the anchor, which TRL lacks. Ratios are to TRL with its own
+generate. The floor of a stage is its products (attention's among them) as fast as this machine does them alone, the
+bytes of weights and optimizer over the memory bandwidth, and the rewards' CPU time over all cores.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def bench(config: str, overrides: Sequence[str], variants: Sequence[Variant], st
         check_machine(one)
         configs[name] = settled(one, [*train_prompts, *eval_prompts])
     outcomes = measure(variants, lambda one: BenchProcess(assignment(one, configs[one.name])), steps, tell)
-    outcomes = [replace(one, settings=words(configs[one.name])) for one in outcomes]
+    outcomes = [replace(one, settings=words(configs[one.name], VARIANTS[one.name].side)) for one in outcomes]
     any_config = next(iter(configs.values()))
     return Figures(_run(config, overrides, any_config, steps), _pictures(any_config), describe_machine(), outcomes)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 Request = Literal["step", "floor"]
+Side = Literal["ours", "trl"]
 MOST_STEPS = 500
 """That a worker can take."""
 
@@ -15,7 +16,7 @@ MOST_STEPS = 500
 class Assignment:
     """What a worker is to measure; ``config`` is a whole run as YAML."""
 
-    side: Literal["ours", "trl"]
+    side: Side
     config: str
     vllm: bool = False
     """TRL only: sample with vLLM in the trainer's process."""
@@ -46,6 +47,8 @@ class StageFloor:
     stage: str
     gflop: float
     seconds: float
+    kinds: Mapping[str, float] = field(default_factory=dict)
+    """Kind of work -> its part of the seconds."""
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,22 @@
-"""The least time of a stage: its FLOPs over the rate that this machine reaches for products of those shapes and that
-precision, and the bytes that have to pass through memory over its bandwidth.
+"""The least time of a stage: its products (attention's among them) as fast as this machine does them alone, the
+weights and optimizer states that have to pass through memory over its bandwidth, and the rewards' CPU time over all
+cores.
 
-Nothing else is in it: no normalisation, no activation, no softmax, no Python. A stage at twice its floor spends half of
+Nothing else is in it: no normalisation, no activation, no copy, no Python. A stage at twice its floor spends half of
 its time on those.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 
 from rl.bench.contract import StageFloor
+from rl.bench.kinds import REWARDS, TRAFFIC
 from rl.bench.products import Product
 
 _MEASURED_SHARE = 0.99
@@ -39,20 +42,24 @@ class StageWork:
 
 def stage_floor(stage: str, work: StageWork, measure: Measure, bandwidth: float, cores: int) -> StageFloor:
     """``measure``: seconds of one call; ``bandwidth`` in bytes a second."""
-    seconds = products_s(work.products, measure) + work.traffic / bandwidth + work.cpu_s / cores
-    return StageFloor(stage, work.flops / 1e9, seconds)
+    seconds = products_s(work.products, measure)
+    if work.traffic:
+        seconds[TRAFFIC] = work.traffic / bandwidth
+    if work.cpu_s:
+        seconds[REWARDS] = work.cpu_s / cores
+    return StageFloor(stage, work.flops / 1e9, sum(seconds.values()), seconds)
 
 
-def products_s(products: Mapping[Product, int], measure: Measure) -> float:
-    """Those with the most FLOPs are measured, until 99 % are; the rest counts at their mean rate."""
+def products_s(products: Mapping[Product, int], measure: Measure) -> dict[str, float]:
+    """By kind. Those with the most FLOPs are measured, until 99 % are; the rest counts at their mean rate."""
     total = sum(product.flops * calls for product, calls in products.items())
-    done, seconds = 0, 0.0
+    done, seconds = 0, Counter[str]()
     for product, calls in sorted(products.items(), key=lambda one: -one[0].flops * one[1]):
         if done >= _MEASURED_SHARE * total:
             break
-        seconds += measure(product) * calls
+        seconds[product.kind] += measure(product) * calls
         done += product.flops * calls
-    return seconds * total / done if done else 0.0
+    return {kind: one * total / done for kind, one in seconds.items()}
 
 
 def memory_bandwidth() -> float:

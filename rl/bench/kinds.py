@@ -1,4 +1,4 @@
-"""What a step's seconds go to, by kind of work: how much of them no faster product could save."""
+"""What a step's seconds and its floor go to, by kind of work: how much of them no faster product could save."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from typing import Protocol
 
 from torch.profiler import ProfilerActivity, profile
 
+ATTENTION, PRODUCTS = MULTIPLYING = ("attention", "products and convolutions")
 _KINDS = {  # the first whose word is in an operation's name
-    "attention": ("attention",),
-    "products and convolutions": ("::mm", "::addmm", "::bmm", "::baddbmm", "::linear", "convolution"),
+    ATTENTION: ("attention",),
+    PRODUCTS: ("::mm", "::addmm", "::bmm", "::baddbmm", "::linear", "convolution"),
     "compiled loops: norms, activations, rotary": ("compiledfx", "compiledfunction"),
     "copies and gathers": ("copy_", "::cat", "index", "gather", "scatter", "clone", "::pad", "contiguous", "stack"),
     "other operations of torch": ("::",),
 }
 _REST = "Python, NumPy, waiting for a thread"
+TRAFFIC, REWARDS = "weights and optimizer through memory", "rewards on all cores"
+"""That a floor has besides; in a step they are part of other kinds."""
 
 
 class Operation(Protocol):
@@ -29,7 +32,7 @@ def by_kind(operations: Iterable[Operation]) -> dict[str, float]:
     """Seconds of each kind."""
     found = dict.fromkeys([*_KINDS, _REST], 0.0)
     for one in operations:
-        found[_kind(one.key.lower())] += one.self_cpu_time_total / 1e6
+        found[kind_of(one.key)] += one.self_cpu_time_total / 1e6
     return found
 
 
@@ -40,5 +43,7 @@ def profiled_kinds(act: Callable[[], object]) -> Mapping[str, float]:
     return by_kind(trace.key_averages())
 
 
-def _kind(name: str) -> str:
-    return next((kind for kind, words in _KINDS.items() if any(word in name for word in words)), _REST)
+def kind_of(name: str) -> str:
+    """Of an operation: ``aten::addmm``."""
+    low = name.lower()
+    return next((kind for kind, words in _KINDS.items() if any(word in low for word in words)), _REST)

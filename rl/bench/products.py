@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from rl.bench.kinds import kind_of
+
 aten = torch.ops.aten
 _MEASURED_S, _MOST_CALLS = 0.03, 20
 
@@ -58,6 +60,10 @@ class Product:
         """(M, K) rows times the weights of a linear layer from K to N."""
         weight = TensorForm((k, n), (1, k), dtype)
         return cls(aten.mm.default, (TensorForm.rows(m, k, dtype=dtype), weight), (), 2 * m * k * n)
+
+    @property
+    def kind(self) -> str:
+        return kind_of(str(self.function).replace(".", "::", 1))
 
     def seconds(self) -> float:
         """The fastest of some calls, alone, with numbers that are in the cache if they fit; images in whichever order

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -57,6 +58,20 @@ class VariantOutcome:
     def stage(self, name: str) -> float:
         """Median seconds."""
         return median(one.stages.get(name, 0.0) for one in self.steps)
+
+    @property
+    def floor_s(self) -> float:
+        return sum(one.seconds for one in self.floor)
+
+    @property
+    def floor_kinds(self) -> Counter[str]:
+        """Of all stages; empty in figures that are older than this."""
+        return sum((Counter(one.kinds) for one in self.floor), Counter[str]())
+
+    @property
+    def rest(self) -> float:
+        """Seconds of no stage that has a floor."""
+        return max(0.0, self.seconds - sum(self.stage(one.stage) for one in self.floor))
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rl.bench.aims import aims
 from rl.bench.results import Figures, VariantOutcome
 
 NONE = "-"
@@ -33,7 +34,7 @@ class TextTable:
 
 
 def report(figures: Figures, *, markdown: bool = False) -> str:
-    """Variants, what failed, floors, the machine."""
+    """Variants, what failed, floors, what was aimed at, the machine."""
     grids = [("", variants(figures))]
     for one in figures.outcomes:
         if one.measured and one.floor:
@@ -49,7 +50,7 @@ def report(figures: Figures, *, markdown: bool = False) -> str:
     if (both := figures.over("ours-best", "trl-best")) is not None:
         said = [f"Both at best settings: ours x {both:.2f} of TRL.", *said]
     parts[1:1] = ["\n".join(said)] if said else []
-    return "\n\n".join([figures.run, *parts, figures.machine]) + "\n"
+    return "\n\n".join([figures.run, *parts, *aims(figures), figures.machine]) + "\n"
 
 
 def variants(figures: Figures) -> TextTable:
@@ -69,7 +70,7 @@ def _variant(figures: Figures, one: VariantOutcome) -> tuple[str, ...]:
         f"{figures.pictures / one.seconds:.0f}",
         f"{one.seconds:.2f} ({low:.2f} .. {high:.2f})",
         NONE if ratio is None else f"{ratio:.2f}",
-        f"{one.peak_mb / 1024:.2f} GB",
+        f"{one.peak_mb * 2**20 / 1e9:.2f} GB",
         f"{one.reward:.3f}",
         NONE if deviation is None else f"{deviation:.2g}",
     )
@@ -78,18 +79,19 @@ def _variant(figures: Figures, one: VariantOutcome) -> tuple[str, ...]:
 def floors(one: VariantOutcome) -> TextTable:
     """Stage by stage, and what no stage has, and the sum."""
     rows = [_floor(floor.stage, one.stage(floor.stage), floor.gflop, floor.seconds) for floor in one.floor]
-    seconds = [one.stage(floor.stage) for floor in one.floor]
-    rows.append(_floor("rest", max(0.0, one.seconds - sum(seconds)), 0.0, 0.0))
-    total = (sum(floor.gflop for floor in one.floor), sum(floor.seconds for floor in one.floor))
-    rows.append(_floor("step", one.seconds, *total))
+    rows.append(_floor("rest", one.rest, 0.0, 0.0))
+    rows.append(_floor("step", one.seconds, sum(floor.gflop for floor in one.floor), one.floor_s))
     return TextTable(("stage", "seconds", "GFLOP", "floor, s", "x floor"), tuple(rows))
 
 
 def kinds(one: VariantOutcome) -> TextTable:
-    """What the seconds of a step go to."""
-    total = sum(one.kinds.values())
-    rows = [(kind, f"{seconds:.3f}", f"{seconds / total:.0%}") for kind, seconds in one.kinds.items()]
-    return TextTable(("kind of work", "seconds", "share"), tuple(rows))
+    """What the seconds of a step go to, and those of its floor."""
+    total, floor = sum(one.kinds.values()), one.floor_kinds
+    rows = [
+        (kind, f"{seconds:.3f}", f"{seconds / total:.0%}", _or_none(floor[kind])) for kind, seconds in one.kinds.items()
+    ]
+    rows += [(kind, NONE, NONE, _or_none(seconds)) for kind, seconds in floor.items() if kind not in one.kinds]
+    return TextTable(("kind of work", "seconds", "share", "floor, s"), tuple(rows))
 
 
 def _floor(stage: str, seconds: float, gflop: float, floor: float) -> tuple[str, ...]:
@@ -97,6 +99,10 @@ def _floor(stage: str, seconds: float, gflop: float, floor: float) -> tuple[str,
         stage,
         f"{seconds:.3f}",
         f"{gflop:.1f}" if gflop else NONE,
-        f"{floor:.3f}" if floor else NONE,
+        _or_none(floor),
         f"{seconds / floor:.2f}" if floor else NONE,
     )
+
+
+def _or_none(seconds: float) -> str:
+    return f"{seconds:.3f}" if seconds else NONE

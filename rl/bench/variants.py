@@ -6,9 +6,8 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from rl.bench.contract import MOST_STEPS, Assignment
+from rl.bench.contract import MOST_STEPS, Assignment, Side
 from rl.config import shipped
 from rl.config.load import dump, load
 from rl.config.schema import Config
@@ -36,7 +35,7 @@ _ALIKE = (  # TRL has no anchor; neither side evaluates, saves or shows anything
 class Variant:
     name: str
     title: str
-    side: Literal["ours", "trl"]
+    side: Side
     settings: tuple[str, ...]
     vllm: bool = False
 
@@ -88,14 +87,17 @@ def assignment(variant: Variant, config: Config) -> Assignment:
     return Assignment(variant.side, dump(config), variant.vllm)
 
 
-def words(config: Config) -> str:
-    """``fp32, 3 Euler steps``, ``bf16, 1 Euler step, compiled``."""
+def words(config: Config, side: Side) -> str:
+    """``fp32, 3 Euler steps``, ``bf16, 1 Euler step, compiled``. TRL trains bfloat16 itself and not a rounded copy of
+    fp32 weights, and only the decoder that is lent to it is compiled.
+    """
     names = {"float32": "fp32", "bfloat16": "bf16"}
     dtypes = (config.policy.dtype, config.train.dtype, config.render.dtype or config.policy.dtype)
     precisions = dict.fromkeys(names.get(one, one) for one in dtypes)
-    count = config.render.steps
-    compiled = ", compiled" if config.policy.compile else ""
-    return f"{'/'.join(precisions)}, {count} Euler step{'s' * (count != 1)}{compiled}"
+    count, trl = config.render.steps, side == "trl"
+    master = " without fp32 master" if trl and config.train.dtype == "bfloat16" else ""
+    compiled = f", {'decoder ' if trl else ''}compiled" if config.policy.compile else ""
+    return f"{'/'.join(precisions)}{master}, {count} Euler step{'s' * (count != 1)}{compiled}"
 
 
 def _with(config: Config, folder: Path, files: list[str], overrides: list[str]) -> Config:

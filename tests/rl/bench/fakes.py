@@ -52,7 +52,12 @@ def figures() -> Figures:
         pictures=8,
         machine="Some CPU, 2 cores, torch 2.13.0, trl 1.16.0; bf16 instructions: none",
         outcomes=[
-            outcome("ours", "ours, equal settings", [1.5, 1.6, 1.9], floor=[StageFloor("paint", 10.0, 0.5)]),
+            outcome(
+                "ours",
+                "ours, equal settings",
+                [1.5, 1.6, 1.9],
+                floor=[StageFloor("paint", 10.0, 0.5, {"attention": 0.1, "rewards": 0.4})],
+            ),
             VariantOutcome(
                 "trl", "TRL, own generate", "fp32", [StepTaken(s, {}, 0.5) for s in (2.0, 1.8, 2.2)], 2048.0
             ),
@@ -64,5 +69,5 @@ def figures() -> Figures:
 
 def outcome(name: str, title: str, seconds: Sequence[float], floor: Sequence[StageFloor] = ()) -> VariantOutcome:
     steps = [StepTaken(s, {"paint": s / 2}, 0.6, 1e-7) for s in seconds]
-    kinds = {"attention": 0.4, "copies": 1.2} if floor else {}
+    kinds = {"attention": 0.4, "copies and gathers": 1.2} if floor else {}
     return VariantOutcome(name, title, "fp32", steps, 1024.0, list(floor), kinds)

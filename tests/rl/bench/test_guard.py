@@ -40,6 +40,7 @@ def test_a_fall_is_noticed() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_ratio_to_trl_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "VLLM_PLUGINS", "DS_ACCELERATOR"):  # of the tests, not of a user
         monkeypatch.delenv(name, raising=False)

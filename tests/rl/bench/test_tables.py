@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from rl.bench.aims import aims
+from rl.bench.contract import StageFloor, StepTaken
 from rl.bench.results import read, write
 from rl.bench.tables import report
 from rl.types import UserError
@@ -13,9 +15,9 @@ PLAIN = """\
 examples/geneval.yaml: 2 prompts x 4 = 8 pictures a step, median of 3 steps in turn
 
 variant               settings  pictures/s       s/step (range)  x TRL  peak memory  mean reward  first ratio off by
-ours, equal settings      fp32           5  1.60 (1.50 .. 1.90)   1.25      1.00 GB        0.600               1e-07
-TRL, own generate         fp32           4  2.00 (1.80 .. 2.20)   1.00      2.00 GB        0.500                   -
-ours, best settings       fp32          16  0.50 (0.50 .. 0.60)   4.00      1.00 GB        0.600               1e-07
+ours, equal settings      fp32           5  1.60 (1.50 .. 1.90)   1.25      1.07 GB        0.600               1e-07
+TRL, own generate         fp32           4  2.00 (1.80 .. 2.20)   1.00      2.15 GB        0.500                   -
+ours, best settings       fp32          16  0.50 (0.50 .. 0.60)   4.00      1.07 GB        0.600               1e-07
 
 TRL, vLLM: not measured: it says no
 
@@ -28,9 +30,16 @@ step     1.600   10.0     0.500     3.20
 
 one step of it by kind of work, profiled
 
-kind of work  seconds  share
-attention       0.400    25%
-copies          1.200    75%
+kind of work        seconds  share  floor, s
+attention             0.400    25%     0.100
+copies and gathers    1.200    75%         -
+rewards                   -      -     0.400
+
+ours, equal settings, aims: 1.3 x TRL: 1.538 s = 3.08 x the floor, not reached, 0.062 s too many; near the floor: \
+0.650 s = 1.30 x the floor, not reached, 0.950 s too many. The step of 1.600 s is 0.500 s of floor and 1.100 s \
+beyond it: rest 0.800; paint 0.300. In the profiled step attention and products took 0.400 s for 0.100 s of floor. \
+What is neither attention nor products took 1.200 of 1.600 s: copies and gathers 1.200. If nothing else changed, so \
+much of it would have to go: 5% (1.3 x TRL), 79% (near the floor).
 
 Some CPU, 2 cores, torch 2.13.0, trl 1.16.0; bf16 instructions: none
 """
@@ -48,11 +57,24 @@ def test_in_markdown_the_cells_are_the_same() -> None:
     assert words == PLAIN.split()
 
 
+def test_what_is_reached_and_what_other_processes_did() -> None:
+    found = figures()
+    found.outcomes[1].steps = [StepTaken(2.6, {}, 0.5)]
+    found.outcomes[0].floor.append(StageFloor("score", 0.0, 0.9))
+    (told,) = aims(found)
+    assert (
+        "1.3 x TRL: 2.000 s = 1.43 x the floor, reached; near the floor: 1.820 s = 1.30 x the floor, reached." in told
+    )
+    assert "is 1.400 s of floor and 0.200 s beyond it: rest 0.800; paint 0.300; score -0.900." in told
+    assert "Less than its floor: score, done by other processes while the step goes on" in told
+
+
 def test_without_trl_there_is_no_ratio() -> None:
     alone = figures()
     del alone.outcomes[1:3]
     assert alone.ratio("ours") is None
     assert "1.60 (1.50 .. 1.90)      -" in report(alone)
+    assert "ours, equal settings, aims: near the floor: 0.650 s = 1.30 x the floor, not reached" in report(alone)
 
 
 def test_both_at_best_settings() -> None:

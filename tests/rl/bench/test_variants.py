@@ -36,7 +36,7 @@ def test_equal_settings_are_equal() -> None:
     assert (ours.anchor, ours.data.eval, ours.tracking.to) == (None, None, ())
     assert ours.kl is not None
     assert (ours.kl.use, ours.kl.options["beta"]) == ("k3", 0.005)
-    assert words(ours) == "fp32, 3 Euler steps"
+    assert words(ours, "ours") == words(trl, "trl") == "fp32, 3 Euler steps"
 
 
 def test_best_settings_stand_above_what_is_typed() -> None:
@@ -45,7 +45,10 @@ def test_best_settings_stand_above_what_is_typed() -> None:
     dtype = "bfloat16" if multiplies_bfloat16() else "float32"
     assert (best.policy.dtype, best.train.dtype, best.render.steps) == (dtype, dtype, 1)
     assert (best.train.lr, best.data.prompts_per_step) == (1e-3, 4)
-    assert words(best).endswith(", 1 Euler step, compiled")
+    assert words(best, "ours").endswith(", 1 Euler step, compiled")
+    assert words(best, "trl").endswith(", 1 Euler step, decoder compiled")
+    assert ("without fp32 master" in words(best, "trl")) == (dtype == "bfloat16")
+    assert "master" not in words(best, "ours")
     assert best == configured(
         VARIANTS["trl-best"], CONFIG, ["render.steps=3", "train.lr=1e-3", "data.prompts_per_step=4"]
     )
