@@ -19,6 +19,7 @@ from rl.preflight.memory.estimate import Items, MemoryEstimate
 from rl.preflight.memory.planning import decoder_plan, memory_of, pictures_of, samples_of, update_samples
 from rl.preflight.memory.sizes import PolicySize
 from rl.preflight.room import SHARED_MEMORY, check_shared_memory, checkpoint_bytes
+from rl.process.host import has_gpu
 from rl.types import Prompt
 
 
@@ -56,9 +57,10 @@ def _memory(config: Config, memory: MemoryEstimate, parameters: int) -> list[tup
     """What lies there all the time, item by item, and what each phase adds to it."""
     workers, each = worker_count(config), " on the first rank" if config.train.ranks > 1 else ""
     frozen = "" if "ar" in config.trainers else ", which stays as it is"
+    measured = " where measured, on CPUs" if has_gpu() else ""
     return [
         ("parameters", f"{parameters:,} in the language model{frozen}"),
-        ("memory", f"{_size(memory.peak)} at most{each}, in '{memory.largest}' (estimate, within 15 %)"),
+        ("memory", f"{_size(memory.peak)} at most{each}, in '{memory.largest}' (estimate, within 15 %{measured})"),
         *((f"  {name}", _size(taken)) for name, taken in memory.held.items()),
         *((f"  + in {name}", _phase(items)) for name, items in memory.phases.items()),
         ("reward processes", f"{workers}, each about {_size(WORKER)} and its model besides"),

@@ -1,7 +1,10 @@
 """Seconds, memory and arithmetic of BLIP3o-NEXT's training on this GPU, with random weights of its shapes.
 
-    python examples/blip3o_next/measure.py                     # about 8 minutes on an H100; needs no network
+    python examples/blip3o_next/measure.py                     # ends after 7.5 minutes at most; needs no network
     python examples/blip3o_next/measure.py --small             # the same on a CPU in a minute, with a tiny policy
+
+It needs torch, transformers, diffusers, deepspeed, accelerate, safetensors, tokenizers, numpy, pillow, pydantic, pyyaml,
+psutil, rich and scipy; peft for LoRA, and vLLM only if it is to sample. On an H100 it has run in parts, never whole.
 
 The recipe of ``geneval.yaml`` with few prompts, a reward that costs nothing, and two steps a variant. The first warms
 up, the last one counts. It prints a table and writes all figures as JSON.
@@ -54,6 +57,7 @@ class Device:
     bandwidth: float | None
 
 
+_MASKLESS = "flash_attention"
 _SHEETS = {  # the first whose name is in the device's
     "H200": (989e12, 4.8e12),
     "H100 NVL": (835e12, 3.9e12),
@@ -182,7 +186,8 @@ def report(found: Mapping[str, Any]) -> str:
         )
     if found["decoding"]:
         head = ["decoding", "batch", "eager, ms a step", "replayed, ms a step", "limit, ms", "share of bandwidth"]
-        lines += ["", *_table([*head, "logits differ by"], [_decoding_row(one, device) for one in found["decoding"]])]
+        head += ["logits differ by", "a layer's attention with a mask, ms", "without"]
+        lines += ["", *_table(head, [_decoding_row(one, device) for one in found["decoding"]])]
     return "\n".join(lines)
 
 
@@ -222,7 +227,15 @@ def _decoding_row(one: Mapping[str, Any], device: Mapping[str, Any]) -> list[str
         f"{limit:.2f}" if limit else "-",
         f"{limit / replayed:.0%}" if limit and replayed else "-",
         f"{one['difference']:.1e}" if replayed else "-",
+        *_attention_cells(one["attention_ms"]),
     ]
+
+
+def _attention_cells(milliseconds: Mapping[str, float | None]) -> list[str]:
+    """By the fastest kernel that takes a mask, and by the one that takes none."""
+    without = milliseconds[_MASKLESS]
+    masked = [one for name, one in milliseconds.items() if name not in (_MASKLESS, "bytes") and one is not None]
+    return [f"{min(masked):.3f}" if masked else "-", f"{without:.3f}" if without is not None else "-"]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

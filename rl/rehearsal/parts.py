@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from policy.decoder import Decoder
 from rewards.base import describe_exception
 from rl.tracking.contract import STAGES
 from rl.types import Rollout, RunFailure, Span, UserError
@@ -60,21 +62,43 @@ def check_hidden(hidden_BSD: Tensor, wanted: tuple[int, int, int], whose: str) -
 
 
 @contextmanager
-def finite_outputs(networks: Mapping[str, nn.Module], policy: str) -> Iterator[None]:
-    """Raises: UserError naming the first of the networks that has answered NaN or infinity inside."""
+def finite_outputs(decoder: Decoder, policy: str) -> Iterator[None]:
+    """Around painting. Compiled networks are looked at from outside: a hook would have them compiled once more.
+
+    Raises: UserError naming the first of the decoder's networks that has answered NaN or infinity.
+    """
     wrong: list[str] = []
-    with ExitStack() as hooks:
-        for name, network in networks.items():
 
-            def look(_: nn.Module, __: object, answer: object, name: str = name) -> None:
-                first = answer[0] if isinstance(answer, tuple) else answer
-                if isinstance(first, Tensor) and not bool(first.isfinite().all()):
-                    wrong.append(name)
+    def look(name: str, answer: object) -> None:
+        first = answer[0] if isinstance(answer, tuple) else answer
+        if isinstance(first, Tensor) and not bool(first.isfinite().all()):
+            wrong.append(name)
 
-            hooks.callback(network.register_forward_hook(look).remove)
+    with (
+        _seen(decoder.connector, "forward", partial(look, "connector/")),
+        _seen(decoder, "velocity", partial(look, "transformer/")),
+        _seen(decoder.vae, "decode", partial(look, "vae/")),
+    ):
         yield
     if wrong:
         raise UserError(
             f"{wrong[0]} of {policy} answers NaN or infinity, which would be painted black: restore its weights, or "
             "set render.dtype to float32"
         )
+
+
+@contextmanager
+def _seen(owner: object, method: str, look: Callable[[object], None]) -> Iterator[None]:
+    """``look`` at every answer of a method of one object."""
+    whole = getattr(owner, method)
+
+    def call(*arguments: object, **options: object) -> object:
+        answer = whole(*arguments, **options)
+        look(answer)
+        return answer
+
+    setattr(owner, method, call)
+    try:
+        yield
+    finally:
+        delattr(owner, method)

@@ -161,7 +161,7 @@ class _Rehearsal:
             f"check that connector/, transformer/, vae/ and scheduler/ of {config.policy.path} belong to one model; "
             "render.micro_batch is what takes memory"
         )
-        with self.part("paint", count, advice), self._finite_decoder():
+        with self.part("paint", count, advice), finite_outputs(self.run.policy.decoder, config.policy.path):
             renders, waiting = act.paint(hidden_BSD, rollout, noise, "rehearsal", renders=self.renders)
 
         def painted(count: int) -> None:
@@ -181,13 +181,6 @@ class _Rehearsal:
         with part_of_a_step("score"):
             self._refuse_dead(mean_scores(by_picture, renders.per_sample))
         return renders, by_picture
-
-    def _finite_decoder(self) -> AbstractContextManager[None]:
-        decoder = self.run.policy.decoder
-        if self.run.config.policy.compile:  # hooks would have the networks compiled once more
-            return nullcontext()
-        networks = {"connector/": decoder.connector, "transformer/": decoder.transformer, "vae/": decoder.vae.decoder}
-        return finite_outputs(networks, self.run.config.policy.path)
 
     def _refuse_dead(self, by_reward: Mapping[str, Sequence[Score]]) -> None:
         """A reward may fail on one picture now and then; one that fails on both is broken."""

@@ -40,4 +40,6 @@ def test_it_measures_every_stage_and_prints_both_tables(tmp_path: Path) -> None:
     assert decoding["difference"] < 1e-2 and decoding["tokens_per_s"] > 0
     assert "| small, 64 px, full | 4 |" in done.stdout and "| small, 64 px, LoRA |" in done.stdout
     assert "| small | 4 |" in done.stdout
+    (row,) = [line for line in done.stdout.splitlines() if line.startswith("| small | 4 |")]
+    assert float(row.split("|")[-3]) > 0  # milliseconds of the attention with a mask
     assert [path.name for path in tmp_path.iterdir()] == ["measured.json"]
