@@ -3,8 +3,9 @@
     python examples/blip3o_next/measure.py                     # ends after 7.5 minutes at most; needs no network
     python examples/blip3o_next/measure.py --small             # the same on a CPU in a minute, with a tiny policy
 
-It needs torch, transformers, diffusers, deepspeed, accelerate, safetensors, tokenizers, numpy, pillow, pydantic, pyyaml,
-psutil, rich and scipy; peft for LoRA, and vLLM only if it is to sample. On an H100 it has run in parts, never whole.
+It needs torch, transformers, diffusers, deepspeed, accelerate, safetensors, tokenizers, numpy, pillow, pydantic,
+pyyaml, psutil, rich and scipy; peft for LoRA, and vLLM only if it is to sample. On an H100 it has run in parts, never
+whole.
 
 The recipe of ``geneval.yaml`` with few prompts, a reward that costs nothing, and two steps a variant. The first warms
 up, the last one counts. It prints a table and writes all figures as JSON.

@@ -1,8 +1,8 @@
 """Who of the ranks still lives: nothing waits for one that is gone, and what ends the run names it.
 
 A thread in each rank says through the common store that it is there, and looks after the others: rank 0 after all, the
-others after rank 0. A process of this machine that has ended is noticed within a second, another machine by its
-silence. A rank that lives but gets nowhere is found by how far each has come.
+others after rank 0. A process of this machine that has ended is noticed within a second, one that a signal has stopped
+and another machine by their silence. A rank that lives but gets nowhere is found by how far each has come.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ from torch.distributed import Store
 from rl.process.ranks import OtherRanks, Place
 
 LOOK_S = 0.5
-SILENT_S = 25.0  # of another machine
+SILENT_S = 25.0  # of another machine, or of a stopped process
 START_S = 300.0
 PATIENCE_S = 5.0
 DEADLINE_S = 600.0
@@ -51,11 +52,19 @@ class Resident:
 
     def runs(self) -> bool:
         """Asked on its own machine."""
+        return self._status() not in (None, psutil.STATUS_ZOMBIE)
+
+    def stopped(self) -> bool:
+        """By a signal, asked on its own machine."""
+        return self._status() == psutil.STATUS_STOPPED
+
+    def _status(self) -> str | None:
+        """``None``: it has ended."""
         try:
             process = psutil.Process(self.pid)
-            return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - self.started) < 1.0
+            return process.status() if abs(process.create_time() - self.started) < 1.0 else None
         except psutil.Error:
-            return False
+            return None
 
 
 class Watch:
@@ -78,6 +87,7 @@ class Watch:
         self._me, self._began, self._beats = Resident.here(), time.monotonic(), 0
         self._known: dict[int, Resident] = {}
         self._heard: dict[int, tuple[bytes, float]] = {}
+        self._seen_stopped: Counter[int] = Counter()
         self._came: dict[int, int] = {}
         self._moved = self._began
         self.found: str | None = None
@@ -148,9 +158,19 @@ class Watch:
             return f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
         if there is None:
             return f"has not started within {START_S:g} s" if now - self._began > START_S else ""
-        if there.near(self._me):
-            return "" if self._others or there.runs() else "was killed or ended"
-        return self._silent(rank, now)
+        if not there.near(self._me):
+            return self._silent(rank, now)
+        return self._halted(rank, there) if self._others or there.runs() else "was killed or ended"
+
+    def _halted(self, rank: int, there: Resident) -> str:
+        """Counted in looks: while all of a terminal's processes are stopped together, nobody looks."""
+        self._seen_stopped[rank] = self._seen_stopped[rank] + 1 if there.stopped() else 0
+        seconds = self._seen_stopped[rank] * LOOK_S
+        if seconds <= SILENT_S:
+            return ""
+        with suppress(ProcessLookupError):
+            os.kill(there.pid, signal.SIGKILL)  # it hears nothing else, and would be left behind
+        return f"was stopped by a signal (SIGSTOP) and did not go on within {seconds:.0f} s"
 
     def _silent(self, rank: int, now: float) -> str:
         beat = self._store.get(f"beat/{rank}") if self._store.check([f"beat/{rank}"]) else b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -66,6 +67,26 @@ def test_rank_0_names_a_process_that_is_gone() -> None:
             f"rank 1 of 2 (process {there.pid} on {there.host}) was killed or ended; the other ranks end as well, and "
             "--resume goes on from the last checkpoint"
         )
+        watch.stop()
+
+
+def test_a_stopped_process_is_named_and_killed_unless_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SILENT_S", 0.6)
+    store = dist.HashStore()
+    with another_process() as (process, there):
+        announce(store, 1, there)
+        watch, ended = watching(store, 0, 2)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.6)
+        assert not ended and process.poll() is None
+        process.send_signal(signal.SIGSTOP)
+        assert wait_until(ended) == (
+            f"rank 1 of 2 (process {there.pid} on {there.host}) was stopped by a signal (SIGSTOP) and did not go on within "
+            "1 s; the other ranks end as well, and --resume goes on from the last checkpoint"
+        )
+        assert process.wait(5) == -signal.SIGKILL
         watch.stop()
 
 
