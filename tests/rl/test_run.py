@@ -80,10 +80,10 @@ def test_a_compiled_run_stays_on_policy_and_resumes_bit_for_bit(tiny_policy: Pat
     found = []
     for name in ("whole", "broken"):
         (tmp_path / name).mkdir()
-        config = write_config(tmp_path / name, tiny_policy, policy={"path": str(tiny_policy), "compile": True})
+        config = write_config(tmp_path / name, tiny_policy)
         if name == "broken":
-            assert launch("step", config, program=KILLED).returncode == -signal.SIGKILL
-        done = launch(config, *(["--resume"] if name == "broken" else []))
+            assert launch("step", config, "policy.compile=on", program=KILLED).returncode == -signal.SIGKILL
+        done = launch(config, *(["--resume"] if name == "broken" else ["policy.compile=on"]))
         assert done.returncode == 0, done.stderr
         found.append(metrics(tmp_path / name / "run"))
     whole, broken = found

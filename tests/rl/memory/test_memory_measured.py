@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
 from rl.memory.__main__ import main
 from rl.memory.cases import CASES
+from rl.memory.figures import read, record
 from rl.memory.measure import MeasuredMemory, measure, table
 
 
@@ -37,9 +37,24 @@ def test_a_case_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no case '300m'" in capsys.readouterr().err
 
 
-def test_the_readme_has_a_row_for_each_case_within_15_percent() -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    table_there = readme.split("<!-- memory -->\n")[1].split("<!-- /memory -->")[0]
-    rows = re.findall(r"^\| ([\w-]+) \| [\d.]+ GB \| \w+ \| [\d.]+ GB \| ([+-]\d+)% \|$", table_there, re.MULTILINE)
-    assert [name for name, _ in rows] == list(CASES)
-    assert all(abs(int(off)) <= 15 for _, off in rows)
+def test_figures_cannot_be_kept_of_other_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["100M", "train.lora={}", "--record"]) == 2
+    assert "--record keeps the figures of the cases as they are: leave train.lora={} out" in capsys.readouterr().err
+
+
+def test_what_is_measured_anew_takes_the_place_of_what_was_kept(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    path.write_text("[]")
+    old, new = (MeasuredMemory("100M", 4, "step", found) for found in (5, 6))
+    embedded = MeasuredMemory("embedded", 1, "update", 1)
+    record([old], path)
+    record([new, embedded], path)
+    assert read(path) == [embedded, new]
+
+
+def test_the_readme_shows_the_recorded_figures_of_each_case() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    shown = readme.split("<!-- memory -->\n")[1].split("\n<!-- /memory -->")[0]
+    assert shown == table(read())
+    assert [one.case for one in read()] == list(CASES)
+    assert all(abs(one.off) < 0.15 for one in read())

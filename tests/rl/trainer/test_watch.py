@@ -83,8 +83,8 @@ def test_a_stopped_process_is_named_and_killed_unless_it_goes_on(monkeypatch: py
         assert not ended and process.poll() is None
         process.send_signal(signal.SIGSTOP)
         assert wait_until(ended) == (
-            f"rank 1 of 2 (process {there.pid} on {there.host}) was stopped by a signal (SIGSTOP) and did not go on within "
-            "1 s; the other ranks end as well, and --resume goes on from the last checkpoint"
+            f"rank 1 of 2 (process {there.pid} on {there.host}) was stopped by a signal (SIGSTOP) and did not go on "
+            "within 1 s; the other ranks end as well, and --resume goes on from the last checkpoint"
         )
         assert process.wait(5) == -signal.SIGKILL
         watch.stop()
