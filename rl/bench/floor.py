@@ -9,7 +9,7 @@ its time on those.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -53,7 +53,7 @@ def stage_floor(stage: str, work: StageWork, measure: Measure, bandwidth: float,
 def products_s(products: Mapping[Product, int], measure: Measure) -> dict[str, float]:
     """By kind. Those with the most FLOPs are measured, until 99 % are; the rest counts at their mean rate."""
     total = sum(product.flops * calls for product, calls in products.items())
-    done, seconds = 0, Counter[str]()
+    done, seconds = 0, defaultdict[str, float](float)
     for product, calls in sorted(products.items(), key=lambda one: -one[0].flops * one[1]):
         if done >= _MEASURED_SHARE * total:
             break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -64,9 +64,12 @@ class VariantOutcome:
         return sum(one.seconds for one in self.floor)
 
     @property
-    def floor_kinds(self) -> Counter[str]:
+    def floor_kinds(self) -> defaultdict[str, float]:
         """Of all stages; empty in figures that are older than this."""
-        return sum((Counter(one.kinds) for one in self.floor), Counter[str]())
+        found = defaultdict[str, float](float)
+        for kind, seconds in (pair for one in self.floor for pair in one.kinds.items()):
+            found[kind] += seconds
+        return found
 
     @property
     def rest(self) -> float:
