@@ -17,9 +17,8 @@ from pathlib import Path
 
 from rewards.command_line import positive_int
 from rl.bench.contract import MOST_STEPS
-from rl.bench.machine import describe_machine
 from rl.bench.processes import BenchProcess
-from rl.bench.results import FIGURES, Figures, read, write
+from rl.bench.results import FIGURES, Figures, describe_machine, read, write
 from rl.bench.rounds import WARM_UP, Tell, measure
 from rl.bench.tables import report
 from rl.bench.variants import BASE, CONFIG, VARIANTS, Variant, assignment, chosen, configured, words

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from rl.bench import __main__ as command
-from rl.bench.machine import bf16_instructions
-from rl.bench.results import FIGURES, Figures, read, write
+from rl.bench.results import FIGURES, Figures, bf16_instructions, read, write
 from rl.bench.tables import report
 from tests.rl.bench.fakes import FakeWorker, figures
 
