@@ -74,24 +74,6 @@ def test_a_killed_run_resumes_bit_for_bit(point: str, uninterrupted: Path, tiny_
         assert json.loads((tmp_path / "run" / name).read_text()) == json.loads((uninterrupted / name).read_text())
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_compiled_run_stays_on_policy_and_resumes_bit_for_bit(tiny_policy: Path, tmp_path: Path) -> None:
-    found = []
-    for name in ("whole", "broken"):
-        (tmp_path / name).mkdir()
-        config = write_config(tmp_path / name, tiny_policy)
-        if name == "broken":
-            assert launch("step", config, "policy.compile=on", program=KILLED).returncode == -signal.SIGKILL
-        done = launch(config, *(["--resume"] if name == "broken" else ["policy.compile=on"]))
-        assert done.returncode == 0, done.stderr
-        found.append(metrics(tmp_path / name / "run"))
-    whole, broken = found
-    assert whole == broken
-    assert [row["ratio_deviation"] for _, row in whole] == [0.0] * STEPS
-    assert all(row["mismatch"] < 1e-5 and row["sync_mismatch"] < 1e-4 for _, row in whole)
-
-
 def test_ctrl_c_saves_and_resumes_bit_for_bit(uninterrupted: Path, tiny_policy: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path, tiny_policy)
     run = subprocess.Popen(
