@@ -199,8 +199,16 @@ def test_a_decoder_that_does_not_fit_its_connector(run: Run, monkeypatch: pytest
     assert "while painting: RuntimeError: mat1 and mat2 shapes cannot be multiplied" in refused(run)
 
 
-def test_a_decoder_that_answers_nan(run: Run) -> None:
-    weight = run.policy.decoder.vae.decoder.conv_out.conv.weight
+@pytest.mark.parametrize(
+    ("part", "weight_name"),
+    [
+        ("vae/", "vae.decoder.conv_out.conv.weight"),
+        ("transformer/", "transformer.proj_out.weight"),
+        ("connector/", "connector.0.weight"),
+    ],
+)
+def test_a_decoder_that_answers_nan(part: str, weight_name: str, run: Run) -> None:
+    weight = run.policy.decoder.get_parameter(weight_name)
     kept = weight.detach().clone()
     with torch.no_grad():
         weight.fill_(torch.nan)
@@ -209,8 +217,8 @@ def test_a_decoder_that_answers_nan(run: Run) -> None:
         finally:
             weight.copy_(kept)
     assert message == (
-        f"before the first step, while painting: vae/ of {run.config.policy.path} answers NaN or infinity, which would "
-        "be painted black: restore its weights, or set render.dtype to float32"
+        f"before the first step, while painting: {part} of {run.config.policy.path} answers NaN or infinity, which "
+        "would be painted black: restore its weights, or set render.dtype to float32"
     )
 
 
