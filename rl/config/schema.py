@@ -89,7 +89,7 @@ class PolicyConfig(Section):
     compile: Bool = False
     """Compile the layers of language model and decoder (torch.compile; needs a C++ compiler or a GPU): a minute or two
     before the first step, less when started again; then a step of the embedded model takes an eighth less, so it pays
-    after some 700 steps. The first ratio stays 1 and an update resumes bit-equal; numbers differ in their last digits
+    after some 700 steps. The first ratio stays 1 and a resume is bit-equal; numbers differ in their last digits
     from those of a run without it. Takes no part in sampling by vLLM."""
 
 
