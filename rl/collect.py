@@ -23,7 +23,7 @@ from rl.process.progress import Progress, untold
 from rl.rows import by_group, read_back, sequences
 from rl.tracking.guards.pictures import Fidelity, grid_pattern, picture_metrics, token_metrics
 from rl.tracking.stopwatch import Stopwatch
-from rl.types import Experience, Forward, Prompt, Renders, Rollout, Sample, Score, Scores, Sequences
+from rl.types import Experience, Forward, Prompt, Renders, Rollout, Sample, Score, Scores, Sequences, UserError
 from rollout.render import Painter, RecordingPainter, SeedMode, painted, render_seeds
 from rollout.samplers.contract import Sampler
 from rollout.seeds import group_seeds
@@ -36,6 +36,10 @@ class Noise:
     shared_by: SeedMode
     seed: int
     step: int
+
+
+class RewardsFailed(UserError):
+    """What the rewards said can't be learnt from, and the weights have no part in it."""
 
 
 class RewardWatch:
@@ -87,7 +91,7 @@ class Collect:
     """Hears how far painting and scoring are."""
 
     def __call__(self, step: int, prompts: Sequence[Prompt], seed: int) -> Experience:
-        """P prompts of this step; every seed is a hash of (run seed, step, prompt, sample)."""
+        """P prompts of this step; every seed is a hash of (run seed, step, prompt, sample). Raises: RewardsFailed."""
         timer, group_size = Stopwatch(tell=self.tell), self.schedule.phase(step).group_size or self.rollout.group_size
         with timer("sample"):
             seeds = group_seeds(seed, step, prompts, group_size)
@@ -112,8 +116,7 @@ class Collect:
             if self.grid_period is not None:
                 metrics["guard/grid_pattern"] = grid_pattern(renders.one_each, self.grid_period)
         with timer("score"):
-            scores = self.scoring(gather(waiting, self.progress), rollout)
-            self.watch.check(scores.by_reward, first=step == 0)
+            scores = self._scored(waiting, rollout, first=step == 0)
         metrics = describe_scores(rollout, scores, self.rewards) | metrics
         if "ar" not in self.scoring.trained or not self.schedule.learns(step, "ar"):
             del metrics["zero_std_fraction"]  # groups are compared for the language model
@@ -121,6 +124,14 @@ class Collect:
             metrics["decoder/score"] = scores.renders.score
             metrics |= split_metrics(scores.renders, rollout.group_size, shared_noise=self.render.seed == "group")
         return Experience(step, rollout, renders, scores, forward, reference, rollout.version, metrics, timer.seconds)
+
+    def _scored(self, waiting: Sequence[Submission], rollout: Rollout, *, first: bool) -> Scores:
+        try:
+            scores = self.scoring(gather(waiting, self.progress), rollout)
+            self.watch.check(scores.by_reward, first=first)
+        except UserError as error:
+            raise RewardsFailed(str(error)) from error
+        return scores
 
     def held_out(
         self, name: str, prompts: Sequence[Prompt], samples_per_prompt: int, seeds: Sequence[int], seed: int

@@ -9,8 +9,7 @@ uninterrupted one bit for bit.
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -18,11 +17,22 @@ from policy.export import export, export_adapter
 from rewards.pool.pool import RewardPool
 from rl.build import live_parts
 from rl.card.card import write_card
+from rl.collect import RewardsFailed
 from rl.config.schema import Config
 from rl.evaluation.parts import load_last_parts
 from rl.evaluation.results import load_all
 from rl.evaluation.tables import parts_tables, table
-from rl.milestones import evaluate_if_due, first_weights, replay_guards, restore, save, save_if_due, show_if_due
+from rl.milestones import (
+    evaluate_if_due,
+    first_weights,
+    replay_guards,
+    restore,
+    resume_command,
+    save,
+    save_finished,
+    save_if_due,
+    show_if_due,
+)
 from rl.parts import Run
 from rl.process.interrupt import INTERRUPTED, Interrupt
 from rl.process.ranks import OtherRanks, Place
@@ -30,8 +40,8 @@ from rl.ranks.lead import leading
 from rl.rehearsal.rehearse import rehearse
 from rl.report.page import write_report
 from rl.run_folder.checkpoint import Checkpoint
-from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.environment import record_environment
+from rl.run_folder.random_state import rng_state
 from rl.run_folder.records import Alarm, require_log
 from rl.tracking.profile import profiled
 from rl.tracking.stopwatch import Stopwatch
@@ -71,7 +81,7 @@ def run(
         live_parts(config, folder, prompts, done if resume else None, rewards, interrupt, team) as parts,
     ):
         begin(parts, saved)
-        hint = f"go on with: python -m rl.launch {shlex.quote(str(folder / CONFIG_FILE))} --resume"
+        hint = f"go on with: {resume_command(folder)}"
         interrupt.finish_steps(
             parts.tracker.message, f"interrupted; the steps since the last checkpoint are lost; {hint}"
         )
@@ -103,7 +113,23 @@ def begin(run: Run, saved: Checkpoint | None) -> None:
 
 
 def train(run: Run, first_step: int) -> int:
-    """Steps ``first_step`` to the configured last; returns the number of steps done, fewer after Ctrl-C."""
+    """Steps ``first_step`` to the configured last; returns the number of steps done, fewer after Ctrl-C.
+
+    Raises: RewardsFailed, with the steps that are done saved.
+    """
+    done, then = first_step, rng_state()
+    try:
+        for done in _steps(run, first_step):
+            if run.interrupt.asked:
+                return done
+            then = rng_state()
+    except RewardsFailed as error:
+        raise RewardsFailed(f"{error}; {save_finished(run, done, then)}") from error
+    return run.config.train.steps
+
+
+def _steps(run: Run, first_step: int) -> Iterator[int]:
+    """One after another; yields how many are done."""
     collected = run.collector.collect(first_step, run.config.train.steps)
     for experience in profiled(collected, first_step, run.config.tracking.profile, run.folder, run.tracker.message):
         step, timer = experience.step, Stopwatch(experience.seconds, run.tracker.stage)
@@ -117,9 +143,7 @@ def train(run: Run, first_step: int) -> int:
         require_log(run.folder)
         save_if_due(run, done=step + 1)  # after the log: a checkpoint never claims a step that the log does not show
         _obey(alarms, run.config.guards.action)
-        if run.interrupt.asked:
-            return step + 1
-    return run.config.train.steps
+        yield step + 1
 
 
 def export_trained(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,8 @@ from rl.evaluation.evaluate import evaluate
 from rl.evaluation.results import Evaluation, grid_path, load_all
 from rl.parts import Run
 from rl.run_folder import checkpoint
-from rl.run_folder.random_state import restore_rng, rng_state
+from rl.run_folder.claim import CONFIG_FILE
+from rl.run_folder.random_state import RngState, restore_rng, rng_state
 from rl.run_folder.records import read_metrics
 from rl.types import Experience, Prompt, Score, UserError
 from rollout.seeds import group_seeds
@@ -118,12 +120,31 @@ def save_if_due(run: Run, done: int) -> None:
         save(run, done)
 
 
-def save(run: Run, done: int) -> Path:
-    """Raises: UserError if the disk is full; earlier checkpoints stay."""
+def save_finished(run: Run, done: int, rng: RngState) -> str:
+    """When the step after ``done`` of them has failed before it changed a weight: a checkpoint of those that are done,
+    with the random numbers of then, unless there is one. Returns the words that tell of it.
+    """
+    if done == 0:
+        return "no step was done yet: the same command starts again"
+    if not checkpoint.found(run.folder, done):
+        try:
+            save(run, done, rng)
+        except UserError as error:  # the sentence of what stopped the run is told all the same
+            return f"what is done since the last checkpoint could not be saved: {error}"
+    return f"step {done} is saved, go on from step {done + 1} with: {resume_command(run.folder)}"
+
+
+def resume_command(folder: Path) -> str:
+    return f"python -m rl.launch {shlex.quote(str(folder / CONFIG_FILE))} --resume"
+
+
+def save(run: Run, done: int, rng: RngState | None = None) -> Path:
+    """``rng``: random numbers of another moment than now. Raises: UserError if the disk is full; earlier checkpoints
+    stay."""
     run.tracker.stage("save")
     parts = {_folder_of(name): part.save for name, part in run.learner.parts.items()}
     first = next(iter(run.learner.parts.values()))
-    state: checkpoint.RunState = {"version": first.version, "rng": rng_state()}
+    state: checkpoint.RunState = {"version": first.version, "rng": rng or rng_state()}
     return checkpoint.save(run.folder, done, parts, state, run.config.checkpoint.keep)
 
 

@@ -78,8 +78,10 @@ def save(run_folder: Path, step: int, parts: Mapping[str, Callable[[Path], None]
     return folder
 
 
-def found(run_folder: Path) -> bool:
-    """Whether there is a complete checkpoint, intact or not, also one that was being replaced."""
+def found(run_folder: Path, step: int | None = None) -> bool:
+    """Whether there is a complete checkpoint, intact or not, also one that was being replaced; or that of ``step``."""
+    if step is not None:
+        return _folder(run_folder, step) in _complete(run_folder)
     return bool(_complete(run_folder)) or any((run_folder / "checkpoints").glob(".old-step-*"))
 
 

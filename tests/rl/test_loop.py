@@ -10,10 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from rl import loop
+from rl import loop, milestones
+from rl.collect import RewardsFailed
 from rl.run_folder.checkpoint import Checkpoint
+from rl.run_folder.random_state import rng_state
 from rl.types import Experience, UserError
 from tests.rl.test_learn import an_experience
 
@@ -66,6 +69,55 @@ def test_a_run_whose_folder_is_gone_stops(monkeypatch: pytest.MonkeyPatch, tmp_p
     run = a_run(tmp_path / "gone", SimpleNamespace(collect=lambda *_: iter([an_experience()])))
     with pytest.raises(UserError, match=r"gone/metrics.jsonl is gone: the run folder was removed or moved while the"):
         loop.train(run, 0)
+
+
+@pytest.mark.parametrize(
+    ("first", "done", "told"),
+    [
+        (0, 0, "no step was done yet: the same command starts again"),
+        (0, 2, "step 2 is saved, go on from step 3 with: python -m rl.launch '{}/config.yaml' --resume"),
+        (2, 2, "step 2 is saved, go on from step 3 with: python -m rl.launch '{}/config.yaml' --resume"),
+    ],
+)
+def test_rewards_that_fail_cost_no_step_that_is_done(
+    first: int, done: int, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    states: list[Any] = []
+    saved: list[tuple[int, Any]] = []
+    folder = tmp_path / "a run"
+
+    def collect(at: int, last: int) -> Iterator[Experience]:
+        for step in range(at, last):
+            states.append(rng_state())
+            np.random.random()  # a step that fails has moved the generators
+            if step == done:
+                raise RewardsFailed("rewards.ink failed")
+            yield replace(an_experience(), step=step)
+
+    for name in ("evaluate_if_due", "show_if_due", "save_if_due"):
+        monkeypatch.setattr(loop, name, lambda *_, **__: {})
+    monkeypatch.setattr(loop, "require_log", lambda folder: None)
+    monkeypatch.setattr(milestones, "save", lambda run, done, rng: saved.append((done, rng)))
+    with pytest.raises(RewardsFailed) as caught:
+        loop.train(a_run(folder, SimpleNamespace(collect=collect)), first)
+    assert str(caught.value) == f"rewards.ink failed; {told.format(folder)}"
+    assert saved == ([(done, states[-1])] if done else [])
+
+
+def test_the_rewards_sentence_stays_where_nothing_can_be_saved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: object) -> None:
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(milestones, "save", full)
+    told = milestones.save_finished(a_run(tmp_path, None), 2, rng_state())
+    assert told == "what is done since the last checkpoint could not be saved: the disk is full"
+
+
+def test_a_checkpoint_that_is_there_is_not_written_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (there := tmp_path / "checkpoints" / "step-000002").mkdir(parents=True)
+    (there / "manifest.json").touch()
+    monkeypatch.delattr(milestones, "save")
+    assert milestones.save_finished(a_run(tmp_path, None), 2, rng_state()).startswith("step 2 is saved, go on from")
 
 
 def a_run(folder: Path, collector: Any) -> Any:
