@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from policy.convert.hub import fetched, is_hub_name
+from policy.convert.out_folder import require_new
 from rl.process.command import command
 from rl.process.parser import CommandParser
 from rl.registry import did_you_mean
@@ -37,6 +38,7 @@ def _forth(words: Sequence[str], parts: Path | None) -> int:
         raise UserError(f"there is no format {form!r}{did_you_mean(form, FORMATS)} (known: {', '.join(FORMATS)})")
     if parts is not None and not parts.is_dir():
         raise UserError(f"--parts {parts}: there is no such folder; name the one with transformer/config.json in it.")
+    require_new(Path(out))  # reading SOURCE takes a while, fetching it longer
     folder = _source(source, "SOURCE")
     from policy.convert.to_policy import to_policy  # torch
 
@@ -48,6 +50,7 @@ def _forth(words: Sequence[str], parts: Path | None) -> int:
 def _back(policy: Path, like: str | None, words: Sequence[str]) -> int:
     if like is None or len(words) != 1:
         raise UserError("give both folders: python -m policy.convert --back POLICY --like SOURCE OUT")
+    require_new(Path(words[0]))
     folder = _source(like, "--like")
     from policy.convert.back import to_checkpoint  # torch
 

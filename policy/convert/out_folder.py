@@ -17,8 +17,7 @@ def new_folder(out: Path, size: int) -> Iterator[Path]:
 
     Raises: UserError if ``out`` holds something, the disk is too small, or something goes wrong with it later.
     """
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise UserError(f"{out} exists and is not empty; name a new folder.")
+    require_new(out)
     require_room(out, size)
     unfinished = out.absolute().with_name(f".tmp-{out.absolute().name}")
     try:
@@ -33,6 +32,12 @@ def new_folder(out: Path, size: int) -> Iterator[Path]:
         raise UserError(f"{error.filename or out}: {told}, and convert again.") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def require_new(out: Path) -> None:
+    """Raises: UserError if ``out`` holds something."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise UserError(f"{out} exists and is not empty; name a new folder.")
 
 
 def require_room(out: Path, size: int) -> None:

@@ -59,3 +59,13 @@ BACK = "error: give both folders: python -m policy.convert --back POLICY --like 
 def test_a_wrong_command_line_is_one_sentence(typed: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(typed) == 2
     assert capsys.readouterr().err == said
+
+
+def test_a_folder_that_is_taken_is_refused_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (out := tmp_path / "out").mkdir()
+    (out / "mine.txt").touch()
+    for typed in (["blip3o-next", "nowhere", str(out)], ["--back", "nowhere", "--like", "nowhere", str(out)]):
+        assert main(typed) == 2
+        assert capsys.readouterr().err == f"error: {out} exists and is not empty; name a new folder.\n"
