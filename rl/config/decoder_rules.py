@@ -33,7 +33,7 @@ def check_decoder(config: Config) -> Iterator[tuple[str, str]]:
         )
     if config.train.steps > 0:
         yield from _credit(config)
-    yield from _loss(config, trained)
+        yield from _loss(config, trained)
     yield from _painting(config, trained)
     yield from _optimiser(config, trained)
 

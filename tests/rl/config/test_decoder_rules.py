@@ -75,6 +75,11 @@ def test_a_decoder_that_is_only_evaluated_needs_no_second_render() -> None:
     assert load(None, [REWARD, *evaluated]).render.renders == 1
 
 
+def test_a_decoder_that_is_only_evaluated_may_paint_as_it_could_not_learn() -> None:
+    assert broken(SOUND, render={"steps": 2}, train={"steps": 0}) == {}
+    assert broken(WINDOW, render={"guidance": 2.0, "sampler": {"use": "euler"}}, train={"steps": 0}) == {}
+
+
 def told(**sections: dict[str, Any]) -> list[str]:
     long = {"train": {"steps": 60}, "rollout": {"group_size": 4}}
     merged = SOUND | {name: {**SOUND.get(name, {}), **long.get(name, {}), **sections.get(name, {})} for name in
