@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rewards.check.rules import Finding
+from rewards.load import check_options
 from rl.check import decoder, inputs
 from rl.check.kinds import CREDIT, KINDS
 from rl.check.trial import (
@@ -30,6 +31,7 @@ from rl.check.trial import (
 from rl.config.declared import declarations
 from rl.config.option_rules import wrong_values
 from rl.config.schema import Component
+from rl.registry import resolve
 from rl.types import UserError
 
 _PER_TOKEN = torch.ones(inputs.B, inputs.T)
@@ -37,7 +39,8 @@ _FAR = 20.0  # nats between two policies: a ratio of 5e8
 
 
 def findings(key: str, chosen: Component) -> Iterator[Finding]:
-    """The rules in order; stops early if the answer can't be used at all. Raises UserError if it can't be loaded."""
+    """The rules in order; stops early if the answer can't be used at all. Raises UserError if it can't be loaded, or
+    has not the options that it is given."""
     declared = declarations(KINDS[key], chosen.use)
     made: dict[str, Callable[[], tuple[Any, ...]]] = {
         "loss": inputs.loss,
@@ -54,10 +57,18 @@ def findings(key: str, chosen: Component) -> Iterator[Finding]:
     if key == "decoder.loss" and (undeclared := decoder.declared_otherwise(chosen.use, declared.window)):
         yield error("declared", undeclared)
         return
+    given = made[key]()
+    check_options(
+        resolve(KINDS[key], chosen.use),
+        chosen.options,
+        positional=len(given),
+        options_at=f"{key}.options",
+        use=chosen.use,
+    )
     if wrong := wrong_values(KINDS[key], chosen):
         yield from (error("options", f"{option} {message}") for option, message in wrong.items())
         return
-    trial = Trial(key, bound(key, chosen), made[key](), vars(declared))
+    trial = Trial(key, bound(key, chosen), given, vars(declared))
     first = answers(trial)
     yield first
     if first.level == "error":

@@ -159,6 +159,11 @@ def test_options_reach_the_function(capsys: pytest.CaptureFixture[str]) -> None:
         ([f"{HERE}:absent"], "has no 'absent'"),
         (["no_such_module:f"], "error: there is no module 'no_such_module'"),
         ([f"{HERE}:halved", "--option", "scale"], "is not of the form key=value"),
+        (
+            [f"{HERE}:halved", "--option", "scal=1"],
+            f"error: loss.options.scal: '{HERE}:halved' takes no such option, did you mean 'scale'? (it takes: scale)",
+        ),
+        (["k3", "--as", "kl", "--option", "x=1"], "kl.options.x: 'k3' takes no such option (it takes: beta)"),
         (["grop", "--as", "loss"], "error: there is no 'grop' among the losses, did you mean 'grpo'?"),
     ],
 )
