@@ -11,7 +11,7 @@ from pathlib import Path
 
 from policy.conditions import read_condition
 from policy.convert.blip3o_next import is_blip3o_next
-from policy.convert.hub import is_hub_name, policy_of_hub
+from policy.convert.hub import is_hub_name, near_folder, policy_of_hub
 from policy.json_file import read_json
 from policy.layout import TokenLayout
 from policy.parts import CONFIG_FILE, PARTS
@@ -33,8 +33,10 @@ def resolve_folder(path: str | Path) -> Path:
     if not folder.is_dir() and is_hub_name(str(path)):
         return policy_of_hub(str(path), "policy.path")
     if not folder.is_dir():
+        there = near_folder(str(path))
+        near = f", did you mean '{there}'?" if there else ";"
         raise UserError(
-            f"policy.path: there is no policy folder at '{path}'; give a folder or one of {sorted(EMBEDDED)}."
+            f"policy.path: there is no policy folder at '{path}'{near} give a folder or one of {sorted(EMBEDDED)}."
         )
     if (folder / CONFIG_FILE).is_file() or not (folder / RUN_FILE).is_file():
         return folder

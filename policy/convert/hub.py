@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
 from contextlib import suppress
@@ -25,6 +26,18 @@ def tell(text: str) -> None:
 def is_hub_name(name: str) -> bool:
     """``runs/geneval`` is none where there is a folder ``runs``."""
     return bool(_NAME.fullmatch(name)) and not Path(name.partition("/")[0]).exists()
+
+
+def near_folder(missing: str) -> Path | None:
+    """``runs/geneval`` for ``runs/geneva``: the folder that is there under nearly that name."""
+    there = Path()
+    for part in Path(missing).parts:
+        known = [part] if (there / part).is_dir() else [one.name for one in there.glob("*") if one.is_dir()]
+        near = difflib.get_close_matches(part, known, n=1, cutoff=0.75)
+        if not near:
+            return None
+        there = there / near[0]
+    return there
 
 
 def fetched(name: str, *, at: str) -> Path:
@@ -83,11 +96,13 @@ def policy_of_hub(name: str, at: str) -> Path:
 def _out_of_reach(name: str, error: Exception, revision: str | None, at: str) -> UserError:
     from rl.process.hub import offline, said
 
+    there = near_folder(name)
+    near = f" (did you mean '{there}'?)" if there else ""
     if told := said(error, revision):
-        return UserError(f"{at}: {name!r} is no folder here, and {told}, or give a folder.")
+        return UserError(f"{at}: {name!r} is no folder here{near}, and {told}, or give a folder.")
     why = "HF_HUB_OFFLINE is set" if offline(error) else "the hub is not reached"
     command = f"hf download {name.partition('@')[0]}" + (f" --revision {revision}" if revision else "")
     return UserError(
-        f"{at}: {name!r} is no folder here, and the Hugging Face hub can't be asked for it now ({why}); with a network "
-        f"type `{command}`, or give a folder."
+        f"{at}: {name!r} is no folder here{near}, and the Hugging Face hub can't be asked for it now ({why}); with a "
+        f"network type `{command}`, or give a folder."
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from policy.convert.hub import near_folder
 from policy.folder import EMBEDDED
 from policy.parts import CONFIG_FILE as POLICY_FILE
 from rl.evaluate.arguments import NamedPolicy
@@ -83,8 +84,10 @@ def _find(given: NamedPolicy) -> Candidate:
 
 
 def _no_folder(path: str) -> str:
-    hub = f"; one of a hub is fetched first: hf download {path} --local-dir {Path(path).name}"
     near = did_you_mean(path, EMBEDDED)
+    if not near and (there := near_folder(path)):
+        return f"--policy: there is no folder {path!r}, did you mean '{there}'?"
+    hub = f"; one of a hub is fetched first: hf download {path} --local-dir {Path(path).name}"
     return (
         f"--policy: there is no folder {path!r}{near}; give a run folder, a policy folder, the folder of a diffusers "
         f"text-to-image pipeline, or one of {', '.join(EMBEDDED)}"

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from huggingface_hub import errors
 
-from policy.convert.hub import policy_of_hub
+from policy.convert.hub import near_folder, policy_of_hub
 from policy.folder import read_policy_config, resolve_folder
 from rl.card.front_matter import hub_name
 from rl.types import UserError
@@ -92,6 +92,22 @@ def test_a_folder_that_is_no_name_keeps_its_message(hub: Hub, tmp_path: Path) ->
             f"policy.path: there is no policy folder at '{path}'; give a folder or one of ['shapes']."
         )
     assert hub.asked == []
+
+
+def test_a_folder_of_nearly_that_name_is_named(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs" / "geneval").mkdir(parents=True)
+    (tmp_path / "policies" / "twin").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert near_folder(f"{tmp_path}/runs/geneva") == tmp_path / "runs" / "geneval"
+    assert near_folder("runs/other") is near_folder("somebody/twin") is None
+    with pytest.raises(UserError, match="at 'runs/geneva', did you mean 'runs/geneval'. give a folder or one of"):
+        resolve_folder("runs/geneva")
+    hub.error = offline()
+    with pytest.raises(UserError) as caught:
+        resolve_folder("polices/twin")
+    assert str(caught.value).startswith(
+        "policy.path: 'polices/twin' is no folder here (did you mean 'policies/twin'?), and the Hugging Face hub can't"
+    )
 
 
 def not_found() -> Exception:

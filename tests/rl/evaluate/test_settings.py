@@ -165,6 +165,7 @@ def test_what_a_policy_may_not_be(tmp_path: Path) -> None:
     unfinished = a_run(tmp_path / "unfinished", policy=False)
     for given, sentence in [
         (NamedPolicy("shape"), "there is no folder 'shape', did you mean 'shapes'"),
+        (NamedPolicy(f"{tmp_path}/emty"), f"there is no folder '{tmp_path}/emty', did you mean '{tmp_path}/empty'.$"),
         (NamedPolicy("owner/name"), "one of a hub is fetched first: hf download owner/name --local-dir name"),
         (
             NamedPolicy(str(tmp_path / "empty")),
