@@ -195,7 +195,8 @@ def _folder(command: Command, typed: Config) -> Path:
 def _announce(command: Command, config: Config, going_on: Resumed | None, note: str | None) -> None:
     if config.tracking.console == "off":
         return
-    again = "going on, " if going_on is not None else ""
+    kept = checkpoint.found(Path(str(config.run.folder)))
+    again = "" if going_on is None else "going on, " if kept else "from the beginning (no checkpoint yet), "
     steps = f"{config.train.steps} step{'' if config.train.steps == 1 else 's'}"
     ranks = f" on {config.train.ranks} ranks" if config.train.ranks > 1 else ""
     target = f"{config.run.folder}, {again}{steps}{ranks}"

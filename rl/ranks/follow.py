@@ -9,6 +9,7 @@ import logging
 import signal
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from rl.config.schema import Config
 from rl.process.interrupt import FAILED, SIGNALS, Interrupt
 from rl.process.ranks import Place
 from rl.ranks.lead import cannot_go_on
+from rl.run_folder.checkpoint import way_on
 from rl.trainer.team import CONFIG, Team, meet, wait_for, watched
 from rl.types import RunFailure, UserError
 
@@ -50,6 +52,7 @@ def follow(place: Place, interrupt: Interrupt) -> int:
         if told := wait_for(store, CONFIG):
             config = Config.model_validate_json(told)
             folder = Path(str(config.run.folder))
+            watch.way_on = partial(way_on, folder)
             _take_part(Team(place, store, watch), config)
     except _FAILURES as error:
         if not watch.explains():

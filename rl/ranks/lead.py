@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 from rl.config.schema import Config
 from rl.process.interrupt import FAILED, Interrupt
 from rl.process.ranks import OtherRanks, Place, tell_torchrun
+from rl.run_folder.checkpoint import way_on
 from rl.trainer.team import CONFIG, Team, meet, watched
 from rl.types import RunFailure
 
@@ -39,6 +42,7 @@ def leading(config: Config, place: Place, others: OtherRanks | None, interrupt: 
 
     store = meet(place, others)
     watch = watched(place, end, others)
+    watch.way_on = partial(way_on, Path(str(config.run.folder)))
     interrupt.closing.append(watch.over)
     if place.by_torchrun:  # which ends all ranks as soon as one is gone
         interrupt.because = lost_rank

@@ -85,6 +85,13 @@ def found(run_folder: Path, step: int | None = None) -> bool:
     return bool(_complete(run_folder)) or any((run_folder / "checkpoints").glob(".old-step-*"))
 
 
+def way_on(run_folder: Path) -> str:
+    """What a resume does now, in words."""
+    if found(run_folder):
+        return "--resume goes on from the last checkpoint"
+    return "there is no checkpoint yet, so --resume starts from the beginning"
+
+
 def latest(run_folder: Path) -> Checkpoint | None:
     """The newest checkpoint whose files are all as written; ``None`` if there is none.
 

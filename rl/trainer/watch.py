@@ -83,6 +83,8 @@ class Watch:
         """``progress``: grows with everything that this rank gets done."""
         self.busy = False
         """Whether all ranks are at work together; rank 0 knows."""
+        self.way_on: Callable[[], str] = lambda: "--resume goes on from the last checkpoint"
+        """Asked when a rank is gone: what the user can do then."""
         self._store, self._end, self._others, self._deadline_s = store, end, others, deadline_s
         self._me, self._began, self._beats = Resident.here(), time.monotonic(), 0
         self._known: dict[int, Resident] = {}
@@ -230,6 +232,5 @@ class Watch:
         if rank and self._store.check([f"words/{rank}"]):
             said = f": {self._store.get(f'words/{rank}').decode().removesuffix('.')}"
         return (
-            f"rank {rank} of {self.place.world}{where} {what}{said}; the other ranks end as well, and --resume goes on "
-            "from the last checkpoint"
+            f"rank {rank} of {self.place.world}{where} {what}{said}; the other ranks end as well, and {self.way_on()}"
         )

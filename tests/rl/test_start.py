@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -91,6 +92,18 @@ def test_a_resume_goes_on_with_what_was_saved(
     assert "so with 9 instead of 6 steps the learning rate jumps from 0.25 to 0.41 here; to train on without" in said
     assert (runs[1]["config"].train.lr, runs[1]["config"].train.steps, runs[1]["saved"].step) == (0.5, 9, 4)
     assert load(tmp_path / "run" / CONFIG_FILE).train.steps == 9
+
+
+def test_a_resume_without_a_checkpoint_says_that_it_begins(
+    run_file: Path, tmp_path: Path, runs: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(run_file)]) == 0
+    steps_done(tmp_path / "run", 1)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    capsys.readouterr()
+    assert main([str(run_file), "--resume"]) == 0
+    assert f"-> {tmp_path}/run, from the beginning (no checkpoint yet), 6 steps; loading" in capsys.readouterr().out
+    assert (runs[1]["resume"], runs[1]["saved"]) == (True, None)
 
 
 def test_the_saved_configuration_alone_is_enough_from_anywhere(

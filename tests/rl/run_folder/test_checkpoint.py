@@ -36,6 +36,13 @@ def test_latest_gives_back_what_was_saved(tmp_path: Path) -> None:
     assert (found.folder / "trainer" / "data.txt").read_text() == "ten"
 
 
+def test_what_a_resume_will_do_is_told_as_it_is(tmp_path: Path) -> None:
+    assert checkpoint.way_on(tmp_path) == "there is no checkpoint yet, so --resume starts from the beginning"
+    save(tmp_path, 5)
+    assert checkpoint.way_on(tmp_path) == "--resume goes on from the last checkpoint"
+    assert checkpoint.found(tmp_path, 5) and not checkpoint.found(tmp_path, 4)
+
+
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     for step in (9, 10, 100, 1000000):
         save(tmp_path, step)

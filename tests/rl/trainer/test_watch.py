@@ -95,10 +95,11 @@ def test_a_rank_that_fails_is_told_of_by_rank_0_while_it_waits() -> None:
     with another_process() as (_, there):
         announce(store, 1, there)
         watch, ended = watching(store, 0, 2)
+        watch.way_on = lambda: "there is no checkpoint yet"
         store.set("words/1", "out of memory in 'update': lower train.micro_batch.")
         assert wait_until(ended) == (
             f"rank 1 of 2 (process {there.pid} on {there.host}) failed: out of memory in 'update': lower "
-            "train.micro_batch; the other ranks end as well, and --resume goes on from the last checkpoint"
+            "train.micro_batch; the other ranks end as well, and there is no checkpoint yet"
         )
         watch.stop()
 
