@@ -130,7 +130,7 @@ class Collect:
             scores = self.scoring(gather(waiting, self.progress), rollout)
             self.watch.check(scores.by_reward, first=first)
         except UserError as error:
-            raise RewardsFailed(str(error)) from error
+            raise RewardsFailed(str(error)) from error.__cause__  # of which the traceback is kept, if any
         return scores
 
     def held_out(

@@ -124,7 +124,7 @@ def train(run: Run, first_step: int) -> int:
                 return done
             then = rng_state()
     except RewardsFailed as error:
-        raise RewardsFailed(f"{error}; {save_finished(run, done, then)}") from error
+        raise RewardsFailed(f"{error}; {save_finished(run, done, then)}") from error.__cause__
     return run.config.train.steps
 
 

@@ -101,6 +101,7 @@ def test_rewards_that_fail_cost_no_step_that_is_done(
     with pytest.raises(RewardsFailed) as caught:
         loop.train(a_run(folder, SimpleNamespace(collect=collect)), first)
     assert str(caught.value) == f"rewards.ink failed; {told.format(folder)}"
+    assert caught.value.__cause__ is None  # or a traceback would be kept that says no more
     assert saved == ([(done, states[-1])] if done else [])
 
 

@@ -196,5 +196,5 @@ def test_failing_rewards_stop_the_run_and_are_never_zero(tiny_policy: Path, tmp_
     assert "rewards.ink failed on 6 of 12 samples (reward_pool.max_failed_fraction is 0.05): " in stopped.stderr
     assert [row["score"] for _, row in metrics(tmp_path / "run")] == [0.5]
     hint = f"; step 1 is saved, go on from step 2 with: python -m rl.launch {tmp_path}/run/config.yaml --resume\n"
-    assert stopped.stderr.endswith(hint)
+    assert stopped.stderr.endswith(hint) and "traceback" not in stopped.stderr
     assert (tmp_path / "run" / "checkpoints" / "step-000001").is_dir()  # one is due every two steps
