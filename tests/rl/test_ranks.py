@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from rl.run_folder.checkpoint import way_on
 from tests.rl.run_case import ROOT, command, environment, launch, metrics, write_config
 
 # Where a gradient is next to nothing, AdamW's usual epsilon makes a whole step of its rounding error, and that differs
@@ -99,7 +100,8 @@ def test_two_ranks_train_as_one_does_and_a_killed_one_is_named(
     said, took = kill(run, other.pid)
     assert run.returncode == 3 and took < 30
     sentence = f"error: the run cannot go on: rank 1 of 2 (process {other.pid} on "
-    assert said.count(sentence) == 1 and ") was killed (SIGKILL); the other ranks end as well, and --resume" in said
+    assert said.count(sentence) == 1
+    assert f") was killed (SIGKILL); the other ranks end as well, and {way_on(tmp_path / 'run')}" in said
     assert "Traceback" not in said
     assert not (tmp_path / "run" / "run.lock").exists()
     before = len(metrics(tmp_path / "run"))
