@@ -209,8 +209,13 @@ def source_file(module: str) -> Path | None:
 
 def did_you_mean(wrong: str, known: Collection[str]) -> str:
     """``", did you mean 'steps'?"`` or an empty string."""
-    near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
-    return f", did you mean {near[0]!r}?" if near else ""
+    near = nearest(wrong, known)
+    return f", did you mean {near!r}?" if near else ""
+
+
+def nearest(wrong: str, known: Collection[str], *, alike: float = 0.6) -> str | None:
+    """The known name that is most like it, if one is."""
+    return next(iter(difflib.get_close_matches(wrong, known, n=1, cutoff=alike)), None)
 
 
 def _hint(use: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from contextlib import suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from policy.convert.out_folder import require_room
 from policy.parts import CONFIG_FILE
 from rl.process.output import shown
+from rl.registry import nearest
 from rl.types import UserError
 
 _NAME = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?")
@@ -33,10 +33,10 @@ def near_folder(missing: str) -> Path | None:
     there = Path()
     for part in Path(missing).parts:
         known = [part] if (there / part).is_dir() else [one.name for one in there.glob("*") if one.is_dir()]
-        near = difflib.get_close_matches(part, known, n=1, cutoff=0.75)
-        if not near:
+        near = nearest(part, known, alike=0.75)
+        if near is None:
             return None
-        there = there / near[0]
+        there = there / near
     return there
 
 

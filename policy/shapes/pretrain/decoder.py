@@ -41,8 +41,8 @@ def train_decoder(policy: Policy, work: Path, steps: int, seed: int) -> None:
 
     def loss_at(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        first = _OBEYED_ROWS if step >= steps * (1 - _NOISY_PART) else 0
-        rows = first + torch.randint(_ROWS - _OBEYED_ROWS if first else _OBEYED_ROWS, (_BATCH,), generator=generator)
+        shown = _shown_at(step, steps)
+        rows = shown.start + torch.randint(len(shown), (_BATCH,), generator=generator)
         kept = (torch.rand(_BATCH, generator=generator) >= _DROP).float()
         sigma = torch.rand(_BATCH, generator=generator)
         latents = latents_N[rows]
@@ -54,6 +54,11 @@ def train_decoder(policy: Policy, work: Path, steps: int, seed: int) -> None:
 
     run_stage("decoder", trained, loss_at, work=work, steps=steps, lr=1e-3, ema=0.998)
     trained.eval().requires_grad_(False)
+
+
+def _shown_at(step: int, steps: int) -> range:
+    """The rows that are learnt from in a step: obedient ones first, disobedient ones in the last part."""
+    return range(_OBEYED_ROWS, _ROWS) if step >= steps * (1 - _NOISY_PART) else range(_OBEYED_ROWS)
 
 
 @torch.no_grad()

@@ -8,8 +8,8 @@ from policy.base import Policy
 from rewards.library.details.reward import Details
 from rl.data.shapes.prompts import prompts
 from rl.registry import resolve
-from rl.types import Prompt, Sample
-from tests.policy.shapes.test_shipped_model import _paint, _strict, _true_tokens
+from rl.types import Prompt
+from tests.policy.shapes.test_shipped_model import _paint, _samples, _strict, _true_tokens
 
 EACH, DETAILS, SEVERAL = 60, ("ground", "look", "details"), (1, 2, 3, 8)
 
@@ -38,8 +38,7 @@ def main() -> None:
 
 
 def _details(asked: list[Prompt], pictures: np.ndarray) -> float:
-    samples = [Sample(str(i), p.id, p, picture) for i, (p, picture) in enumerate(zip(asked, pictures, strict=True))]
-    return float(np.mean([score.value for score in Details()(samples)]))
+    return float(np.mean([score.value for score in Details()(_samples(asked, pictures))]))
 
 
 def _say(what: str, value: float | np.floating) -> None:

@@ -55,6 +55,10 @@ def _strict(asked: list[Prompt], pictures: np.ndarray) -> dict[str, float]:
     return {tag: float(np.mean(values)) for tag, values in passed.items()}
 
 
+def _samples(asked: list[Prompt], pictures: np.ndarray) -> list[Sample]:
+    return [Sample(str(i), p.id, p, picture) for i, (p, picture) in enumerate(zip(asked, pictures, strict=True))]
+
+
 def _true_tokens(policy: Policy, asked: list[Prompt]) -> np.ndarray:
     """Tokens of a true scene for each prompt, through the image tokenizer."""
     by_caption = {
@@ -91,8 +95,7 @@ def test_the_decoder_obeys_details_part_of_the_time_and_the_noise_decides_when(s
     scores = []
     for first_seed in (0, 1000, 2000, 3000):
         pictures = _paint(shapes, asked, tokens, steps=8, first_seed=first_seed)
-        samples = [Sample(str(i), p.id, p, picture) for i, (p, picture) in enumerate(zip(asked, pictures, strict=True))]
-        scores.append([score.value for score in Details()(samples)])
+        scores.append([score.value for score in Details()(_samples(asked, pictures))])
     table = np.array(scores, float)
     assert 0.3 <= table.mean() <= 0.6
     assert (np.ptp(table, axis=0) > 0.2).mean() >= 0.5  # of the prompts: renders of the same tokens differ
@@ -107,7 +110,7 @@ def test_details_do_not_hide_objects(shapes: Policy) -> None:
 def test_words_can_be_read(shapes: Policy) -> None:
     asked = prompts("heldout", 40, tags=("ocr",))
     pictures = _paint(shapes, asked, _true_tokens(shapes, asked))
-    samples = [Sample(str(i), p.id, p, picture) for i, (p, picture) in enumerate(zip(asked, pictures, strict=True))]
+    samples = _samples(asked, pictures)
     with RewardPool({"ocr": RewardComponent(use="ocr", options={"detect": False})}) as pool:
         scores = pool.score(samples)["ocr"]
     assert not [score.failure for score in scores if score.failed]

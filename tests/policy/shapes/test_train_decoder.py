@@ -32,6 +32,11 @@ def test_about_half_of_the_pictures_have_the_details_that_were_asked_for(tag: st
         assert kept == 1
 
 
+def test_the_last_steps_learn_from_disobedient_rows_and_the_others_from_none() -> None:
+    shown = [train_decoder._shown_at(step, 100) for step in range(100)]
+    assert set(shown[:70]) == {range(20_000)} and set(shown[70:]) == {range(20_000, 30_000)}
+
+
 def test_the_other_details_are_of_the_same_objects() -> None:
     rng = np.random.default_rng(1)
     for _ in range(100):
