@@ -29,12 +29,25 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 RECIPE = HERE / "geneval.yaml"
-STAGES = ("sample", "paint", "forward", "guards", "score", "update", "sync")
+STAGES = ("sample", "paint", "forward", "guards", "score", "update", "decoder", "sync")
 _WITHOUT_COST = (  # a reward of pixels, nothing evaluated, shown or saved
     *("rewards.geneval=null", "rewards.bright.use=examples.custom_reward.bright:bright", "data.eval=null"),
     *("tracking.console=off", "tracking.to=[]", "rollout.engine=auto", "train.ranks=1"),
 )
-_SMALL = ("data.prompts_per_step=2", "rollout.group_size=2", "render.steps=2", "train.micro_batch=2")
+_SMALL = ("data.prompts_per_step=2", "rollout.group_size=2", "render.steps=4", "train.micro_batch=2")
+
+
+_DECODER = (  # 2 token sequences of a prompt for 16 pictures, painted in 10 steps without guidance
+    *("trainers=[decoder]", "kl=null", "anchor=null", "rollout.group_size=2", "render.renders=8", "render.guidance=1"),
+    *("render.steps=10", "decoder.lora.rank=32", "decoder.lr=1e-4", "decoder.micro_batch=16", "eval.parts=0"),
+)
+_TRAINED: Mapping[str, tuple[str, ...]] = {  # what learns, as overrides of the recipe
+    "full": (),
+    "lora": ("train.lora.rank=32",),
+    "nft": (*_DECODER, "decoder.loss=nft", "decoder.timesteps=3"),
+    "flow_grpo": (*_DECODER, "decoder.loss=flow_grpo", "render.sampler={use: cps, options: {window: 2, eta: 0.7}}"),
+}
+_TITLES = {"lora": "LoRA", "nft": "decoder, LoRA, NFT", "flow_grpo": "decoder, LoRA, Flow-GRPO"}
 
 
 @dataclass(frozen=True)
@@ -42,11 +55,11 @@ class Variant:
     policy: str
     pixels: int
     trained: str
-    """``full`` or ``lora``."""
+    """One of ``_TRAINED``."""
 
     @property
     def title(self) -> str:
-        return f"{self.policy}, {self.pixels} px, {'LoRA' if self.trained == 'lora' else self.trained}"
+        return f"{self.policy}, {self.pixels} px, {_TITLES.get(self.trained, self.trained)}"
 
 
 @dataclass(frozen=True)
@@ -113,7 +126,7 @@ def _variants(policy: str, given: argparse.Namespace) -> Iterator[Variant]:
 
 
 def _left_out(variant: Variant, elapsed: float, most: float) -> str | None:
-    if variant.trained == "lora" and importlib.util.find_spec("peft") is None:
+    if variant.trained != "full" and importlib.util.find_spec("peft") is None:
         return "peft is not installed"
     return f"{most} s were over" if elapsed > most else None
 
@@ -123,7 +136,7 @@ def _steps(variant: Variant, policy: Path, given: argparse.Namespace, folder: Pa
     name = f"{variant.policy}-{variant.pixels}-{variant.trained}"
     overrides = [f"policy.path={policy}", f"run.folder={folder / 'runs' / name}", f"train.steps={given.steps}"]
     overrides += [*_WITHOUT_COST, f"data.prompts_per_step={given.prompts}"]
-    overrides += [*(_SMALL if given.small else ()), *(["train.lora.rank=32"] if variant.trained == "lora" else [])]
+    overrides += [*_TRAINED[variant.trained], *(_SMALL if given.small else ())]
     return _child("one_variant.py", [str(RECIPE), str(given.steps)], [*overrides, *given.overrides], folder, given)
 
 
@@ -250,7 +263,7 @@ def _parser() -> argparse.ArgumentParser:
     add("overrides", nargs="*", metavar="key=value", help="on top of every variant, for example train.micro_batch=8")
     add("--policy", nargs="+", choices=["0.6B", "1.7B"], default=["0.6B"], help="size of the language model")
     add("--pixels", nargs="+", type=int, default=[512, 1024], help="side of the pictures, a multiple of 32")
-    add("--trained", nargs="+", choices=["full", "lora"], default=["full", "lora"])
+    add("--trained", nargs="+", choices=list(_TRAINED), default=["full", "lora"], help="nft, flow_grpo: the decoder")
     add("--prompts", type=int, default=1, help="a step, with 16 pictures each")
     add("--batch", type=int, default=128, help="samples of the check of decoding")
     add("--steps", type=int, default=2, help="of each variant")

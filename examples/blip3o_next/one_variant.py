@@ -90,7 +90,7 @@ def measure(config: Config, steps: int) -> dict[str, Any]:
             "estimate_bytes": memory_of(config, prompts).peak,
             "update_flop": update_flop(run, experience),
             "paint_flop": paint_flop(run, experience),
-            "pictures": experience.rollout.batch_size,
+            "pictures": len(experience.renders.pictures),
             "sampler": type(run.act.sampler).__name__,
         }
 
