@@ -101,7 +101,7 @@ class WeightSync:
                 follower.load_weights(part, weights, version)
         found = [follower.answer(canaries[follower.asked].question) for follower in following]
         differences = [
-            self._verify(follower, part, version, canaries[follower.asked], answer)
+            self.compare(follower, part, version, canaries[follower.asked], answer)
             for follower, answer in zip(following, found, strict=True)
         ]
         if before:
@@ -124,7 +124,8 @@ class WeightSync:
             )
         self._moves.add(part)
 
-    def _verify(self, follower: Follower, part: str, version: int, canary: Canary, found: NDArray[np.float32]) -> float:
+    def compare(self, follower: Follower, part: str, version: int, canary: Canary, found: NDArray[np.float32]) -> float:
+        """The largest difference of a follower's answer. Raises: SyncError naming it if it is beyond the tolerance."""
         if found.shape != canary.expected.shape:
             raise SyncError(
                 f"canary of version {version}: trainer {canary.what} have shape {canary.expected.shape}, the engine's "

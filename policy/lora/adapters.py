@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from policy.json_file import JsonObject
 from policy.lora.targets import chosen_layers
 from rl.config.sections.lora import LoraSettings
+from rl.types import UserError
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -110,6 +111,30 @@ def with_neighbours(weights: Sequence[StoredWeight]) -> list[StoredWeight]:
     """
     touched = {_module_of(weight.name) for weight in weights if weight.adapted}
     return [weight for weight in weights if _module_of(weight.name) in touched]
+
+
+def merged_weights(
+    base: Mapping[str, Tensor], config: JsonObject, adapters: Mapping[str, Tensor], prefix: str = ""
+) -> list[StoredWeight]:
+    """A whole state from the base's and a peft folder's: its ``adapter_config.json`` and its tensors.
+
+    ``prefix``: of the adapted network's names in ``base``. Raises: UserError naming a layer that ``base`` lacks.
+    """
+    scale, found = (
+        config["lora_alpha"] / config["r"],
+        {name: StoredWeight(name, (value,)) for name, value in base.items()},
+    )
+    for name, down in adapters.items():
+        layer, is_down, _ = name.removeprefix(_PEFT_PREFIX).partition(".lora_A.")
+        if not is_down:
+            continue
+        target = f"{prefix}{layer}.weight"
+        if target not in found:
+            raise UserError(f"an adapter is for '{layer}', which the policy does not have; use the policy of the run.")
+        found[target] = StoredWeight(
+            target, (base[target], down, adapters[name.replace(".lora_A.", ".lora_B.")]), scale
+        )
+    return list(found.values())
 
 
 def add_lora(module: nn.Module, settings: LoraSettings, *, seed: int = 0, without: tuple[str, ...] = ()) -> Lora:

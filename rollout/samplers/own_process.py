@@ -31,6 +31,7 @@ from rl.process.interrupt import SIGNALS
 from rl.process.progress import Progress
 from rl.registry import resolve
 from rl.types import Prompt, Span, UserError
+from rollout.proof import LiveSum
 from rollout.samplers.base import CheckedSampler, Encode, Sampled
 from rollout.samplers.checks import Sampling
 from rollout.samplers.contract import EngineError
@@ -120,6 +121,10 @@ class SamplerProcess(CheckedSampler):
                 "load_weights", part, _Sent(Path(file.name), slots, weights.shapes, changing is not None), version
             )
         self.versions[part] = version
+
+    def live_sums(self, part: str) -> Sequence[LiveSum] | None:
+        found: Sequence[LiveSum] | None = self._ask("live_sums", part)
+        return found
 
     def close(self) -> None:
         with suppress(OSError):

@@ -22,6 +22,7 @@ from policy.ar.replayed import ReplayedDecoding
 from policy.layout import TokenLayout
 from policy.trainable import WeightStream
 from rl.types import Span
+from rollout.proof import LiveSum, sums_of
 from rollout.samplers.base import CheckedSampler, Encode, Sampled
 from rollout.samplers.checks import Sampling, not_finite
 from rollout.samplers.contract import EngineError
@@ -92,6 +93,10 @@ class TorchSampler(CheckedSampler):
             parameters[name].copy_(weight)
         self._had_all = True
         self.versions[part] = version
+
+    def live_sums(self, part: str) -> Sequence[LiveSum]:
+        """Of every parameter that it samples with."""
+        return sums_of(self._model.state_dict().items())
 
     def close(self) -> None:
         self._ar = self._replayed = None

@@ -11,7 +11,7 @@ Imports vLLM: only ``rollout.samplers.vllm_sampler`` imports this module, when a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -87,12 +87,16 @@ class ImageQwen3ForCausalLM(Qwen3ForCausalLM):
 
     def checkpoint_names(self) -> set[str]:
         """Names in a Qwen3 state_dict that together fill every parameter of this engine: packed ones unpacked."""
-        names = {"lm_head.weight"}
-        for name, _ in self.named_parameters():
-            packed = [key for key in self.packed_modules_mapping if f".{key}." in name]
-            parts = self.packed_modules_mapping[packed[0]] if packed else [""]
-            names |= {name.replace(packed[0], part) if packed else name for part in parts}
-        return names
+        return {name for names, _ in self.live_parameters() for name in names}
+
+    def live_parameters(self) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+        """Each parameter of this engine with the names in a Qwen3 state_dict that fill it: packed ones have several."""
+        yield ("lm_head.weight",), self.lm_head.weight
+        for name, value in self.named_parameters():
+            if name != "lm_head.weight":
+                packed = next((key for key in self.packed_modules_mapping if f".{key}." in name), None)
+                parts = self.packed_modules_mapping[packed] if packed else ()
+                yield tuple(name.replace(str(packed), part) for part in parts) or (name,), value
 
 
 def register() -> None:

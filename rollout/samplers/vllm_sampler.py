@@ -26,6 +26,7 @@ from policy.ar.size import ArSize
 from policy.layout import TokenLayout
 from policy.trainable import WeightStream
 from rl.types import Span, UserError
+from rollout.proof import LiveSum, sums_of
 from rollout.samplers.base import CheckedSampler, Encode, Sampled
 from rollout.samplers.checks import Sampling, check_tokens, not_finite
 from rollout.samplers.contract import EngineError
@@ -182,6 +183,12 @@ class VllmSampler(CheckedSampler):
         if not self._engine.reset_prefix_cache():  # computed with older weights
             raise EngineError("vLLM kept its prefix cache because requests are still running; start a new engine.")
         self.versions[part] = version
+
+    def live_sums(self, part: str) -> Sequence[LiveSum] | None:
+        """Of every parameter; ``None`` on a CPU, where vLLM keeps its matrices in an order of its own."""
+        if not torch.cuda.is_available():
+            return None
+        return self._on_model(lambda model: sums_of(model.live_parameters()))
 
     def _has_all(self) -> bool:
         return self._had_all and not self._nap.forgotten

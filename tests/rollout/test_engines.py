@@ -12,10 +12,12 @@ from scipy.stats import chisquare
 
 from policy.ar.forward import image_forward
 from policy.base import Policy
+from policy.checksums import exact_sum
 from policy.prompt import Condition
 from policy.trainable import WeightStream
 from rl.process.progress import untold
 from rl.types import Prompt, Rollout, UserError
+from rollout.proof import sums_of
 from rollout.samplers import vllm_sampler
 from rollout.samplers.contract import EngineError
 
@@ -237,3 +239,16 @@ def test_an_engine_tells_how_many_tokens_it_has_drawn(engine: Any, policy: Polic
     assert [done for done, _, _ in told[:heard]] == sorted(done for done, _, _ in told[:heard])
     assert told[heard - 1] == (wanted, wanted, "tokens")
     assert {total for _, total, _ in told[heard:]} <= {0}  # scoring given tokens is not sampling
+
+
+def test_an_engine_sums_up_what_it_computes_with_unless_it_keeps_it_in_an_order_of_its_own(
+    engine: Any, sharp: Policy
+) -> None:
+    found = engine.live_sums("ar")
+    if engine.__class__.__name__ == "VllmSampler" and not torch.cuda.is_available():
+        assert found is None
+        found = engine._on_model(lambda model: sums_of(model.live_parameters()))
+        found = [one for one in found if not one.names[0].endswith("proj.weight")]  # its matrices are packed away
+    expected = {name: exact_sum(value) for name, value in sharp.ar.state_dict().items()}
+    assert {name for one in found for name in one.names} >= {"lm_head.weight", "model.norm.weight"}
+    assert all(one.total == sum(expected[name] for name in one.names) % 2**64 for one in found)

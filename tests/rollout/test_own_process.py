@@ -18,6 +18,7 @@ import pytest
 from policy.base import Policy
 from policy.trainable import WeightStream
 from rl.types import Prompt, Rollout, Span, UserError
+from rollout.proof import sums_of
 from rollout.samplers import own_process
 from rollout.samplers.contract import EngineError, Sampler
 from rollout.samplers.own_process import SamplerProcess, _Drawn, _telling
@@ -54,6 +55,7 @@ def test_it_samples_scores_and_takes_weights_as_the_engine_here_does(
     assert np.array_equal(after.tokens_BT, theirs.tokens_BT) and theirs.version == 1
     ids = after.prompt_ids_per_sample()
     assert np.array_equal(away.logprobs(ids, after.tokens_BT), here.logprobs(ids, after.tokens_BT))
+    assert away.live_sums("ar") == here.live_sums("ar") == sums_of(moved.tensors())
 
 
 def test_after_all_weights_have_come_only_those_that_changed_travel(

@@ -1,0 +1,1 @@
+"""Weights that many processes work with: immutable, versioned, checksummed sets, once per machine."""

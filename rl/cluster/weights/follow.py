@@ -1,0 +1,78 @@
+"""A published set into whoever works with it, and the proof that it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from policy.trainable import WeightStream
+from rl.cluster.weights.merge import MergedPart
+from rl.cluster.weights.sets import WeightSet
+from rollout.proof import PublishedSums, SumsLive, prove
+from rollout.sync import Follower, WeightSync
+from rollout.weights import SyncError
+
+
+class ProvenFollower(Follower, SumsLive, Protocol):
+    """Takes weights, is asked canaries, and tells the sums of what it computes with."""
+
+
+def load_into(
+    follower: ProvenFollower,
+    found: WeightSet,
+    *,
+    tolerance: float,
+    bases: Mapping[str, Mapping[str, Tensor]] | None = None,
+) -> float:
+    """All parts of the set that the follower follows: loaded, proved by exact sums, then asked the set's canaries.
+
+    ``bases``: part -> the weights that adapters are merged into for a follower that has none of its own
+    (:func:`base_weights`). Returns the largest difference of its answers, in the canary's unit. Raises: SyncError
+    naming version and parameter; the follower must then not be asked for anything.
+    """
+    parts = [part for part in found.parts if part in follower.follows]
+    proofs = dict[str, bool]()
+    for part in parts:
+        stream, published = _what_goes_in(part, found, bases or {})
+        follower.load_weights(part, stream, found.version)
+        live = follower.live_sums(part)
+        if live is not None:
+            prove(part, live, published)
+        proofs[part] = live is not None
+    canary = found.canaries().get(follower.asked)
+    if canary is None:
+        if unproved := [part for part, proved in proofs.items() if not proved]:
+            raise SyncError(
+                f"weights of version {found.version}: nobody can say whether {unproved[0]} has arrived, for the set "
+                f"has no canary of the kind {follower.asked!r} and the engine no parameters to be added up."
+            )
+        return 0.0
+    return WeightSync([], tolerance=tolerance).compare(
+        follower, parts[0], found.version, canary, follower.answer(canary.question)
+    )
+
+
+def base_weights(policy_folder: Path, part: str) -> dict[str, Tensor]:
+    """Of a policy folder, under the names of its part's weights; a tied head under both of its names."""
+    folders = {"ar": [""], "decoder": ["connector", "transformer"]}[part]
+    found: dict[str, Tensor] = {}
+    for folder in folders:
+        for file in sorted((policy_folder / (folder or part)).glob("*.safetensors")):
+            found |= {f"{folder}.{name}" if folder else name: value for name, value in load_file(file).items()}
+    if part == "ar":
+        found.setdefault("lm_head.weight", found["model.embed_tokens.weight"])
+    return found
+
+
+def _what_goes_in(
+    part: str, found: WeightSet, bases: Mapping[str, Mapping[str, Tensor]]
+) -> tuple[WeightStream, PublishedSums]:
+    adapter = found.adapter(part)
+    if adapter is None or part not in bases:
+        return found.stream(part), found
+    merged = MergedPart(found, part, adapter, bases[part])
+    return merged.stream, merged

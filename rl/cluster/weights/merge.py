@@ -1,0 +1,34 @@
+"""Adapters that came alone, merged into the base that every machine has, for engines that know no adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from policy.checksums import exact_sum
+from policy.lora.adapters import merged_weights, with_neighbours
+from policy.trainable import Adapter, WeightStream
+from rl.cluster.weights.sets import WeightSet
+
+_PREFIXES = {"decoder": "transformer."}
+"""Of the network inside a part that has the adapters."""
+
+
+class MergedPart:
+    """Whole weights of a part, and the sums that they have: summed in float32, rounded once, as the trainer merges."""
+
+    def __init__(self, found: WeightSet, part: str, adapter: Adapter, base: Mapping[str, Tensor]) -> None:
+        """Raises: UserError naming an adapter's layer that the base does not have."""
+        self.version, self.file = found.version, found.file
+        whole = merged_weights(base, adapter.config, dict(adapter.weights.tensors()), _PREFIXES.get(part, ""))
+        changing = WeightStream.stored(with_neighbours(whole), nullcontext)
+        self.stream = WeightStream.stored(whole, nullcontext, changing)
+        self._sums: dict[torch.dtype, Mapping[str, int]] = {}
+
+    def sums(self, part: str, dtype: torch.dtype) -> Mapping[str, int]:
+        if dtype not in self._sums:
+            self._sums[dtype] = {name: exact_sum(value.to(dtype)) for name, value in self.stream.tensors()}
+        return self._sums[dtype]
