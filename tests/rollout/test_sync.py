@@ -142,6 +142,29 @@ def test_nan_from_the_trainer_is_a_disagreement(engine: Any, policy: Policy) -> 
         )
 
 
+def test_a_rare_token_may_be_rounded_more() -> None:
+    class Rounded:
+        asked, versions, follows = "logprobs", {"ar": 1}, frozenset({"ar"})
+
+        def load_weights(self, part: str, weights: WeightStream, version: int) -> None: ...
+
+        def answer(self, question: object) -> np.ndarray:
+            return np.array([[-0.5, -8.0]], np.float32) + self.by
+
+        by = np.array([0.0, 0.0])
+
+    engine, asked = Rounded(), {"logprobs": Canary(None, np.array([[-0.5, -8.0]], np.float32))}
+    sync = WeightSync([engine], tolerance=0.2)  # type: ignore[list-item]
+    engine.by = np.array([0.19, 1.5])
+    assert sync.push("ar", WeightStream.of([]), 1, asked) == pytest.approx(1.5)
+    engine.by = np.array([0.21, 0.0])
+    with pytest.raises(SyncError, match=r"differ by up to 0\.21 nats \(tolerance 0\.2\), at -0\.5;"):
+        sync.push("ar", WeightStream.of([]), 1, asked)
+    engine.by = np.array([0.0, 1.7])
+    with pytest.raises(SyncError, match=r"differ by up to 1\.7 nats \(tolerance 0\.2\), at -8;"):
+        sync.push("ar", WeightStream.of([]), 1, asked)
+
+
 class Deep:
     """An engine in bfloat16 of 28 narrow layers of random weights, which may forget to take new ones."""
 
