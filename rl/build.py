@@ -26,9 +26,10 @@ from rl.algorithm.answers import answering, component
 from rl.algorithm.objective import PolicyObjective
 from rl.algorithm.terms import AnchorTerm, KLTerm, LossTerm
 from rl.collect import Collect, RewardWatch
-from rl.collectors import Serial
+from rl.collectors import Collector, Selective, Serial
 from rl.config.declared import declarations
 from rl.config.schema import Config
+from rl.data.draws import PromptDraws
 from rl.data.stream import PromptStream
 from rl.decoder.build import OLD_RULES, flow_trainer, trained_decoder
 from rl.decoder.part import OLD, FlowTrainer
@@ -106,6 +107,7 @@ def live_parts(
         )
         for trainer in trainers.all:
             trainer.progress = tracker.advance
+        draws = prompt_draws(config, train_prompts)
         yield Run(
             config=config,
             folder=folder,
@@ -113,9 +115,8 @@ def live_parts(
             train_prompts=train_prompts,
             eval_prompts=eval_prompts,
             act=act,
-            collector=Serial(
-                act, PromptStream(train_prompts, config.data.prompts_per_step, config.run.seed), config.run.seed
-            ),
+            collector=start_collector(config, act, train_prompts, draws),
+            draws=draws,
             learner=Learner(
                 parts=trained_parts(config, policy, trainers),
                 advantage=answering("advantages", "advantage", config.advantage),
@@ -126,6 +127,7 @@ def live_parts(
                     asks_before=config.rollout.sleep == 0,
                 ),
                 learns=config.schedule.learns,
+                skips=config.groups.flat != "keep",
             ),
             tracker=tracker,
             guards=Guards(
@@ -213,6 +215,22 @@ def start_collecting(
     )
 
 
+def prompt_draws(config: Config, prompts: Sequence[Prompt]) -> PromptDraws | None:
+    """Where scores have a say in which prompts a step gets; ``None`` where they are a function of the step."""
+    curriculum, groups = config.data.curriculum, config.groups
+    if curriculum is None and groups.sizes is None and groups.flat != "resample":
+        return None
+    return PromptDraws(prompts, config.run.seed, component("curricula", curriculum) if curriculum else None)
+
+
+def start_collector(config: Config, act: Collect, prompts: Sequence[Prompt], draws: PromptDraws | None) -> Collector:
+    per_step, seed, groups = config.data.prompts_per_step, config.run.seed, config.groups
+    if draws is None:
+        return Serial(act, PromptStream(prompts, per_step, seed), seed)
+    sizes = component("group_sizes", groups.sizes) if groups.sizes else None
+    return Selective(act, draws, seed, per_step, groups.most_prompts(per_step), sizes, groups.unit)
+
+
 def showing(config: Config, policy: Policy) -> Lending:
     """Around the painting of what is evaluated: by the flow's ODE where the sampler has a window of stochastic steps,
     which are for learning."""
@@ -263,7 +281,9 @@ def trained_parts(config: Config, policy: Policy, trainers: RunTrainers) -> dict
     parts: dict[str, TrainedPart] = {}
     if trainers.ar:
         sync, updates = config.sync, config.train.updates_per_rollout
-        parts["ar"] = TrainedLanguageModel(trainers.ar, updates, sync.canary, sync.canary_tokens)
+        parts["ar"] = TrainedLanguageModel(
+            trainers.ar, updates, sync.canary, sync.canary_tokens, skips=config.groups.flat != "keep"
+        )
     if trainers.decoder and (trained := config.trained_decoder):
         reread = partial(_reread, trainers.ar) if trainers.ar else None
         parts["decoder"] = trained_decoder(config, trained, policy.decoder, trainers.decoder, trainers.paints, reread)

@@ -21,6 +21,9 @@ from rl.config.sections.schedule import ScheduleConfig
 from rl.evaluation.variance import split_metrics
 from rl.process.progress import Progress, untold
 from rl.rows import by_group, read_back, sequences
+from rl.tracking.guards.agreement import GROUPS as AGREEMENT_GROUPS
+from rl.tracking.guards.agreement import PREFIX as AGREEMENT
+from rl.tracking.guards.agreement import agreement, values_of
 from rl.tracking.guards.pictures import Fidelity, grid_pattern, picture_metrics, token_metrics
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import Experience, Forward, Prompt, Renders, Rollout, Sample, Score, Scores, Sequences, UserError
@@ -90,9 +93,15 @@ class Collect:
     progress: Progress = untold
     """Hears how far painting and scoring are."""
 
-    def __call__(self, step: int, prompts: Sequence[Prompt], seed: int) -> Experience:
-        """P prompts of this step; every seed is a hash of (run seed, step, prompt, sample). Raises: RewardsFailed."""
-        timer, group_size = Stopwatch(tell=self.tell), self.schedule.phase(step).group_size or self.rollout.group_size
+    def __call__(
+        self, step: int, prompts: Sequence[Prompt], seed: int, *, part: int = 0, group_size: int | None = None
+    ) -> Experience:
+        """P prompts of this step; every seed is a hash of (run seed, step, prompt, sample). Raises: RewardsFailed.
+
+        ``part``: of a step that is collected in several; ``group_size``: another than the step's own.
+        """
+        timer = Stopwatch(tell=self.tell)
+        group_size = group_size or self.schedule.phase(step).group_size or self.rollout.group_size
         with timer("sample"):
             seeds = group_seeds(seed, step, prompts, group_size)
             rollout = sample(self.sampler, prompts, group_size, seeds, self.rollout)
@@ -104,7 +113,7 @@ class Collect:
                 hidden_BSD,
                 rollout,
                 noise,
-                f"step{step}",
+                f"step{step}-{part}" if part else f"step{step}",
                 learnt_from=self.schedule.learns(step, "decoder"),
                 renders=self.schedule.phase(step).renders,
             )
@@ -117,13 +126,21 @@ class Collect:
                 metrics["guard/grid_pattern"] = grid_pattern(renders.one_each, self.grid_period)
         with timer("score"):
             scores = self._scored(waiting, rollout, first=step == 0)
-        metrics = describe_scores(rollout, scores, self.rewards) | metrics
+        metrics = describe_scores(rollout, scores, self.rewards) | agreements(rollout, scores, self.monitors) | metrics
         if "ar" not in self.scoring.trained or not self.schedule.learns(step, "ar"):
             del metrics["zero_std_fraction"]  # groups are compared for the language model
         if scores.renders is not None:
             metrics["decoder/score"] = scores.renders.score
             metrics |= split_metrics(scores.renders, rollout.group_size, shared_noise=self.render.seed == "group")
         return Experience(step, rollout, renders, scores, forward, reference, rollout.version, metrics, timer.seconds)
+
+    @property
+    def monitors(self) -> list[str]:
+        return [name for name, one in self.scoring.components.items() if one.role == "monitor"]
+
+    @property
+    def trained(self) -> list[str]:
+        return [name for name, one in self.scoring.components.items() if one.role == "train"]
 
     def _scored(self, waiting: Sequence[Submission], rollout: Rollout, *, first: bool) -> Scores:
         try:
@@ -285,3 +302,14 @@ def describe_scores(rollout: Rollout, scores: Scores, rewards: RewardPool) -> di
         if values:
             metrics[f"reward/{reward}"] = float(np.mean(values))
     return metrics
+
+
+def agreements(rollout: Rollout, scores: Scores, monitors: Sequence[str]) -> dict[str, float]:
+    """``agreement/<monitor>``: whether what is rewarded is what it likes, in standard errors; ``agreement_groups``: in
+    how many groups both vary."""
+    valid_PG, total_PG = by_group(scores.valid_B, rollout), by_group(scores.total_B, rollout)
+    told_PG, found = total_PG.masked_fill(~valid_PG, float("nan")).numpy(), dict[str, float]()
+    for name in monitors:
+        value, groups = agreement(told_PG, by_group(values_of(scores.by_reward[name]), rollout).numpy())
+        found |= {f"{AGREEMENT}{name}": value, f"{AGREEMENT_GROUPS}{name}": float(groups)}
+    return found

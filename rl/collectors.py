@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from rl.collect import Collect
+from rl.data.draws import PromptDraws
+from rl.data.group_sizes import GroupSizes
 from rl.data.stream import PromptStream
-from rl.types import Experience
+from rl.data.tasks import Outcome, task_of
+from rl.rounds import Measured, chosen, joined, signal_of, success_of
+from rl.tracking.contract import SAMPLED
+from rl.types import Experience, Prompt, UserError
+
+ROUNDS = "groups/rounds"
+"""Of a step: how often it has sampled."""
 
 
 class Collector(Protocol):
@@ -31,3 +39,101 @@ class Serial:
     def collect(self, first: int, last: int) -> Iterator[Experience]:
         for step in range(first, last):
             yield self.turn(step, self.stream.at(step), self.seed)
+
+
+@dataclass
+class Selective:
+    """As :class:`Serial`, where what was scored has a say in what comes: which tasks are drawn, how many samples each
+    prompt gets, and whether a step samples further prompts until enough groups have a signal.
+
+    The last is DAPO's dynamic sampling (arXiv 2503.14476, equation 11 and algorithm 1), with a budget.
+    """
+
+    turn: Collect
+    draws: PromptDraws
+    seed: int
+    prompts: int
+    """Groups of a step."""
+    budget: int | None = None
+    """Prompts that a step may sample until as many groups have a signal; ``None``: it samples once."""
+    sizes: GroupSizes | None = None
+    """How a step's samples are shared among its prompts; ``None``: all get as many."""
+    unit: int = 1
+    """Samples by which their sizes then differ."""
+
+    def collect(self, first: int, last: int) -> Iterator[Experience]:
+        for step in range(first, last):
+            yield self._step(step)
+
+    def _step(self, step: int) -> Experience:
+        """Nothing of it is part of the draws' state before all of it is there."""
+        self.draws.begin(step)
+        shares = self.draws.shares()
+        found, outcomes = self._once(step) if self.budget is None else self._until_enough(step, self.budget)
+        self.draws.end(outcomes)
+        return replace(found, metrics={**found.metrics, **described(outcomes, shares)})
+
+    def _once(self, step: int) -> tuple[Experience, list[Outcome]]:
+        return self._round(step, self.draws.more(self.prompts), part=0)
+
+    def _until_enough(self, step: int, budget: int) -> tuple[Experience, list[Outcome]]:
+        """Groups with a signal, at most ``self.prompts``; one without if there is no other."""
+        kept: list[Experience] = []
+        measured: list[Measured] = []
+        outcomes: list[Outcome] = []
+        missing = count = self.prompts
+        while count > 0 and (prompts := self.draws.more(count)):
+            found, fresh = self._round(step, prompts, part=len(measured))
+            useful = [group for group, one in enumerate(fresh) if one.signal][:missing]
+            kept += [chosen(found, useful)] if useful else []
+            measured.append(Measured.of(found))
+            outcomes += fresh
+            missing -= len(useful)
+            count = further(missing, sum(one.signal for one in outcomes), len(outcomes), budget, self.prompts)
+        step_of_all = joined(kept or [chosen(found, [0])], measured)
+        metrics = {**step_of_all.metrics, SAMPLED: float(len(outcomes)), ROUNDS: float(len(measured))}
+        return replace(step_of_all, metrics=metrics), outcomes
+
+    def _round(self, step: int, prompts: Sequence[Prompt], part: int) -> tuple[Experience, list[Outcome]]:
+        if self.sizes is None:
+            found = self.turn(step, prompts, self.seed, part=part)
+        else:
+            units = len(prompts) * self.turn.rollout.group_size // self.unit
+            sizes = self._checked(self.sizes([self.draws.success(one) for one in prompts], units, self.unit), units)
+            repeated = [one for one, size in zip(prompts, sizes, strict=True) for _ in range(size)]
+            found = self.turn(step, repeated, self.seed, part=part, group_size=self.unit)
+        told = zip(prompts, success_of(found, self.turn.trained), signal_of(found), strict=True)
+        return found, [Outcome(*one) for one in told]
+
+    def _checked(self, sizes: Sequence[int], units: int) -> Sequence[int]:
+        if not all(isinstance(one, int) and one >= 1 for one in sizes) or sum(sizes) != units:
+            raise UserError(
+                f"groups.sizes answered {sizes!r}; it must answer a whole number of at least 1 for each prompt, "
+                f"{units} together (units of {self.unit} samples)"
+            )
+        return sizes
+
+
+def further(missing: int, found: int, sampled: int, budget: int, most: int) -> int:
+    """How many prompts the next round samples: as many as bring the groups that are missing if it goes on as it went so
+    far, at most ``most`` at a time and no more than the budget has left.
+
+    ``further(8, 24, 32, 96, 32) == 11``: three of four groups had a signal.
+    """
+    return min(-(-missing * sampled // max(found, 1)), most, budget - sampled)
+
+
+def described(outcomes: Sequence[Outcome], shares: Mapping[str, float]) -> dict[str, float]:
+    """``task/<tag>/...`` of a step: groups that were sampled, the share that passed, the share with a signal, and what
+    the curriculum gave it."""
+    found: dict[str, float] = {}
+    for task in dict.fromkeys([*(name for name in shares if name), *(task_of(one.prompt) for one in outcomes)]):
+        here = [one for one in outcomes if task_of(one.prompt) == task]
+        name = f"task/{task or 'untagged'}/"
+        found[f"{name}groups"] = float(len(here))
+        if here:
+            found[f"{name}success"] = sum(one.success for one in here) / len(here)
+            found[f"{name}signal"] = sum(one.signal for one in here) / len(here)
+        if task in shares:
+            found[f"{name}share"] = shares[task]
+    return found

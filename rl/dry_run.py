@@ -82,11 +82,26 @@ def _work(config: Config, prompts: int, tokens: int, pairs: int) -> list[tuple[s
         *(_warm_up(one, config.steps_of(one, steps)) for one in config.learning),
         ("training prompts", f"{prompts:,}, seen {steps * per_step / prompts:.1f} times each"),
         ("prompts", f"{per_step:,} a step, {steps * per_step:,} in all"),
+        *_groups(config),
         ("samples", _each_step(turns, samples_of)),
         ("image tokens", f"{_each_step(turns, lambda turn: samples_of(turn) * tokens)} ({tokens} a sample)"),
         ("pictures", _each_step(turns, pictures_of)),
         ("checkpoints", f"{checkpoints:,} written, {min(checkpoints, config.checkpoint.keep)} kept"),
     ]
+
+
+def _groups(config: Config) -> list[tuple[str, str]]:
+    """What is chosen as a run goes on."""
+    groups, curriculum, per_step = config.groups, config.data.curriculum, config.data.prompts_per_step
+    rows = [("curriculum", f"{curriculum.use}, tasks by their success so far")] if curriculum else []
+    if groups.flat == "skip":
+        rows += [("groups", "those without signal take no part in an update")]
+    if most := groups.most_prompts(per_step):
+        rows += [("groups", f"further prompts until {per_step:,} have a signal, at most {most:,} sampled in a step")]
+    if groups.sizes:
+        least, whole = groups.unit, per_step * config.rollout.group_size
+        rows += [("group sizes", f"{groups.sizes.use}: {least} or more, a multiple of {least}, {whole:,} in all")]
+    return rows
 
 
 def _steps(config: Config, turns: Sequence[Phase]) -> str:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from policy.trainable import Adapter, WeightStream
-from rl.rows import by_group, read_back, sequences
+from rl.algorithm.advantages import with_signal
+from rl.rows import by_group, per_sample, read_back, sequences
+from rl.tracking.contract import KEPT, SAMPLED
 from rl.tracking.stopwatch import Stopwatch
 from rl.trainer.trainer import Trainer
 from rl.types import Experience, Forward, Rollout, Rows, Sequences, TokenBatch
@@ -42,6 +44,9 @@ class TrainedPart(Protocol):
     def canaries(self, rollout: Rollout) -> Mapping[str, Canary]:
         """Questions to the followers of its weights, by kind, answered with the weights of now."""
 
+    def slow_down(self, factor: float) -> None:
+        """Its learning rate is multiplied by that from now on, after a resume too."""
+
     def save(self, folder: Path) -> None: ...
 
     def load(self, folder: Path) -> None: ...
@@ -57,14 +62,20 @@ class Learner:
     sync: WeightSync
     learns: Callable[[int, str], bool] = lambda step, part: True
     """Whether a part learns in a step; the others keep their weights and versions."""
+    skips: bool = False
+    """Groups whose rewards are all equal take no part in what the language model learns from."""
 
     def learn(self, experience: Experience, timer: Stopwatch) -> dict[str, float]:
         """Every part that has its turn learns, then its new weights go out. The metrics of ``ar`` stand without a
         prefix; of several parts ``learns/<part>`` says whether it was its turn."""
-        scores, rollout = experience.scores, experience.rollout
+        rollout, told = experience.rollout, dict[str, float]()
+        if self.skips and self.learns(experience.step, "ar"):
+            experience, told = without_flat_groups(experience)
+        scores = experience.scores
         advantages_PG = self.advantage(by_group(scores.total_B, rollout), by_group(scores.valid_B, rollout))
         turn = {name: part for name, part in self.parts.items() if self.learns(experience.step, name)}
         metrics = {f"learns/{name}": float(name in turn) for name in self.parts} if len(self.parts) > 1 else {}
+        metrics |= told
         for name, part in turn.items():
             with timer("sync"):
                 before = part.canaries(rollout) if self.sync.wants_before(name) else None
@@ -73,6 +84,11 @@ class Learner:
                 found |= self.publish(name, rollout, before)
             metrics |= found if name == "ar" else {f"{name}/{key}": value for key, value in found.items()}
         return metrics
+
+    def slow_down(self, factor: float) -> None:
+        """Multiplies the learning rate of every part."""
+        for part in self.parts.values():
+            part.slow_down(factor)
 
     def publish(self, name: str, rollout: Rollout, before: Mapping[str, Canary] | None = None) -> dict[str, float]:
         """New weights of a part into its followers, checked on the first sequences of this rollout."""
@@ -95,6 +111,8 @@ class TrainedLanguageModel:
     """Sequences of a canary."""
     asked_tokens: int = 64
     """Tokens of each, from the first on."""
+    skips: bool = False
+    """What is not valid is left out of a batch, not only out of its loss."""
 
     @property
     def version(self) -> int:
@@ -103,6 +121,8 @@ class TrainedLanguageModel:
     def learn(self, experience: Experience, advantages_PG: Tensor, timer: Stopwatch) -> dict[str, float]:
         with timer("forward"):
             batch = self.batch(experience, advantages_PG)
+            if self.skips:
+                batch = batch.take(batch.valid_B.nonzero()[:, 0].tolist() or [0])  # one that weighs nothing, if none
         with timer("update"):
             return mean_metrics([self.trainer.update(part) for part in minibatches(batch, self.updates)])
 
@@ -120,7 +140,7 @@ class TrainedLanguageModel:
             span=rows.span,
             rollout_logprobs_BT=torch.from_numpy(rollout.logprobs_BT),
             old_logprobs_BT=self._old_logprobs(experience),
-            advantages_B=advantages_PG.flatten(),
+            advantages_B=per_sample(advantages_PG, rollout),
             valid_B=torch.from_numpy(experience.scores.valid_B),
             mask_BT=None if rollout.mask_BT is None else torch.from_numpy(rollout.mask_BT),
         )
@@ -147,11 +167,26 @@ class TrainedLanguageModel:
             rows = replace(rows, tokens_BT=rows.tokens_BT[:, : span.most], span=span)
         return {"logprobs": Canary(rows, self.trainer.forward(rows).logprobs_BT.cpu().float().numpy())}
 
+    def slow_down(self, factor: float) -> None:
+        self.trainer.slow_down(factor)
+
     def save(self, folder: Path) -> None:
         self.trainer.save(folder)
 
     def load(self, folder: Path) -> None:
         self.trainer.load(folder)
+
+
+def without_flat_groups(experience: Experience) -> tuple[Experience, dict[str, float]]:
+    """The same with no sample of a group without signal valid, and how many groups were sampled and are learnt from."""
+    scores, rollout = experience.scores, experience.rollout
+    valid_PG = by_group(scores.valid_B, rollout)
+    signal_P = with_signal(by_group(scores.total_B, rollout), valid_PG)
+    kept_B = per_sample(valid_PG & signal_P.unsqueeze(-1), rollout).numpy()
+    told = {SAMPLED: float(len(signal_P)), KEPT: float(signal_P.sum())}
+    return replace(experience, scores=replace(scores, valid_B=kept_B)), told | {
+        name: value for name, value in experience.metrics.items() if name == SAMPLED
+    }
 
 
 def minibatches(batch: RowsT, count: int) -> list[RowsT]:

@@ -25,6 +25,7 @@ from rl.evaluation.tables import parts_tables, table
 from rl.milestones import (
     evaluate_if_due,
     first_weights,
+    obey_before_saving,
     replay_guards,
     restore,
     resume_command,
@@ -43,6 +44,7 @@ from rl.run_folder.checkpoint import Checkpoint
 from rl.run_folder.environment import record_environment
 from rl.run_folder.random_state import rng_state
 from rl.run_folder.records import Alarm, require_log
+from rl.tracking.guards.guards import Guards
 from rl.tracking.profile import profiled
 from rl.tracking.stopwatch import Stopwatch
 from rl.tracking.terminal import Terminal
@@ -52,7 +54,7 @@ _TABLE_WIDTH = 120
 
 
 class AlarmStop(UserError):
-    """A guard's alarm with ``guards.action: stop``."""
+    """A guard's alarm whose action is ``stop``."""
 
 
 def run(
@@ -140,9 +142,10 @@ def _steps(run: Run, first_step: int) -> Iterator[int]:
             metrics |= evaluate_if_due(run, done=step + 1)
         alarms = run.guards.check(step, metrics)
         run.tracker.log(step, metrics, timer.seconds, alarms)
+        obey_before_saving(run, alarms)
         require_log(run.folder)
         save_if_due(run, done=step + 1)  # after the log: a checkpoint never claims a step that the log does not show
-        _obey(alarms, run.config.guards.action)
+        _obey(run.guards, alarms)
         yield step + 1
 
 
@@ -169,7 +172,8 @@ def conclude(folder: Path) -> None:
     print(f"report: {write_report(folder)}")
 
 
-def _obey(alarms: Sequence[Alarm], action: str) -> None:
-    if alarms and action == "stop":
-        sentences = " ".join(alarm.sentence for alarm in alarms)
-        raise AlarmStop(f"guards.action is 'stop' and an alarm went off: {sentences}")
+def _obey(guards: Guards, alarms: Sequence[Alarm]) -> None:
+    stopping = {alarm: key for alarm in alarms for action, key in [guards.action(alarm)] if action == "stop"}
+    if stopping:
+        sentences = " ".join(alarm.sentence for alarm in stopping)
+        raise AlarmStop(f"{next(iter(stopping.values()))} is 'stop' and an alarm went off: {sentences}")

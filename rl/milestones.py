@@ -16,7 +16,7 @@ from rl.parts import Run
 from rl.run_folder import checkpoint
 from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.random_state import RngState, restore_rng, rng_state
-from rl.run_folder.records import read_metrics
+from rl.run_folder.records import Alarm, read_metrics
 from rl.types import Experience, Prompt, Score, UserError
 from rollout.seeds import group_seeds
 
@@ -98,6 +98,16 @@ def _after(done: int) -> str:
     return f"after {done} step{'' if done == 1 else 's'}"
 
 
+def obey_before_saving(run: Run, alarms: Sequence[Alarm]) -> None:
+    """Lowers the learning rates where an alarm's guard says so, for the next step and a checkpoint after this one."""
+    for alarm in alarms:
+        action, key = run.guards.action(alarm)
+        if action == "lower_lr":
+            factor = run.config.guards.lr_factor
+            run.learner.slow_down(factor)
+            run.tracker.message(f"{key}: lower_lr, so from now on learning rates are {factor:g} times what they were")
+
+
 def show_if_due(run: Run, experience: Experience) -> None:
     """The first sample of the first prompts of a step, with its scores, every ``tracking.pictures_every`` steps."""
     every, count = run.config.tracking.pictures_every, run.config.tracking.pictures
@@ -145,6 +155,8 @@ def save(run: Run, done: int, rng: RngState | None = None) -> Path:
     parts = {_folder_of(name): part.save for name, part in run.learner.parts.items()}
     first = next(iter(run.learner.parts.values()))
     state: checkpoint.RunState = {"version": first.version, "rng": rng or rng_state()}
+    if run.draws:
+        state["draws"] = run.draws.state
     return checkpoint.save(run.folder, done, parts, state, run.config.checkpoint.keep)
 
 
@@ -153,6 +165,8 @@ def restore(run: Run, saved: checkpoint.Checkpoint) -> None:
     _check_same_trainers(run, saved.folder)
     for name, part in run.learner.parts.items():
         part.load(saved.folder / _folder_of(name))
+    if run.draws:
+        run.draws.state = saved.state["draws"]
     restore_rng(saved.state["rng"])
 
 

@@ -10,6 +10,7 @@ from policy.base import Policy
 from rl.collect import Collect
 from rl.collectors import Collector
 from rl.config.schema import Config
+from rl.data.draws import PromptDraws
 from rl.decoder.views import PartViews
 from rl.learn import Learner
 from rl.process.interrupt import Interrupt
@@ -34,5 +35,7 @@ class Run:
     tracker: Tracker
     guards: Guards
     interrupt: Interrupt
+    draws: PromptDraws | None = None
+    """Whose state goes into checkpoints; ``None`` where prompts are a function of the step."""
     views: PartViews | None = None
     """What an evaluation also looks at where the decoder learns."""

@@ -35,6 +35,15 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "geneval": "rl.data.presets.geneval:geneval",
         "words": "rl.data.presets.words:words",
     },
+    "curricula": {
+        "learnability": "rl.data.curricula:learnability",
+        "failure": "rl.data.curricula:failure",
+        "signal": "rl.data.curricula:signal",
+    },
+    "group_sizes": {
+        "knapsack": "rl.data.group_sizes:knapsack",
+        "neyman": "rl.data.group_sizes:neyman",
+    },
     "samplers": {
         "vllm": "rollout.samplers.vllm_sampler:VllmSampler",
         "torch": "rollout.samplers.torch_sampler:TorchSampler",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 import torch
 from numpy.typing import NDArray
@@ -25,5 +26,27 @@ def read_back(forward: Callable[[Sequences], Forward], rollout: Rollout) -> Forw
 
 
 def by_group(values_B: NDArray, rollout: Rollout) -> Tensor:
-    """(B,) -> (P, G)."""
-    return torch.from_numpy(values_B).view(len(rollout.prompts), rollout.group_size)
+    """(B,) -> (P, G). Groups of unequal sizes, a prompt that stands there several times in a row, are filled up with 0
+    or False: what is not valid."""
+    values = torch.from_numpy(values_B)
+    sizes = group_sizes(rollout)
+    if len(set(sizes)) < 2:
+        return values.view(len(sizes), sizes[0])
+    found_PG = values.new_zeros(len(sizes), max(sizes))
+    found_PG[_held(sizes)] = values
+    return found_PG
+
+
+def per_sample(values_PG: Tensor, rollout: Rollout) -> Tensor:
+    """(P, G) -> (B,), what :func:`by_group` has filled up left out."""
+    sizes = group_sizes(rollout)
+    return values_PG.flatten() if len(set(sizes)) < 2 else values_PG[_held(sizes)]
+
+
+def group_sizes(rollout: Rollout) -> list[int]:
+    """Samples of each prompt."""
+    return [len(list(same)) * rollout.group_size for _, same in groupby(prompt.id for prompt in rollout.prompts)]
+
+
+def _held(sizes: Sequence[int]) -> Tensor:
+    return torch.arange(max(sizes)) < torch.tensor(sizes).unsqueeze(-1)

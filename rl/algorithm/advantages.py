@@ -60,10 +60,16 @@ def batch_norm(rewards_PG: Tensor, valid_PG: Tensor, *, eps: float = 1e-4) -> Te
 
 
 def zero_std_fraction(rewards_PG: Tensor, valid_PG: Tensor) -> float:
-    """Fraction of the P groups that teach nothing: all valid rewards equal, or fewer than two valid samples."""
+    """Fraction of the P groups that teach nothing."""
+    return (~with_signal(rewards_PG, valid_PG)).double().mean().item()
+
+
+def with_signal(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
+    """(P,) bool: groups whose valid rewards are not all equal, 0 < |{r_i = r}| < G of DAPO's dynamic sampling (arXiv
+    2503.14476, equation 11); one with fewer than two valid samples is none."""
     spread_P = _centred(rewards_PG, valid_PG).abs().amax(-1)
     scale_P = rewards_PG.masked_fill(~valid_PG, 0.0).abs().amax(-1).clamp(min=1.0)
-    return (spread_P <= 1e-6 * scale_P).double().mean().item()
+    return spread_P > 1e-6 * scale_P
 
 
 def _count(valid_PG: Tensor) -> Tensor:

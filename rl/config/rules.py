@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rl.config.declared import Declarations, declared_or_nothing
 from rl.config.decoder_rules import check_decoder, decoder_notes
+from rl.config.group_rules import check_groups
 from rl.config.option_rules import check_options
 from rl.config.origins import COMMAND_LINE, Origins
 from rl.config.schedule_rules import check_schedule, in_phase, keyed, phases
 from rl.config.schema import Config, SyncConfig
 from rl.config.section import Optimisation
+from rl.config.sections.groups import GroupsConfig
+from rl.config.sections.guards import GuardsConfig
 from rl.config.values import Part
-from rl.registry import names
+from rl.registry import did_you_mean, names
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _MOST_SAMPLES = 10**7  # of 64 x 64 pixels: 120 GB
@@ -29,6 +32,7 @@ _IDLE: Mapping[Part, tuple[str, Sequence[str]]] = {
             "train.lora",
             *("advantage", "loss", "aggregation", "kl", "anchor", "terms", "correction"),
             *(f"sync.{key}" for key in SyncConfig.model_fields),
+            *(f"groups.{key}" for key in GroupsConfig.model_fields),
             *(f"guards.{key}" for key in ("entropy_drop", "max_kl", "max_mismatch", "max_zero_std")),
         ),
     ),
@@ -50,6 +54,8 @@ def check(config: Config) -> Iterator[tuple[str, str]]:
     yield from _terms(config)
     yield from check_options(config)
     yield from check_schedule(config)
+    yield from check_groups(config)
+    yield from check_guards(config.guards)
     yield from keyed(config, "decoder", check_decoder(in_phase(config, "decoder")))
     if config.train.steps > 0:
         if "ar" in config.trainers:
@@ -92,6 +98,17 @@ def idle(config: Config, origins: Origins, file: str) -> Iterator[str]:
                 f"{', '.join(own)}: without effect, for trainers is [{', '.join(config.trainers)}], and {network} "
                 "stays as it is"
             )
+
+
+def check_guards(guards: GuardsConfig) -> Iterator[tuple[str, str]]:
+    """An action of a guard that there is not would never be taken."""
+    own = ("action", "actions", "lr_factor", "render_fidelity_share")
+    known = [key for key in GuardsConfig.model_fields if key not in own]
+    for name in guards.actions:
+        if name not in known:
+            yield f"guards.actions.{name}", f"is no guard{did_you_mean(name, known)} (known: {', '.join(known)})"
+        elif getattr(guards, name) is None:
+            yield f"guards.actions.{name}", f"can't be taken, for guards.{name} is null; give it a threshold"
 
 
 def _warmup(one: Optimisation, steps: int) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from rl.config.section import Component, Optimisation, Section
 from rl.config.sections.decoder import DecoderConfig
+from rl.config.sections.groups import GroupsConfig
 from rl.config.sections.guards import GuardsConfig
 from rl.config.sections.lora import LoraSettings
 from rl.config.sections.milestones import CheckpointConfig, EvalConfig
@@ -102,6 +103,9 @@ class DataConfig(Section):
     """Held-out prompts; ``null`` turns evaluation off."""
     prompts_per_step: AtLeastOne = 16
     """Prompts (groups) in each step, all different."""
+    curriculum: Component | None = None
+    """How often each task (metadata ``tag``) is drawn, by how the policy does at it (``learnability``, ``failure``,
+    ``signal``); ``null``: every training prompt as often as any other."""
 
 
 class RolloutConfig(Section):
@@ -250,6 +254,8 @@ class Config(Section):
     """The prompts."""
     rollout: RolloutConfig = RolloutConfig()
     """Sampling."""
+    groups: GroupsConfig = GroupsConfig()
+    """Groups without signal, and group sizes."""
     render: RenderConfig = RenderConfig()
     """Painting."""
     rewards: dict[str, RewardComponent] = Field(default_factory=dict)
@@ -326,12 +332,14 @@ class Config(Section):
 ABSENT_SECTIONS: dict[tuple[str, ...], type[Section]] = {("decoder",): DecoderConfig}
 """Sections with components in them that are ``null`` until one of their keys is given."""
 
-SHORT_SECTIONS: dict[tuple[str], str] = {("schedule",): "order"}
+SHORT_SECTIONS: dict[tuple[str], str] = {("schedule",): "order", ("groups",): "flat"}
 """Sections that may be written as one word, and the key that it stands for."""
 
 COMPONENT_KINDS: dict[tuple[str, ...], str] = {
     ("data", "train"): "prompts",
     ("data", "eval"): "prompts",
+    ("data", "curriculum"): "curricula",
+    ("groups", "sizes"): "group_sizes",
     ("render", "sampler"): "decoder_samplers",
     ("rewards", "*"): "rewards",
     ("combine",): "combinations",

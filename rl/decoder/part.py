@@ -114,6 +114,9 @@ class TrainedDecoder:
         """None: what paints is the trained network itself."""
         return {}
 
+    def slow_down(self, factor: float) -> None:
+        self.trainer.slow_down(factor)
+
     def save(self, folder: Path) -> None:
         self.trainer.save(folder)
 

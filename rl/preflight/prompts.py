@@ -8,6 +8,7 @@ from policy.folder import read_prompt_encoder, resolve_folder
 from policy.prompt_length import require_room_in_template
 from rl.config.declared import declarations
 from rl.config.schema import Config
+from rl.data.draws import require_tasks
 from rl.data.picture_check import require_sound_pictures
 from rl.data.prompt_list import PromptList, overlap
 from rl.data.prompts import load_prompts
@@ -19,7 +20,7 @@ from rl.data.stream import (
     require_sound_metadata,
     require_text_alone,
 )
-from rl.types import Prompt
+from rl.types import Prompt, UserError
 
 
 def check_data(config: Config) -> tuple[PromptList, PromptList]:
@@ -32,6 +33,7 @@ def check_data(config: Config) -> tuple[PromptList, PromptList]:
     train_prompts = load_prompts(config.data.train, "data.train")
     eval_prompts = load_prompts(config.data.eval, "data.eval") if config.data.eval else PromptList([])
     PromptStream(train_prompts, config.data.prompts_per_step, config.run.seed)
+    check_draws(config, train_prompts)
     if needs := needs_of(config.rewards):
         require_metadata(train_prompts, needs)
         require_metadata(eval_prompts, needs_of(config.rewards, ("train", "monitor")))
@@ -39,6 +41,19 @@ def check_data(config: Config) -> tuple[PromptList, PromptList]:
     idle = require_applicable(train_prompts, config.rewards)
     pictures = _check_policy_reads(config, [*train_prompts, *eval_prompts])
     return PromptList(train_prompts, [*train_prompts.notes, *idle, pictures]), eval_prompts
+
+
+def check_draws(config: Config, prompts: Sequence[Prompt]) -> None:
+    """Raises UserError where a curriculum has nothing to choose, or a step may want more prompts than there are."""
+    if config.data.curriculum:
+        require_tasks(prompts)
+    groups, per_step = config.groups, config.data.prompts_per_step
+    if (most := groups.most_prompts(per_step) or 0) > len(prompts):
+        raise UserError(
+            f"groups.budget is {groups.budget:g}, so a step may sample {most:,} different prompts "
+            f"(data.prompts_per_step {per_step}), but data.train has only {len(prompts):,}; lower it to at most "
+            f"{len(prompts) / per_step:.4g} or add prompts"
+        )
 
 
 def notes_on(train_prompts: PromptList, eval_prompts: PromptList) -> list[str]:

@@ -16,8 +16,9 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
+from rl.data.draws import DrawState
 from rl.process.disk import true_cause, words
 from rl.types import UserError
 
@@ -33,6 +34,7 @@ class RunState(TypedDict):
 
     version: int
     rng: RngState
+    draws: NotRequired[DrawState]
 
 
 class _Manifest(TypedDict):

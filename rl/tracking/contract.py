@@ -1,8 +1,9 @@
 """What a run tells the person who watches it, and the names that have a place of their own there.
 
 Those are ``reward/<name>``, ``score``, ``kl``, ``entropy``, ``mismatch``, ``zero_std_fraction``, ``failed_fraction``,
-``loss``, ``grad_norm``, ``lr``, ``guard/<name>``, ``learns/<network>``, and ``images`` (pictures of this step, for
-images per second). Everything else is logged but not shown. Steps are numbered from 0 here and shown counted from 1.
+``loss``, ``grad_norm``, ``lr``, ``guard/<name>``, ``learns/<network>``, ``groups/kept`` and ``groups/sampled``, and
+``images`` (pictures of this step, for images per second). Everything else is logged but not shown. Steps are numbered
+from 0 here and shown counted from 1.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from rl.run_folder.records import Alarm
 
 REWARD_PREFIX, FAILED_PREFIX, LEARNS_PREFIX = "reward/", "failed/", "learns/"
+SAMPLED, KEPT = "groups/sampled", "groups/kept"
+"""Of a step that leaves groups without signal out: all of them, and those that are learnt from."""
 STAGES = {  # of a step, as people say them
     "sample": "sampling",
     "forward": "computing log-probs",
@@ -32,6 +35,13 @@ def who_learnt(metrics: Mapping[str, float]) -> str | None:
     told = {name: value for name, value in metrics.items() if name.startswith(LEARNS_PREFIX)}
     learnt = [name.removeprefix(LEARNS_PREFIX) for name, value in told.items() if value]
     return f"{' and '.join(learnt)} learnt" if len(learnt) < len(told) else None
+
+
+def groups_kept(metrics: Mapping[str, float]) -> str | None:
+    """``32 of 61 groups``, where those without signal are left out."""
+    if SAMPLED not in metrics or KEPT not in metrics:
+        return None
+    return f"{metrics[KEPT]:.0f} of {metrics[SAMPLED]:.0f} groups"
 
 
 class Console:

@@ -16,7 +16,7 @@ from rich.text import Text
 from rl.process.output import shown
 from rl.run_folder.records import Alarm
 from rl.tracking.clock import Activity, Clock, images_per_second, total_seconds
-from rl.tracking.contract import FAILED_PREFIX, HEALTH, REWARD_PREFIX, Console, who_learnt
+from rl.tracking.contract import FAILED_PREFIX, HEALTH, REWARD_PREFIX, Console, groups_kept, who_learnt
 from rl.tracking.guards.pictures import PREFIX as GUARD_PREFIX
 from rl.tracking.terminal import Terminal
 
@@ -117,6 +117,7 @@ class _Picture:
         facts += [f"{pace:.1f} s/step"] if pace is not None else []
         facts += [f"{rate:.1f} images/s"] if rate is not None else []
         facts += [learnt] if (learnt := who_learnt(self._metrics)) else []
+        facts += [kept] if (kept := groups_kept(self._metrics)) else []
         return self._line(f"step {clock.done}/{clock.total}", clock.done, clock.total, self._dot.join(facts), "bold")
 
     def activity(self, activity: Activity) -> RenderableType:

@@ -10,7 +10,7 @@ from typing import TextIO
 from rl.process.output import shown
 from rl.run_folder.records import Alarm
 from rl.tracking.clock import Activity, Clock, duration, images_per_second, total_seconds
-from rl.tracking.contract import FAILED_PREFIX, HEALTH, REWARD_PREFIX, Console, who_learnt
+from rl.tracking.contract import FAILED_PREFIX, HEALTH, REWARD_PREFIX, Console, groups_kept, who_learnt
 
 _SHORT = {"zero_std_fraction": "zero-std", "failed_fraction": "failed"}
 
@@ -50,6 +50,8 @@ class PlainConsole(Console):
         failed = {name: value for name, value in metrics.items() if name.startswith(FAILED_PREFIX)}
         parts += [f"{name.removeprefix(FAILED_PREFIX)} FAILED {value:.0f}" for name, value in failed.items()]
         parts += [f"{_SHORT.get(name, name)} {metrics[name]:.3g}" for name in HEALTH[:5] if name in metrics]
+        if kept := groups_kept(metrics):
+            parts.append(kept)
         parts.append(f"{total:.1f} s")
         rate = images_per_second(metrics, seconds)
         if rate is not None:

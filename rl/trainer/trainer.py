@@ -41,6 +41,7 @@ _ABOUT, _FORMAT = "trainer.json", 2
 _UPDATE, _REHEARSE, _FORWARD, _REFERENCE = "update", "rehearse", "forward", "reference"
 _WEIGHTS, _CHANGING, _ADAPTER = "weights", "changing weights", "adapter"
 _SAVE, _LOAD, _COPY, _FOLLOW = "save", "load", "forward of copy ", "follow by copy "
+_SLOW_DOWN = "slow down"
 
 QueryT = TypeVar("QueryT", bound=Rows)  # what the network can be asked about
 BatchT = TypeVar("BatchT", bound=Rows)  # the same, with what it learns from
@@ -66,6 +67,8 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         this process alone. ``copies``: slow ones of what is trained, by name, which follow every update; ``waiting``:
         those that :meth:`follow` tells when to."""
         self.version = 0
+        self.lr_scale = 1.0
+        """What alarms have multiplied the learning rate by."""
         self.team = team or Team(Place())
         self.device = device or pick_device()
         self.objective = objective
@@ -128,6 +131,12 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         self.team.done()
         return metrics
 
+    def slow_down(self, factor: float) -> None:
+        """The learning rate is multiplied by that from now on, on every rank."""
+        self._order(_SLOW_DOWN, repr(factor))
+        self._slow_down(repr(factor))
+        self.team.done()
+
     def weights(self) -> WeightStream:
         """The whole network under the names of its checkpoint."""
         whole = self._stream(_WEIGHTS)
@@ -144,7 +153,9 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         self._order(_SAVE, str(folder))
         self._state.save(folder)
         self._copies.save(folder)
-        (folder / _ABOUT).write_text(json.dumps({"format": _FORMAT, "version": self.version}))
+        about = {"format": _FORMAT, "version": self.version}
+        slowed = {"lr_scale": self.lr_scale} if self.lr_scale != 1 else {}
+        (folder / _ABOUT).write_text(json.dumps(about | slowed))
         self.team.done()
 
     def load(self, folder: Path) -> None:
@@ -161,8 +172,9 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         if saved.get("format") != _FORMAT:
             raise UserError(f"{folder}: written by another version of easel-rl; resume with that one.")
         self._copies.check(folder)
-        self._order(_LOAD, json.dumps([str(folder), int(saved["version"])]))
-        self._load(folder, int(saved["version"]))
+        told = int(saved["version"]), float(saved.get("lr_scale", 1.0))
+        self._order(_LOAD, json.dumps([str(folder), *told]))
+        self._load(folder, *told)
         self.team.done()
 
     def duties(self) -> dict[str, Callable[[str], object]]:
@@ -178,7 +190,8 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
             _REHEARSE: lambda _: self._rehearse(self.team.receive()),
             **{kind: partial(self._go_through, kind) for kind in (_WEIGHTS, _CHANGING, _ADAPTER)},
             _SAVE: lambda folder: self._state.save(Path(folder)),
-            _LOAD: lambda told: self._load(Path(json.loads(told)[0]), json.loads(told)[1]),
+            _LOAD: lambda told: self._load(Path(json.loads(told)[0]), *json.loads(told)[1:]),
+            _SLOW_DOWN: self._slow_down,
         }
 
     def _order(self, kind: str, argument: str = "") -> None:
@@ -220,10 +233,13 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         for _ in self._stream(kind).tensors():
             self.team.did()
 
-    def _load(self, folder: Path, version: int) -> None:
+    def _slow_down(self, factor: str) -> None:
+        self.lr_scale *= float(factor)
+
+    def _load(self, folder: Path, version: int, lr_scale: float) -> None:
         self._state.load(folder)
         self._copies.load(folder, first=self.team.first, world=self.team.world)
-        self.version = version
+        self.version, self.lr_scale = version, lr_scale
 
     def _answer(self, asked: str, rows: QueryT) -> OutputsT:
         self._order(asked)
@@ -364,8 +380,10 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
 
     def _set_lr(self) -> float:
         config = self._config
-        lr = config.lr * lr_factor(
-            self.version, config.warmup_in(self._steps), config.updates_in(self._steps), config.schedule
+        lr = (
+            self.lr_scale
+            * config.lr
+            * lr_factor(self.version, config.warmup_in(self._steps), config.updates_in(self._steps), config.schedule)
         )
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from rl.config.section import Section
 from rl.config.values import Fraction, NotNegative, Positive
 
+Action = Literal["warn", "stop", "lower_lr"]
 WINDOW = 5
 """Steps that form a baseline, and steps that are averaged before they are compared with it."""
 
@@ -14,8 +17,13 @@ WINDOW = 5
 class GuardsConfig(Section):
     """Alarms for reward hacking and a sick run. ``null`` turns one off."""
 
-    action: Literal["warn", "stop"] = "warn"
-    """What an alarm does."""
+    action: Action = "warn"
+    """What an alarm does: ``warn``, ``stop``, or ``lower_lr``, which multiplies the learning rate of every network that
+    is trained by ``lr_factor``, for the rest of the run."""
+    actions: dict[str, Action] = Field(default_factory=dict)
+    """Guard -> what its alarm does, where that is not ``action``: ``{disagreement: stop, max_kl: lower_lr}``."""
+    lr_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """``lower_lr``: what an alarm multiplies the learning rate by."""
     darkness_rise: Fraction | None = 0.25
     """Rise of the fraction of dark pixels since the first step."""
     edge_drop: Fraction | None = 0.5
@@ -40,6 +48,9 @@ class GuardsConfig(Section):
     """Fraction of groups whose rewards are all equal (nothing to learn)."""
     monitor_drop: NotNegative | None = 0.1
     """Absolute fall of a ``role: monitor`` reward or of one evaluated task since the first value."""
+    disagreement: Positive | None = 4.0
+    """Standard errors by which what is rewarded correlates inside groups with less of a ``role: monitor`` reward, over
+    the last 5 steps: told before the monitor has fallen."""
     min_unlike_renders: Fraction | None = 0.01
     """Of a decoder that learns: fraction of sequences whose renders don't all score alike (nothing to learn)."""
     min_decoder_share: Fraction | None = 0.02

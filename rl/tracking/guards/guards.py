@@ -11,9 +11,11 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
-from rl.config.sections.guards import GuardsConfig
+from rl.config.sections.guards import Action, GuardsConfig
 from rl.run_folder.records import Alarm
-from rl.tracking.guards.departure import STEPS, Departure, compared_over
+from rl.tracking.guards.agreement import PREFIX as AGREEMENT
+from rl.tracking.guards.agreement import Disagreement
+from rl.tracking.guards.departure import DISTANCE, STEPS, Departure, compared_over
 from rl.tracking.guards.watches import WATCHES, MetricWatch, outside, sentence
 
 EVAL_PREFIX = "eval/"
@@ -38,6 +40,7 @@ class Guards:
         self._first: dict[str, list[float]] = {}
         self._recent: dict[str, deque[float]] = {}
         self._active: set[str] = set()
+        self._disagreement = Disagreement(monitors, config.disagreement)
         self._departure = Departure(
             config.reference_rise, STEPS if decoder_steps is None else compared_over(decoder_steps)
         )
@@ -54,7 +57,23 @@ class Guards:
             if name.startswith(EVAL_PREFIX)
         )
         alarms = [self._check_one(watch, step, metrics.get(watch.metric)) for watch in (*self._watches, *evaluated)]
-        return [alarm for alarm in (*alarms, self._departure.check(step, metrics)) if alarm is not None]
+        alarms.append(self._departure.check(step, metrics))
+        return [*(alarm for alarm in alarms if alarm is not None), *self._disagreement.check(step, metrics)]
+
+    def action(self, alarm: Alarm) -> tuple[Action, str]:
+        """What an alarm does, and the key that says so."""
+        guard = self._guard_of(alarm.metric)
+        if guard in self._config.actions:
+            return self._config.actions[guard], f"guards.actions.{guard}"
+        return self._config.action, "guards.action"
+
+    def _guard_of(self, metric: str) -> str:
+        """The field of ``guards`` that its alarm is about."""
+        if metric.startswith(AGREEMENT):
+            return "disagreement"
+        if metric == DISTANCE:
+            return "reference_rise"
+        return next((watch.threshold for watch in self._watches if watch.metric == metric), "monitor_drop")
 
     def replay(self, history: Iterable[tuple[int, Mapping[str, float | None]]]) -> None:
         """(step, metrics) of every step before the resumed one, in order: the state is then as if never stopped."""
