@@ -12,7 +12,7 @@ from torch import Tensor
 
 from policy.trainable import WeightStream
 from rl.algorithm import advantages
-from rl.learn import Learner, TrainedLanguageModel, mean_metrics, minibatches
+from rl.learn import Learner, TrainedLanguageModel, mean_metrics, minibatches, without_flat_groups
 from rl.rows import sequences
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import Experience, Forward, Prompt, Renders, Rollout, Rows, Scores, Sequences, TokenBatch
@@ -66,6 +66,8 @@ class FakePart:
         expected = np.full((1, 1), float(self.version), np.float32)
         tokens, latents = ("tokens", self.name), ("latents", self.name)
         return {"logprobs": Canary(tokens, expected), "velocity": Canary(latents, expected + 100)}
+
+    def slow_down(self, factor: float) -> None: ...
 
     def save(self, folder: Path) -> None: ...
 
@@ -225,3 +227,27 @@ def test_rows_are_taken_in_the_order_asked_and_may_repeat() -> None:
 def test_several_renders_one_each(count: int) -> None:
     pictures = np.arange(2 * count, dtype=np.uint8).reshape(-1, 1, 1, 1)
     assert Renders(pictures, tuple(range(2 * count)), count).one_each.ravel().tolist() == [0, count]
+
+
+def test_groups_without_signal_take_no_part() -> None:
+    whole = an_experience()
+    totals = np.array([1, 9, 0, 1, 1, 1], np.float32)  # the second group is flat
+    flat = replace(whole, scores=replace(whole.scores, total_B=totals))
+    kept, told = without_flat_groups(flat)
+    assert kept.scores.valid_B.tolist() == [True, False, True, False, False, False]
+    assert flat.scores.valid_B.tolist() == [True, False, True, True, True, True]
+    assert told == {"groups/sampled": 2.0, "groups/kept": 1.0}
+    assert without_flat_groups(replace(flat, metrics={"groups/sampled": 7.0}))[1]["groups/sampled"] == 7.0
+
+
+def test_skipping_is_for_steps_of_the_language_model() -> None:
+    found = []
+    for skips in (False, True):
+        ar = FakePart()
+        learner = Learner({"ar": ar}, advantages.batch_norm, WeightSync([]), skips=skips)
+        metrics = learner.learn(an_experience(), Stopwatch())
+        found.append((metrics.get("groups/kept"), ar.taught[0].tolist()))
+    assert found[0][0] is None and found[1][0] == 2.0
+    assert found[0][1] == found[1][1]  # both groups have a signal
+    other = Learner({"ar": FakePart()}, advantages.grpo, WeightSync([]), lambda step, part: False, skips=True)
+    assert other.learn(an_experience(), Stopwatch()) == {}

@@ -17,6 +17,7 @@ from rl import loop, milestones
 from rl.collect import RewardsFailed
 from rl.run_folder.checkpoint import Checkpoint
 from rl.run_folder.random_state import rng_state
+from rl.run_folder.records import Alarm
 from rl.types import Experience, UserError
 from tests.rl.test_learn import an_experience
 
@@ -126,11 +127,33 @@ def a_run(folder: Path, collector: Any) -> Any:
     return SimpleNamespace(
         folder=folder,
         config=SimpleNamespace(
-            train=SimpleNamespace(steps=3), guards=SimpleNamespace(action="warn"), tracking=SimpleNamespace(profile=())
+            train=SimpleNamespace(steps=3), guards=SimpleNamespace(lr_factor=0.5), tracking=SimpleNamespace(profile=())
         ),
         collector=collector,
         learner=SimpleNamespace(learn=lambda experience, timer: {}),
-        guards=SimpleNamespace(check=lambda *_: []),
+        guards=SimpleNamespace(check=lambda *_: [], action=lambda alarm: ("warn", "guards.action")),
         tracker=SimpleNamespace(log=lambda *_: None, message=print, stage=lambda name: None),
         interrupt=SimpleNamespace(asked=False),
     )
+
+
+def test_alarms_act_as_their_guards_say(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done: list[str] = []
+    for name in ("evaluate_if_due", "show_if_due"):
+        monkeypatch.setattr(loop, name, lambda *_, **__: {})
+    monkeypatch.setattr(loop, "save_if_due", lambda *_, **__: done.append("saved"))
+    (tmp_path / "metrics.jsonl").write_text("")
+    steps = SimpleNamespace(collect=lambda *_: (replace(an_experience(), step=step) for step in range(3)))
+    run = a_run(tmp_path, steps)
+    run.learner.slow_down = lambda factor: done.append(f"slower by {factor}")
+    alarms = [Alarm("kl", 0, 0.0, 2.0, "kl is 2."), Alarm("entropy", 1, 1.0, 0.0, "entropy fell.")]
+    run.guards.check = lambda step, metrics: alarms[step : step + 1]
+    actions = {"kl": ("lower_lr", "guards.actions.max_kl"), "entropy": ("stop", "guards.action")}
+    run.guards.action = lambda alarm: actions[alarm.metric]
+    with pytest.raises(loop.AlarmStop, match=r"^guards.action is 'stop' and an alarm went off: entropy fell\.$"):
+        loop.train(run, 0)
+    assert done == ["slower by 0.5", "saved", "saved"]  # a checkpoint of that step has it already
+    told = "guards.actions.max_kl: lower_lr, so from now on learning rates are 0.5 times what they were"
+    assert told in capsys.readouterr().out

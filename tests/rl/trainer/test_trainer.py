@@ -283,3 +283,31 @@ def test_a_rehearsal_refuses_a_gradient_that_is_not_finite() -> None:
     batch = make_batch(trainer)
     with pytest.raises(UserError, match=r"update 1: the loss is nan, so the weights were left at version 0"):
         trainer.rehearse(dataclasses.replace(batch, advantages_B=batch.advantages_B * math.nan))
+
+
+def test_a_lowered_learning_rate_stays_lowered_after_a_resume(tmp_path: Path) -> None:
+    trainer = make_trainer()
+    trainer.save(tmp_path)
+    assert "lr_scale" not in (tmp_path / "trainer.json").read_text()
+    assert trainer.update(make_batch(trainer))["lr"] == 1e-3
+    trainer.slow_down(0.5)
+    trainer.slow_down(0.5)
+    trainer.save(tmp_path)
+    resumed = make_trainer()
+    resumed.load(tmp_path)
+    found = [one.update(make_batch(one))["lr"] for one in (trainer, resumed)]
+    assert found == [0.25e-3, 0.25e-3]
+    assert all(torch.equal(one, weights(resumed)[name]) for name, one in weights(trainer).items())
+
+
+def test_groups_that_are_left_out_of_a_batch_weigh_as_much_as_masked_ones() -> None:
+    """The same gradient, with fewer rows to compute."""
+    found = []
+    for left_out in (False, True):
+        trainer = make_trainer(micro_batch=4)
+        batch = make_batch(trainer)
+        kept = batch.valid_B.nonzero()[:, 0].tolist()
+        assert 0 < len(kept) < len(batch)
+        metrics = trainer.update(batch.take(kept) if left_out else batch)
+        found.append((metrics["loss"], metrics["grad_norm"]))
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
