@@ -29,7 +29,7 @@ from rl.collect import Collect, RewardWatch
 from rl.collectors import Collector, Selective, Serial
 from rl.config.declared import declarations
 from rl.config.schema import Config
-from rl.data.draws import PromptDraws
+from rl.data.drawing.draws import PromptDraws
 from rl.data.stream import PromptStream
 from rl.decoder.build import OLD_RULES, flow_trainer, trained_decoder
 from rl.decoder.part import OLD, FlowTrainer

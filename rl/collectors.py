@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from rl.collect import Collect
-from rl.data.draws import PromptDraws
-from rl.data.group_sizes import GroupSizes
+from rl.data.drawing.draws import PromptDraws
+from rl.data.drawing.group_sizes import GroupSizes
+from rl.data.drawing.tasks import Outcome, task_of
 from rl.data.stream import PromptStream
-from rl.data.tasks import Outcome, task_of
 from rl.rounds import Measured, chosen, joined, signal_of, success_of
 from rl.tracking.contract import SAMPLED
 from rl.types import Experience, Prompt, UserError

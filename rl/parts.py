@@ -10,7 +10,7 @@ from policy.base import Policy
 from rl.collect import Collect
 from rl.collectors import Collector
 from rl.config.schema import Config
-from rl.data.draws import PromptDraws
+from rl.data.drawing.draws import PromptDraws
 from rl.decoder.views import PartViews
 from rl.learn import Learner
 from rl.process.interrupt import Interrupt

@@ -36,13 +36,13 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "words": "rl.data.presets.words:words",
     },
     "curricula": {
-        "learnability": "rl.data.curricula:learnability",
-        "failure": "rl.data.curricula:failure",
-        "signal": "rl.data.curricula:signal",
+        "learnability": "rl.data.drawing.curricula:learnability",
+        "failure": "rl.data.drawing.curricula:failure",
+        "signal": "rl.data.drawing.curricula:signal",
     },
     "group_sizes": {
-        "knapsack": "rl.data.group_sizes:knapsack",
-        "neyman": "rl.data.group_sizes:neyman",
+        "knapsack": "rl.data.drawing.group_sizes:knapsack",
+        "neyman": "rl.data.drawing.group_sizes:neyman",
     },
     "samplers": {
         "vllm": "rollout.samplers.vllm_sampler:VllmSampler",

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rl.config.declared import Declarations, declared_or_nothing
 from rl.config.decoder_rules import check_decoder, decoder_notes
-from rl.config.group_rules import check_groups
 from rl.config.option_rules import check_options
 from rl.config.origins import COMMAND_LINE, Origins
 from rl.config.schedule_rules import check_schedule, in_phase, keyed, phases
@@ -98,6 +97,63 @@ def idle(config: Config, origins: Origins, file: str) -> Iterator[str]:
                 f"{', '.join(own)}: without effect, for trainers is [{', '.join(config.trainers)}], and {network} "
                 "stays as it is"
             )
+
+
+def check_groups(config: Config) -> Iterator[tuple[str, str]]:
+    """Of a run that leaves groups out, samples again or shares its samples out."""
+    groups, size = config.groups, config.rollout.group_size
+    if config.train.steps == 0:
+        return
+    if groups.flat != "keep":
+        yield from _without_signal(config)
+    if groups.flat == "resample" or groups.sizes is not None:
+        key = "groups.flat" if groups.flat == "resample" else "groups.sizes"
+        yield from _language_model_alone(config, key)
+    if groups.sizes is None:
+        return
+    least = declared_or_nothing("advantages", config.advantage.use).least_group
+    if size % groups.unit:
+        yield "groups.unit", f"is {groups.unit}, which does not divide rollout.group_size {size}; write one that does"
+    elif size == groups.unit:
+        yield (
+            "groups.unit",
+            f"is rollout.group_size itself ({size}), so every prompt would get one unit; write a smaller divisor of it",
+        )
+    elif groups.unit < least:
+        yield (
+            "groups.unit",
+            f"is {groups.unit}, and advantage {config.advantage.use!r} compares at least {least} samples of a prompt",
+        )
+
+
+def _without_signal(config: Config) -> Iterator[tuple[str, str]]:
+    if "ar" not in config.trainers:
+        yield (
+            "groups.flat",
+            f"is {config.groups.flat}, which is about the groups of the language model, and trainers is "
+            f"[{', '.join(config.trainers)}]; leave it at keep",
+        )
+    elif config.rollout.group_size == 1:
+        yield (
+            "groups.flat",
+            f"is {config.groups.flat}, and with rollout.group_size 1 all rewards of a group are equal, so nothing "
+            "would be left; leave it at keep",
+        )
+
+
+def _language_model_alone(config: Config, key: str) -> Iterator[tuple[str, str]]:
+    if "decoder" in config.trainers:
+        yield (
+            key,
+            "chooses samples for the language model, and the decoder learns from the same pictures; write trainers: "
+            "[ar], or leave it out",
+        )
+    if key == "groups.flat" and config.rollout.sleep == 2:
+        yield (
+            "rollout.sleep",
+            "level 2 drops the engine's weights after the first round of a step, and groups.flat: resample samples "
+            "several; set it to 1",
+        )
 
 
 def check_guards(guards: GuardsConfig) -> Iterator[tuple[str, str]]:

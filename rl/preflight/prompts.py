@@ -8,7 +8,7 @@ from policy.folder import read_prompt_encoder, resolve_folder
 from policy.prompt_length import require_room_in_template
 from rl.config.declared import declarations
 from rl.config.schema import Config
-from rl.data.draws import require_tasks
+from rl.data.drawing.draws import require_tasks
 from rl.data.picture_check import require_sound_pictures
 from rl.data.prompt_list import PromptList, overlap
 from rl.data.prompts import load_prompts

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
-from rl.data.draws import DrawState
+from rl.data.drawing.draws import DrawState
 from rl.process.disk import true_cause, words
 from rl.types import UserError
 

@@ -13,9 +13,9 @@ import torch
 
 from rl.algorithm import advantages
 from rl.collectors import Selective, further
-from rl.data.curricula import learnability
-from rl.data.draws import PromptDraws
-from rl.data.group_sizes import GroupSizes, knapsack
+from rl.data.drawing.curricula import learnability
+from rl.data.drawing.draws import PromptDraws
+from rl.data.drawing.group_sizes import GroupSizes, knapsack
 from rl.data.stream import PromptStream
 from rl.rows import by_group, group_sizes, per_sample
 from rl.types import Experience, Prompt, Renders, Score, Scores, UserError
@@ -101,7 +101,8 @@ def test_a_step_samples_until_enough_groups_have_a_signal() -> None:
         assert found.metrics["score"] == pytest.approx((solved * 1.0 + missed * 0.75) / sampled)
         assert (found.metrics["task/open/success"], found.metrics["task/solved/signal"]) == (0.75, 0.0)
     assert {*(p.id for p in one.rollout.prompts)}.isdisjoint(p.id for p in two.rollout.prompts)
-    assert [part for step, part, _ in turn.asked if step == 0] == list(range(len(turn.asked) // 2))
+    parts = [part for step, part, _ in turn.asked if step == 0]
+    assert parts == list(range(len(parts)))
 
 
 def test_a_step_makes_do_when_its_budget_is_used_up() -> None:
@@ -168,7 +169,5 @@ def test_hard_tasks_get_larger_groups() -> None:
 @pytest.mark.parametrize("answer", [[1] * 6, [2, 2, 2, 2, 2, 3], [0, 4, 2, 2, 2, 2], [2.0] * 6])
 def test_sizes_that_do_not_fit_are_refused(answer: list[Any]) -> None:
     collector = selective(FakeTurn(), sizes=lambda *_: answer)
-    with pytest.raises(
-        UserError, match=r"groups.sizes answered \[.*\]; it must answer a whole number of at least 1 for"
-    ):
+    with pytest.raises(UserError, match=r"groups.sizes answered \[.*\]; it must answer a whole number of at"):
         next(collector.collect(0, 1))

@@ -48,9 +48,9 @@ class GuardsConfig(Section):
     """Fraction of groups whose rewards are all equal (nothing to learn)."""
     monitor_drop: NotNegative | None = 0.1
     """Absolute fall of a ``role: monitor`` reward or of one evaluated task since the first value."""
-    disagreement: Positive | None = 4.0
-    """Standard errors by which what is rewarded correlates inside groups with less of a ``role: monitor`` reward, over
-    the last 5 steps: told before the monitor has fallen."""
+    disagreement: Positive | None = 3.0
+    """Standard errors, added up over steps beyond one in each, by which what is rewarded correlates inside groups with
+    less of a ``role: monitor`` reward: told before the monitor has fallen. By chance alone, once in 2,000 steps."""
     min_unlike_renders: Fraction | None = 0.01
     """Of a decoder that learns: fraction of sequences whose renders don't all score alike (nothing to learn)."""
     min_decoder_share: Fraction | None = 0.02

@@ -8,17 +8,16 @@ samples). A covariance that is below 0 beyond chance says that the monitor is ab
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.config.sections.guards import WINDOW
 from rl.run_folder.records import Alarm
 from rl.types import Score
 
 PREFIX, GROUPS = "agreement/", "agreement_groups/"
+_CHANCE = 1.0  # standard errors: half of the smallest step's disagreement that is to be found quickly
 
 
 def agreement(total_PG: NDArray[np.floating], monitor_PG: NDArray[np.floating]) -> tuple[float, int]:
@@ -40,38 +39,33 @@ def values_of(scores: Sequence[Score]) -> NDArray[np.float64]:
 
 
 class Disagreement:
-    """The last ``WINDOW`` steps are put together by the method of Stouffer and Lipták, as many as there are: a reward
-    that is at odds with a monitor is told of as soon as that is beyond chance."""
+    """Sums up what lies below ``-_CHANCE`` in each step, never above 0: Page's cumulative sum (1954). A reward that is
+    at odds with a monitor is told of as soon as that is beyond chance, whatever was before."""
 
     def __init__(self, monitors: Sequence[str], most: float | None) -> None:
         self._most = most
-        self._seen: dict[str, deque[tuple[float, float]]] = {name: deque(maxlen=WINDOW) for name in monitors}
+        self._sums = dict.fromkeys(monitors, 0.0)
         self._active: set[str] = set()
 
     def check(self, step: int, metrics: Mapping[str, float | None]) -> list[Alarm]:
-        found = [self._check_one(name, seen, step, metrics) for name, seen in self._seen.items()]
+        found = [self._check_one(name, step, metrics.get(PREFIX + name)) for name in self._sums]
         return [alarm for alarm in found if alarm is not None]
 
-    def _check_one(
-        self, name: str, seen: deque[tuple[float, float]], step: int, metrics: Mapping[str, float | None]
-    ) -> Alarm | None:
-        value, groups = metrics.get(PREFIX + name), metrics.get(GROUPS + name)
-        if value is None or not groups or not math.isfinite(value):
+    def _check_one(self, name: str, step: int, value: float | None) -> Alarm | None:
+        if value is None or not math.isfinite(value):
             return None
-        seen.append((value, groups))
-        together = sum(one * math.sqrt(count) for one, count in seen) / math.sqrt(sum(count for _, count in seen))
-        if self._most is None or together >= -self._most:
+        self._sums[name] = total = min(0.0, self._sums[name] + value + _CHANCE)
+        if self._most is None or total == 0:
             self._active.discard(name)
-            return None
-        if name in self._active:
+        if self._most is None or total >= -self._most or name in self._active:
             return None
         self._active.add(name)
         sentence = (
-            f"inside groups, what is rewarded is what {name!r} likes least: by {-together:.1f} standard errors at step "
-            f"{step + 1} (guards.disagreement: {self._most:g}), so learning it will cost that score; combine the two, "
-            "or mend the reward"
+            f"inside groups, what is rewarded is what {name!r} likes least: by {-total:.1f} standard errors beyond "
+            f"chance by step {step + 1} (guards.disagreement: {self._most:g}), so learning it costs that score; "
+            "combine the two, or mend the reward"
         )
-        return Alarm(PREFIX + name, step, 0.0, together, sentence)
+        return Alarm(PREFIX + name, step, 0.0, total, sentence)
 
 
 def _correlation(a_G: NDArray[np.floating], b_G: NDArray[np.floating]) -> float | None:

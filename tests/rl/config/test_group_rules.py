@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rl.config.group_rules import check_groups
-from rl.config.rules import check_guards
+from rl.config.rules import check_groups, check_guards
 from rl.config.schema import Config
 from rl.config.sections.guards import GuardsConfig
 

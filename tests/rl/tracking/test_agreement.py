@@ -36,34 +36,32 @@ def test_chance_has_a_standard_error_of_one() -> None:
     assert np.std(found) == pytest.approx(1, abs=0.1)
 
 
-def told(guards: Guards, values: list[float | None], groups: float = 16) -> list[tuple[int, str]]:
-    rows = [{"agreement/clip": value, "agreement_groups/clip": groups} for value in values]
+def told(guards: Guards, values: list[float | None]) -> list[tuple[int, str]]:
+    rows = [{"agreement/clip": value} for value in values]
     return [(step, alarm.sentence) for step, row in enumerate(rows) for alarm in guards.check(step, row)]
 
 
-def test_steps_are_put_together() -> None:
+def test_what_is_beyond_chance_adds_up() -> None:
     guards = Guards(GuardsConfig(), ["clip"])
-    [(step, sentence)] = told(guards, [-2.0, None, -2.5, -2.5, -3.0, -3.0])
-    assert step == 3  # -7 / sqrt(3) = -4.04
+    # sums: 0, -1, -1, -2.5, -2, -4.5
+    [(step, sentence)] = told(guards, [4.0, -2.0, None, -2.5, -0.5, -3.5, -3.0])
+    assert step == 5
     assert sentence == (
-        "inside groups, what is rewarded is what 'clip' likes least: by 4.0 standard errors at step 4 "
-        "(guards.disagreement: 4), so learning it will cost that score; combine the two, or mend the reward"
+        "inside groups, what is rewarded is what 'clip' likes least: by 4.5 standard errors beyond chance by step 6 "
+        "(guards.disagreement: 3), so learning it costs that score; combine the two, or mend the reward"
     )
 
 
 def test_one_alarm_until_it_is_over() -> None:
-    values: list[float | None] = [-5.0, -5.0, *[5.0] * 5, *[-5.0] * 5]
-    assert [step for step, _ in told(Guards(GuardsConfig(), ["clip"]), values)] == [0, 10]
+    values: list[float | None] = [-5.0, -5.0, 1.0, -5.0, *[5.0] * 5, *[-5.0] * 5]
+    assert [step for step, _ in told(Guards(GuardsConfig(), ["clip"]), values)] == [0, 9]
     assert told(Guards(GuardsConfig(disagreement=None), ["clip"]), values) == []
     assert told(Guards(GuardsConfig(), []), values) == []
 
 
-def test_steps_count_by_their_groups() -> None:
-    guards = Guards(GuardsConfig(), ["clip"])
-    assert guards.check(0, {"agreement/clip": -3.9, "agreement_groups/clip": 100.0}) == []
-    # (-3.9 * 10 - 1 * 1) / sqrt(101) = -3.98, where equal weights would give -3.46
-    [alarm] = guards.check(1, {"agreement/clip": -1.5, "agreement_groups/clip": 1.0})
-    assert alarm.value == pytest.approx((-39 - 1.5) / math.sqrt(101))
+def test_chance_alone_is_told_of_once_in_thousands_of_steps() -> None:
+    values = np.random.default_rng(0).standard_normal(60_000).tolist()
+    assert 10 < len(told(Guards(GuardsConfig(), ["clip"]), values)) < 60
 
 
 @pytest.mark.parametrize(
@@ -79,5 +77,5 @@ def test_steps_count_by_their_groups() -> None:
 def test_each_guard_has_an_action(metric: str, told: tuple[str, str]) -> None:
     actions = {"disagreement": "stop", "monitor_drop": "lower_lr", "reference_rise": "stop"}
     guards = Guards(GuardsConfig.model_validate({"actions": actions}), ["clip"])
-    alarm = guards.check(0, {"agreement/clip": -9.0, "agreement_groups/clip": 4.0})[0]
+    alarm = guards.check(0, {"agreement/clip": -9.0})[0]
     assert guards.action(type(alarm)(metric, 0, 0.0, 0.0, "")) == told

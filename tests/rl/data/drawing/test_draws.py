@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from rl.data.curricula import failure, learnability, signal
-from rl.data.draws import PromptDraws, shared_out
-from rl.data.tasks import DECAY, Outcome, TaskRecord, record, taken_in
+from rl.data.drawing.curricula import failure, learnability, signal
+from rl.data.drawing.draws import PromptDraws, shared_out
+from rl.data.drawing.tasks import DECAY, Outcome, TaskRecord, record, taken_in
 from rl.types import Prompt, UserError
 
 
@@ -150,7 +150,5 @@ def test_a_curriculum_needs_tasks_and_answers_weights() -> None:
         PromptDraws([Prompt("a", "x"), Prompt("b", "x")], 0, learnability)
     for answer in ([1.0], [1.0, -1.0], [0.0, 0.0], [1.0, float("nan")], 1.0):
         draws = PromptDraws(some_prompts(), 0, lambda tasks, answer=answer: answer)  # type: ignore[misc]
-        with pytest.raises(
-            UserError, match=r"data.curriculum answered .* for the tasks 'easy', 'hard'; it must answer"
-        ):
+        with pytest.raises(UserError, match=r"data.curriculum answered .* for the tasks 'easy', 'hard'; it must"):
             draws.shares()

@@ -15,8 +15,8 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.data.curricula import Curriculum
-from rl.data.tasks import Outcome, TaskRecord, TaskSums, by_task, record, taken_in, task_of
+from rl.data.drawing.curricula import Curriculum
+from rl.data.drawing.tasks import Outcome, TaskRecord, TaskSums, by_task, record, taken_in, task_of
 from rl.types import Prompt, UserError
 
 _ALL = ""

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from rl.data.group_sizes import knapsack, neyman
+from rl.data.drawing.group_sizes import knapsack, neyman
 
 
 def value(success: tuple[float, ...], sizes: tuple[int, ...], unit: int) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from rl.config.declared import declares
-from rl.data.tasks import TaskRecord
+from rl.data.drawing.tasks import TaskRecord
 
 Curriculum = Callable[[Sequence[TaskRecord]], Sequence[float]]
 

@@ -1,0 +1,1 @@
+"""Prompts that scores have a say in: tasks by their success, further ones within a step, and group sizes."""
