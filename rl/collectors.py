@@ -9,9 +9,9 @@ from typing import Protocol
 from rl.collect import Collect
 from rl.data.drawing.draws import PromptDraws
 from rl.data.drawing.group_sizes import GroupSizes
-from rl.data.drawing.tasks import Outcome, task_of
+from rl.data.drawing.tasks import GroupOutcome, task_of
 from rl.data.stream import PromptStream
-from rl.rounds import Measured, chosen, joined, signal_of, success_of
+from rl.rounds import SampledRound, chosen, joined, signal_of, success_of
 from rl.tracking.contract import SAMPLED
 from rl.types import Experience, Prompt, UserError
 
@@ -73,28 +73,28 @@ class Selective:
         self.draws.end(outcomes)
         return replace(found, metrics={**found.metrics, **described(outcomes, shares)})
 
-    def _once(self, step: int) -> tuple[Experience, list[Outcome]]:
+    def _once(self, step: int) -> tuple[Experience, list[GroupOutcome]]:
         return self._round(step, self.draws.more(self.prompts), part=0)
 
-    def _until_enough(self, step: int, budget: int) -> tuple[Experience, list[Outcome]]:
+    def _until_enough(self, step: int, budget: int) -> tuple[Experience, list[GroupOutcome]]:
         """Groups with a signal, at most ``self.prompts``; one without if there is no other."""
         kept: list[Experience] = []
-        measured: list[Measured] = []
-        outcomes: list[Outcome] = []
+        rounds: list[SampledRound] = []
+        outcomes: list[GroupOutcome] = []
         missing = count = self.prompts
         while count > 0 and (prompts := self.draws.more(count)):
-            found, fresh = self._round(step, prompts, part=len(measured))
+            found, fresh = self._round(step, prompts, part=len(rounds))
             useful = [group for group, one in enumerate(fresh) if one.signal][:missing]
             kept += [chosen(found, useful)] if useful else []
-            measured.append(Measured.of(found))
+            rounds.append(SampledRound.of(found))
             outcomes += fresh
             missing -= len(useful)
             count = further(missing, sum(one.signal for one in outcomes), len(outcomes), budget, self.prompts)
-        step_of_all = joined(kept or [chosen(found, [0])], measured)
-        metrics = {**step_of_all.metrics, SAMPLED: float(len(outcomes)), ROUNDS: float(len(measured))}
+        step_of_all = joined(kept or [chosen(found, [0])], rounds)
+        metrics = {**step_of_all.metrics, SAMPLED: float(len(outcomes)), ROUNDS: float(len(rounds))}
         return replace(step_of_all, metrics=metrics), outcomes
 
-    def _round(self, step: int, prompts: Sequence[Prompt], part: int) -> tuple[Experience, list[Outcome]]:
+    def _round(self, step: int, prompts: Sequence[Prompt], part: int) -> tuple[Experience, list[GroupOutcome]]:
         if self.sizes is None:
             found = self.turn(step, prompts, self.seed, part=part)
         else:
@@ -103,7 +103,7 @@ class Selective:
             repeated = [one for one, size in zip(prompts, sizes, strict=True) for _ in range(size)]
             found = self.turn(step, repeated, self.seed, part=part, group_size=self.unit)
         told = zip(prompts, success_of(found, self.turn.trained), signal_of(found), strict=True)
-        return found, [Outcome(*one) for one in told]
+        return found, [GroupOutcome(*one) for one in told]
 
     def _checked(self, sizes: Sequence[int], units: int) -> Sequence[int]:
         if not all(isinstance(one, int) and one >= 1 for one in sizes) or sum(sizes) != units:
@@ -123,7 +123,7 @@ def further(missing: int, found: int, sampled: int, budget: int, most: int) -> i
     return min(-(-missing * sampled // max(found, 1)), most, budget - sampled)
 
 
-def described(outcomes: Sequence[Outcome], shares: Mapping[str, float]) -> dict[str, float]:
+def described(outcomes: Sequence[GroupOutcome], shares: Mapping[str, float]) -> dict[str, float]:
     """``task/<tag>/...`` of a step: groups that were sampled, the share that passed, the share with a signal, and what
     the curriculum gave it."""
     found: dict[str, float] = {}

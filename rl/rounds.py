@@ -20,7 +20,7 @@ _LATEST = ("restarts/", "recycled/")  # counted by the pool, since the run began
 
 
 @dataclass(frozen=True)
-class Measured:
+class SampledRound:
     """What is told of a round, kept and left out: a score of what is kept alone would lie."""
 
     prompts: int
@@ -28,7 +28,7 @@ class Measured:
     seconds: Mapping[str, float]
 
     @classmethod
-    def of(cls, found: Experience) -> Measured:
+    def of(cls, found: Experience) -> SampledRound:
         return cls(len(found.rollout.prompts), found.metrics, found.seconds)
 
 
@@ -62,7 +62,7 @@ def chosen(experience: Experience, groups: Sequence[int]) -> Experience:
     return _of_places(experience, [places[group] for group in groups])
 
 
-def joined(rounds: Sequence[Experience], measured: Sequence[Measured]) -> Experience:
+def joined(rounds: Sequence[Experience], measured: Sequence[SampledRound]) -> Experience:
     """One after another, with the metrics and the seconds of all that was sampled."""
     first, scores = rounds[0], [one.scores for one in rounds]
     return replace(
@@ -164,7 +164,7 @@ def _joined(tensors: Sequence[Tensor | None]) -> Tensor | None:
     return torch.cat(there) if there else None
 
 
-def _mean_metrics(rounds: Sequence[Measured]) -> dict[str, float]:
+def _mean_metrics(rounds: Sequence[SampledRound]) -> dict[str, float]:
     """Counts added up, others the mean over all prompts that were sampled."""
     found: dict[str, float] = {}
     for name in dict.fromkeys(name for one in rounds for name in one.metrics):

@@ -40,8 +40,7 @@ log = logging.getLogger(__name__)
 _ABOUT, _FORMAT = "trainer.json", 2
 _UPDATE, _REHEARSE, _FORWARD, _REFERENCE = "update", "rehearse", "forward", "reference"
 _WEIGHTS, _CHANGING, _ADAPTER = "weights", "changing weights", "adapter"
-_SAVE, _LOAD, _COPY, _FOLLOW = "save", "load", "forward of copy ", "follow by copy "
-_SLOW_DOWN = "slow down"
+_SAVE, _LOAD, _COPY, _FOLLOW, _SLOW = "save", "load", "forward of copy ", "follow by copy ", "slow down"
 
 QueryT = TypeVar("QueryT", bound=Rows)  # what the network can be asked about
 BatchT = TypeVar("BatchT", bound=Rows)  # the same, with what it learns from
@@ -67,8 +66,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         this process alone. ``copies``: slow ones of what is trained, by name, which follow every update; ``waiting``:
         those that :meth:`follow` tells when to."""
         self.version = 0
-        self.lr_scale = 1.0
-        """What alarms have multiplied the learning rate by."""
+        self.lr_scale = 1.0  # what alarms have multiplied the learning rate by
         self.team = team or Team(Place())
         self.device = device or pick_device()
         self.objective = objective
@@ -133,8 +131,8 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
 
     def slow_down(self, factor: float) -> None:
         """The learning rate is multiplied by that from now on, on every rank."""
-        self._order(_SLOW_DOWN, repr(factor))
-        self._slow_down(repr(factor))
+        self._order(_SLOW, repr(factor))
+        self._slow_down(factor)
         self.team.done()
 
     def weights(self) -> WeightStream:
@@ -153,9 +151,8 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         self._order(_SAVE, str(folder))
         self._state.save(folder)
         self._copies.save(folder)
-        about = {"format": _FORMAT, "version": self.version}
         slowed = {"lr_scale": self.lr_scale} if self.lr_scale != 1 else {}
-        (folder / _ABOUT).write_text(json.dumps(about | slowed))
+        (folder / _ABOUT).write_text(json.dumps({"format": _FORMAT, "version": self.version, **slowed}))
         self.team.done()
 
     def load(self, folder: Path) -> None:
@@ -191,7 +188,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
             **{kind: partial(self._go_through, kind) for kind in (_WEIGHTS, _CHANGING, _ADAPTER)},
             _SAVE: lambda folder: self._state.save(Path(folder)),
             _LOAD: lambda told: self._load(Path(json.loads(told)[0]), *json.loads(told)[1:]),
-            _SLOW_DOWN: self._slow_down,
+            _SLOW: self._slow_down,
         }
 
     def _order(self, kind: str, argument: str = "") -> None:
@@ -233,7 +230,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         for _ in self._stream(kind).tensors():
             self.team.did()
 
-    def _slow_down(self, factor: str) -> None:
+    def _slow_down(self, factor: str | float) -> None:
         self.lr_scale *= float(factor)
 
     def _load(self, folder: Path, version: int, lr_scale: float) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl.data.drawing.curricula import Curriculum
-from rl.data.drawing.tasks import Outcome, TaskRecord, TaskSums, by_task, record, taken_in, task_of
+from rl.data.drawing.tasks import GroupOutcome, TaskRecord, TaskSums, by_task, record, taken_in, task_of
 from rl.types import Prompt, UserError
 
 _ALL = ""
@@ -92,7 +92,7 @@ class PromptDraws:
         self._step = replace(step, state={**step.state, "places": places}, held=held, rounds=step.rounds + 1)
         return drawn
 
-    def end(self, outcomes: Sequence[Outcome]) -> None:
+    def end(self, outcomes: Sequence[GroupOutcome]) -> None:
         """The step is scored: what it drew and what came of it are part of the state from now on."""
         state = self._step.state
         self.state = {"places": state["places"], "tasks": taken_in(state["tasks"], outcomes)}

@@ -41,7 +41,7 @@ class TaskRecord:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class GroupOutcome:
     """What came of one group."""
 
     prompt: Prompt
@@ -63,7 +63,7 @@ def by_task(prompts: Sequence[Prompt]) -> dict[str, list[int]]:
     return found
 
 
-def taken_in(sums: Mapping[str, TaskSums], outcomes: Sequence[Outcome]) -> dict[str, TaskSums]:
+def taken_in(sums: Mapping[str, TaskSums], outcomes: Sequence[GroupOutcome]) -> dict[str, TaskSums]:
     """The sums after a step with these groups."""
     after = {name: one.copy() for name, one in sums.items()}
     for name in dict.fromkeys(task_of(outcome.prompt) for outcome in outcomes):

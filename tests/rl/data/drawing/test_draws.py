@@ -11,7 +11,7 @@ import pytest
 
 from rl.data.drawing.curricula import failure, learnability, signal
 from rl.data.drawing.draws import PromptDraws, shared_out
-from rl.data.drawing.tasks import DECAY, Outcome, TaskRecord, record, taken_in
+from rl.data.drawing.tasks import DECAY, GroupOutcome, TaskRecord, record, taken_in
 from rl.types import Prompt, UserError
 
 
@@ -24,8 +24,8 @@ def ids(prompts: Sequence[Prompt]) -> list[str]:
     return [prompt.id for prompt in prompts]
 
 
-def tried(task: str, success: float, signal: bool = True) -> Outcome:
-    return Outcome(Prompt("p", "x", {"tag": task}), success, signal)
+def tried(task: str, success: float, signal: bool = True) -> GroupOutcome:
+    return GroupOutcome(Prompt("p", "x", {"tag": task}), success, signal)
 
 
 RECORDS = [
@@ -107,7 +107,7 @@ def test_a_task_that_fails_is_drawn_more_often_than_one_that_is_solved() -> None
         draws.begin(step)
         found = draws.more(10)
         drawn.update(prompt.metadata["tag"] for prompt in found[:10] if step >= 2)
-        draws.end([Outcome(one, float(one.metadata["tag"] == "easy"), signal=True) for one in found])
+        draws.end([GroupOutcome(one, float(one.metadata["tag"] == "easy"), signal=True) for one in found])
     # weights .05 and 1.05
     assert draws.shares() == pytest.approx({"easy": 0.05 / 1.1, "hard": 1.05 / 1.1})
     assert drawn["hard"] >= 90 and drawn["easy"] >= 1
@@ -119,7 +119,7 @@ def test_a_resumed_run_draws_what_an_uninterrupted_one_draws() -> None:
         for step in range(first, last):
             draws.begin(step)
             drawn = [*draws.more(3), *draws.more(1 + step % 2)]
-            draws.end([Outcome(one, (len(one.id) + step) % 3 / 2, signal=step % 2 == 0) for one in drawn])
+            draws.end([GroupOutcome(one, (len(one.id) + step) % 3 / 2, signal=step % 2 == 0) for one in drawn])
             found.append(ids(drawn))
         return found
 
