@@ -31,15 +31,15 @@ def dark(samples: Sequence[Sample]) -> list[float | None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hack", ["many", "dark"])
-def test_a_hacked_run_is_stopped_before_the_held_out_score_has_fallen(hack: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("hack", "rate"), [("many", "5e-5"), ("dark", "1e-4")])
+def test_a_hacked_run_is_stopped_before_the_held_out_score_has_fallen(hack: str, rate: str, tmp_path: Path) -> None:
     """The monitor's disagreement is the first to see it: pictures are as dark and as full as ever by then."""
     settings = {
         "rewards.hack.use": f"tests.rl.tracking.test_hacked:{hack}",
         "rewards.geneval.role": "monitor",
         "guards.actions": "{disagreement: stop}",
         "train.steps": "40",
-        "train.lr": "5e-5",
+        "train.lr": rate,
         "train.warmup_steps": "3",
         "train.schedule": "constant",
         "data.eval.options.per_task": "50",
