@@ -95,11 +95,15 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "grpo": "rl.algorithm.advantages:grpo",
         "dr_grpo": "rl.algorithm.advantages:dr_grpo",
         "rloo": "rl.algorithm.advantages:rloo",
+        "max_rl": "rl.algorithm.advantages:max_rl",
         "batch_norm": "rl.algorithm.advantages:batch_norm",
     },
     "losses": {
         "grpo": "rl.algorithm.losses:grpo",
         "dapo": "rl.algorithm.losses:dapo",
+        "gspo": "rl.algorithm.losses:gspo",
+        "cispo": "rl.algorithm.losses:cispo",
+        "sapo": "rl.algorithm.losses:sapo",
         "reinforce": "rl.algorithm.losses:reinforce",
     },
     "aggregations": {
@@ -115,7 +119,12 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "awm": "rl.algorithm.flow.nft:awm",
         "flow_grpo": "rl.algorithm.flow.flow_grpo:flow_grpo",
     },
-    "corrections": {"token_tis": "rl.algorithm.correction:token_tis"},
+    "corrections": {
+        "token_tis": "rl.algorithm.correction:token_tis",
+        "sequence_tis": "rl.algorithm.correction:sequence_tis",
+        "token_mis": "rl.algorithm.correction:token_mis",
+        "sequence_mis": "rl.algorithm.correction:sequence_mis",
+    },
 }
 
 _ELSEWHERE = {

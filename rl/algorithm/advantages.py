@@ -8,9 +8,11 @@ know of a function is declared above it and read from here without importing it 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from rl.config.declared import declares
+from rl.types import UserError
 
 
 @declares(least_group=2, not_negative=("eps",))
@@ -43,6 +45,24 @@ def rloo(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
     """
     count_P1 = _count(valid_PG)
     return _centred(rewards_PG, valid_PG) * count_P1 / (count_P1 - 1).clamp(min=1)
+
+
+@declares(least_group=2, from_zero=True)
+def max_rl(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
+    """A_i = (r_i - mean(r)) / mean(r), 0 in a group without a success: MaxRL (arXiv 2602.02710), whose theorem 2 makes
+    the mean score function of the successes alone an unbiased gradient of the likelihood of success, cut off at order
+    n; the mean subtracted is its control variate. A prompt solved by few samples weighs most, up to n - 1.
+
+    The theorem is of rewards 0 and 1; graded ones from 0 are weighted alike. Raises: UserError on a reward below 0.
+    """
+    if (rewards_PG[valid_PG] < 0).any():
+        worst = rewards_PG[valid_PG].min().item()
+        raise UserError(
+            f"advantage: max_rl divides by a group's mean reward, so rewards must be 0 or more, and one is {worst:g}; "
+            "give the reward a scale: [low, high], or write advantage: rloo."
+        )
+    mean_P1 = _mean(rewards_PG, valid_PG)
+    return _centred(rewards_PG, valid_PG) / torch.where(mean_P1 > 0, mean_P1, 1.0)
 
 
 @declares(across_prompts=True, not_negative=("eps",))
@@ -78,8 +98,14 @@ def _count(valid_PG: Tensor) -> Tensor:
 
 def _centred(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
     """Rewards minus the mean of the group's valid ones; 0 at invalid samples and in groups with fewer than two."""
-    # Masked before any arithmetic: an invalid reward may be NaN, and NaN * 0 is NaN.
-    kept_PG = rewards_PG.masked_fill(~valid_PG, 0.0)
-    count_P1 = _count(valid_PG)
-    mean_P1 = kept_PG.sum(-1, keepdim=True) / count_P1.clamp(min=1)
-    return (kept_PG - mean_P1).masked_fill(~valid_PG | (count_P1 < 2), 0.0)
+    apart_PG = _kept(rewards_PG, valid_PG) - _mean(rewards_PG, valid_PG)
+    return apart_PG.masked_fill(~valid_PG | (_count(valid_PG) < 2), 0.0)
+
+
+def _mean(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
+    return _kept(rewards_PG, valid_PG).sum(-1, keepdim=True) / _count(valid_PG).clamp(min=1)
+
+
+def _kept(rewards_PG: Tensor, valid_PG: Tensor) -> Tensor:
+    """Masked before any arithmetic: an invalid reward may be NaN, and NaN * 0 is NaN."""
+    return rewards_PG.masked_fill(~valid_PG, 0.0)

@@ -97,7 +97,7 @@ def aggregation(answer: object, mask_BT: Tensor) -> str | None:
     return None
 
 
-def correction(answer: object, train_logprobs_BT: Tensor, rollout_logprobs_BT: Tensor) -> str | None:
+def correction(answer: object, train_logprobs_BT: Tensor, *_: Tensor) -> str | None:
     if not isinstance(answer, Correction):
         return _type(answer, "a Correction of rl.algorithm.correction")
     for name in ("weights_BT", "clipped_BT"):

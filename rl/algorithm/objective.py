@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rl.algorithm.correction import Correction, mismatch
 from rl.algorithm.losses import SurrogateLoss
-from rl.algorithm.terms import LossTerm, Shown, Term, reference_of
+from rl.algorithm.terms import LossTerm, Shown, Term, reference_of, sampled
 from rl.types import Forward, Rows, TokenBatch
 
 RowsT = TypeVar("RowsT", bound=Rows)
@@ -44,9 +44,9 @@ class Objective(Protocol[RowsT, OutputsT]):
 class PolicyObjective:
     """A policy gradient with its penalties; the advantage comes with the batch. All options are bound already."""
 
-    surrogate: Callable[[Tensor, Tensor, Tensor], SurrogateLoss]  # rl.algorithm.losses
+    surrogate: Callable[..., SurrogateLoss]  # rl.algorithm.losses
     aggregation: Callable[[Tensor], Tensor]  # rl.algorithm.losses
-    correction: Callable[[Tensor, Tensor], Correction] | None = None  # rl.algorithm.correction
+    correction: Callable[..., Correction] | None = None  # rl.algorithm.correction
     penalties: Mapping[str, LossTerm] = field(default_factory=dict)  # kl, anchor, and what a run adds
 
     @property
@@ -88,10 +88,10 @@ class PolicyObjective:
     def _policy(self, outputs: Forward, rows: TokenBatch) -> Term:
         old_BT = rows.old_logprobs_BT
         assert old_BT is not None  # __call__ has seen to it
-        surrogate = self.surrogate(outputs.logprobs_BT, old_BT, rows.advantages_B)
+        surrogate = self.surrogate(outputs.logprobs_BT, old_BT, rows.advantages_B, *sampled(self.surrogate, rows))
         loss_BT, shown = surrogate.loss_BT, mismatch(old_BT, rows.rollout_logprobs_BT)
         if self.correction is not None:
-            corrected = self.correction(old_BT, rows.rollout_logprobs_BT)
+            corrected = self.correction(old_BT, rows.rollout_logprobs_BT, *sampled(self.correction, rows))
             loss_BT = loss_BT * corrected.weights_BT
             shown |= {"correction_clipped": Shown(corrected.clipped_BT)}
         ratio_BT = surrogate.ratio_BT.double()

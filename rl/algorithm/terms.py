@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from rl.types import Forward, TokenBatch, UserError
@@ -72,12 +73,23 @@ class AnchorTerm:
 
 
 def reference_of(term: LossTerm) -> tuple[str, ...]:
-    """What of the reference policy a term needs; options may have been bound to it, or its answers be looked at."""
-    function: object = term
+    """What of the reference policy a term needs."""
+    found: tuple[str, ...] = getattr(_bare(term), "reference", ())
+    return found
+
+
+def sampled(function: object, rows: TokenBatch) -> tuple[Tensor, ...]:
+    """The further argument of a loss or a correction that compares whole samples: which tokens were sampled, (B, T)."""
+    if not getattr(_bare(function), "sequences", False):
+        return ()
+    return (torch.ones_like(rows.tokens_BT, dtype=torch.bool) if rows.mask_BT is None else rows.mask_BT,)
+
+
+def _bare(function: object) -> object:
+    """Itself, where options have been bound to it, or its answers are looked at."""
     while (inner := getattr(function, "func", None)) is not None:
         function = inner
-    found: tuple[str, ...] = getattr(function, "reference", ())
-    return found
+    return function
 
 
 def total_loss(terms: Mapping[str, Term], weights: Tensor) -> Tensor:

@@ -22,10 +22,11 @@ def token_logprobs(seed: int, near: Tensor | None = None) -> Tensor:
     return -0.2 - 4 * torch.rand(B, T, generator=generator)
 
 
-def loss() -> tuple[Tensor, ...]:
-    """The first update: the policy is the one that sampled."""
+def loss(sequences: bool = False) -> tuple[Tensor, ...]:
+    """The first update: the policy is the one that sampled. ``sequences``: and which tokens were sampled, here all."""
     now_BT = token_logprobs(0)
-    return now_BT.clone().requires_grad_(), now_BT, torch.tensor(ADVANTAGES)
+    given = (now_BT.clone().requires_grad_(), now_BT, torch.tensor(ADVANTAGES))
+    return (*given, *_all_sampled(sequences))
 
 
 def advantage() -> tuple[Tensor, ...]:
@@ -51,12 +52,23 @@ def kl() -> tuple[Tensor, ...]:
     return token_logprobs(3, near=reference_BT).requires_grad_(), reference_BT
 
 
-def correction() -> tuple[Tensor, ...]:
+def correction(sequences: bool = False) -> tuple[Tensor, ...]:
     """Of the trainer and of an engine that differs: a little, and far for one token."""
     train_BT = token_logprobs(4)
     rollout_BT = token_logprobs(5, near=train_BT)
     rollout_BT[0, 0] -= 30
-    return train_BT, rollout_BT
+    return (train_BT, rollout_BT, *_all_sampled(sequences))
+
+
+def early_end() -> Tensor:
+    """Of samples that ended before the last two tokens."""
+    mask_BT = torch.ones(B, T, dtype=torch.bool)
+    mask_BT[:, -2:] = False
+    return mask_BT
+
+
+def _all_sampled(sequences: bool) -> tuple[Tensor, ...]:
+    return (torch.ones(B, T, dtype=torch.bool),) if sequences else ()
 
 
 def anchor() -> tuple[Any, ...]:

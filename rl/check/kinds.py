@@ -39,6 +39,8 @@ _TAKES = (
     ("decoder.loss", ("flow", "old_flow", "target_flow", "t", "advantages")),
     ("decoder.loss", ON_WINDOW),
 )
+OF_SEQUENCES, MASK = ("loss", "correction"), "mask"
+"""What may take one argument more: which tokens of whole samples were sampled."""
 _CREDIT_TAKES = ("rewards_BK", "valid_BK")  # an advantage's names, of another table
 _SHAPE = re.compile(r"_[A-Z0-9]+$")
 
@@ -74,7 +76,7 @@ def plain(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _from_names(use: str, names: tuple[str, ...]) -> str:
     for key, takes in _TAKES:
-        if names == takes:
+        if names == takes or (key in OF_SEQUENCES and names == (*takes, MASK)):
             return key
     same_number = [key for key, takes in _TAKES if len(takes) == len(names)]
     if len(same_number) == 1:

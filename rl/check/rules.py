@@ -13,7 +13,7 @@ from torch import Tensor
 from rewards.check.rules import Finding
 from rewards.load import check_options
 from rl.check import decoder, inputs
-from rl.check.kinds import CREDIT, KINDS
+from rl.check.kinds import CREDIT, KINDS, MASK, OF_SEQUENCES, plain, positional
 from rl.check.trial import (
     TOLERANCE,
     Trial,
@@ -43,18 +43,21 @@ def findings(key: str, chosen: Component) -> Iterator[Finding]:
     has not the options that it is given."""
     declared = declarations(KINDS[key], chosen.use)
     made: dict[str, Callable[[], tuple[Any, ...]]] = {
-        "loss": inputs.loss,
+        "loss": lambda: inputs.loss(declared.sequences),
         "advantage": inputs.advantage,
         "aggregation": inputs.aggregation,
         "kl": inputs.kl,
         "anchor": inputs.anchor,
-        "correction": inputs.correction,
+        "correction": lambda: inputs.correction(declared.sequences),
         "terms": lambda: inputs.terms(declared.reference),
         "combine": inputs.combine,
         "decoder.loss": decoder.window if declared.window else decoder.pictures,
         CREDIT: decoder.renders,
     }
     if key == "decoder.loss" and (undeclared := decoder.declared_otherwise(chosen.use, declared.window)):
+        yield error("declared", undeclared)
+        return
+    if key in OF_SEQUENCES and (undeclared := _declared_otherwise(key, chosen.use, declared.sequences)):
         yield error("declared", undeclared)
         return
     given = made[key]()
@@ -80,8 +83,21 @@ def findings(key: str, chosen: Component) -> Iterator[Finding]:
         yield error("answer", f"with other inputs: {wrong}")
 
 
+def _declared_otherwise(key: str, use: str, sequences: bool) -> str | None:
+    """What is wrong where a function takes the mask of whole samples and does not say so, or the reverse."""
+    takes_mask = plain(positional(resolve(KINDS[key], use)))[-1:] == (MASK,)
+    if takes_mask and not sequences:
+        return (
+            "it takes mask_BT, which a run gives only to a function that declares it: write @declares(sequences=True) "
+            "of rl.config.declared above it"
+        )
+    if sequences and not takes_mask:
+        return "it declares sequences=True, and must then take mask_BT as its last argument before the options"
+    return None
+
+
 def _loss(trial: Trial) -> Iterator[Finding]:
-    _, old_BT, advantages_B = trial.inputs
+    _, old_BT, advantages_B, *mask = trial.inputs
     yield rows_alone(trial, lambda rows: tuple(one[rows] for one in trial.inputs), inputs.B)
     yield _direction(trial)
     answer = trial.again()
@@ -92,18 +108,31 @@ def _loss(trial: Trial) -> Iterator[Finding]:
     else:
         yield ok("ratio", "1 where the two policies are the same")
     for sign in (1, -1):
-        far = trial.ask(old_BT.detach() + sign * _FAR, old_BT, advantages_B)
+        far = trial.ask(old_BT.detach() + sign * _FAR, old_BT, advantages_B, *mask)
         if not far.loss_BT.isfinite().all():
             yield warning("far away", f"not finite at a ratio of e^{sign * _FAR:g}; clamp the log-ratio before exp()")
             return
     yield ok("far away", f"finite up to a ratio of e^{_FAR:g}")
+    if mask:
+        yield _blind(trial, 0, lambda answer: answer.loss_BT)
+
+
+def _blind(trial: Trial, place: int, of: Callable[[Any], Tensor]) -> Finding:
+    """Tokens after an early end, of the input at ``place``, must not reach those before it."""
+    *given, _ = trial.inputs
+    mask_BT, moved = inputs.early_end(), list(given)
+    moved[place] = given[place].detach() - (~mask_BT).float()
+    found, again = (of(trial.ask(*these, mask_BT))[mask_BT] for these in (given, moved))
+    if _far(found, again):
+        return error("masked", "tokens that were not sampled (mask_BT) change what the others get")
+    return ok("masked", "tokens that were not sampled change nothing for the others")
 
 
 def _direction(trial: Trial) -> Finding:
     """Gradient descent must make a token with a positive advantage likelier."""
-    now_BT, old_BT, advantages_B = (one.clone() for one in trial.inputs)
+    now_BT, old_BT, advantages_B, *mask = (one.clone() for one in trial.inputs)
     now_BT = now_BT.detach().requires_grad_()
-    slope_BT = gradient(trial.ask(now_BT, old_BT, advantages_B).loss_BT, now_BT)
+    slope_BT = gradient(trial.ask(now_BT, old_BT, advantages_B, *mask).loss_BT, now_BT)
     wanted_BT = -advantages_B.unsqueeze(-1).expand_as(slope_BT)
     moving = wanted_BT != 0
     if (slope_BT[moving] == 0).all():
@@ -226,17 +255,19 @@ def _zero_at(trial: Trial, answer: Any) -> Finding:
 
 
 def _correction(trial: Trial) -> Iterator[Finding]:
-    train_BT, rollout_BT = trial.inputs
+    train_BT, rollout_BT, *mask = trial.inputs
     yield rows_alone(trial, lambda rows: tuple(one[rows] for one in trial.inputs), inputs.B)
-    same_BT = trial.ask(train_BT, train_BT).weights_BT
+    same_BT = trial.ask(train_BT, train_BT, *mask).weights_BT
     if _far(same_BT, torch.ones_like(same_BT)):
         yield warning("same", "the weights are not 1 where engine and trainer agree: the loss is scaled")
     else:
         yield ok("same", "1 where engine and trainer agree")
-    if trial.ask(train_BT.clone().requires_grad_(), rollout_BT).weights_BT.requires_grad:
+    if trial.ask(train_BT.clone().requires_grad_(), rollout_BT, *mask).weights_BT.requires_grad:
         yield error("gradient", "the weights carry a gradient; they weigh the loss and must not be trained: .detach()")
     else:
         yield ok("gradient", "the weights carry none")
+    if mask:
+        yield _blind(trial, 0, lambda answer: answer.weights_BT)
 
 
 def _combine(trial: Trial) -> Iterator[Finding]:

@@ -74,10 +74,16 @@ class Declarations:
     options_problem: str = ""
     """Of a decoder's sampler: ``module:function`` that says of its options and the number of steps which option is
     wrong, and how; it must be quick to import."""
+    fraction: tuple[str, ...] = ()
+    """Options that must be numbers from 0 to 1."""
     least_group: int = 1
     """Of an advantage: fewest samples of one prompt that it can compare."""
     across_prompts: bool = False
     """Of an advantage: it compares samples of different prompts."""
+    from_zero: bool = False
+    """Of an advantage: its rewards must be 0 or more."""
+    sequences: bool = False
+    """Of a loss or a correction: it compares whole samples, and is given as well which of their tokens were sampled."""
     centred: bool | None = None
     """Of a combination: whether its totals are centred inside each group; ``None``: nobody has said."""
     window: bool = False
@@ -236,10 +242,13 @@ def declarations(kind: str, use: str) -> Declarations:
         metadata_problem=_function(source, "metadata_problem"),
         not_negative=_names(source, "not_negative", example="beta"),
         positive=_names(source, "positive", example="clip"),
+        fraction=_names(source, "fraction", example="decay"),
         exclusive=_names(source, "exclusive", example="clip"),
         options_problem=_function(source, "options_problem"),
         least_group=_count(source, "least_group"),
         across_prompts=_flag(source, "across_prompts") or False,
+        from_zero=_flag(source, "from_zero") or False,
+        sequences=_flag(source, "sequences") or False,
         centred=_flag(source, "centred"),
         window=_flag(source, "window") or False,
         sde=_flag(source, "sde") or False,

@@ -52,6 +52,8 @@ def _alone(component: Component, declared: Declarations, source: Source | None) 
             yield option, f"must be a number that is not negative, got {value!r}"
         elif option in declared.positive and value is not None and (not _is_not_negative(value) or value == 0):
             yield option, f"must be a number above 0, got {value!r}"
+        elif option in declared.fraction and not _is_fraction(value):
+            yield option, f"must be a number from 0 to 1, got {value!r}"
         elif isinstance(value, float) and isnan(value):
             yield option, "is .nan, which is no number"
         elif source is not None and (wrong := _mistyped(option, value, source)):
@@ -73,6 +75,10 @@ def _together(
 
 def _is_not_negative(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < inf
+
+
+def _is_fraction(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _mistyped(option: str, value: object, source: Source) -> str | None:

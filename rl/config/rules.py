@@ -238,7 +238,14 @@ def _sampling(config: Config) -> Iterator[tuple[str, str]]:
             f"advantage {config.advantage.use!r} compares the samples of a group, so it needs at least "
             f"{advantage.least_group}, got {rollout.group_size}",
         )
-    if advantage.across_prompts and declared_or_nothing("combinations", config.combine.use).centred is False:
+    combination = declared_or_nothing("combinations", config.combine.use)
+    if advantage.from_zero and combination.centred is True:
+        yield (
+            "advantage.use",
+            f"{config.advantage.use} needs rewards of 0 or more, and the totals of combine: {config.combine.use} have "
+            f"a mean of 0; write combine: {_first('combinations', lambda declared: declared.centred is False)}",
+        )
+    if advantage.across_prompts and combination.centred is False:
         centred = _first("combinations", lambda declared: declared.centred is True)
         within = _first("advantages", lambda declared: not declared.across_prompts)
         yield (

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from examples.custom_algorithm.gspo import gspo
+from examples.custom_algorithm.dual_clip import dual_clip
 from examples.custom_algorithm.raft import raft
 from examples.custom_algorithm.ranks import ranks
 from rl.algorithm import losses
@@ -45,7 +45,7 @@ def test_the_decoders_advantages_are_told_from_their_names(capsys: pytest.Captur
     assert "not 0: the decoder is praised or blamed for its tokens" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("use", ["gspo:gspo", "ranks:ranks", "raft:raft"])
+@pytest.mark.parametrize("use", ["dual_clip:dual_clip", "ranks:ranks", "raft:raft"])
 def test_the_examples_are_fit_without_a_warning(use: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([f"examples.custom_algorithm.{use}"]) == 0
     assert "warning" not in capsys.readouterr().out
@@ -82,6 +82,9 @@ def test_the_examples_are_fit_without_a_warning(use: str, capsys: pytest.Capture
         ("not_finite", "answered a total that is not finite for a sample that has rewards"),
         ("forgets_applies", "a reward that does not apply to a sample changes its total: look at applies_KB"),
         ("upside_down", "a sample whose rewards all rise gets no higher total, with weights above 0"),
+        ("undeclared_mask", r"it takes mask_BT, .*: write @declares\(sequences=True\) of rl.config.declared above it"),
+        ("declared_without_mask", "it declares sequences=True, and must then take mask_BT as its last argument before"),
+        ("forgets_mask", r"tokens that were not sampled \(mask_BT\) change what the others get"),
         ("mean_of_all", r"decoder.loss: loss has shape \(\); it must be one number per row, \(6,\)"),
         ("leads_away", "leads away from pictures with a positive advantage: is a minus missing?"),
         ("flow_detached", "answered its loss without a gradient, so it would train nothing"),
@@ -191,15 +194,15 @@ def test_a_loss_that_is_not_finite_is_blamed_on_its_part() -> None:
         trainer.update(make_batch(trainer))
 
 
-def test_gspo_by_hand() -> None:
-    """Two tokens with log-ratios .2 and .4 -> ratio e^.3 for both, above 1 + .1 -> clipped for A > 0 only."""
-    old_BT = torch.full((2, 2), -1.0)
-    now_BT = old_BT + torch.tensor([[0.2, 0.4], [0.2, 0.4]])
-    found = gspo(now_BT, old_BT, torch.tensor([2.0, -1.0]), clip_low=0.1, clip_high=0.1)
-    ratio = math.exp(0.3)
-    torch.testing.assert_close(found.ratio_BT, torch.full((2, 2), ratio))
-    torch.testing.assert_close(found.loss_BT, torch.tensor([[-2.2, -2.2], [ratio, ratio]]))
-    assert found.clipped_BT.tolist() == [[True, True], [False, False]]
+def test_dual_clip_by_hand() -> None:
+    """Of A = -1: ratio 5 is held at 3, ratio 2 is not, and neither is A = 2, which PPO's own clip holds at 1.2."""
+    old_BT = torch.full((2, 2), -9.0)
+    now_BT = (old_BT + torch.tensor([[5.0, 2.0], [5.0, 1.1]]).log()).requires_grad_()
+    found = dual_clip(now_BT, old_BT, torch.tensor([-1.0, 2.0]))
+    torch.testing.assert_close(found.loss_BT, torch.tensor([[3.0, 2.0], [-2.4, -2.2]]))
+    assert found.clipped_BT.tolist() == [[True, False], [True, False]]
+    (slope_BT,) = torch.autograd.grad(found.loss_BT.sum(), now_BT)
+    assert torch.equal(slope_BT == 0, found.clipped_BT)
 
 
 def test_ranks_by_hand() -> None:

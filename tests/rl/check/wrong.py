@@ -55,6 +55,21 @@ def graph_kept(logprobs_BT, old_logprobs_BT, advantages_B):
     return SurrogateLoss(found.loss_BT, (logprobs_BT - old_logprobs_BT).exp(), found.clipped_BT)
 
 
+def undeclared_mask(logprobs_BT, old_logprobs_BT, advantages_B, mask_BT):
+    return losses.gspo(logprobs_BT, old_logprobs_BT, advantages_B, mask_BT)
+
+
+@declares(sequences=True)
+def declared_without_mask(logprobs_BT, old_logprobs_BT, advantages_B):
+    return losses.grpo(logprobs_BT, old_logprobs_BT, advantages_B)
+
+
+@declares(sequences=True)
+def forgets_mask(train_logprobs_BT, rollout_logprobs_BT, mask_BT):
+    ratio_BT = (train_logprobs_BT - rollout_logprobs_BT).mean(-1, keepdim=True).detach().exp()
+    return Correction(ratio_BT.expand_as(mask_BT), torch.zeros_like(mask_BT))
+
+
 def no_std_floor(rewards_PG, valid_PG):
     kept = rewards_PG.masked_fill(~valid_PG, 0.0)
     return (kept - kept.mean(-1, keepdim=True)) / kept.std(-1, keepdim=True)

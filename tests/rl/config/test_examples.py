@@ -8,6 +8,7 @@ import pytest
 
 import rl
 from rl.config.load import dump, load
+from rl.config.schema import Config
 from rl.config.values import AUTO
 from rl.launch import main
 
@@ -91,11 +92,26 @@ def test_part_composes(path: Path, tmp_path: Path) -> None:
         ("dr_grpo", ("dr_grpo", "grpo", "constant", None)),
         ("rloo", ("rloo", "reinforce", "sequence_mean", "k3")),
         ("gdpo", ("batch_norm", "grpo", "token_mean", "k3")),
+        ("gspo", ("grpo", "gspo", "sequence_mean", None)),
+        ("cispo", ("grpo", "cispo", "token_mean", None)),
+        ("sapo", ("grpo", "sapo", "sequence_mean", None)),
+        ("max_rl", ("max_rl", "grpo", "token_mean", None)),
+        ("icepop", ("grpo", "grpo", "sequence_mean", "k3")),
     ],
 )
 def test_algorithms_are_those_of_their_papers(name: str, parts: tuple[str | None, ...], tmp_path: Path) -> None:
-    run = tmp_path / "run.yaml"
-    run.write_text(f"extends: {ROOT / 'configs' / 'algo' / name}.yaml\nrewards: {{geneval: geneval}}\n")
-    config = load(run)
+    config = with_algorithm(name, tmp_path)
     found = (config.advantage.use, config.loss.use, config.aggregation.use, config.kl.use if config.kl else None)
     assert found == parts
+
+
+def test_every_algorithm_is_compared_with_its_paper() -> None:
+    """A new file in configs/algo needs a line above."""
+    (listed,) = [mark for mark in test_algorithms_are_those_of_their_papers.pytestmark if mark.name == "parametrize"]
+    assert {name for name, _ in listed.args[1]} == {path.stem for path in (ROOT / "configs" / "algo").glob("*.yaml")}
+
+
+def with_algorithm(name: str, folder: Path) -> Config:
+    run = folder / "run.yaml"
+    run.write_text(f"extends: {ROOT / 'configs' / 'algo' / name}.yaml\nrewards: {{geneval: geneval}}\n")
+    return load(run)
