@@ -139,11 +139,13 @@ class LanguageModel(AdaptedNetwork):
         halves: LayerHalves = EAGER,
         recompute: bool = False,
         lora: Lora | None = None,
+        entropy_learns: bool = False,
     ) -> None:
         """``span``: of rows that name none. ``chunk``: token positions whose logits exist at one time. ``recompute``:
-        the layers' activations are made again in the backward pass. ``lora``: adapters of ``ar``, trained alone."""
+        the layers' activations are made again in the backward pass. ``lora``: adapters of ``ar``, trained alone.
+        ``entropy_learns``: the entropy carries a gradient."""
         self.ar, self.span, self.lora = ar, span, lora
-        self.module: nn.Module = _SpanLogprobs(ar, chunk, halves, recompute)
+        self.module: nn.Module = _SpanLogprobs(ar, chunk, halves, recompute, entropy_learns)
 
     def inputs(self, rows: Sequences) -> tuple[object, ...]:
         return rows.prompt_ids, rows.tokens_BT, rows.temperature, rows.span or self.span
@@ -171,14 +173,17 @@ class LanguageModel(AdaptedNetwork):
 class _SpanLogprobs(nn.Module):
     """The language model behind the one call that an engine makes: prompts and tokens in, log-probs out."""
 
-    def __init__(self, ar: Qwen3ForCausalLM, chunk: int, halves: LayerHalves, recompute: bool) -> None:
+    def __init__(
+        self, ar: Qwen3ForCausalLM, chunk: int, halves: LayerHalves, recompute: bool, entropy_learns: bool
+    ) -> None:
         super().__init__()
         self.ar, self.chunk, self.halves, self.recompute = ar, chunk, halves, recompute
+        self.entropy_learns = entropy_learns
 
     def forward(
         self, prompt_ids: Sequence[Sequence[int]], tokens_BT: Tensor, temperature: float, span: Span
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(hidden_BSD, logprobs_BT, entropy_BT); the gradient flows through the first two."""
+        """(hidden_BSD, logprobs_BT, entropy_BT); the gradient flows through the first two, or through all."""
         out = image_forward(
             self.ar,
             span,
@@ -188,5 +193,6 @@ class _SpanLogprobs(nn.Module):
             chunk=self.chunk,
             halves=self.halves,
             recompute=self.recompute,
+            entropy_learns=self.entropy_learns,
         )
         return out.hidden_BSD, out.logprobs_BT, out.entropy_BT

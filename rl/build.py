@@ -23,8 +23,10 @@ from policy.trainable import LanguageModel
 from rewards.pool.pool import RewardPool
 from rewards.scoring import Scoring
 from rl.algorithm.answers import answering, component
+from rl.algorithm.copies import Decay, warmed
+from rl.algorithm.entropy import EntropyTerm
 from rl.algorithm.objective import PolicyObjective
-from rl.algorithm.terms import AnchorTerm, KLTerm, LossTerm
+from rl.algorithm.terms import MOVING, AnchorTerm, KLTerm, LossTerm
 from rl.collect import Collect, RewardWatch
 from rl.collectors import Collector, Selective, Serial
 from rl.config.declared import declarations
@@ -34,7 +36,7 @@ from rl.data.stream import PromptStream
 from rl.decoder.build import OLD_RULES, flow_trainer, trained_decoder
 from rl.decoder.part import OLD, FlowTrainer
 from rl.decoder.views import other_weights, start_views
-from rl.learn import Learner, TokenTrainer, TrainedLanguageModel, TrainedPart
+from rl.learn import Learner, SlowCopy, TokenTrainer, TrainedLanguageModel, TrainedPart
 from rl.parts import Run
 from rl.process.interrupt import Interrupt
 from rl.process.ranks import Place
@@ -44,7 +46,7 @@ from rl.tracking.guards.guards import Guards
 from rl.tracking.guards.pictures import Fidelity
 from rl.tracking.tracker import Tracker
 from rl.trainer.answer import frozen
-from rl.trainer.copies import Lending
+from rl.trainer.copies import EMA, Lending
 from rl.trainer.engine import pick_device
 from rl.trainer.painting import TeamPainter
 from rl.trainer.place import visiting
@@ -108,6 +110,7 @@ def live_parts(
         for trainer in trainers.all:
             trainer.progress = tracker.advance
         draws = prompt_draws(config, train_prompts)
+        parts = trained_parts(config, policy, trainers)
         yield Run(
             config=config,
             folder=folder,
@@ -118,7 +121,7 @@ def live_parts(
             collector=start_collector(config, act, train_prompts, draws),
             draws=draws,
             learner=Learner(
-                parts=trained_parts(config, policy, trainers),
+                parts=parts,
                 advantage=answering("advantages", "advantage", config.advantage),
                 sync=WeightSync(
                     [sampler],
@@ -137,6 +140,7 @@ def live_parts(
             ),
             interrupt=interrupt,
             views=views,
+            slow=slow_copy(config, parts),
         )
 
 
@@ -290,6 +294,12 @@ def trained_parts(config: Config, policy: Policy, trainers: RunTrainers) -> dict
     return parts
 
 
+def slow_copy(config: Config, parts: Mapping[str, TrainedPart]) -> SlowCopy | None:
+    """Of the language model, if that is what is evaluated."""
+    ar = parts.get("ar")
+    return SlowCopy(ar, EMA) if config.eval.policy == "ema" and isinstance(ar, TrainedLanguageModel) else None
+
+
 def _reread(trainer: TokenTrainer, experience: Experience) -> Tensor:
     """Hidden states of the same tokens under the language model of now."""
     return trainer.forward(sequences(experience.rollout)).hidden_BSD
@@ -299,13 +309,23 @@ def token_trainer(config: Config, policy: Policy, team: Team) -> TokenTrainer:
     # the decoder itself may be on visits only (render.offload)
     connector = policy.decoder.connector_in(getattr(torch, config.train.dtype)).to(pick_device())
     loss = objective(config, connector)
+    kept = {} if config.train.ema is None else {EMA: warmed(config.train.ema)}
     return TokenTrainer(
         language_model(config, policy),
         loss,
         config.train,
         steps=config.schedule.steps_of("ar", config.train.steps),
         team=team,
+        copies={**moving_reference(config), **kept},
     )
+
+
+def moving_reference(config: Config) -> Mapping[str, Decay]:
+    """``kl_reference`` and how it follows the policy, if it moves."""
+    chosen = config.kl_reference
+    if config.kl is None or declarations("kl_references", chosen.use).fixed:
+        return {}
+    return {MOVING: answering("kl_references", "kl_reference", chosen)}
 
 
 def shared_painter(config: Config, policy: Policy, team: Team, trainers: RunTrainers) -> TeamPainter:
@@ -328,6 +348,7 @@ def language_model(config: Config, policy: Policy) -> LanguageModel:
         halves=LayerHalves.compiled() if config.policy.compile else EAGER,
         recompute=train.gradient_checkpointing,
         lora=add_lora(policy.ar, train.lora, seed=config.run.seed, without=("lm_head",)) if train.lora else None,
+        entropy_learns=config.entropy is not None,
     )
 
 
@@ -335,7 +356,10 @@ def objective(config: Config, connector: nn.Module) -> PolicyObjective:
     """The loss side of the algorithm's choices, options bound; ``connector`` is what an anchor compares through."""
     penalties: dict[str, LossTerm] = {}
     if config.kl:
-        penalties["kl"] = KLTerm(answering("kls", "kl", config.kl))
+        compared = (MOVING,) if moving_reference(config) else ("logprobs",)
+        penalties["kl"] = KLTerm(answering("kls", "kl", config.kl), compared)
+    if config.entropy:
+        penalties["entropy"] = EntropyTerm(answering("entropies", "entropy", config.entropy))
     if config.anchor:
         penalties["anchor"] = AnchorTerm(partial(answering("anchors", "anchor", config.anchor), connector))
     return PolicyObjective(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from policy.trainable import Adapter, WeightStream
 from rl.algorithm.advantages import with_signal
-from rl.rows import by_group, per_sample, read_back, sequences
+from rl.rows import by_group, per_sample, sequences
 from rl.tracking.contract import KEPT, SAMPLED
 from rl.tracking.stopwatch import Stopwatch
 from rl.trainer.trainer import Trainer
@@ -120,39 +121,47 @@ class TrainedLanguageModel:
 
     def learn(self, experience: Experience, advantages_PG: Tensor, timer: Stopwatch) -> dict[str, float]:
         with timer("forward"):
-            batch = self.batch(experience, advantages_PG)
-            if self.skips:
-                batch = batch.take(batch.valid_B.nonzero()[:, 0].tolist() or [0])  # one that weighs nothing, if none
+            batches = self.batches(experience, advantages_PG)
         with timer("update"):
-            return mean_metrics([self.trainer.update(part) for part in minibatches(batch, self.updates)])
+            return mean_metrics([self.trainer.update(part) for part in batches])
 
     def rehearse(self, experience: Experience, advantages_PG: Tensor, rows: int) -> None:
         batch = self.batch(experience, advantages_PG)
         self.trainer.rehearse(batch.take([row % len(batch) for row in range(rows)]))
 
+    def batches(self, experience: Experience, advantages_PG: Tensor) -> list[TokenBatch]:
+        """One for each update, with what the policy thought before the first of them. That one's own rows are left to
+        itself if it has the weights that sampled: its ratio is then exactly 1, however many updates follow.
+        """
+        batch = self.batch(experience, advantages_PG)
+        if self.skips:
+            batch = batch.take(batch.valid_B.nonzero()[:, 0].tolist() or [0])  # one that weighs nothing, if none
+        first, *later = minibatches(batch, self.updates)
+        own = experience.version == self.version
+        first = replace(first, old_logprobs_BT=None) if own else self._with_old(first)
+        return [first, *map(self._with_old, later)]
+
     def batch(self, experience: Experience, advantages_PG: Tensor) -> TokenBatch:
-        """Everything that the updates look at; what the reference policy has not been asked yet, an update asks."""
-        rollout, rows = experience.rollout, sequences(experience.rollout)
+        """All rows, with everything that the updates look at but what they or the reference policy are yet to say."""
+        rollout, rows, forward = experience.rollout, sequences(experience.rollout), experience.forward
         batch = TokenBatch(
             prompt_ids=rows.prompt_ids,
             tokens_BT=rows.tokens_BT,
             temperature=rows.temperature,
             span=rows.span,
             rollout_logprobs_BT=torch.from_numpy(rollout.logprobs_BT),
-            old_logprobs_BT=self._old_logprobs(experience),
+            old_logprobs_BT=None if forward is None else forward.logprobs_BT,
             advantages_B=per_sample(advantages_PG, rollout),
             valid_B=torch.from_numpy(experience.scores.valid_B),
             mask_BT=None if rollout.mask_BT is None else torch.from_numpy(rollout.mask_BT),
         )
         return self.trainer.objective.refer(batch, experience.reference) if experience.reference else batch
 
-    def _old_logprobs(self, experience: Experience) -> Tensor | None:
-        """What the policy thought before; ``None`` where the one update will say so itself."""
-        if experience.forward is not None:
-            return experience.forward.logprobs_BT
-        if self.updates == 1 and experience.version == self.version:
-            return None
-        return read_back(self.trainer.forward, experience.rollout).logprobs_BT
+    def _with_old(self, rows: TokenBatch) -> TokenBatch:
+        """Asked in the very cut in which they are learnt from, where nobody has asked before."""
+        if rows.old_logprobs_BT is not None:
+            return rows
+        return replace(rows, old_logprobs_BT=self.trainer.forward(rows).logprobs_BT.cpu())
 
     def weights(self) -> WeightStream:
         return self.trainer.weights()
@@ -160,12 +169,13 @@ class TrainedLanguageModel:
     def adapter(self) -> Adapter | None:
         return self.trainer.adapter()
 
-    def canaries(self, rollout: Rollout) -> Mapping[str, Canary]:
+    def canaries(self, rollout: Rollout, copy: str | None = None) -> Mapping[str, Canary]:
+        """``copy``: a slow one that answers in place of the weights of now."""
         rows = sequences(rollout).take(range(min(self.asked, rollout.batch_size)))
         if rollout.span is not None:
             span = rollout.span.up_to(self.asked_tokens)
             rows = replace(rows, tokens_BT=rows.tokens_BT[:, : span.most], span=span)
-        return {"logprobs": Canary(rows, self.trainer.forward(rows).logprobs_BT.cpu().float().numpy())}
+        return {"logprobs": Canary(rows, self.trainer.forward(rows, copy=copy).logprobs_BT.cpu().float().numpy())}
 
     def slow_down(self, factor: float) -> None:
         self.trainer.slow_down(factor)
@@ -187,6 +197,27 @@ def without_flat_groups(experience: Experience) -> tuple[Experience, dict[str, f
     return replace(experience, scores=replace(scores, valid_B=kept_B)), told | {
         name: value for name, value in experience.metrics.items() if name == SAMPLED
     }
+
+
+@dataclass(frozen=True)
+class SlowCopy:
+    """The language model's slow copy, where an evaluation and the export take it in place of the weights of now."""
+
+    part: TrainedLanguageModel
+    name: str
+
+    def forward(self, rows: Sequences) -> Forward:
+        """What the trainer answers with it."""
+        return self.part.trainer.forward(rows, copy=self.name)
+
+    def lent(self) -> AbstractContextManager[None]:
+        """The part's weights are those of the copy inside."""
+        return self.part.trainer.lent(self.name)
+
+    def push(self, sync: WeightSync, rollout: Rollout) -> None:
+        """Into the followers, checked on the first sequences of a rollout, until the weights of now are published."""
+        with self.lent():
+            sync.push("ar", self.part.weights(), self.part.version, self.part.canaries(rollout, self.name))
 
 
 def minibatches(batch: RowsT, count: int) -> list[RowsT]:

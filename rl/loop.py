@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from pathlib import Path
 
 from policy.export import export, export_adapter
@@ -151,6 +152,11 @@ def _steps(run: Run, first_step: int) -> Iterator[int]:
 
 def export_trained(run: Run) -> None:
     """``policy/``, a whole policy, and beside it ``adapter/``, ``adapter-decoder/`` where a run has trained one."""
+    with run.slow.lent() if run.slow else nullcontext():
+        _export(run)
+
+
+def _export(run: Run) -> None:
     parts, base = run.learner.parts, run.config.policy.path
     export(run.policy.folder, {name: part.weights() for name, part in parts.items()}, run.folder / "policy")
     for name, part in parts.items():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def first_weights(run: Run) -> None:
     rollout = run.act.sampler.sample(prompts, group_size, seeds, temperature=options.temperature, span=span)
     for name in run.learner.parts:
         run.learner.publish(name, rollout)
+    run.canary = rollout
 
 
 def replay_guards(run: Run, done: int) -> None:
@@ -49,8 +51,25 @@ def evaluate_if_due(run: Run, done: int) -> dict[str, float]:
     """``eval/...`` metrics after ``done`` steps, or nothing when it is not time."""
     if not run.eval_prompts or not run.config.eval.due(done, run.config.train.steps):
         return {}
-    evaluation = run_evaluation(run, done)
-    return evaluation.flat() | _parts(run, evaluation)
+    with evaluated_policy(run):
+        evaluation = run_evaluation(run, done)
+        return evaluation.flat() | _parts(run, evaluation)
+
+
+@contextmanager
+def evaluated_policy(run: Run) -> Iterator[None]:
+    """Inside, the language model's slow copy writes the tokens and reads them back, where that is what is evaluated."""
+    if run.slow is None:
+        yield
+        return
+    assert run.canary is not None  # kept when the followers had their first weights
+    run.slow.push(run.learner.sync, run.canary)
+    live, run.act.forward = run.act.forward, run.slow.forward
+    try:
+        yield
+    finally:
+        run.act.forward = live
+    run.learner.publish("ar", run.canary)
 
 
 def _parts(run: Run, evaluation: Evaluation) -> dict[str, float]:

@@ -12,11 +12,11 @@ from rl.collectors import Collector
 from rl.config.schema import Config
 from rl.data.drawing.draws import PromptDraws
 from rl.decoder.views import PartViews
-from rl.learn import Learner
+from rl.learn import Learner, SlowCopy
 from rl.process.interrupt import Interrupt
 from rl.tracking.guards.guards import Guards
 from rl.tracking.tracker import Tracker
-from rl.types import Prompt
+from rl.types import Prompt, Rollout
 
 
 @dataclass
@@ -39,3 +39,7 @@ class Run:
     """Whose state goes into checkpoints; ``None`` where prompts are a function of the step."""
     views: PartViews | None = None
     """What an evaluation also looks at where the decoder learns."""
+    slow: SlowCopy | None = None
+    """The language model's slow copy, if that is what is evaluated."""
+    canary: Rollout | None = None
+    """Some sequences about which followers can be asked at any time, once they have had their first weights."""

@@ -112,6 +112,12 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "constant": "rl.algorithm.losses:constant",
     },
     "kls": {"k1": "rl.algorithm.kl:k1", "k2": "rl.algorithm.kl:k2", "k3": "rl.algorithm.kl:k3"},
+    "kl_references": {
+        "fixed": "rl.algorithm.reference:fixed",
+        "refreshed": "rl.algorithm.reference:refreshed",
+        "ema": "rl.algorithm.reference:ema",
+    },
+    "entropies": {"bonus": "rl.algorithm.entropy:bonus", "target": "rl.algorithm.entropy:target"},
     "terms": {},
     "anchors": {"condition": "rl.algorithm.anchor:condition"},
     "decoder_losses": {

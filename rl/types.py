@@ -297,4 +297,5 @@ class TokenBatch(Sequences):
     mask_BT: Tensor | None = None  # bool, of the tokens that were sampled; None: all
     reference_logprobs_BT: Tensor | None = None  # of the frozen reference policy, if a term asks for it
     reference_hidden_BSD: Tensor | None = None  # of the same policy at the same tokens, if a term asks for it
+    moving_logprobs_BT: Tensor | None = None  # of a reference that moves, if the KL term asks for it
     weights_BT: Tensor | None = None  # of each token in the loss; the objective makes them

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,7 @@ def image_forward(
     chunk: int = 1024,
     halves: LayerHalves = EAGER,
     recompute: bool = False,
+    entropy_learns: bool = False,
 ) -> Forward:
     """Hidden states, log-probs and entropy of the given tokens of a span (BLIP3o-NEXT, arXiv 2510.15857, section 3).
 
@@ -37,12 +40,13 @@ def image_forward(
     a pad, so a picture cannot depend on its neighbours in the batch. Log-probs are those of the distribution sampled
     from: only image tokens, at ``temperature``. They go through the image rows of the lm_head, ``chunk`` positions at
     a time, so that memory does not grow with the text vocabulary. Differentiable in ``hidden_BSD`` and
-    ``logprobs_BT``; ``entropy_BT`` is detached. ``recompute``: of each layer only what goes in is kept for the backward
-    pass, which makes the rest again.
+    ``logprobs_BT``, and in ``entropy_BT`` if ``entropy_learns``, else it is detached. ``recompute``: of each layer only
+    what goes in is kept for the backward pass, which makes the rest again.
     """
     hidden_BSD = _hidden(ar, _Packed.of(prompt_ids, tokens_BT), halves, recompute)
     head_KD = ar.lm_head.weight[span.start : span.stop]
-    logprobs_BT, entropy_BT = _chunked_logprobs(hidden_BSD[:, :-1], head_KD, tokens_BT - span.start, temperature, chunk)
+    codes_BT, token_logprobs = tokens_BT - span.start, partial(_token_logprobs, entropy_learns=entropy_learns)
+    logprobs_BT, entropy_BT = _chunked(token_logprobs, hidden_BSD[:, :-1], head_KD, codes_BT, temperature, chunk)
     return Forward(hidden_BSD, logprobs_BT, entropy_BT)
 
 
@@ -127,8 +131,13 @@ def _hidden(ar: Qwen3ForCausalLM, rows: _Packed, halves: LayerHalves, recompute:
     return torch.cat([last_PD[owner_B][:, None], tokens_BTD], 1)
 
 
-def _chunked_logprobs(
-    hidden_BTD: Tensor, head_KD: Tensor, codes_BT: Tensor, temperature: float, chunk: int
+def _chunked(
+    token_logprobs: Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]],
+    hidden_BTD: Tensor,
+    head_KD: Tensor,
+    codes_BT: Tensor,
+    temperature: float,
+    chunk: int,
 ) -> tuple[Tensor, Tensor]:
     flat_ND, codes_N = hidden_BTD.reshape(-1, hidden_BTD.shape[-1]), codes_BT.reshape(-1)
     logprobs, entropies = [], []
@@ -136,18 +145,20 @@ def _chunked_logprobs(
         part = (flat_ND[start : start + chunk], head_KD, codes_N[start : start + chunk], temperature)
         # the logits are made again in the backward pass instead of being kept for it
         logprob, entropy = (
-            checkpoint(_token_logprobs, *part, use_reentrant=False, preserve_rng_state=False)
+            checkpoint(token_logprobs, *part, use_reentrant=False, preserve_rng_state=False)
             if torch.is_grad_enabled()
-            else _token_logprobs(*part)
+            else token_logprobs(*part)
         )
         logprobs.append(logprob)
         entropies.append(entropy)
     return torch.cat(logprobs).view_as(codes_BT), torch.cat(entropies).view_as(codes_BT)
 
 
-def _token_logprobs(hidden_ND: Tensor, head_KD: Tensor, codes_N: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def _token_logprobs(
+    hidden_ND: Tensor, head_KD: Tensor, codes_N: Tensor, temperature: float, *, entropy_learns: bool
+) -> tuple[Tensor, Tensor]:
     logits_NK = (hidden_ND @ head_KD.T).float() / temperature
     all_NK = logits_NK.log_softmax(-1)
-    with torch.no_grad():
+    with nullcontext() if entropy_learns else torch.no_grad():
         entropy_N = -(all_NK.exp() * all_NK).sum(-1)
     return all_NK.gather(1, codes_N[:, None])[:, 0], entropy_N

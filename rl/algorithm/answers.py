@@ -6,6 +6,7 @@ train nothing, a NaN would be blamed on the learning rate: each becomes a senten
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from rewards.base import describe_exception
 from rl.algorithm.correction import Correction
+from rl.algorithm.entropy import Coefficient
 from rl.algorithm.losses import SurrogateLoss
 from rl.algorithm.terms import Term
 from rl.config.section import Component
@@ -119,6 +121,21 @@ def term(answer: object, *arguments: object) -> str | None:
     return None if source is None else _no_gradient("its loss", loss, source)
 
 
+def share(answer: object, *_: object) -> str | None:
+    """Of a reference that moves: how much of it stays."""
+    if isinstance(answer, bool) or not isinstance(answer, (int, float)) or not 0 <= answer <= 1:
+        return f"answered {answer!r}; it must be a number from 0 to 1, the share of the reference that stays"
+    return None
+
+
+def coefficient(answer: object, *_: object) -> str | None:
+    if not isinstance(answer, Coefficient):
+        return _type(answer, "a Coefficient of rl.algorithm.entropy")
+    if not all(isinstance(one, (int, float)) and 0 <= one < math.inf for one in answer):
+        return f"answered {tuple(answer)}; both must be finite numbers of 0 or more"
+    return None
+
+
 def combination(answer: object, values_KB: np.ndarray, applies_KB: np.ndarray, *_: object) -> str | None:
     size = values_KB.shape[1]
     if not isinstance(answer, (np.ndarray, Sequence)) or np.shape(answer) != (size,):
@@ -137,6 +154,8 @@ CHECKS: dict[str, Check] = {
     "aggregations": aggregation,
     "corrections": correction,
     "kls": term,
+    "kl_references": share,
+    "entropies": coefficient,
     "anchors": term,
     "terms": term,
     "combinations": combination,

@@ -9,8 +9,9 @@ from typing import Protocol, TypeVar
 from torch import Tensor
 
 from rl.algorithm.correction import Correction, mismatch
+from rl.algorithm.entropy import EntropyTerm
 from rl.algorithm.losses import SurrogateLoss
-from rl.algorithm.terms import LossTerm, Shown, Term, reference_of, sampled
+from rl.algorithm.terms import MOVING, Control, LossTerm, Shown, Term, reference_of, sampled
 from rl.types import Forward, Rows, TokenBatch
 
 RowsT = TypeVar("RowsT", bound=Rows)
@@ -22,16 +23,21 @@ class Objective(Protocol[RowsT, OutputsT]):
 
     @property
     def reference(self) -> frozenset[str]:
-        """What of the frozen reference policy a batch must hold (``logprobs``, ``hidden``); nothing: none is kept."""
+        """What of the frozen reference policy a batch must hold (``logprobs``, ``hidden``), and ``moving`` of one that
+        moves; nothing: none is kept."""
+
+    @property
+    def controls(self) -> Mapping[str, Control]:
+        """What terms carry from one update to the next, by the term's name."""
 
     def prepare(self, batch: RowsT) -> RowsT:
         """The batch of all ranks with each entry's weight in the loss: denominators are those of the whole batch."""
 
-    def referred(self, rows: RowsT) -> bool:
-        """Whether the rows hold what the terms need of the reference policy."""
+    def referred(self, rows: RowsT, *, moving: bool = False) -> bool:
+        """Whether the rows hold what the terms need of the frozen reference policy, or of the one that moves."""
 
-    def refer(self, rows: RowsT, reference: OutputsT) -> RowsT:
-        """The rows with what the terms need of the reference policy's answer about them."""
+    def refer(self, rows: RowsT, reference: OutputsT, *, moving: bool = False) -> RowsT:
+        """The rows with what the terms need of that policy's answer about them."""
 
     def weights(self, rows: RowsT) -> Tensor:
         """Of prepared rows: what each entry of a term's loss is multiplied by."""
@@ -47,7 +53,7 @@ class PolicyObjective:
     surrogate: Callable[..., SurrogateLoss]  # rl.algorithm.losses
     aggregation: Callable[[Tensor], Tensor]  # rl.algorithm.losses
     correction: Callable[..., Correction] | None = None  # rl.algorithm.correction
-    penalties: Mapping[str, LossTerm] = field(default_factory=dict)  # kl, anchor, and what a run adds
+    penalties: Mapping[str, LossTerm] = field(default_factory=dict)  # kl, anchor, entropy, and what a run adds
 
     @property
     def reference(self) -> frozenset[str]:
@@ -58,11 +64,19 @@ class PolicyObjective:
         mask_BT = mask_BT if batch.mask_BT is None else mask_BT & batch.mask_BT
         return replace(batch, weights_BT=self.aggregation(mask_BT))
 
-    def referred(self, rows: TokenBatch) -> bool:
-        held = {"logprobs": rows.reference_logprobs_BT, "hidden": rows.reference_hidden_BSD}
-        return all(held[part] is not None for part in self.reference)
+    @property
+    def controls(self) -> Mapping[str, Control]:
+        return {name: term for name, term in self.penalties.items() if isinstance(term, EntropyTerm)}
 
-    def refer(self, rows: TokenBatch, reference: Forward) -> TokenBatch:
+    def referred(self, rows: TokenBatch, *, moving: bool = False) -> bool:
+        if moving:
+            return MOVING not in self.reference or rows.moving_logprobs_BT is not None
+        held = {"logprobs": rows.reference_logprobs_BT, "hidden": rows.reference_hidden_BSD}
+        return all(held[part] is not None for part in self.reference - {MOVING})
+
+    def refer(self, rows: TokenBatch, reference: Forward, *, moving: bool = False) -> TokenBatch:
+        if moving:
+            return replace(rows, moving_logprobs_BT=reference.logprobs_BT)
         return replace(
             rows,
             reference_logprobs_BT=reference.logprobs_BT if "logprobs" in self.reference else None,
@@ -101,6 +115,6 @@ class PolicyObjective:
             "ratio_max": Shown(ratio_BT, "max"),
             "ratio_deviation": Shown((ratio_BT - 1).abs(), "max"),
             "clip_fraction": Shown(surrogate.clipped_BT),
-            "entropy": Shown(outputs.entropy_BT),
+            "entropy": Shown(outputs.entropy_BT.detach()),
         }
         return Term(loss_BT, shown)

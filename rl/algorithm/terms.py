@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -39,10 +39,14 @@ class Term:
     shown: Mapping[str, Shown] = field(default_factory=dict)
 
 
+MOVING = "kl_reference"
+"""The part of ``reference`` that stands for the log-probs of a reference that moves, and the copy that it is."""
+
 _KEYS = {
     "policy": "loss",
     "kl": "kl",
     "anchor": "anchor",
+    "entropy": "entropy",
     "flow": "decoder.loss",
     "pull": "decoder.reference",
 }  # of the terms that have a key of their own
@@ -52,13 +56,16 @@ LossTerm = Callable[[Forward, TokenBatch], Term]
 
 @dataclass(frozen=True)
 class KLTerm:
-    """An estimator of ``rl.algorithm.kl``, between the policy's log-probs and the reference's."""
+    """An estimator of ``rl.algorithm.kl``, between the policy's log-probs and those of the reference: the fixed one,
+    or, with ``reference=(MOVING,)``, one that moves.
+    """
 
     estimate: Callable[[Tensor, Tensor], Term]
     reference: tuple[str, ...] = ("logprobs",)
 
     def __call__(self, outputs: Forward, rows: TokenBatch) -> Term:
-        return self.estimate(outputs.logprobs_BT, _present(rows.reference_logprobs_BT))
+        held_BT = rows.moving_logprobs_BT if MOVING in self.reference else rows.reference_logprobs_BT
+        return self.estimate(outputs.logprobs_BT, _present(held_BT))
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,17 @@ class AnchorTerm:
 
     def __call__(self, outputs: Forward, rows: TokenBatch) -> Term:
         return self.penalty(outputs.hidden_BSD, _present(rows.reference_hidden_BSD))
+
+
+class Control(Protocol):
+    """What a term carries from one update to the next; the trainer tells it, saves it and restores it."""
+
+    def learnt(self, metrics: Mapping[str, float]) -> None:
+        """After an update, on every rank alike; ``metrics``: of all ranks."""
+
+    def state(self) -> list[float]: ...
+
+    def restore(self, state: list[float]) -> None: ...
 
 
 def reference_of(term: LossTerm) -> tuple[str, ...]:

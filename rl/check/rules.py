@@ -35,6 +35,7 @@ from rl.registry import resolve
 from rl.types import UserError
 
 _PER_TOKEN = torch.ones(inputs.B, inputs.T)
+_UPDATES = 1000
 _FAR = 20.0  # nats between two policies: a ratio of 5e8
 
 
@@ -47,6 +48,8 @@ def findings(key: str, chosen: Component) -> Iterator[Finding]:
         "advantage": inputs.advantage,
         "aggregation": inputs.aggregation,
         "kl": inputs.kl,
+        "kl_reference": lambda: (1,),
+        "entropy": lambda: (0.0, None),
         "anchor": inputs.anchor,
         "correction": lambda: inputs.correction(declared.sequences),
         "terms": lambda: inputs.terms(declared.reference),
@@ -218,6 +221,32 @@ def _kl(trial: Trial) -> Iterator[Finding]:
         yield ok("direction", "its gradient never leads away from the reference")
 
 
+def _kl_reference(trial: Trial) -> Iterator[Finding]:
+    moved = sum(trial.ask(update) < 1 for update in range(1, _UPDATES + 1))
+    if trial.declared["fixed"] and moved:
+        yield error(
+            "fixed", "it declares fixed=True, so a run keeps no copy that could move, and it moves the reference"
+        )
+    elif not moved and not trial.declared["fixed"]:
+        yield warning(
+            "fixed", f"never moves in {_UPDATES} updates: a run keeps a copy for nothing; take kl_reference: fixed"
+        )
+    else:
+        yield ok("share", f"from 0 to 1 in each of {_UPDATES} updates; the reference moves in {moved}")
+
+
+def _entropy(trial: Trial) -> Iterator[Finding]:
+    few, many = trial.ask(0.001, 0.01), trial.ask(0.001, 10.0)
+    if few.applied < many.applied or few.kept < many.kept:
+        yield error("direction", "a policy with less entropy gets the smaller coefficient")
+    else:
+        yield ok("direction", "a policy with less entropy never gets a smaller coefficient")
+    kept = 0.001
+    for _ in range(_UPDATES):
+        kept = trial.ask(kept, 0.01).kept
+    yield ok("bounded", f"{kept:.3g} after {_UPDATES} updates with hardly any entropy")
+
+
 def _anchor(trial: Trial) -> Iterator[Finding]:
     connector, _, reference_BSD = trial.inputs
     yield from penalty(trial, lambda rows: (connector, *(one[rows] for one in trial.inputs[1:])), _PER_TOKEN)
@@ -302,6 +331,8 @@ _RULES: dict[str, Callable[[Trial], Iterator[Finding]]] = {
     "advantage": _advantage,
     "aggregation": _aggregation,
     "kl": _kl,
+    "kl_reference": _kl_reference,
+    "entropy": _entropy,
     "anchor": _anchor,
     "terms": _terms,
     "correction": _correction,

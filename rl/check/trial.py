@@ -122,8 +122,8 @@ def flat(value: object) -> list[np.ndarray]:
     """All arrays in an answer, in order."""
     if isinstance(value, Tensor):
         return [value.detach().double().numpy()]
-    if isinstance(value, np.ndarray):
-        return [value]
+    if isinstance(value, (np.ndarray, float)):
+        return [np.asarray(value)]
     if isinstance(value, Mapping):
         return [array for one in value.values() for array in flat(one)]
     if isinstance(value, (list, tuple)):

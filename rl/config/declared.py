@@ -82,6 +82,8 @@ class Declarations:
     """Of an advantage: it compares samples of different prompts."""
     from_zero: bool = False
     """Of an advantage: its rewards must be 0 or more."""
+    fixed: bool = False
+    """Of a KL reference: it never moves."""
     sequences: bool = False
     """Of a loss or a correction: it compares whole samples, and is given as well which of their tokens were sampled."""
     centred: bool | None = None
@@ -248,6 +250,7 @@ def declarations(kind: str, use: str) -> Declarations:
         least_group=_count(source, "least_group"),
         across_prompts=_flag(source, "across_prompts") or False,
         from_zero=_flag(source, "from_zero") or False,
+        fixed=_flag(source, "fixed") or False,
         sequences=_flag(source, "sequences") or False,
         centred=_flag(source, "centred"),
         window=_flag(source, "window") or False,

@@ -22,14 +22,14 @@ from rl.registry import did_you_mean, names
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _MOST_SAMPLES = 10**7  # of 64 x 64 pixels: 120 GB
-_TERMS = ("policy", "kl", "anchor")  # of every loss; the latter two have keys of their own
+_TERMS = ("policy", "kl", "anchor", "entropy")  # of every loss; all but the first have keys of their own
 _IDLE: Mapping[Part, tuple[str, Sequence[str]]] = {
     "ar": (
         "the language model",
         (
             *(f"train.{key}" for key in Optimisation.model_fields if key not in ("micro_batch", "dtype")),
             "train.lora",
-            *("advantage", "loss", "aggregation", "kl", "anchor", "terms", "correction"),
+            *("advantage", "loss", "aggregation", "kl", "kl_reference", "entropy", "anchor", "terms", "correction"),
             *(f"sync.{key}" for key in SyncConfig.model_fields),
             *(f"groups.{key}" for key in GroupsConfig.model_fields),
             *(f"guards.{key}" for key in ("entropy_drop", "max_kl", "max_mismatch", "max_zero_std")),
@@ -51,6 +51,7 @@ def check(config: Config) -> Iterator[tuple[str, str]]:
     """(key, message) of every broken rule; nothing for a sound run."""
     yield from _rewards(config)
     yield from _terms(config)
+    yield from _slow_copies(config)
     yield from check_options(config)
     yield from check_schedule(config)
     yield from check_groups(config)
@@ -79,6 +80,8 @@ def notes(config: Config) -> Iterator[str]:
             f"train.ranks: {samples} samples of an update don't divide by {train.ranks} ranks, so {left} more "
             f"{'is' if left == 1 else 'are'} computed each time that count{'s' * (left == 1)} nothing"
         )
+    if "ar" in config.trainers and train.ema is not None and config.eval.policy == "live":
+        yield "train.ema: the slow copy is kept and not used, because eval.policy is live; write ema there"
     yield from decoder_notes(in_phase(config, "decoder"))
     if late := [step for step in config.tracking.profile if step > train.steps]:
         yield f"tracking.profile: the run has {train.steps} steps, so there is no step {late[0]} to trace"
@@ -217,6 +220,27 @@ def _terms(config: Config) -> Iterator[tuple[str, str]]:
             yield f"terms.{name}", "a term's name may hold letters, digits, '_' and '-' only"
         if name in _TERMS:
             yield f"terms.{name}", f"{name!r} is the name of a term that every loss may have; give yours another"
+
+
+def _slow_copies(config: Config) -> Iterator[tuple[str, str]]:
+    """Of the language model: a reference that moves, and what is evaluated."""
+    train, learns = config.train, "ar" in config.trainers
+    moves = learns and not declared_or_nothing("kl_references", config.kl_reference.use).fixed
+    if moves and config.kl is None:
+        yield (
+            "kl_reference",
+            f"is {config.kl_reference.use!r}, and kl is null, so nothing is compared with it; write kl: k3, or "
+            "kl_reference: fixed",
+        )
+    if config.eval.policy == "ema" and not learns:
+        yield "eval.policy", "is ema, and the language model stays as it is, so it has no slow copy; write live"
+    elif config.eval.policy == "ema" and train.ema is None:
+        yield "eval.policy", "is ema, and train.ema is null, so there is no such copy; give train.ema, for example 0.99"
+    if learns and train.zero_stage == 3 and (kept := [*["kl_reference"] * moves, *["train.ema"] * bool(train.ema)]):
+        yield (
+            "train.zero_stage",
+            f"3 cuts the weights up, and a slow copy of them ({', '.join(kept)}) needs the whole; use stage 2",
+        )
 
 
 def _sampling(config: Config) -> Iterator[tuple[str, str]]:

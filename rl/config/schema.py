@@ -265,19 +265,26 @@ class Config(Section):
     combine: Component = Component(use="mean")
     """How several rewards become one: ``mean``, ``sum``, ``product`` (a gate), ``gdpo``."""
     advantage: Component = Component(use="grpo")
-    """``grpo`` (divided by the group's std), ``dr_grpo`` (not divided), ``rloo``, ``batch_norm`` (for ``gdpo``)."""
+    """``grpo`` (divided by the group's std), ``dr_grpo`` (not divided), ``rloo``, ``max_rl`` (divided by the mean),
+    ``batch_norm`` (for ``gdpo``)."""
     loss: Component = Component(use="grpo")
-    """``grpo`` (clip .2/.2), ``dapo`` (.2/.28), ``reinforce``."""
+    """``grpo`` (clip .2/.2), ``dapo`` (.2/.28), ``gspo`` (whole samples), ``cispo``, ``sapo``, ``reinforce``."""
     aggregation: Component = Component(use="token_mean")
     """How token losses become one number: ``token_mean``, ``sequence_mean``, ``constant``."""
     kl: Component | None = Component(use="k3", options={"beta": 0.001})
     """Pull to the reference policy (``k1``, ``k2``, ``k3``); ``null`` also saves the reference's memory."""
+    kl_reference: Component = Component(use="fixed")
+    """What ``kl`` compares with: the policy at the start (``fixed``), or one that becomes the policy of now from time
+    to time (``refreshed``) or follows it slowly (``ema``)."""
+    entropy: Component | None = None
+    """Pull to more entropy (``bonus``), or to a certain one (``target``); ``null`` for none."""
     anchor: Component | None = None
     """Pull on the decoder's condition, so that a frozen decoder can follow (``condition``); ``null`` for none."""
     terms: dict[str, Component] = Field(default_factory=dict)
     """Name -> a further term of the loss, ``module:attr``; ``null`` removes an inherited one."""
     correction: Component | None = Component(use="token_tis", options={"cap": 2.0})
-    """Importance correction between sampler and trainer; ``null`` for none."""
+    """Importance correction between sampler and trainer, truncated (``token_tis``, ``sequence_tis``) or masked
+    (``token_mis``, ``sequence_mis``); ``null`` for none."""
     trainers: Trainers = ("ar",)
     """Which networks learn: ``ar`` (the language model), ``decoder`` (what paints), or both, each with its own
     optimiser."""
@@ -347,6 +354,8 @@ COMPONENT_KINDS: dict[tuple[str, ...], str] = {
     ("loss",): "losses",
     ("aggregation",): "aggregations",
     ("kl",): "kls",
+    ("kl_reference",): "kl_references",
+    ("entropy",): "entropies",
     ("anchor",): "anchors",
     ("terms", "*"): "terms",
     ("correction",): "corrections",

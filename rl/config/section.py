@@ -75,6 +75,10 @@ class Optimisation(Section):
     offload_reference: Literal["cpu"] | None = None
     """``cpu``: the reference policy lies there too and is on the GPU only while it is asked."""
 
+    ema: Decay | None = None
+    """Decay of a slow copy that follows every update and is kept for evaluation: of the language model by
+    ``eval.policy``, of the decoder by ``eval.parts``; ``null`` for none."""
+
     def updates_in(self, steps: int) -> int:
         """Optimiser steps of a run of ``steps``."""
         return steps * self.updates_per_rollout

@@ -11,20 +11,20 @@ from policy.flow.network import FlowNetwork
 from policy.flow.walk import schedule
 from policy.lora.adapters import add_lora
 from rl.algorithm.answers import answering
+from rl.algorithm.copies import Decay, nft_old, nft_old_late, warmed
 from rl.algorithm.flow.batch import FlowBatch
-from rl.algorithm.flow.copies import Decay, nft_old, nft_old_late, warmed
 from rl.algorithm.flow.objective import FlowObjective
 from rl.config.declared import declarations
 from rl.config.schema import Config
 from rl.config.sections.decoder import DecoderConfig
 from rl.decoder.part import OLD, FlowTrainer, TrainedDecoder, most_apart
 from rl.decoder.rows import PaintedPictures, Schedule, finished_pictures, window_steps
+from rl.trainer.copies import EMA
 from rl.trainer.team import Team
 from rl.types import Experience
 
 OLD_RULES: Mapping[str, Decay] = {"nft": nft_old, "nft_late": nft_old_late}
 """``decoder.old``: how the copy that paints follows; ``live`` has none."""
-EMA = "ema"
 
 
 def flow_trainer(config: Config, trained: DecoderConfig, decoder: Decoder, team: Team) -> FlowTrainer:

@@ -14,12 +14,11 @@ from torch import Tensor
 from policy.decoder import Decoder
 from rl.collect import Collect
 from rl.config.schema import Config
-from rl.decoder.build import EMA
 from rl.decoder.part import FlowTrainer
 from rl.evaluation.evaluate import grid_prompts, outcomes_of
 from rl.evaluation.parts import PartsEvaluation, PartView, load_parts, only, save_parts
 from rl.evaluation.results import Evaluation, Outcome
-from rl.trainer.copies import Lending, kept
+from rl.trainer.copies import EMA, Lending, kept
 from rl.types import Prompt, Rollout
 from rollout.seeds import sample_seed
 

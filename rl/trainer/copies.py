@@ -11,10 +11,12 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rl.algorithm.flow.copies import Decay, WeightCopy, constant
+from rl.algorithm.copies import Decay, WeightCopy, constant
 from rl.config.section import Optimisation
 from rl.types import UserError
 
+EMA = "ema"
+"""The name of the slow copy that is kept for evaluation."""
 _FILE = "copies.safetensors"
 Lending = Callable[[], AbstractContextManager[None]]
 """Around work with other weights than those of now."""

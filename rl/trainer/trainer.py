@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from policy.trainable import Adapter, Network, Trainable, WeightStream
-from rl.algorithm.flow.copies import Decay
+from rl.algorithm.copies import Decay
 from rl.algorithm.objective import Objective
 from rl.algorithm.stats import UpdateStats
-from rl.algorithm.terms import total_loss
+from rl.algorithm.terms import MOVING, total_loss
 from rl.config.section import Optimisation
 from rl.process.progress import Progress, untold
 from rl.process.ranks import Place
@@ -63,8 +63,9 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         waiting: Mapping[str, Decay] = MappingProxyType({}),
     ) -> None:
         """``steps``: of the whole run, with which a schedule ends. ``team``: the ranks that train together; ``None``:
-        this process alone. ``copies``: slow ones of what is trained, by name, which follow every update; ``waiting``:
-        those that :meth:`follow` tells when to."""
+        this process alone. ``copies``: slow ones of what is trained, by name, which follow every update, among them
+        ``MOVING`` if the objective compares with a reference that moves; ``waiting``: those that :meth:`follow` tells
+        when to."""
         self.version = 0
         self.lr_scale = 1.0  # what alarms have multiplied the learning rate by
         self.team = team or Team(Place())
@@ -76,7 +77,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         module = trainable.module.to(dtype=getattr(torch, config.dtype)).requires_grad_(False)
         self._parameters = [parameter.requires_grad_(True) for parameter in trainable.trained()]
         # Made before the engine takes the weights over, and where the weights still are: here or on the device.
-        self._reference = trainable.reference() if objective.reference else None
+        self._reference = trainable.reference() if objective.reference - {MOVING} else None
         self._reference_here = _place(self._reference, self.device, stays=config.offload_reference is None)
         self._engine = start_engine(
             module.to(self.device), config, self.device, used_directly=trainable.used_directly()
@@ -151,8 +152,10 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         self._order(_SAVE, str(folder))
         self._state.save(folder)
         self._copies.save(folder)
+        controls = {name: one.state() for name, one in self.objective.controls.items()}
         slowed = {"lr_scale": self.lr_scale} if self.lr_scale != 1 else {}
-        (folder / _ABOUT).write_text(json.dumps({"format": _FORMAT, "version": self.version, **slowed}))
+        about = {"format": _FORMAT, "version": self.version, "controls": controls, **slowed}
+        (folder / _ABOUT).write_text(json.dumps(about))
         self.team.done()
 
     def load(self, folder: Path) -> None:
@@ -169,9 +172,9 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         if saved.get("format") != _FORMAT:
             raise UserError(f"{folder}: written by another version of easel-rl; resume with that one.")
         self._copies.check(folder)
-        told = int(saved["version"]), float(saved.get("lr_scale", 1.0))
-        self._order(_LOAD, json.dumps([str(folder), *told]))
-        self._load(folder, *told)
+        told = str(folder), int(saved["version"]), float(saved.get("lr_scale", 1.0)), saved.get("controls", {})
+        self._order(_LOAD, json.dumps(told))
+        self._load(*told)
         self.team.done()
 
     def duties(self) -> dict[str, Callable[[str], object]]:
@@ -187,7 +190,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
             _REHEARSE: lambda _: self._rehearse(self.team.receive()),
             **{kind: partial(self._go_through, kind) for kind in (_WEIGHTS, _CHANGING, _ADAPTER)},
             _SAVE: lambda folder: self._state.save(Path(folder)),
-            _LOAD: lambda told: self._load(Path(json.loads(told)[0]), *json.loads(told)[1:]),
+            _LOAD: lambda told: self._load(*json.loads(told)),
             _SLOW: self._slow_down,
         }
 
@@ -233,9 +236,11 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
     def _slow_down(self, factor: str | float) -> None:
         self.lr_scale *= float(factor)
 
-    def _load(self, folder: Path, version: int, lr_scale: float) -> None:
-        self._state.load(folder)
-        self._copies.load(folder, first=self.team.first, world=self.team.world)
+    def _load(self, folder: str, version: int, lr_scale: float, controls: Mapping[str, list[float]]) -> None:
+        self._state.load(Path(folder))
+        self._copies.load(Path(folder), first=self.team.first, world=self.team.world)
+        for name, state in controls.items():
+            self.objective.controls[name].restore(state)
         self.version, self.lr_scale = version, lr_scale
 
     def _answer(self, asked: str, rows: QueryT) -> OutputsT:
@@ -282,6 +287,8 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         grad_norm = self._step()
         self.version += 1
         self._copies.follow(self.version, self._following)
+        for control in self.objective.controls.values():
+            control.learnt(metrics)
         return metrics | {"lr": lr, "grad_norm": grad_norm} | self._check_adam_eps(grad_norm)
 
     def _referred(self, parts: Iterable[tuple[BatchT, Sequence[bool]]]) -> list[tuple[BatchT, Sequence[bool]]]:
@@ -302,9 +309,14 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
 
     @torch.no_grad()
     def _refer(self, rows: BatchT) -> BatchT:
-        assert self._reference is not None
+        """With what they don't hold yet of the reference policies' answers."""
         inputs = self._trainable.inputs(cast(QueryT, rows))  # a batch is a query with more fields
-        return self.objective.refer(rows, self._trainable.outputs(self._reference(*inputs)))
+        if self._reference is not None and not self.objective.referred(rows):
+            rows = self.objective.refer(rows, self._trainable.outputs(self._reference(*inputs)))
+        if not self.objective.referred(rows, moving=True):
+            with self._copies.lent(MOVING):
+                rows = self.objective.refer(rows, self._trainable.outputs(self._trainable.module(*inputs)), moving=True)
+        return rows
 
     def rehearse(self, batch: BatchT) -> None:
         """The gradient of a few rows in one micro-batch, made and dropped: past the engine, which would add it to those
@@ -329,8 +341,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
 
     def _loss(self, network: Network, rows: BatchT, real_B: Tensor, stats: UpdateStats) -> Tensor:
         """These rows' share of the loss of the whole batch; rows that are not real weigh nothing."""
-        if self._reference is not None and not self.objective.referred(rows):
-            rows = self._refer(rows)
+        rows = self._refer(rows)
         outputs = self._trainable.outputs(network(*self._trainable.inputs(cast(QueryT, rows))))
         terms = self.objective(outputs, rows)
         weights = self.objective.weights(rows)

@@ -10,15 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from policy.ar.forward import image_forward
 from policy.trainable import WeightStream
-from rl.algorithm import advantages
+from rl.algorithm import advantages, losses
+from rl.algorithm.objective import PolicyObjective
 from rl.learn import Learner, TrainedLanguageModel, mean_metrics, minibatches, without_flat_groups
 from rl.rows import sequences
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import Experience, Forward, Prompt, Renders, Rollout, Rows, Scores, Sequences, TokenBatch
 from rollout.sync import Canary, WeightSync
 from rollout.weights import SyncError
-from tests.rl.trainer.trainer_case import LAYOUT, make_trainer
+from tests.rl.trainer.trainer_case import LAYOUT, make_trainer, tiny_ar, weights
 
 
 def an_experience(prompts: int = 2, group_size: int = 3) -> Experience:
@@ -143,22 +145,62 @@ def test_a_follower_that_nobody_can_check_is_refused() -> None:
     assert stranger.versions == {"ar": 0}
 
 
-def test_the_one_update_on_samples_of_its_own_weights_needs_no_forward_before_it() -> None:
-    part, experience = TrainedLanguageModel(make_trainer()), an_experience()
+def test_the_first_update_on_samples_of_its_own_weights_needs_no_forward_before_it() -> None:
+    trainer = make_trainer()
+    part, experience = TrainedLanguageModel(trainer), an_experience()
     assert experience.version == part.version
-    assert part.batch(experience, torch.zeros(2, 3)).old_logprobs_BT is None
+    (only,) = part.batches(experience, torch.zeros(2, 3))
+    assert only.old_logprobs_BT is None
     part.updates = 2
-    assert part.batch(experience, torch.zeros(2, 3)).old_logprobs_BT is not None
-    part.updates = 1
+    first, second = part.batches(experience, torch.zeros(2, 3))
+    assert first.old_logprobs_BT is None
+    assert second.old_logprobs_BT is not None
+    assert torch.equal(second.old_logprobs_BT, trainer.forward(second).logprobs_BT)
     kept = Forward(torch.zeros(6, 3, 2), torch.ones(6, 2), torch.zeros(6, 2))
-    batch = part.batch(replace(experience, forward=kept), torch.zeros(2, 3))
-    assert batch.old_logprobs_BT is kept.logprobs_BT
+    first, second = part.batches(replace(experience, forward=kept), torch.zeros(2, 3))
+    assert first.old_logprobs_BT is None and second.old_logprobs_BT is not None
+    assert torch.equal(second.old_logprobs_BT, kept.logprobs_BT[3:])
+
+
+@pytest.mark.parametrize("updates", [1, 2, 3])
+@pytest.mark.parametrize("micro_batch", [1, 2, 64])
+def test_several_updates_per_rollout_equal_plain_torch(updates: int, micro_batch: int) -> None:
+    """Each on its own samples, compared with the policy that sampled them all; the first ratio is exactly 1."""
+    advantages_PG = torch.tensor([[1.0, -0.5, 0.0], [0.5, -1.0, 2.0]])
+    objective = PolicyObjective(losses.grpo, losses.token_mean)
+    part = TrainedLanguageModel(make_trainer(objective=objective, micro_batch=micro_batch, lr=0.01), updates)
+    seen = _updates_of(part, an_experience(), advantages_PG)
+    assert part.version == updates == len(seen)
+    assert seen[0]["ratio_deviation"] == 0.0
+    assert all(one["ratio_deviation"] > 1e-3 for one in seen[1:])
+
+    ar, experience = tiny_ar(), an_experience()
+    optimizer = torch.optim.AdamW(ar.parameters(), lr=0.01, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
+    rows = sequences(experience.rollout)
+    old_BT = image_forward(ar, LAYOUT.image, rows.prompt_ids, rows.tokens_BT).logprobs_BT.detach()
+    valid_B = torch.from_numpy(experience.scores.valid_B)
+    for found, chosen in zip(seen, torch.arange(6).chunk(updates), strict=True):
+        mine = rows.take(chosen.tolist())
+        now_BT = image_forward(ar, LAYOUT.image, mine.prompt_ids, mine.tokens_BT).logprobs_BT
+        loss_BT = losses.grpo(now_BT, old_BT[chosen], advantages_PG.flatten()[chosen]).loss_BT
+        loss = loss_BT[valid_B[chosen]].mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(ar.parameters(), 1.0)
+        optimizer.step()
+        assert found["loss"] == pytest.approx(loss.item(), rel=1e-4, abs=1e-6)
+    for name, value in weights(part.trainer).items():
+        torch.testing.assert_close(value, ar.state_dict()[name], atol=2e-5, rtol=1e-3)
+
+
+def _updates_of(part: TrainedLanguageModel, experience: Experience, advantages_PG: Tensor) -> list[dict[str, float]]:
+    return [part.trainer.update(batch) for batch in part.batches(experience, advantages_PG)]
 
 
 def test_samples_of_older_weights_are_read_back_by_the_trainer() -> None:
     trainer = make_trainer()
     part, experience = TrainedLanguageModel(trainer), replace(an_experience(), version=-1)
-    batch = part.batch(experience, torch.zeros(2, 3))
+    (batch,) = part.batches(experience, torch.zeros(2, 3))
     rows = Sequences(experience.rollout.prompt_ids_per_sample(), torch.from_numpy(experience.rollout.tokens_BT), 1.0)
     assert torch.equal(batch.old_logprobs_BT, trainer.forward(rows).logprobs_BT)
     assert not trainer.objective.referred(batch)  # the update will ask, each rank for its own rows

@@ -60,7 +60,7 @@ def nft(
     |t (v - v*)|^2 / w: the value is no measure of progress, ``old_deviation`` is.
 
     The paper paints with an ODE of 10 steps without guidance, trains 9 of its timesteps, keeps v_old as a slow copy
-    (``rl.algorithm.flow.copies``; v_old = v throughout collapsed there), and adds :func:`velocity_mse` with 1e-4.
+    (``rl.algorithm.copies``; v_old = v throughout collapsed there), and adds :func:`velocity_mse` with 1e-4.
     It improves the flow, not a sampler of few steps: paint training pictures with 8 steps or more.
 
     Shapes: flows (N, C, h, w), ``t_N`` in (0, 1], ``advantages_N``; ``old_flow`` and ``target_flow`` get no gradient.

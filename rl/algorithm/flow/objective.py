@@ -12,7 +12,7 @@ from policy.flow.rows import Flow
 from policy.flow.steps import FlowStep
 from rl.algorithm.flow.batch import FlowBatch, Sigmas
 from rl.algorithm.flow.nft import velocity_mse
-from rl.algorithm.terms import Shown, Term
+from rl.algorithm.terms import Control, Shown, Term
 
 _PER_SIGMA = ("policy_loss", "old_deviation", "ratio_mean", "ratio_deviation", "kl_old", "velocity_mse")
 
@@ -43,10 +43,15 @@ class FlowObjective:
             sigmas=Sigmas(tuple(sigmas.tolist())),
         )
 
-    def referred(self, rows: FlowBatch) -> bool:
-        return not self.reference or rows.reference_flow is not None
+    @property
+    def controls(self) -> Mapping[str, Control]:
+        return {}
 
-    def refer(self, rows: FlowBatch, reference: Flow) -> FlowBatch:
+    def referred(self, rows: FlowBatch, *, moving: bool = False) -> bool:
+        """Its reference never moves."""
+        return moving or not self.reference or rows.reference_flow is not None
+
+    def refer(self, rows: FlowBatch, reference: Flow, *, moving: bool = False) -> FlowBatch:
         return replace(rows, reference_flow=reference.flow if self.reference else None)
 
     def weights(self, rows: FlowBatch) -> Tensor:

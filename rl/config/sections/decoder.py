@@ -8,7 +8,7 @@ from pydantic import AfterValidator
 
 from rl.config.section import Component, Optimisation
 from rl.config.sections.lora import LoraSettings, some
-from rl.config.values import AtLeastOne, Bool, Decay, MicroBatch, Names, NotNegative
+from rl.config.values import AtLeastOne, Bool, MicroBatch, Names, NotNegative
 
 _ATTENTION = tuple(f"{block}.{part}" for block in ("attn1", "attn2") for part in ("to_q", "to_k", "to_v", "to_out.0"))
 
@@ -46,5 +46,3 @@ class DecoderConfig(Optimisation):
     """Learn on the hidden states of the language model that the same step has just updated, compared with what the
     decoder said on those that it painted: its pull to the old flow re-aligns it with a language model that moves. Costs
     a forward of each network."""
-    ema: Decay | None = None
-    """Decay of a further copy, which is kept for evaluation; ``null`` for none."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from rl.config.section import Section
 from rl.config.values import AtLeastOne, Bool, Count, Seed
 
@@ -15,6 +17,8 @@ class EvalConfig(Section):
     """Evaluate the base before the first step."""
     at_end: Bool = True
     """Evaluate after the last step."""
+    policy: Literal["live", "ema"] = "live"
+    """Which language model is evaluated, and exported at the end: that of now, or its slow copy, ``train.ema``."""
     samples_per_prompt: AtLeastOne = 1
     """Pictures per held-out prompt."""
     seed: Seed = 1234

@@ -49,6 +49,7 @@ def estimate(plan: Plan, size: PolicySize) -> MemoryEstimate:
         "AdamW states": parts.optimizer(plan, ar),
         "ZeRO's bucket": parts.reduce_bucket(plan, ar),
         "reference weights": parts.reference(plan, ar),
+        "slow copies": plan.copies * plan.trained(ar) * 4,
         **({} if asleep else sampler),
         **({} if away else painter),
         "hidden states": parts.hidden_states(plan, size),

@@ -49,6 +49,8 @@ class Plan:
     """The decoder on the GPU only while it paints."""
     sleeps: bool = False
     """The sampler's weights and cache on the GPU only while it samples."""
+    copies: int = 0
+    """Slow ones of what is trained, in float32."""
     ranks: int = 1
     """Processes that share what ZeRO shards."""
     ar_learns: bool = True

@@ -55,6 +55,7 @@ def plan_of(config: Config, size: PolicySize, prompts: Sequence[Prompt], device:
         logprob_chunk=train.logprob_chunk,
         zero_stage=train.zero_stage if learns else 0,
         has_reference=needs_reference(config),
+        copies=_copies(config),
         read_back=ceil(config.guards.render_fidelity_share * samples),
         adapters=trained_parameters(train, resolve_folder(config.policy.path) / "ar") if train.lora else 0,
         checkpointing=train.gradient_checkpointing,
@@ -118,7 +119,18 @@ def memory_of(config: Config, prompts: Sequence[Prompt], device: Device | None =
 def needs_reference(config: Config) -> bool:
     """Whether a term of the loss asks the frozen reference policy."""
     terms = (declarations("terms", term.use) for term in config.terms.values())
-    return "ar" in config.trainers and bool(config.kl or config.anchor or any(term.reference for term in terms))
+    asked = config.anchor or any(term.reference for term in terms) or (config.kl and not _reference_moves(config))
+    return "ar" in config.trainers and bool(asked)
+
+
+def _copies(config: Config) -> int:
+    """Slow ones of what the language model trains."""
+    learns = "ar" in config.trainers
+    return learns * (_reference_moves(config) + (config.train.ema is not None))
+
+
+def _reference_moves(config: Config) -> bool:
+    return config.kl is not None and not declarations("kl_references", config.kl_reference.use).fixed
 
 
 def update_samples(config: Config) -> int:

@@ -25,13 +25,16 @@ from tests.rl.check import wrong
 from tests.rl.trainer.trainer_case import make_batch, make_trainer, weights
 
 HERE = "tests.rl.check.wrong"
+NEEDED = {"refreshed": ["every=50"], "target": ["goal=2"]}
+"""Options without a default."""
 
 
 @pytest.mark.parametrize(
     ("key", "name"), [(key, name) for key, kind in KINDS.items() if key != CREDIT for name in BUILT_IN[kind]]
 )
 def test_what_we_ship_is_fit(key: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([name, "--as", key]) == 0
+    options = [f"--option={one}" for one in NEEDED.get(name, ())]
+    assert main([name, "--as", key, *options]) == 0
     told = capsys.readouterr().out
     assert told.endswith(f"{name} as {key}: fit for a run\n")
     assert ("warning" in told) == (name == "k1")  # whose gradient does not depend on the reference, as its page says

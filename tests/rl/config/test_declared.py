@@ -108,13 +108,15 @@ def test_a_function_declares_above_it_and_keeps_its_options() -> None:
 
 def test_what_is_read_is_what_python_sees() -> None:
     seen = set()
-    for kind in ("advantages", "losses", "kls", "combinations", "corrections", "decoder_losses", "decoder_samplers"):
+    kinds = ("advantages", "losses", "kls", "kl_references", "entropies", "combinations", "corrections")
+    for kind in (*kinds, "decoder_losses", "decoder_samplers"):
         for name in BUILT_IN[kind]:
             read, component = declarations(kind, name), resolve(kind, name)
             for field, default in vars(Declarations()).items():
                 assert getattr(read, field) == getattr(component, field, default), (kind, name, field)
                 seen |= {field} if getattr(read, field) != default else set()
     declared = {"least_group", "across_prompts", "centred", "on_policy", "window", "sde", "for_sde"}
+    declared |= {"from_zero", "sequences", "fixed", "fraction"}
     assert seen == declared | {"not_negative", "positive", "exclusive", "options_problem"}
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from policy.flow.samplers import trajectory
 from policy.flow.walk import Window
 from policy.trajectory import euler
-from rl.algorithm.flow.copies import WeightCopy, nft_old
+from rl.algorithm.copies import WeightCopy, nft_old
 from rl.algorithm.flow.credit import decoder_advantages
 from rl.algorithm.flow.flow_grpo import flow_grpo
 from rl.algorithm.flow.nft import awm, nft, noised, velocity_mse

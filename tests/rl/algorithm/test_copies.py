@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rl.algorithm.flow.copies import Decay, WeightCopy, constant, nft_old, nft_old_late, warmed
+from rl.algorithm.copies import Decay, WeightCopy, constant, nft_old, nft_old_late, warmed
 from tests.rl.algorithm.flow.golden import GOLDEN
 
 EMA = GOLDEN["ema"]

@@ -1,4 +1,6 @@
-"""A second set of weights beside the live ones: the policy that paints, the one that is evaluated, the reference."""
+"""A second set of weights beside the live ones: the policy that paints, the one that is evaluated, a reference that
+moves.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +57,9 @@ class WeightCopy:
     def follow(self, updates: int) -> float:
         """After the optimizer's step number ``updates``; returns the decay that was applied."""
         decay = self._decay(updates)
-        for name, value in self._live.items():
-            self._copy[name].lerp_(self._master(value), 1 - decay)
+        if decay < 1:  # or nothing would change, and masters elsewhere be gathered for nothing
+            for name, value in self._live.items():
+                self._copy[name].lerp_(self._master(value), 1 - decay)
         return decay
 
     @contextmanager
