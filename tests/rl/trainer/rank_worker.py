@@ -2,7 +2,8 @@
 
     python rank_worker.py JOBS OUT
 
-as rank 0, which starts rank 1. JOBS is JSON: a list of options for ``make_trainer``.
+as rank 0, which starts rank 1. JOBS is JSON: a list of options for ``make_trainer``; ``everything`` among them stands
+for the objective of that name.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from rl.learn import TokenTrainer
 from rl.process.ranks import OtherRanks, take_place
 from rl.trainer.team import Team, meet
-from tests.rl.trainer.trainer_case import make_batch, make_trainer, weights
+from tests.rl.trainer.trainer_case import everything, make_batch, make_trainer, weights
 
 
 class Partner(OtherRanks):
@@ -34,6 +35,7 @@ def lead(trainer: TokenTrainer, folder: Path) -> dict[str, Any]:
     trainer.save(folder)
     found = {"old_logprobs_BT": batch.old_logprobs_BT, "metrics": metrics, "third": trainer.update(batch)}
     found["weights"] = weights(trainer)
+    found["slow"] = trainer.forward(batch, copy="ema").logprobs_BT if "ema" in trainer.copies else None
     trainer.load(folder)
     found["resumed_third"] = trainer.update(batch)
     trainer.team.over()
@@ -46,6 +48,8 @@ def main(jobs: str, out: Path) -> None:
     place = partner.place if partner else place
     team, results = Team(place, meet(place, partner)), []
     for number, options in enumerate(json.loads(jobs)):
+        if options.pop("everything", False):
+            options["objective"], options["copies"] = everything()
         trainer = make_trainer(**options, team=team)
         if place.first:
             results.append(lead(trainer, out.with_name(f"state-{number}")))

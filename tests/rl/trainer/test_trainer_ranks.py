@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.rl.trainer.trainer_case import make_batch, make_trainer, weights
+from tests.rl.trainer.trainer_case import everything, make_batch, make_trainer, weights
 
 pytestmark = pytest.mark.timeout(900)  # 20 s on a free box, minutes where the cores are taken
 
@@ -22,6 +22,7 @@ pytestmark = pytest.mark.timeout(900)  # 20 s on a free box, minutes where the c
 CUT: dict[str, Any] = {"micro_batch": 2, "grad_clip": 0.5}
 EXACT = [{"zero_stage": stage, **CUT} for stage in (0, 1, 2, 3)]
 JOBS = EXACT + [{"zero_stage": stage, "dtype": "bfloat16", **CUT} for stage in (1, 3)]
+EVERYTHING = {"zero_stage": 1, **CUT, "everything": True}
 
 
 def jobs(of: list[dict[str, Any]]) -> pytest.MarkDecorator:
@@ -35,7 +36,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("ranks") / "result"
     here = Path(__file__).parent
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here.parents[2]), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, str(here / "rank_worker.py"), json.dumps(JOBS), str(out)]
+    command = [sys.executable, str(here / "rank_worker.py"), json.dumps([*JOBS, EVERYTHING]), str(out)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stdout + done.stderr
     return out
@@ -88,3 +89,24 @@ def test_one_process_goes_on_from_what_two_ranks_saved(together: list[dict[str, 
     for name, value in weights(trainer).items():
         bounds = {"atol": 2e-3, "rtol": 0.02} if half else {"atol": 5e-6, "rtol": 1e-4}
         torch.testing.assert_close(value, together[job]["weights"][name], **bounds)
+
+
+def test_whole_samples_slow_copies_and_a_held_entropy_are_the_same_on_two_ranks(
+    together: list[dict[str, Any]], out: Path
+) -> None:
+    found, (objective, copies) = together[-1], everything()
+    trainer = make_trainer(objective=objective, copies=copies, micro_batch=64, grad_clip=0.5)
+    batch = make_batch(trainer, size=7)
+    metrics = [trainer.update(batch) for _ in range(3)]
+    for theirs, mine in zip([*found["metrics"], found["third"]], metrics, strict=True):
+        assert theirs == pytest.approx(mine, rel=1e-3, abs=1e-5)
+    assert metrics[2]["kl"] > 0 and metrics[2]["drift"] > 0 and metrics[2]["entropy_coefficient"] > 0
+    for name, value in weights(trainer).items():
+        torch.testing.assert_close(found["weights"][name], value, atol=5e-6, rtol=1e-4)
+    torch.testing.assert_close(found["slow"], trainer.forward(batch, copy="ema").logprobs_BT, atol=1e-5, rtol=1e-4)
+    assert found["resumed_third"] == found["third"]  # bit-equal: weights, both copies, the coefficient
+    objective, copies = everything()
+    alone = make_trainer(objective=objective, copies=copies, micro_batch=64, grad_clip=0.5)
+    make_batch(alone, size=7)
+    alone.load(out.with_name(f"state-{len(JOBS)}"))
+    assert alone.update(batch) == pytest.approx(found["third"], rel=1e-3, abs=1e-5)

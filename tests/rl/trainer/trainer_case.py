@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,9 +13,11 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from policy.layout import TokenLayout
 from policy.lora.adapters import add_lora
 from policy.trainable import LanguageModel
-from rl.algorithm import correction, kl, losses
+from rl.algorithm import correction, entropy, kl, losses, reference
+from rl.algorithm.copies import Decay, warmed
+from rl.algorithm.entropy import EntropyTerm
 from rl.algorithm.objective import PolicyObjective
-from rl.algorithm.terms import KLTerm
+from rl.algorithm.terms import MOVING, KLTerm, LossTerm, Term
 from rl.config.schema import TrainConfig
 from rl.learn import TokenTrainer
 from rl.trainer.team import Team
@@ -33,14 +37,41 @@ def tiny_ar(vocab: int = 60, seed: int = 0, **options: Any) -> Qwen3ForCausalLM:
     return Qwen3ForCausalLM(Qwen3Config(vocab_size=vocab, **(sizes | options))).eval()
 
 
+def everything() -> tuple[PolicyObjective, dict[str, Decay]]:
+    """Whole samples, a reference that moves beside the fixed one, an entropy that is held at a goal; and the copies."""
+    penalties: dict[str, LossTerm] = {
+        "kl": KLTerm(partial(kl.k3, beta=0.5), (MOVING,)),
+        "drift": KLTerm(partial(_drift, beta=0.01)),
+        "entropy": EntropyTerm(partial(entropy.target, goal=3.47, step=0.01, most=0.05)),
+    }
+    surrogate, correct = partial(losses.gspo, clip_low=0.01, clip_high=0.01), partial(correction.sequence_tis, cap=1.02)
+    objective = PolicyObjective(surrogate, losses.sequence_mean, correct, penalties=penalties)
+    return objective, {MOVING: partial(reference.ema, decay=0.75), "ema": warmed(0.9)}
+
+
+def _drift(logprobs_BT: torch.Tensor, reference_BT: torch.Tensor, *, beta: float) -> Term:
+    found = kl.k2(logprobs_BT, reference_BT, beta=beta)
+    return Term(found.loss, {"drift": found.shown["kl"]})
+
+
 def make_trainer(
-    ar: Qwen3ForCausalLM | None = None, objective: PolicyObjective = PPO, team: Team | None = None, **train: Any
+    ar: Qwen3ForCausalLM | None = None,
+    objective: PolicyObjective = PPO,
+    team: Team | None = None,
+    copies: Mapping[str, Decay] = MappingProxyType({}),
+    **train: Any,
 ) -> TokenTrainer:
     config = TrainConfig(**({"lr": 1e-3, "warmup_steps": 0, "steps": 10, "micro_batch": 64} | train))
     ar = ar or tiny_ar()
     lora = add_lora(ar, config.lora, without=("lm_head",)) if config.lora else None
-    trainable = LanguageModel(ar, LAYOUT.image, recompute=config.gradient_checkpointing, lora=lora)
-    return TokenTrainer(trainable, objective, config, steps=config.steps, team=team)
+    trainable = LanguageModel(
+        ar,
+        LAYOUT.image,
+        recompute=config.gradient_checkpointing,
+        lora=lora,
+        entropy_learns="entropy" in objective.penalties,
+    )
+    return TokenTrainer(trainable, objective, config, steps=config.steps, team=team, copies=copies)
 
 
 def make_batch(trainer: TokenTrainer, size: int = 6, seed: int = 1, layout: TokenLayout = LAYOUT) -> TokenBatch:
@@ -51,7 +82,7 @@ def make_batch(trainer: TokenTrainer, size: int = 6, seed: int = 1, layout: Toke
     tokens_BT = torch.randint(start, layout.image_end_id, (size, layout.tokens_per_image), generator=generator)
     rows = Sequences(prompts, tokens_BT, 1.0)
     old_BT = trainer.forward(rows).logprobs_BT
-    reference = trainer.reference_forward(rows)
+    fixed = trainer.reference_forward(rows)
     valid_B = torch.ones(size, dtype=torch.bool)
     valid_B[-2] = False
     return TokenBatch(
@@ -59,7 +90,7 @@ def make_batch(trainer: TokenTrainer, size: int = 6, seed: int = 1, layout: Toke
         tokens_BT=tokens_BT,
         rollout_logprobs_BT=old_BT + 0.01 * torch.randn(old_BT.shape, generator=generator),
         old_logprobs_BT=old_BT,
-        reference_logprobs_BT=reference.logprobs_BT if reference else None,
+        reference_logprobs_BT=fixed.logprobs_BT if fixed else None,
         advantages_B=torch.randn(size, generator=generator) * valid_B,
         valid_B=valid_B,
         temperature=1.0,
