@@ -97,12 +97,24 @@ def test_part_composes(path: Path, tmp_path: Path) -> None:
         ("sapo", ("grpo", "sapo", "sequence_mean", None)),
         ("max_rl", ("max_rl", "grpo", "token_mean", None)),
         ("icepop", ("grpo", "grpo", "sequence_mean", "k3")),
+        ("prorl", ("grpo", "dapo", "token_mean", "k3")),
+        ("skywork_or1", ("grpo", "grpo", "token_mean", None)),
     ],
 )
 def test_algorithms_are_those_of_their_papers(name: str, parts: tuple[str | None, ...], tmp_path: Path) -> None:
     config = with_algorithm(name, tmp_path)
     found = (config.advantage.use, config.loss.use, config.aggregation.use, config.kl.use if config.kl else None)
     assert found == parts
+
+
+def test_what_three_of_them_have_beside_these(tmp_path: Path) -> None:
+    correction = with_algorithm("icepop", tmp_path).correction
+    assert correction is not None and correction.use == "token_mis"
+    assert with_algorithm("prorl", tmp_path).kl_reference.use == "refreshed"
+    entropy = with_algorithm("skywork_or1", tmp_path).entropy
+    assert entropy is not None and entropy.options["goal"] == 0.2
+    assert with_algorithm("grpo", tmp_path).kl_reference.use == "fixed"
+    assert with_algorithm("grpo", tmp_path).entropy is None
 
 
 def test_every_algorithm_is_compared_with_its_paper() -> None:
