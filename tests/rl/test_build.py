@@ -15,6 +15,7 @@ from rl.build import (
     component,
     language_model,
     load_policy,
+    moving_reference,
     objective,
     showing,
     start_collecting,
@@ -70,6 +71,28 @@ def test_the_loss_of_a_run_is_named_term_by_term(plugin: str) -> None:
     assert loss.penalties["bonus"](outputs, None).loss.tolist() == [[1.0, 1.0]]  # type: ignore[arg-type]
     without = load(GENEVAL, ["kl=null", "anchor=null"])
     assert objective(without, torch.nn.Identity()).reference == frozenset()
+
+
+def test_a_reference_that_moves_is_kept_beside_the_fixed_one_that_others_need() -> None:
+    overrides = ["kl_reference.use=ema", "kl_reference.options.decay=0.9", "entropy.use=bonus"]
+    moving = load(GENEVAL, overrides)
+    loss = objective(moving, torch.nn.Identity())
+    assert list(loss.penalties) == ["kl", "entropy", "anchor"]
+    assert loss.reference == {"kl_reference", "hidden"} and list(loss.controls) == ["entropy"]
+    assert [rule(3) for rule in moving_reference(moving).values()] == [0.9]
+    fixed = objective(load(GENEVAL), torch.nn.Identity())
+    assert fixed.reference == {"logprobs", "hidden"} and not fixed.controls
+    assert not moving_reference(load(GENEVAL)) and not moving_reference(load(GENEVAL, ["kl=null"]))
+
+
+def test_a_rule_that_answers_no_share_is_told() -> None:
+    config = load(GENEVAL, ["kl_reference.use=math:sqrt"])
+    (rule,) = moving_reference(config).values()
+    with pytest.raises(UserError, match="kl_reference: 'math:sqrt' answered 2.0; it must be a number from 0 to 1, the"):
+        rule(4)
+    config = load(GENEVAL, ["entropy.use=math:dist"])
+    with pytest.raises(UserError, match="entropy: 'math:dist' raised TypeError"):
+        objective(config, torch.nn.Identity())
 
 
 def test_what_is_evaluated_is_painted_by_the_ode_where_training_pictures_get_fresh_noise(tiny_policy: Path) -> None:

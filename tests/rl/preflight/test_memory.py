@@ -214,6 +214,28 @@ def test_the_plan_of_a_configuration() -> None:
     assert given.cache_bytes == 3 << 20
 
 
+def test_slow_copies_take_the_place_of_a_frozen_reference() -> None:
+    names = ["policy.path=shapes", "rewards.a.use=geneval"]
+    moving = [*names, "kl_reference.use=ema", "train.ema=0.9", "eval.policy=ema"]
+    found = {
+        what: plan_of(load(None, overrides), SIZE, PROMPTS, "cpu")
+        for what, overrides in {
+            "fixed": names,
+            "moving": moving,
+            "both": [*moving, "anchor=condition"],
+            "none": [*moving, "kl=null", "kl_reference=fixed"],
+        }.items()
+    }
+    assert {what: (plan.has_reference, plan.copies) for what, plan in found.items()} == {
+        "fixed": (True, 0),
+        "moving": (False, 2),
+        "both": (True, 2),
+        "none": (False, 1),
+    }
+    held = estimate(found["moving"], SIZE).held
+    assert held["slow copies"] == 2 * 4 * SIZE.ar.parameters and "reference weights" not in held
+
+
 def automatic(*overrides: str) -> Config:
     names = ["policy.path=shapes", "rewards.a.use=geneval", "data.prompts_per_step=32", "rollout.group_size=8"]
     return load(None, [*names, *overrides])
