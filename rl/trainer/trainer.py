@@ -92,11 +92,6 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         """Rows of a micro-batch of all ranks together."""
         return self._config.micro_batch * self.team.world
 
-    @property
-    def copies(self) -> Sequence[str]:
-        """The names of the slow ones."""
-        return self._copies.names
-
     @torch.no_grad()
     def forward(self, rows: QueryT, *, copy: str | None = None) -> OutputsT:
         """What the network answers under the current weights, or those of a slow copy, without gradient.

@@ -28,14 +28,15 @@ class Partner(OtherRanks):
     _program = ()
 
 
-def lead(trainer: TokenTrainer, folder: Path) -> dict[str, Any]:
+def lead(trainer: TokenTrainer, folder: Path, *, slow: bool) -> dict[str, Any]:
     batch = make_batch(trainer, size=7)  # odd: the ranks' shares differ in length
     metrics = [trainer.update(batch) for _ in range(2)]
     folder.mkdir()
     trainer.save(folder)
     found = {"old_logprobs_BT": batch.old_logprobs_BT, "metrics": metrics, "third": trainer.update(batch)}
     found["weights"] = weights(trainer)
-    found["slow"] = trainer.forward(batch, copy="ema").logprobs_BT if "ema" in trainer.copies else None
+    if slow:
+        found["slow"] = trainer.forward(batch, copy="ema").logprobs_BT
     trainer.load(folder)
     found["resumed_third"] = trainer.update(batch)
     trainer.team.over()
@@ -52,7 +53,7 @@ def main(jobs: str, out: Path) -> None:
             options["objective"], options["copies"] = everything()
         trainer = make_trainer(**options, team=team)
         if place.first:
-            results.append(lead(trainer, out.with_name(f"state-{number}")))
+            results.append(lead(trainer, out.with_name(f"state-{number}"), slow="copies" in options))
         else:
             team.follow(trainer.duties())
     if partner:
