@@ -275,7 +275,7 @@ class Config(Section):
     """Pull to the reference policy (``k1``, ``k2``, ``k3``); ``null`` also saves the reference's memory."""
     kl_reference: Component = Component(use="fixed")
     """What ``kl`` compares with: the policy at the start (``fixed``), or one that becomes the policy of now from time
-    to time (``refreshed``) or follows it slowly (``ema``)."""
+    to time (``refreshed``) or follows it slowly (``ema``); ``guards.max_kl`` watches the distance to that one."""
     entropy: Component | None = None
     """Pull to more entropy (``bonus``), or to a certain one (``target``); ``null`` for none."""
     anchor: Component | None = None
