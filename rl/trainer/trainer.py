@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Generic, TypeVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from policy.trainable import Adapter, Network, Trainable, WeightStream
 from rl.algorithm.copies import Decay
@@ -29,7 +29,7 @@ from rl.process.ranks import Place
 from rl.trainer.answer import answer
 from rl.trainer.copies import WeightCopies
 from rl.trainer.engine import gathered, pick_device, start_engine
-from rl.trainer.place import HOME, visiting
+from rl.trainer.place import HOME, place_of
 from rl.trainer.ranks import Share
 from rl.trainer.schedule import lr_factor
 from rl.trainer.state import TrainingState
@@ -78,7 +78,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         self._parameters = [parameter.requires_grad_(True) for parameter in trainable.trained()]
         # Made before the engine takes the weights over, and where the weights still are: here or on the device.
         self._reference = trainable.reference() if objective.reference - {MOVING} else None
-        self._reference_here = _place(self._reference, self.device, stays=config.offload_reference is None)
+        self._reference_here = place_of(self._reference, self.device, stays=config.offload_reference is None)
         self._engine = start_engine(
             module.to(self.device), config, self.device, used_directly=trainable.used_directly()
         )
@@ -396,15 +396,3 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
         return lr
-
-
-def _place(
-    reference: Network | None, device: torch.device, *, stays: bool
-) -> Callable[[], AbstractContextManager[object]]:
-    """Where the frozen reference is while it is asked: on ``device`` for good, or on a visit there."""
-    if not isinstance(reference, nn.Module):  # none, or the trained module itself
-        return nullcontext
-    if stays:
-        reference.to(device)
-        return nullcontext
-    return partial(visiting, reference, device)
