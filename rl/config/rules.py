@@ -51,6 +51,12 @@ def check(config: Config) -> Iterator[tuple[str, str]]:
     """(key, message) of every broken rule; nothing for a sound run."""
     yield from _rewards(config)
     yield from _terms(config)
+    if config.checkpoint.experience is True and "decoder" in config.trainers:
+        yield (
+            "checkpoint.experience",
+            "a decoder learns from latents and hidden states, gigabytes in each step of a large model, which are not "
+            "kept; take decoder out of trainers, or leave this at auto and have steps sampled anew after a resume",
+        )
     yield from check_options(config)
     yield from check_schedule(config)
     yield from check_groups(config)
