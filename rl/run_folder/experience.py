@@ -123,7 +123,7 @@ class ExperienceLog:
         return Experience(about["step"], rollout, nothing, scores, None, None, rollout.version, about["metrics"], {})
 
 
-def _arrays(experience: Experience, rng: RngState) -> dict[str, NDArray[Any]]:
+def _arrays(experience: Experience, rng: RngState) -> dict[str, Any]:
     rollout, scores = experience.rollout, experience.scores
     first = int(rollout.tokens_BT.min())
     codes_BT = rollout.tokens_BT - first
