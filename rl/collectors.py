@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from rl.collect import Collect
 from rl.data.drawing.draws import PromptDraws
@@ -42,6 +42,12 @@ class Serial:
     def collect(self, first: int, last: int) -> Iterator[Experience]:
         for step in range(first, last):
             yield self.turn(step, self.stream.at(step), self.seed)
+
+
+class Remembering(Protocol):
+    """What a collector remembers of its steps, where they are no function of their number alone; JSON."""
+
+    state: Any
 
 
 @dataclass
@@ -145,7 +151,7 @@ def described(outcomes: Sequence[GroupOutcome], shares: Mapping[str, float]) -> 
 @dataclass
 class Logged:
     """What another one collects, in the experience log before it is learnt from; what is in there already comes from
-    there and is not collected again, with the random numbers of then.
+    there and is not collected again, with the random numbers of then and what the other one remembered.
     """
 
     collector: Collector
@@ -153,6 +159,8 @@ class Logged:
     refer: Callable[[int, Rollout], Forward | None]
     """What the reference policy says about a step's rollout, where the collector asks it."""
     tell: Callable[[str], None]
+    memory: Remembering | None = None
+    """Of the collector."""
 
     def collect(self, first: int, last: int) -> Iterator[Experience]:
         end = min(self.log.upto(first), last)
@@ -169,8 +177,10 @@ class Logged:
         with timer("forward"):
             reference = self.refer(step, logged.experience.rollout)
         restore_rng(logged.rng)
+        if self.memory is not None:
+            self.memory.state = logged.memory
         return replace(logged.experience, reference=reference, seconds=timer.seconds)
 
     def _logged(self, experience: Experience) -> Experience:
-        self.log.write(experience, rng_state())
+        self.log.write(experience, rng_state(), self.memory and self.memory.state)
         return experience

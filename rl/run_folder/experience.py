@@ -33,10 +33,11 @@ _Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class LoggedStep:
-    """``rng``: the random numbers of when it had been collected."""
+    """``rng``, ``memory``: the random numbers of when it had been collected, and what its collector remembered then."""
 
     experience: Experience
     rng: RngState
+    memory: Any = None
 
 
 class ExperienceLog:
@@ -46,15 +47,15 @@ class ExperienceLog:
         self.folder = run_folder / EXPERIENCE_FOLDER
         self._prompts = {prompt.id: prompt for prompt in prompts}
 
-    def write(self, experience: Experience, rng: RngState) -> None:
-        """Raises: UserError if the disk is full; the step is then not learnt."""
+    def write(self, experience: Experience, rng: RngState, memory: object = None) -> None:
+        """``memory``: JSON. Raises: UserError if the disk is full; the step is then not learnt."""
         path = self._file(experience.step)
         with disk_errors(path, f"logging the experience of step {experience.step}"):
             self.folder.mkdir(exist_ok=True)
             neighbour = path.with_name(f".{path.name}.tmp")
             try:
                 with neighbour.open("wb") as file:
-                    np.savez(file, **_arrays(experience, rng))
+                    np.savez(file, **_arrays(experience, rng, memory))
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(neighbour, path)
@@ -78,7 +79,7 @@ class ExperienceLog:
                 f"{path}: the experience of step {step} is damaged ({error}); remove this file and those of later "
                 "steps to sample these steps anew."
             ) from error
-        return LoggedStep(self._experience(path, about, arrays), about["rng"])
+        return LoggedStep(self._experience(path, about, arrays), about["rng"], about["memory"])
 
     def upto(self, first: int) -> int:
         """The end of the unbroken row of logged steps that begins with ``first``, which is ``first`` if it is empty."""
@@ -123,7 +124,7 @@ class ExperienceLog:
         return Experience(about["step"], rollout, nothing, scores, None, None, rollout.version, about["metrics"], {})
 
 
-def _arrays(experience: Experience, rng: RngState) -> dict[str, Any]:
+def _arrays(experience: Experience, rng: RngState, memory: object) -> dict[str, Any]:
     rollout, scores = experience.rollout, experience.scores
     first = int(rollout.tokens_BT.min())
     codes_BT = rollout.tokens_BT - first
@@ -140,6 +141,7 @@ def _arrays(experience: Experience, rng: RngState) -> dict[str, Any]:
         "first_token": first,
         "metrics": {name: float(value) for name, value in experience.metrics.items()},
         "rng": rng,
+        "memory": memory,
     }
     return {
         "about": np.frombuffer(json.dumps(about).encode(), np.uint8),

@@ -43,6 +43,7 @@ class Student:
         self.learner = Learner({"ar": self.part}, advantages.grpo, WeightSync([]))
         self.log = ExperienceLog(folder, an_experience().rollout.prompts)
         self.collected: list[int] = []
+        self.state: dict[str, Any] = {"drawn": 0}
         self.told: list[str] = []
         self.folder, self.last = folder, last
 
@@ -54,6 +55,8 @@ class Student:
             self.collected.append(step)
             given = an_experience()
             drawn = np.random.randint(LAYOUT.image_start_id, LAYOUT.image_end_id, given.rollout.tokens_BT.shape)
+            self.state = {"drawn": (self.state["drawn"] + int(drawn.sum())) % 3}
+            drawn[0, 0] = LAYOUT.image_start_id + self.state["drawn"]  # which depends on all steps before
             rollout = replace(given.rollout, tokens_BT=drawn.astype(np.int64), version=self.trainer.version)
             rollout = replace(rollout, logprobs_BT=self.trainer.forward(sequences(rollout)).logprobs_BT.numpy())
             scores = replace(given.scores, total_B=rollout.logprobs_BT.mean(1) + np.random.rand(6).astype(np.float32))
@@ -61,7 +64,7 @@ class Student:
             yield replace(found, reference=self.refer(step, rollout), metrics={"score": float(scores.total_B.mean())})
 
     def study(self, first: int = 0) -> list[dict[str, float]]:
-        collector = Logged(self, self.log, self.refer, self.told.append)
+        collector = Logged(self, self.log, self.refer, self.told.append, memory=self)
         found = []
         for experience in collector.collect(first, self.last):
             found.append({**experience.metrics, **self.learner.learn(experience, Stopwatch())})
