@@ -118,7 +118,7 @@ def live_parts(
             train_prompts=train_prompts,
             eval_prompts=eval_prompts,
             act=act,
-            collector=Logged(collector, log, act.refer, tracker.message) if log else collector,
+            collector=Logged(collector, log, act.refer, tracker.message, draws) if log else collector,
             draws=draws,
             learner=Learner(
                 parts=trained_parts(config, policy, trainers),

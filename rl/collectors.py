@@ -44,12 +44,6 @@ class Serial:
             yield self.turn(step, self.stream.at(step), self.seed)
 
 
-class Remembering(Protocol):
-    """What a collector remembers of its steps, where they are no function of their number alone; JSON."""
-
-    state: Any
-
-
 @dataclass
 class Selective:
     """As :class:`Serial`, where what was scored has a say in what comes: which tasks are drawn, how many samples each
@@ -146,6 +140,12 @@ def described(outcomes: Sequence[GroupOutcome], shares: Mapping[str, float]) -> 
         if task in shares:
             found[f"{name}share"] = shares[task]
     return found
+
+
+class Remembering(Protocol):
+    """What a collector remembers of its steps, where they are no function of their number alone; JSON."""
+
+    state: Any
 
 
 @dataclass

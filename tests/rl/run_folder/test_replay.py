@@ -130,6 +130,11 @@ def test_who_keeps_none_removes_what_was_kept_and_decoders_are_refused(tmp_path:
     file = write_config(tmp_path, tmp_path, checkpoint={"experience": True}, trainers=["ar", "decoder"])
     with pytest.raises(UserError, match=r"checkpoint.experience\S* a decoder learns from latents and hidden states"):
         load(file)
+    file = write_config(tmp_path, tmp_path, checkpoint={"experience": True}, groups="resample")
+    with pytest.raises(
+        UserError, match=r"checkpoint.experience\S* with groups.flat 'resample' a step is made of rounds"
+    ):
+        load(file)
     assert load(write_config(tmp_path, tmp_path, checkpoint={"experience": "off"})).logs_experience is False
 
 
@@ -141,6 +146,7 @@ def test_the_log_reaches_back_to_the_oldest_checkpoint(tmp_path: Path) -> None:
         folder=tmp_path,
         config=options,
         experience=log,
+        draws=None,
         learner=SimpleNamespace(parts={"ar": part}),
         tracker=SimpleNamespace(stage=lambda name: None),
     )
