@@ -57,11 +57,11 @@ def before_collecting_step(number: int | None) -> Callable[..., Any]:
     """``None``: never. Tells which steps are collected."""
     original = Collect.__call__
 
-    def collect(self: Collect, step: int, *rest: Any) -> Any:
+    def collect(self: Collect, step: int, *rest: Any, **options: Any) -> Any:
         if step == number:
             die()
         print(f"collected here: step {step}", flush=True)
-        return original(self, step, *rest)
+        return original(self, step, *rest, **options)
 
     return collect
 
