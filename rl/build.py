@@ -28,7 +28,7 @@ from rl.algorithm.entropy import EntropyTerm
 from rl.algorithm.objective import PolicyObjective
 from rl.algorithm.terms import MOVING, AnchorTerm, KLTerm, LossTerm
 from rl.collect import Collect, RewardWatch
-from rl.collectors import Collector, Selective, Serial
+from rl.collectors import Collector, Logged, Selective, Serial
 from rl.config.declared import declarations
 from rl.config.schema import Config
 from rl.data.drawing.draws import PromptDraws
@@ -42,6 +42,7 @@ from rl.process.interrupt import Interrupt
 from rl.process.ranks import Place
 from rl.registry import resolve
 from rl.rows import sequences
+from rl.run_folder.experience import ExperienceLog
 from rl.tracking.guards.guards import Guards
 from rl.tracking.guards.pictures import Fidelity
 from rl.tracking.tracker import Tracker
@@ -111,6 +112,8 @@ def live_parts(
             trainer.progress = tracker.advance
         draws = prompt_draws(config, train_prompts)
         parts = trained_parts(config, policy, trainers)
+        log = experience_log(config, folder, train_prompts)
+        collector = start_collector(config, act, train_prompts, draws)
         yield Run(
             config=config,
             folder=folder,
@@ -118,7 +121,7 @@ def live_parts(
             train_prompts=train_prompts,
             eval_prompts=eval_prompts,
             act=act,
-            collector=start_collector(config, act, train_prompts, draws),
+            collector=Logged(collector, log, act.refer, tracker.message, draws) if log else collector,
             draws=draws,
             learner=Learner(
                 parts=parts,
@@ -139,9 +142,19 @@ def live_parts(
                 config.schedule.steps_of("decoder", config.train.steps),
             ),
             interrupt=interrupt,
+            experience=log,
             views=views,
             slow=slow_copy(config, parts),
         )
+
+
+def experience_log(config: Config, folder: Path, prompts: Sequence[Prompt]) -> ExperienceLog | None:
+    """The run's, if it keeps one; what an earlier start has kept is of no use to one that does not go on with it."""
+    log = ExperienceLog(folder, prompts)
+    if config.logs_experience:
+        return log
+    log.discard()
+    return None
 
 
 def sync_tolerance(config: Config, layers: int) -> float:

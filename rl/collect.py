@@ -118,8 +118,7 @@ class Collect:
                 renders=self.schedule.phase(step).renders,
             )
         with timer("forward"):
-            asked = self.reference if self.schedule.learns(step, "ar") else None
-            reference = None if asked is None else asked(sequences(rollout))
+            reference = self.refer(step, rollout)
         with timer("guards"):
             metrics = describe_pictures(rollout, renders, self.fidelity)
             if self.grid_period is not None:
@@ -141,6 +140,11 @@ class Collect:
     @property
     def trained(self) -> list[str]:
         return [name for name, one in self.scoring.components.items() if one.role == "train"]
+
+    def refer(self, step: int, rollout: Rollout) -> Forward | None:
+        """What the reference policy says, if it is asked here."""
+        asked = self.reference if self.schedule.learns(step, "ar") else None
+        return None if asked is None else asked(sequences(rollout))
 
     def _scored(self, waiting: Sequence[Submission], rollout: Rollout, *, first: bool) -> Scores:
         try:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from rl.collect import Collect
 from rl.data.drawing.draws import PromptDraws
@@ -12,8 +12,11 @@ from rl.data.drawing.group_sizes import GroupSizes
 from rl.data.drawing.tasks import GroupOutcome, task_of
 from rl.data.stream import PromptStream
 from rl.rounds import SampledRound, chosen, joined, signal_of, success_of
+from rl.run_folder.experience import ExperienceLog
+from rl.run_folder.random_state import restore_rng, rng_state
 from rl.tracking.contract import SAMPLED
-from rl.types import Experience, Prompt, UserError
+from rl.tracking.stopwatch import Stopwatch
+from rl.types import Experience, Forward, Prompt, Rollout, UserError
 
 ROUNDS = "groups/rounds"
 """Of a step: how often it has sampled."""
@@ -137,3 +140,47 @@ def described(outcomes: Sequence[GroupOutcome], shares: Mapping[str, float]) -> 
         if task in shares:
             found[f"{name}share"] = shares[task]
     return found
+
+
+class Remembering(Protocol):
+    """What a collector remembers of its steps, where they are no function of their number alone; JSON."""
+
+    state: Any
+
+
+@dataclass
+class Logged:
+    """What another one collects, in the experience log before it is learnt from; what is in there already comes from
+    there and is not collected again, with the random numbers of then and what the other one remembered.
+    """
+
+    collector: Collector
+    log: ExperienceLog
+    refer: Callable[[int, Rollout], Forward | None]
+    """What the reference policy says about a step's rollout, where the collector asks it."""
+    tell: Callable[[str], None]
+    memory: Remembering | None = None
+    """Of the collector."""
+
+    def collect(self, first: int, last: int) -> Iterator[Experience]:
+        end = min(self.log.upto(first), last)
+        if first < end:
+            steps = "the step" if end - first == 1 else f"the {end - first} steps"
+            self.tell(f"{steps} since the checkpoint: learnt again from {self.log.folder}, without sampling")
+        yield from map(self._again, range(first, end))
+        yield from map(self._logged, self.collector.collect(end, last))  # which keeps none while it is learnt from
+
+    def _again(self, step: int) -> Experience:
+        timer = Stopwatch()
+        with timer("replay"):
+            logged = self.log.read(step)
+        with timer("forward"):
+            reference = self.refer(step, logged.experience.rollout)
+        restore_rng(logged.rng)
+        if self.memory is not None:
+            self.memory.state = logged.memory
+        return replace(logged.experience, reference=reference, seconds=timer.seconds)
+
+    def _logged(self, experience: Experience) -> Experience:
+        self.log.write(experience, rng_state(), self.memory and self.memory.state)
+        return experience

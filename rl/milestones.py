@@ -130,7 +130,7 @@ def obey_before_saving(run: Run, alarms: Sequence[Alarm]) -> None:
 def show_if_due(run: Run, experience: Experience) -> None:
     """The first sample of the first prompts of a step, with its scores, every ``tracking.pictures_every`` steps."""
     every, count = run.config.tracking.pictures_every, run.config.tracking.pictures
-    if not every or experience.step % every:
+    if not every or experience.step % every or not len(experience.renders.pictures):  # a replayed step has none
         return
     rollout, scores = experience.rollout, experience.scores
     shown = [index * rollout.group_size for index in range(len(rollout.prompts))][:count]
@@ -176,7 +176,10 @@ def save(run: Run, done: int, rng: RngState | None = None) -> Path:
     state: checkpoint.RunState = {"version": first.version, "rng": rng or rng_state()}
     if run.draws:
         state["draws"] = run.draws.state
-    return checkpoint.save(run.folder, done, parts, state, run.config.checkpoint.keep)
+    folder = checkpoint.save(run.folder, done, parts, state, run.config.checkpoint.keep)
+    if run.experience is not None:
+        run.experience.prune(checkpoint.oldest(run.folder) or 0)
+    return folder
 
 
 def restore(run: Run, saved: checkpoint.Checkpoint) -> None:

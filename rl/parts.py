@@ -14,6 +14,7 @@ from rl.data.drawing.draws import PromptDraws
 from rl.decoder.views import PartViews
 from rl.learn import Learner, SlowCopy
 from rl.process.interrupt import Interrupt
+from rl.run_folder.experience import ExperienceLog
 from rl.tracking.guards.guards import Guards
 from rl.tracking.tracker import Tracker
 from rl.types import Prompt, Rollout
@@ -37,6 +38,8 @@ class Run:
     interrupt: Interrupt
     draws: PromptDraws | None = None
     """Whose state goes into checkpoints; ``None`` where prompts are a function of the step."""
+    experience: ExperienceLog | None = None
+    """What the steps since the oldest checkpoint have learnt from, if that is kept."""
     views: PartViews | None = None
     """What an evaluation also looks at where the decoder learns."""
     slow: SlowCopy | None = None

@@ -52,6 +52,19 @@ def check(config: Config) -> Iterator[tuple[str, str]]:
     yield from _rewards(config)
     yield from _terms(config)
     yield from _slow_copies(config)
+    if config.checkpoint.experience is True and "decoder" in config.trainers:
+        yield (
+            "checkpoint.experience",
+            "a decoder learns from latents and hidden states, gigabytes in each step of a large model, which are not "
+            "kept; take decoder out of trainers, or leave this at auto and have steps sampled anew after a resume",
+        )
+    if config.checkpoint.experience is True and config.groups.flat == "resample":
+        yield (
+            "checkpoint.experience",
+            "with groups.flat 'resample' a step is made of rounds, in which the reference policy is asked, and the "
+            "log does not know them, so that a repeated update would not be the same to the last bit; write groups: "
+            "skip, or leave this at auto",
+        )
     yield from check_options(config)
     yield from check_schedule(config)
     yield from check_groups(config)

@@ -325,6 +325,11 @@ class Config(Section):
         looks = "decoder" in self.trainers and self.data.eval is not None and self.eval.parts > 0
         return looks and ("ar" in self.trainers or not self.eval.at_start)
 
+    @property
+    def logs_experience(self) -> bool:
+        """Whether what the steps learn from is kept."""
+        return self.checkpoint.experience is True
+
     def steps_of(self, one: Optimisation, steps: int) -> int:
         """In how many of the run's first ``steps`` that network learns."""
         return self.schedule.steps_of("ar" if one.section == "train" else one.section, steps)

@@ -69,6 +69,7 @@ WHOLE = BeforeValidator(_whole)
 AS_TUPLE = BeforeValidator(_as_tuple)
 
 Bool = Annotated[bool, BeforeValidator(_bool_words)]
+BoolOrAuto = Annotated[bool | Literal["auto"], BeforeValidator(_bool_words)]
 Dtype = Annotated[Literal["float32", "bfloat16"], BeforeValidator(_dtype), WithJsonSchema(_DTYPES)]
 """A run keeps what ``auto`` has become on the machine where it began."""
 Role = Literal["train", "monitor"]

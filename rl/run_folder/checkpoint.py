@@ -87,6 +87,12 @@ def found(run_folder: Path, step: int | None = None) -> bool:
     return bool(_complete(run_folder)) or any((run_folder / "checkpoints").glob(".old-step-*"))
 
 
+def oldest(run_folder: Path) -> int | None:
+    """The step of the oldest complete checkpoint; ``None`` if there is none."""
+    folders = _complete(run_folder)
+    return _step_of(folders[-1]) if folders else None
+
+
 def way_on(run_folder: Path) -> str:
     """What a resume does now, in words."""
     if found(run_folder):
@@ -94,13 +100,14 @@ def way_on(run_folder: Path) -> str:
     return "there is no checkpoint yet, so --resume starts from the beginning"
 
 
-def latest(run_folder: Path) -> Checkpoint | None:
+def latest(run_folder: Path, usable: Callable[[int], bool] = lambda step: True) -> Checkpoint | None:
     """The newest checkpoint whose files are all as written; ``None`` if there is none.
 
+    ``usable``: whether a run can go on from the checkpoint of that step; one that steps ahead needs their experience.
     A damaged one is skipped with a warning. Raises: UserError if all are damaged, naming the newest one's problem.
     """
     problems = []
-    for folder in _complete(run_folder):
+    for folder in filter(lambda one: usable(_step_of(one)), _complete(run_folder)):
         found = _verify(folder)
         if not isinstance(found, str):
             return Checkpoint(folder, found["step"], found["state"])
@@ -131,7 +138,11 @@ def _folder(run_folder: Path, step: int) -> Path:
 def _complete(run_folder: Path) -> list[Path]:
     """Checkpoint folders, newest first."""
     folders = [path for path in (run_folder / "checkpoints").glob("step-*") if (path / MANIFEST).is_file()]
-    return sorted(folders, key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
+    return sorted(folders, key=_step_of, reverse=True)
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
 
 def _write_manifest(folder: Path, step: int, state: RunState) -> None:

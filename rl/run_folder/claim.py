@@ -13,12 +13,16 @@ from pathlib import Path
 from rl.config.load import dump
 from rl.config.schema import Config
 from rl.run_folder import checkpoint
+from rl.run_folder.experience import EXPERIENCE_FOLDER, FILES
 from rl.run_folder.records import METRICS_FILE, write_atomically
 from rl.types import UserError
 
 CONFIG_FILE = "config.yaml"
 _OURS = ("environment.json", "inputs.json", METRICS_FILE, "report.html", "evaluation-*.json", "evaluation-*.png")
-_INNER = ("pictures/train-*.png", "pictures/train-*.jsonl", "tensorboard/events.out.tfevents.*")
+_INNER = (
+    *("pictures/train-*.png", "pictures/train-*.jsonl", "tensorboard/events.out.tfevents.*"),
+    f"{EXPERIENCE_FOLDER}/{FILES}",
+)
 _FOLDERS = ("checkpoints", "policy")
 
 

@@ -41,6 +41,7 @@ class StorePlace:
             sweep(self._base, sparing=run)
             users = self.folder / _USERS
             users.mkdir(parents=True, exist_ok=True)
+            _remove_halves(self.folder)
             self._mine = users / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
             self._descriptor = os.open(self._mine, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
@@ -90,6 +91,20 @@ def _taken(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _remove_halves(folder: Path) -> None:
+    """What killed processes of a living run were about: sets half written or half removed, whose names end with their
+    process's number."""
+    alive = set()
+    for user in (folder / _USERS).glob("*"):
+        if _alive(user):
+            alive.add(user.name.partition("-")[0])
+        else:
+            user.unlink(missing_ok=True)
+    for half in (*folder.glob(".new-*"), *folder.glob(".gone-*")):
+        if half.name.rpartition("-")[2] not in alive:
+            shutil.rmtree(half, ignore_errors=True)
 
 
 def _used(folder: Path) -> bool:

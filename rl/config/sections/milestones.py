@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from rl.config.section import Section
-from rl.config.values import AtLeastOne, Bool, Count, Seed
+from rl.config.values import AtLeastOne, Bool, BoolOrAuto, Count, Seed
 
 
 class EvalConfig(Section):
@@ -42,6 +42,10 @@ class CheckpointConfig(Section):
     """Steps between checkpoints; 0 only at the end."""
     keep: AtLeastOne = 2
     """Newest checkpoints kept."""
+    experience: BoolOrAuto = "auto"
+    """Keep what the steps since the oldest checkpoint have learnt from in ``RUN/experience`` (4 MB for 512 pictures of
+    729 tokens), so that a resume repeats their updates exactly without sampling; for runs that train the language model
+    alone. ``auto``: where steps are collected ahead, whose weights are gone by then."""
 
     def due(self, done: int, steps: int) -> bool:
         """Whether to save after ``done`` of ``steps`` steps."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rl import milestones
+from rl.collect import Collect
 from rl.launch import main
 from rl.run_folder import checkpoint
 from rl.tracking.tracker import Tracker
@@ -52,6 +53,19 @@ def before_update(version: int) -> Callable[..., dict[str, float]]:
     return update
 
 
+def before_collecting_step(number: int | None) -> Callable[..., Any]:
+    """``None``: never. Tells which steps are collected."""
+    original = Collect.__call__
+
+    def collect(self: Collect, step: int, *rest: Any, **options: Any) -> Any:
+        if step == number:
+            die()
+        print(f"collected here: step {step}", flush=True)
+        return original(self, step, *rest, **options)
+
+    return collect
+
+
 if __name__ == "__main__":
     point = sys.argv.pop(1)
     if point == "checkpoint":
@@ -60,6 +74,10 @@ if __name__ == "__main__":
         Tracker.log = before_logging_step(3)  # type: ignore[method-assign]
     elif point == "decoder's second update of step 3":
         Trainer.update = before_update(3 * 3 + 1)  # type: ignore[method-assign]
+    elif point == "collecting step 6":
+        Collect.__call__ = before_collecting_step(5)  # type: ignore[method-assign]
+    elif point == "nowhere":
+        Collect.__call__ = before_collecting_step(None)  # type: ignore[method-assign]
     elif point == "first":
         Tracker.log = before_logging_step(1)  # type: ignore[method-assign]
     elif point == "evaluation":

@@ -186,6 +186,17 @@ def test_what_a_killed_run_left_goes_and_what_a_living_one_has_stays(tmp_path: P
     alive.join()
 
 
+def test_what_a_killed_process_of_a_living_run_was_writing_goes(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        mine, dead = store.folder / f".new-1-{os.getpid()}", store.folder / ".new-2-999999999"
+        for half in (mine, dead, store.folder / ".gone-1-999999999"):
+            half.mkdir()
+        (store.folder / "users" / "999999999-abcd").touch()
+        opened(tmp_path).close()
+        assert {path.name for path in store.folder.glob(".*")} == {mine.name}
+        assert len(list((store.folder / "users").iterdir())) == 1
+
+
 def test_a_place_without_room_is_passed_over_and_the_reasons_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
