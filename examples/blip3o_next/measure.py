@@ -40,6 +40,7 @@ _SMALL = ("data.prompts_per_step=2", "rollout.group_size=2", "render.steps=4", "
 _DECODER = (  # 2 token sequences of a prompt for 16 pictures, painted in 10 steps without guidance
     *("trainers=[decoder]", "kl=null", "anchor=null", "rollout.group_size=2", "render.renders=8", "render.guidance=1"),
     *("render.steps=10", "decoder.lora.rank=32", "decoder.lr=1e-4", "decoder.micro_batch=16", "eval.parts=0"),
+    *("decoder.dtype=bfloat16", "decoder.zero_stage=1"),
 )
 _TRAINED: Mapping[str, tuple[str, ...]] = {  # what learns, as overrides of the recipe
     "full": (),
@@ -166,7 +167,7 @@ def _child(
         return {"failed": f"not done {given.seconds + 60} s after the start of all"}
     if done.returncode or not answer.is_file():
         print(done.stderr[-4000:], file=sys.stderr)
-        return {"failed": (done.stderr.strip().splitlines() or ["no word"])[-1][:300]}
+        return {"failed": (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1][:300]}
     found: dict[str, Any] = json.loads(answer.read_text())
     return found
 

@@ -11,7 +11,7 @@ from rl.types import Sample
 
 
 def sharp(samples: Sequence[Sample], *, share: float = 0.05) -> list[float]:
-    """Mean step of brightness to the next pixel, of the ``share`` of pixels where it is largest: 1 is black to white."""
+    """Mean step of brightness to the next pixel, of the ``share`` of pixels where it is largest; at most 1."""
     return [_steepest(sample.picture, share) for sample in samples]
 
 
