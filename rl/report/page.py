@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from rl.evaluation.parts import PartsEvaluation, load_all_parts, tables
-from rl.evaluation.results import GRADED, OVERALL, Evaluation, load_all, mark, with_graded
-from rl.evaluation.tables import TableRow, estimate, rows
-from rl.report.chart import number
+from rl.evaluation.results import GRADED, OVERALL, Evaluation, load_all, with_graded
+from rl.evaluation.tables import TableRow, rows
 from rl.report.curves import charts, parts_charts
 from rl.report.decoder import decoder_turns
 from rl.report.pictures import pairs
+from rl.report.template import template_environment
 from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.environment import ENVIRONMENT_FILE, Session
 from rl.run_folder.records import Row, read_json, read_metrics, write_atomically
@@ -69,32 +67,26 @@ def page(run: RecordedRun) -> str:
     several = before is not None and after is not None and before.step != after.step
     found = rows(evaluations[0], evaluations[-1]) if several else []
     compared = [row for row in found if not row.reward.endswith(GRADED)]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"number": number, "mark": mark, "estimate": estimate}
-    environment.globals["OVERALL"] = OVERALL
-    return environment.get_template("page.html").render(
-        run=run,
-        name=run.folder.resolve().name,
-        summary=" · ".join(_summary(run)),
-        before=before,
-        after=evaluations[-1] if evaluations else None,
-        rows=found,
-        strict=compared,
-        weakest=_weakest(compared),
-        apart=tables(run.parts[-1]) if run.parts else [],
-        apart_charts=parts_charts(run.parts) if len(run.parts) > 1 else [],
-        alarms=[alarm for row in run.metrics for alarm in row.alarms],
-        pairs=pairs(run.folder, before, after) if before and after and len(run.evaluations) > 1 else [],
-        charts=charts(run.metrics, evaluations),
-        stages=_stages(run.metrics),
-        turns=len(decoder_turns(run.metrics)),
+    return (
+        template_environment()
+        .get_template("page.html")
+        .render(
+            run=run,
+            name=run.folder.resolve().name,
+            summary=" · ".join(_summary(run)),
+            before=before,
+            after=evaluations[-1] if evaluations else None,
+            rows=found,
+            strict=compared,
+            weakest=_weakest(compared),
+            apart=tables(run.parts[-1]) if run.parts else [],
+            apart_charts=parts_charts(run.parts) if len(run.parts) > 1 else [],
+            alarms=[alarm for row in run.metrics for alarm in row.alarms],
+            pairs=pairs(run.folder, before, after) if before and after and len(run.evaluations) > 1 else [],
+            charts=charts(run.metrics, evaluations),
+            stages=_stages(run.metrics),
+            turns=len(decoder_turns(run.metrics)),
+        )
     )
 
 
