@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rl.evaluation.results import GRADED, OVERALL
 from rl.report.chart import Band, Chart, Points, line_chart, running_mean, thin
 from rl.sweep.result.gather import MadeArm, MadeRun, rewards_of, training_seconds
-from rl.tracking.guards.pictures import PREFIX
+from rl.tracking.contract import GUARD_PREFIX
 
 AXES = ("step", "pictures", "seconds")
 _HEALTH = (
@@ -35,8 +35,10 @@ def arm_charts(arms: Sequence[MadeArm]) -> list[ArmCharts]:
     found.append(_charts("Training reward", made, _logged("score")))
     found += [_charts(title, made, _logged(name)) for title, name in _HEALTH]
     names = dict.fromkeys(name for arm in made for run in arm.runs for row in run.rows for name in row.metrics)
-    guards = [name for name in names if name.startswith(PREFIX)]
-    found += [_charts(f"Guard: {name.removeprefix(PREFIX).replace('_', ' ')}", made, _logged(name)) for name in guards]
+    guards = [name for name in names if name.startswith(GUARD_PREFIX)]
+    found += [
+        _charts(f"Guard: {name.removeprefix(GUARD_PREFIX).replace('_', ' ')}", made, _logged(name)) for name in guards
+    ]
     return [one for one in found if one.by_axis["step"].curves]
 
 

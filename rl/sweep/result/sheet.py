@@ -12,7 +12,7 @@ from rl.evaluation.seeds import PairedDifference, difference_over_seeds, holm
 from rl.run_folder.records import Row
 from rl.sweep.result.compare import Versus, against, since_start
 from rl.sweep.result.gather import MadeArm, MadeRun, monitors_of, rewards_of
-from rl.tracking.guards.pictures import PREFIX
+from rl.tracking.contract import GUARD_PREFIX
 from rl.tracking.guards.watches import WATCHES
 
 Kind = Literal["task", "monitor", "guard", "health"]
@@ -129,7 +129,7 @@ def _logged(arms: Sequence[MadeArm]) -> Iterator[tuple[Kind, str, int]]:
     names = dict.fromkeys(name for arm in arms for run in arm.runs for row in run.rows for name in row.metrics)
     watched = {watch.metric: _BAD[watch.kind] for watch in WATCHES}
     for name in names:
-        if name.startswith(PREFIX):
+        if name.startswith(GUARD_PREFIX):
             yield "guard", name, watched.get(name, 0)
         elif name.removeprefix("reward/") in monitors_of(arms):
             yield "monitor", name, -1
@@ -149,7 +149,7 @@ def _metric(
 
 
 def _told(name: str) -> str:
-    return name.removeprefix(PREFIX).removeprefix("reward/").replace("_", " ")
+    return name.removeprefix(GUARD_PREFIX).removeprefix("reward/").replace("_", " ")
 
 
 def _last(rows: Sequence[Row], name: str) -> float | None:
