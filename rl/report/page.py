@@ -11,6 +11,7 @@ from rl.evaluation.results import GRADED, OVERALL, Evaluation, load_all, with_gr
 from rl.evaluation.tables import TableRow, rows
 from rl.report.curves import charts, parts_charts
 from rl.report.decoder import decoder_turns
+from rl.report.groups import shown_groups
 from rl.report.pictures import pairs
 from rl.report.template import template_environment
 from rl.run_folder.claim import CONFIG_FILE
@@ -67,30 +68,31 @@ def page(run: RecordedRun) -> str:
     several = before is not None and after is not None and before.step != after.step
     found = rows(evaluations[0], evaluations[-1]) if several else []
     compared = [row for row in found if not row.reward.endswith(GRADED)]
-    return (
-        template_environment()
-        .get_template("page.html")
-        .render(
-            run=run,
-            name=run.folder.resolve().name,
-            summary=" · ".join(_summary(run)),
-            before=before,
-            after=evaluations[-1] if evaluations else None,
-            rows=found,
-            strict=compared,
-            weakest=_weakest(compared),
-            apart=tables(run.parts[-1]) if run.parts else [],
-            apart_charts=parts_charts(run.parts) if len(run.parts) > 1 else [],
-            alarms=[alarm for row in run.metrics for alarm in row.alarms],
-            pairs=pairs(run.folder, before, after) if before and after and len(run.evaluations) > 1 else [],
-            charts=charts(run.metrics, evaluations),
-            stages=_stages(run.metrics),
-            turns=len(decoder_turns(run.metrics)),
-        )
+    groups = shown_groups(run.folder)
+    template = template_environment().get_template("page.html")
+    return template.render(
+        run=run,
+        name=run.folder.resolve().name,
+        summary=" · ".join(summary(run)),
+        before=before,
+        after=evaluations[-1] if evaluations else None,
+        rows=found,
+        strict=compared,
+        weakest=_weakest(compared),
+        apart=tables(run.parts[-1]) if run.parts else [],
+        apart_charts=parts_charts(run.parts) if len(run.parts) > 1 else [],
+        alarms=[alarm for row in run.metrics for alarm in row.alarms],
+        pairs=pairs(run.folder, before, after) if before and after and len(run.evaluations) > 1 else [],
+        charts=charts(run.metrics, evaluations),
+        stages=stages(run.metrics),
+        groups=groups,
+        group_steps=[(step, f"step {step}") for step in dict.fromkeys(one.step for one in groups)],
+        turns=len(decoder_turns(run.metrics)),
     )
 
 
-def _summary(run: RecordedRun) -> list[str]:
+def summary(run: RecordedRun) -> list[str]:
+    """Steps, pictures, time, machine."""
     parts = []
     if run.metrics:
         steps = run.metrics[-1].step + 1
@@ -115,7 +117,7 @@ def _weakest(found: Sequence[TableRow]) -> TableRow | None:
     return min(means, key=lambda pair: pair[0])[1] if len(means) > 1 else None
 
 
-def _stages(metrics: Sequence[Row]) -> list[tuple[str, float, float]]:
+def stages(metrics: Sequence[Row]) -> list[tuple[str, float, float]]:
     """(stage, mean seconds per step, share); the first step is left out where there are more, because it compiles."""
     counted = metrics[1:] if len(metrics) > 1 else metrics
     totals: dict[str, float] = {}

@@ -18,7 +18,10 @@ from rl.types import UserError
 
 CONFIG_FILE = "config.yaml"
 _OURS = ("environment.json", "inputs.json", METRICS_FILE, "report.html", "evaluation-*.json", "evaluation-*.png")
-_INNER = ("pictures/train-*.png", "pictures/train-*.jsonl", "tensorboard/events.out.tfevents.*")
+_INNER = (
+    *("pictures/train-*.png", "pictures/train-*.jsonl", "pictures/groups-*.png", "pictures/groups-*.jsonl"),
+    "tensorboard/events.out.tfevents.*",
+)
 _FOLDERS = ("checkpoints", "policy")
 
 

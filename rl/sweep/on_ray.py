@@ -18,6 +18,7 @@ from typing import cast
 
 import ray
 from ray import tune
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from rl.evaluation.results import OVERALL, Evaluation, load_all
@@ -140,17 +141,13 @@ class _Telling(tune.Callback):
     def on_step_begin(self, iteration: int, trials: list[object], **info: object) -> None:
         self._board.look()
 
-    def on_trial_start(
-        self, iteration: int, trials: list[object], trial: tune.experiment.Trial, **info: object
-    ) -> None:
+    def on_trial_start(self, iteration: int, trials: list[object], trial: Trial, **info: object) -> None:
         one = self._of(trial)
         one.state, one.started = "running", time.monotonic()
         self._board.say(f"{one.run.folder}: on Ray, log in {one.run.log}")
         self._changed()
 
-    def on_trial_complete(
-        self, iteration: int, trials: list[object], trial: tune.experiment.Trial, **info: object
-    ) -> None:
+    def on_trial_complete(self, iteration: int, trials: list[object], trial: Trial, **info: object) -> None:
         one, code = self._of(trial), (trial.last_result or {}).get("code")
         if code is None:
             rows = read_metrics(one.run.folder)
@@ -163,16 +160,14 @@ class _Telling(tune.Callback):
         tell_end(one, self._board)
         self._changed()
 
-    def on_trial_error(
-        self, iteration: int, trials: list[object], trial: tune.experiment.Trial, **info: object
-    ) -> None:
+    def on_trial_error(self, iteration: int, trials: list[object], trial: Trial, **info: object) -> None:
         one = self._of(trial)
         one.ended(1)
         one.reason = f"Ray lost it {_FAILURES + 1} times; {one.reason}"
         tell_end(one, self._board)
         self._changed()
 
-    def _of(self, trial: tune.experiment.Trial) -> Member:
+    def _of(self, trial: Trial) -> Member:
         return self._members[str(trial.config["run"].folder)]
 
 
@@ -199,8 +194,8 @@ def _check_evaluations(members: Sequence[Member]) -> None:
     for one in members:
         if not 0 < one.run.config.eval.every < one.run.steps:
             raise UserError(
-                f"--asha judges by held-out scores on the way, and arm {one.run.arm} has none: set eval.every below its "
-                f"{one.run.steps} steps"
+                f"--asha judges by held-out scores on the way, and arm {one.run.arm} has none: set eval.every below "
+                f"its {one.run.steps} steps"
             )
 
 

@@ -37,7 +37,7 @@ def answers(
     found = [Answer("Which is better?" if several else "What did it learn?", tuple(_better(ranked, baseline, reward)))]
     if several:
         found.append(Answer("By how much, how sure?", tuple(_how_much(ranked, baseline))))
-    found.append(Answer("What got worse?", tuple(_worse(made, sheet, baseline))))
+    found.append(Answer("What got worse?", tuple(_worse(made, sheet, baseline, overall))))
     found.append(Answer("At what cost?", tuple(_cost(made, baseline, overall))))
     return found
 
@@ -109,8 +109,13 @@ def scored(estimate: Estimate) -> str:
     return f"{estimate.mean:.3f}" + (f" [{estimate.low:.3f}, {estimate.high:.3f}]" if estimate.interval else "")
 
 
-def _worse(arms: Sequence[MadeArm], sheet: Sequence[SheetRow], baseline: str) -> Iterator[str]:
+def _worse(
+    arms: Sequence[MadeArm], sheet: Sequence[SheetRow], baseline: str, overall: dict[str, SweepRow]
+) -> Iterator[str]:
     for arm in arms:
+        row = overall.get(arm.name)
+        if row is not None and row.versus is not None and _sure(row) < 0:
+            yield f"{arm.name} against {baseline}: all in all {row.versus.difference.estimate.mean:+.3f}, significant."
         others = [START] if arm.name == baseline else [baseline, START]
         for other in others:
             rows = [row for row in sheet if (row.arm, row.against, row.verdict) == (arm.name, other, "worse")]

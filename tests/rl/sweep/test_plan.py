@@ -98,7 +98,7 @@ def test_a_sweep_is_read_from_its_file(tmp_path: Path, sweep_file: Path) -> None
         ("arms:", "arm:", "loss.yaml:5: sweep.arm: unknown key, did you mean 'arms'?"),
         ("[4, 5]", "four", "loss.yaml:3: sweep.seeds: must be a list of whole numbers, such as [0, 1, 2], got 'four'"),
         ("geneval.yaml", "lost.yaml", "loss.yaml:2: sweep.config: there is no file"),
-        ("plain: {}", "plain: {run.seed: 3}", "loss.yaml:6: sweep.arms.plain.run.seed: is set by the sweep: use sweep.seeds"),
+        ("plain: {}", "plain: {run.seed: 3}", "loss.yaml:6: sweep.arms.plain.run.seed: is set by the sweep: use sweep"),
         ("plain: {}", "plain: dapo", "loss.yaml:6: sweep.arms.plain: must be a mapping"),
         ("baseline: dapo", "baseline: dap", "baseline: there is no arm 'dap', did you mean 'dapo'?"),
         ("sweep:\n", "loss: dapo\nsweep:\n", "loss.yaml:1: loss: stands beside 'sweep'"),
@@ -138,7 +138,10 @@ def test_every_wrong_arm_is_named(tmp_path: Path, sweep_file: Path) -> None:
         (["--sweep", "seed=0,x"], "--sweep seed=0,x: 'x' is not a whole number"),
         (["loss=dapo,dapo"], "two arms of the sweep have the name 'loss=dapo': every arm needs its own"),
         (["--asha"], "--asha stops runs early on Ray: add --ray"),
-        (["--ray", "--parallel", "2"], "--parallel is for this machine alone: Ray runs as many as its cluster has room for"),
+        (
+            ["--ray", "--parallel", "2"],
+            "--parallel is for this machine alone: Ray runs as many as its cluster has room for",
+        ),
     ],
 )  # fmt: skip
 def test_mistakes_on_the_command_line(

@@ -14,8 +14,8 @@ import pytest
 
 from rl.config.load import dump, load
 from rl.data.prompt_list import PromptList
-from rl.run_folder.inputs import fingerprints, record_inputs
 from rl.preflight.prompts import check_data
+from rl.run_folder.inputs import fingerprints, record_inputs
 from rl.sweep.__main__ import sweep
 from rl.sweep.arguments import read_arguments
 from rl.sweep.board import Board, table
