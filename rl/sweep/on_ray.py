@@ -138,6 +138,10 @@ class _Telling(tune.Callback):
     def __init__(self, members: Mapping[str, Member], board: Board, changed: Callable[[], None]) -> None:
         self._members, self._board, self._changed = members, board, changed
 
+    def __getstate__(self) -> dict[str, object]:
+        """Tune writes its callbacks down; this one belongs to this process and its terminal."""
+        return {}
+
     def on_step_begin(self, iteration: int, trials: list[object], **info: object) -> None:
         self._board.look()
 

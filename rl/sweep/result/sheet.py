@@ -57,7 +57,7 @@ class SheetRow:
             return "one seed cannot tell"
         if self.versus.significant:
             return "significant"
-        return "significant alone, not among so many" if self.versus.suggestive else "may be chance"
+        return "significant alone" if self.versus.suggestive else "may be chance"
 
 
 def sheet(arms: Sequence[MadeArm], baseline: str) -> list[SheetRow]:

@@ -96,7 +96,7 @@ def versus_words(versus: Versus) -> str:
         return told + ", one seed and one prompt cannot tell"
     sure = "significant" if versus.significant else "may be chance"
     if versus.suggestive:
-        sure = "significant alone, not among so many"
+        sure = "significant alone, not among so many comparisons"
     return f"{told}, p {p_text(p)} ({p_text(versus.holm).removeprefix('= ')} after Holm): {sure}"
 
 
