@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rl.evaluation.evaluate import evaluate
 from rl.evaluation.results import Evaluation, grid_path, load_all
 from rl.parts import Run
-from rl.rows import by_group
+from rl.rows import by_group, group_sizes, per_sample
 from rl.run_folder import checkpoint
 from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.random_state import RngState, restore_rng, rng_state
@@ -149,11 +149,11 @@ def show_if_due(run: Run, experience: Experience) -> None:
 def _save_groups(run: Run, experience: Experience) -> None:
     """Every sample of the first groups, for the browser of the report."""
     rollout, scores = experience.rollout, experience.scores
-    count = min(run.config.tracking.groups, len(rollout.prompts)) * rollout.group_size
-    if not count:
+    sizes = group_sizes(rollout)[: run.config.tracking.groups]
+    if not sizes:
         return
     totals, valid = (by_group(values, rollout) for values in (scores.total_B, scores.valid_B))
-    advantages = run.learner.advantage(totals, valid).flatten().tolist()
+    advantages = per_sample(run.learner.advantage(totals, valid), rollout).tolist()
     samples = [
         GroupSample(
             rollout.prompt_of(index).text,
@@ -162,9 +162,9 @@ def _save_groups(run: Run, experience: Experience) -> None:
             advantages[index] if scores.valid_B[index] else None,
             {reward: asdict(found[index]) for reward, found in scores.by_reward.items()},
         )
-        for index in range(count)
+        for index in range(sum(sizes))
     ]
-    save_groups(run.folder, experience.step, experience.renders.one_each[:count], samples, rollout.group_size)
+    save_groups(run.folder, experience.step, experience.renders.one_each[: len(samples)], samples, max(sizes))
 
 
 def save_if_due(run: Run, done: int) -> None:
