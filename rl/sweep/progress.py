@@ -51,14 +51,13 @@ def progress(member: Member, now: float) -> str:
 def to_go(members: Sequence[Member], parallel: int, now: float | None = None) -> float | None:
     """Seconds until the last run ends, if those that wait take as long as the others; None as long as nobody knows."""
     now = time.monotonic() if now is None else now
-    left, whole = list[float](), [one.took for one in members if one.state == "done" and one.took is not None]
-    for one in members:
-        if one.state == "running":
-            found = pace(one.run.folder, one.run.steps).left
-            if found is not None:
-                left.append(found)
-                whole.append(now - one.started + found)
-    waiting = sum(one.state == "waiting" for one in members)
+    running = [one for one in members if one.state == "running"]
+    known = {id(one): found for one in running if (found := pace(one.run.folder, one.run.steps).left) is not None}
+    whole = [one.took for one in members if one.state == "done" and one.took is not None]
+    whole += [now - one.started + known[id(one)] for one in running if id(one) in known]
     if not whole:
         return None
-    return max([(sum(left) + waiting * sum(whole) / len(whole)) / parallel, *left])
+    usual = sum(whole) / len(whole)
+    left = [known.get(id(one), max(0.0, usual - (now - one.started))) for one in running]
+    waiting = sum(one.state == "waiting" for one in members)
+    return max([(sum(left) + waiting * usual) / parallel, *left])

@@ -123,7 +123,7 @@ def _spread(value: Spread, *, signed: bool = False) -> str:
     extremes = [form.format(value.lowest), form.format(value.highest)]
     if estimate.low is not None and estimate.high is not None:
         interval = [form.format(estimate.low), form.format(estimate.high)]
-        text += f" [{', '.join(interval)}]"
+        text += f" [{', '.join(interval)}]" if len(set(interval)) > 1 else ""
         extremes = [] if interval == extremes else extremes
     return f"{text} ({' .. '.join(extremes)})" if len(set(extremes)) > 1 else text
 

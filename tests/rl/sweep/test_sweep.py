@@ -211,6 +211,9 @@ def test_progress_is_told_from_the_log(tmp_path: Path) -> None:
     waiting = [Member(run), Member(run)]
     assert to_go([member, *waiting], 1, 113.2) == pytest.approx(92.4)
     assert to_go([member, *waiting], 2, 113.2) == pytest.approx(46.2)
+    [other] = plan(config(tmp_path), ["train.steps=8"], tmp_path, seeds=[1]).runs
+    starting = Member(other, "running", started=108.2)  # no step yet: as long as the other, less the 5 s so far
+    assert to_go([member, starting], 2, 113.2) == pytest.approx(30.2)
 
 
 def test_the_table_shows_every_run_and_what_is_left(tmp_path: Path) -> None:
