@@ -21,7 +21,7 @@ source = pathlib.Path({runs!r}) / ("gain" + options["train.lr"])
 folder = pathlib.Path(options["run.folder"])
 folder.mkdir(parents=True, exist_ok=True)
 def save(*_):
-    folder.with_suffix(".saved").touch()
+    (folder / "saved").touch()
     sys.exit(130)
 signal.signal(signal.SIGTERM, save)
 if options["train.lr"] == "0.5":
@@ -37,7 +37,7 @@ for step in (0, 2, 4, 6):
 
 def start(tmp_path: Path, *arguments: str, wait: float = 1.0) -> int:
     runs, script, config = tmp_path / "finished", tmp_path / "launcher.py", tmp_path / "geneval.yaml"
-    for gain in (0.8, 0.1):
+    for gain in (0.8, 0.1) if not runs.exists() else ():
         write_run(runs / f"gain{gain}", steps=6, per_task=5, gain=gain)
     script.write_text(LAUNCHER.format(runs=str(runs), wait=wait))
     extends = f"extends: {ROOT / 'examples/geneval.yaml'}"
@@ -52,7 +52,7 @@ def test_ray_runs_all_and_ends_the_worst_early(tmp_path: Path, capsys: pytest.Ca
     lines = [json.loads(line) for line in (tmp_path / "s" / "sweep.jsonl").read_text().splitlines()]
     assert [line["state"] for line in lines] == ["done", "stopped early", "failed"]
     assert lines[1]["reason"].startswith("ASHA, held-out score 0.")
-    assert (tmp_path / "s" / "train.lr=0.1-seed0.saved").exists()  # it was asked to save
+    assert (tmp_path / "s" / "train.lr=0.1-seed0" / "saved").exists()  # it was asked to save
     assert lines[2]["reason"] == "exit code 2: no such model"
     assert "stopped early: ASHA" in (tmp_path / "s" / "sweep.html").read_text()
     # the same sweep again keeps what was decided
