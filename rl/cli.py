@@ -12,8 +12,8 @@ from rl import registry, share_cores
 
 COMMANDS = {
     "launch": ("rl.launch", "train: CONFIG [key=value ...] [--dry-run] [--resume]"),
-    "sweep": ("rl.sweep", "several seeds or settings of one run, and their table"),
-    "report": ("rl.report", "a run folder as one page"),
+    "sweep": ("rl.sweep", "arms x seeds of one run: which is better, how sure"),
+    "report": ("rl.report", "a run folder as one page, or several side by side"),
     "evaluate": ("rl.evaluate", "score policies on held-out prompts, with intervals"),
     "variance": ("rl.variance", "what tokens and what the decoder decide in a reward"),
     "simulate": ("rl.simulate", "how fast a configuration would be on many workers"),

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from rl.evaluation.evaluate import evaluate
 from rl.evaluation.results import Evaluation, grid_path, load_all
 from rl.parts import Run
+from rl.rows import by_group, group_sizes, per_sample
 from rl.run_folder import checkpoint
 from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.random_state import RngState, restore_rng, rng_state
 from rl.run_folder.records import Alarm, read_metrics
+from rl.tracking.groups import GroupSample, save_groups
 from rl.types import Experience, Prompt, Score, UserError
 from rollout.seeds import group_seeds
 
@@ -141,6 +143,28 @@ def show_if_due(run: Run, experience: Experience) -> None:
         for index in shown
     ]
     run.tracker.pictures(experience.step, "train", experience.renders.one_each[shown], captions, verdicts)
+    _save_groups(run, experience)
+
+
+def _save_groups(run: Run, experience: Experience) -> None:
+    """Every sample of the first groups, for the browser of the report."""
+    rollout, scores = experience.rollout, experience.scores
+    sizes = group_sizes(rollout)[: run.config.tracking.groups]
+    if not sizes:
+        return
+    totals, valid = (by_group(values, rollout) for values in (scores.total_B, scores.valid_B))
+    advantages = per_sample(run.learner.advantage(totals, valid), rollout).tolist()
+    samples = [
+        GroupSample(
+            rollout.prompt_of(index).text,
+            rollout.prompt_of(index).metadata.get("tag"),
+            float(scores.score_B[index]) if scores.valid_B[index] else None,
+            advantages[index] if scores.valid_B[index] else None,
+            {reward: asdict(found[index]) for reward, found in scores.by_reward.items()},
+        )
+        for index in range(sum(sizes))
+    ]
+    save_groups(run.folder, experience.step, experience.renders.one_each[: len(samples)], samples, max(sizes))
 
 
 def save_if_due(run: Run, done: int) -> None:

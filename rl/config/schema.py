@@ -227,6 +227,8 @@ class TrackingConfig(Section):
     """Steps between saved training pictures; 0 for never."""
     pictures: Count = 8
     """How many are saved."""
+    groups: Count = 2
+    """Groups of a step that are saved with all their samples at the same time, for the report."""
     profile: Annotated[tuple[AtLeastOne, ...], AS_TUPLE] = ()
     """Steps, counted from 1, whose time is traced by torch's profiler into ``RUN/profile/``."""
 

@@ -83,4 +83,4 @@ def estimate(value: Estimate | None) -> str:
 
 
 def signed(value: Estimate) -> str:
-    return f"{value.mean:+.3f}" + (f" [{value.low:+.2f}, {value.high:+.2f}]" if value.interval else "")
+    return f"{value.mean:+.3f}" + (f" [{value.low:+.3f}, {value.high:+.3f}]" if value.interval else "")

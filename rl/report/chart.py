@@ -40,6 +40,8 @@ class Chart:
     """Shaded: left edge and width."""
     hover: str = "{}"
     """JSON for script.js: name -> [x pixel, y pixel, step, value] of every point."""
+    unit: str = "step"
+    """Of the axis across."""
 
 
 def line_chart(
@@ -50,10 +52,11 @@ def line_chart(
     bands: Mapping[str, Band] | None = None,
     alarms: Sequence[tuple[float, str]] = (),
     turns: Sequence[tuple[float, float]] = (),
+    unit: str = "step",
 ) -> Chart:
     """``series[name]``: (step, value) points; ``bands[name]``: (step, low, high) shaded around a line; ``alarms``:
-    (step, sentence), drawn upright; ``turns``: (from, to) steps that are shaded. With ``smooth`` the raw values are
-    pale and a running mean is drawn over them.
+    (step, sentence), drawn upright; ``turns``: (from, to) steps that are shaded;
+    ``unit``: what is counted across. With ``smooth`` the raw values are pale and a running mean is drawn over them.
     """
     shown = {name: thin(points) for name, points in series.items() if points}
     if not shown:
@@ -69,6 +72,7 @@ def line_chart(
         [(frame.across(step), sentence) for step, sentence in alarms],
         [frame.span(*turn) for turn in turns],
         json.dumps(hover),
+        unit,
     )
 
 

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from rl.evaluation.parts import PartsEvaluation, load_all_parts, tables
-from rl.evaluation.results import GRADED, OVERALL, Evaluation, load_all, mark, with_graded
-from rl.evaluation.tables import TableRow, estimate, rows
-from rl.report.chart import number
+from rl.evaluation.results import GRADED, OVERALL, Evaluation, load_all, with_graded
+from rl.evaluation.tables import TableRow, rows
 from rl.report.curves import charts, parts_charts
 from rl.report.decoder import decoder_turns
+from rl.report.groups import shown_groups
 from rl.report.pictures import pairs
+from rl.report.template import template_environment
 from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.environment import ENVIRONMENT_FILE, Session
 from rl.run_folder.records import Row, read_json, read_metrics, write_atomically
@@ -69,20 +68,12 @@ def page(run: RecordedRun) -> str:
     several = before is not None and after is not None and before.step != after.step
     found = rows(evaluations[0], evaluations[-1]) if several else []
     compared = [row for row in found if not row.reward.endswith(GRADED)]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"number": number, "mark": mark, "estimate": estimate}
-    environment.globals["OVERALL"] = OVERALL
-    return environment.get_template("page.html").render(
+    groups = shown_groups(run.folder)
+    template = template_environment().get_template("page.html")
+    return template.render(
         run=run,
         name=run.folder.resolve().name,
-        summary=" · ".join(_summary(run)),
+        summary=" · ".join(summary(run)),
         before=before,
         after=evaluations[-1] if evaluations else None,
         rows=found,
@@ -93,12 +84,15 @@ def page(run: RecordedRun) -> str:
         alarms=[alarm for row in run.metrics for alarm in row.alarms],
         pairs=pairs(run.folder, before, after) if before and after and len(run.evaluations) > 1 else [],
         charts=charts(run.metrics, evaluations),
-        stages=_stages(run.metrics),
+        stages=stages(run.metrics),
+        groups=groups,
+        group_steps=[(step, f"step {step}") for step in dict.fromkeys(one.step for one in groups)],
         turns=len(decoder_turns(run.metrics)),
     )
 
 
-def _summary(run: RecordedRun) -> list[str]:
+def summary(run: RecordedRun) -> list[str]:
+    """Steps, pictures, time, machine."""
     parts = []
     if run.metrics:
         steps = run.metrics[-1].step + 1
@@ -123,7 +117,7 @@ def _weakest(found: Sequence[TableRow]) -> TableRow | None:
     return min(means, key=lambda pair: pair[0])[1] if len(means) > 1 else None
 
 
-def _stages(metrics: Sequence[Row]) -> list[tuple[str, float, float]]:
+def stages(metrics: Sequence[Row]) -> list[tuple[str, float, float]]:
     """(stage, mean seconds per step, share); the first step is left out where there are more, because it compiles."""
     counted = metrics[1:] if len(metrics) > 1 else metrics
     totals: dict[str, float] = {}

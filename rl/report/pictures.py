@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from rl.evaluation.results import Evaluation, Outcome, Tile, grid_path
+from rl.evaluation.results import Evaluation, Outcome, Tile, grid_path, mark
 
 _MAX_PICTURE = 384  # pixels a side; larger ones are shrunk and embedded as JPEG
+SMALL = 2 * 64  # up to here pictures are enlarged without smoothing
+
+
+@dataclass(frozen=True)
+class Badge:
+    """One reward's verdict, with its own value where that is finer: ``fail 0.50``; ``reward`` is told where there are
+    several."""
+
+    reward: str
+    text: str
+    style: str
 
 
 @dataclass(frozen=True)
@@ -24,7 +34,7 @@ class Figure:
     """A data URI."""
     small: bool
     """To be enlarged without smoothing."""
-    marks: Mapping[str, float | None]
+    badges: list[Badge]
     notes: list[tuple[str, str, str]]
 
 
@@ -50,7 +60,7 @@ def pairs(run_folder: Path, before: Evaluation, after: Evaluation) -> list[Pair]
                 first.text,
                 first.task,
                 {(False, True): "gained", (True, False): "lost"}.get((_passed(first), _passed(last)), ""),
-                (_figure(old, before, first), _figure(new, after, last)),
+                (figure(old, before, first), figure(new, after, last)),
             )
             for first, last in shared
         ]
@@ -60,10 +70,20 @@ def _passed(tile: Tile) -> bool:
     return bool(tile.marks) and all(value == 1.0 for value in tile.marks.values())
 
 
-def _figure(sheet: Image.Image, evaluation: Evaluation, tile: Tile) -> Figure:
+def figure(sheet: Image.Image, evaluation: Evaluation, tile: Tile) -> Figure:
+    """One tile cut out of the evaluation's grid."""
     picture = sheet.crop(tile.box)
-    notes = [note for one in evaluation.of(tile) if any((note := _note(one))[1:])]
-    return Figure(evaluation.step, _data_uri(picture), picture.width <= 2 * 64, tile.marks, notes)
+    outcomes = evaluation.of(tile)
+    notes = [note for one in outcomes if any((note := _note(one))[1:])]
+    badges = [_badge(one, several=len(outcomes) > 1) for one in outcomes]
+    return Figure(evaluation.step, data_uri(picture), picture.width <= SMALL, badges, notes)
+
+
+def _badge(outcome: Outcome, *, several: bool) -> Badge:
+    finer = outcome.graded is not None and outcome.graded != outcome.value
+    text = mark(outcome.value) + (f" {outcome.graded:.2f}" if finer else "")
+    style = "other" if outcome.value is None else {1.0: "pass", 0.0: "fail"}.get(outcome.value, "other")
+    return Badge(outcome.reward if several else "", text, style)
 
 
 def _note(outcome: Outcome) -> tuple[str, str, str]:
@@ -72,13 +92,16 @@ def _note(outcome: Outcome) -> tuple[str, str, str]:
     words = [f"{key}: {value}" for key, value in details if isinstance(value, str) and value]
     numbers = [f"{key} {value:g}" for key, value in details if isinstance(value, (int, float))]
     text = f"failed: {outcome.failure}" if outcome.failure else "; ".join(words)
+    if not text and outcome.value is not None and outcome.value < 1:  # numbers are all that it says of what is missing
+        text = ", ".join(numbers)
     return outcome.reward, text, ", ".join(numbers)
 
 
-def _data_uri(picture: Image.Image) -> str:
+def data_uri(picture: Image.Image, largest: int = _MAX_PICTURE) -> str:
+    """Self-contained; larger pictures are shrunk."""
     buffer = io.BytesIO()
-    if max(picture.size) > _MAX_PICTURE:
-        picture.thumbnail((_MAX_PICTURE, _MAX_PICTURE), Image.Resampling.LANCZOS)
+    if max(picture.size) > largest:
+        picture.thumbnail((largest, largest), Image.Resampling.LANCZOS)
         picture.convert("RGB").save(buffer, "JPEG", quality=90)
         kind = "jpeg"
     else:

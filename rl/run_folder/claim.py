@@ -20,7 +20,8 @@ from rl.types import UserError
 CONFIG_FILE = "config.yaml"
 _OURS = ("environment.json", "inputs.json", METRICS_FILE, "report.html", "evaluation-*.json", "evaluation-*.png")
 _INNER = (
-    *("pictures/train-*.png", "pictures/train-*.jsonl", "tensorboard/events.out.tfevents.*"),
+    *("pictures/train-*.png", "pictures/train-*.jsonl", "pictures/groups-*.png", "pictures/groups-*.jsonl"),
+    "tensorboard/events.out.tfevents.*",
     f"{EXPERIENCE_FOLDER}/{FILES}",
 )
 _FOLDERS = ("checkpoints", "policy")

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TypedDict
 
+from rl.run_folder.code import code_fingerprint
 from rl.run_folder.records import read_json, write_atomically
 
 ENVIRONMENT_FILE = "environment.json"
@@ -35,6 +36,7 @@ class Session(TypedDict):
     cores: int | None
     accelerators: list[str]
     git: str | None
+    code: str
     versions: dict[str, str]
 
 
@@ -76,6 +78,7 @@ def describe_environment(command: Sequence[str]) -> Session:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "accelerators": _accelerators(),
         "git": _git_commit(),
+        "code": code_fingerprint(),
         "versions": _versions(),
     }
 

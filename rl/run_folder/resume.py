@@ -41,8 +41,14 @@ class Difference:
     def allowed(self) -> bool:
         return any(self.key == one or (one.endswith(".") and self.key.startswith(one)) for one in MAY_CHANGE)
 
+    @property
+    def texts(self) -> tuple[str, str]:
+        """Both values as they are told."""
+        return _shown(self.saved), _shown(self.now)
+
     def __str__(self) -> str:
-        return f"{self.key} (was {_shown(self.saved)}, now {_shown(self.now)})"
+        was, now = self.texts
+        return f"{self.key} (was {was}, now {now})"
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ def resumed(folder: Path, typed: Config, overrides: Sequence[str]) -> Resumed:
     """
     file = folder / CONFIG_FILE
     saved = load(file)
-    before, now = saved.model_dump(mode="json"), _as_found(typed, saved).model_dump(mode="json")
+    before, now = saved.model_dump(mode="json"), as_found(typed, saved).model_dump(mode="json")
     meant = {text: list(_override_differences(text, before, now)) for text in overrides}
     changed = [one for found in meant.values() for one in found if one.key != "run.folder"]
     refused = [one for one in changed if not one.allowed]
@@ -81,8 +87,8 @@ def resumed(folder: Path, typed: Config, overrides: Sequence[str]) -> Resumed:
     return Resumed(config, changed, ignored)
 
 
-def _as_found(typed: Config, saved: Config) -> Config:
-    """``auto`` is the number that the first start has found."""
+def as_found(typed: Config, saved: Config) -> Config:
+    """``typed``, where ``auto`` is the number that the first start has found."""
     for section in ("train", "render", "decoder"):
         both = getattr(typed, section), getattr(saved, section)
         if None not in both and both[0].micro_batch == AUTO:

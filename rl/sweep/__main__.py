@@ -1,108 +1,139 @@
-"""``python -m rl.sweep CONFIG [--seeds 0 1 2] [--parallel 2] [key=value ...] [key=a,b,c ...]``: settings x seeds.
+"""``python -m rl.sweep CONFIG [key=a,b,c ...] [--seeds 0 1 2]``: which arm is better, by how much, how sure?
 
-Every run is its own ``python -m rl.launch`` process with its own folder. ``key=a,b`` makes one setting per value;
-several of them are crossed. The same command again goes on where the sweep stopped: finished runs are kept, the others
-resumed. The table has, per task, the held-out score before, after and the difference: mean over seeds, range, and
-Student's 95 % t interval. Written to ``sweep.json`` and ``sweep.md`` in the sweep's folder.
+    python -m rl.sweep examples/ablations/loss.yaml                                # arms and seeds from a file
+    python -m rl.sweep examples/geneval.yaml --sweep loss=grpo,dapo seed=0,1,2     # crossed on the command line
+    python -m rl.sweep examples/ablations/loss.yaml --dry-run                      # checked; one job a line
+
+Every run is its own ``python -m rl.launch`` process with its own folder: here, on a Ray cluster (``--ray``), or in
+a job array. The same command again goes on where the sweep stopped: finished runs are kept, half-done ones resumed, and
+a run that was made before by the same code with the same configuration is reused. Written to the sweep's folder:
+``sweep.jsonl`` (a line per run) and ``sweep.html`` (the page). Exit codes: 0, 1 if a run failed, 2 for a mistake in the
+command, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
 
-import json
-import re
+import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 
-from rewards.command_line import positive_int
 from rl.config import shipped
 from rl.process.command import command
 from rl.process.interrupt import INTERRUPTED
 from rl.process.output import shown
-from rl.process.parser import CommandParser
-from rl.run_folder.records import write_atomically
-from rl.sweep.again import claim
-from rl.sweep.plan import LAUNCH, FinishedRun, plan
+from rl.sweep.again import claim, is_done
+from rl.sweep.arguments import SweepArguments, read_arguments
+from rl.sweep.board import Board, make_board, summary
+from rl.sweep.earlier import find_earlier
+from rl.sweep.jobs import check_plan, jobs
+from rl.sweep.member import Member, stopped_before, write_members
+from rl.sweep.plan import LAUNCH, SweepPlan, plan
 from rl.sweep.processes import run_all
-from rl.sweep.table import markdown, summarise
+from rl.sweep.result.page import find_result, write_page
+from rl.sweep.result.tables import SweepResult, as_json, console_table, markdown
+from rl.sweep.slots import make_slots
+from rl.tracking.terminal import Terminal
+
+_TABLE_WIDTH = 130
 
 
-def sweep(
-    config: Path,
-    seeds: Sequence[int],
-    overrides: Sequence[str],
-    folder: Path,
-    parallel: int = 1,
-    launch: Sequence[str] = LAUNCH,
-) -> int:
-    """Runs everything that is not done yet and writes the table; 0 if every run succeeded, 1 otherwise."""
-    runs = plan(config, seeds, overrides, folder, launch)
-    claim(runs)
-    finished = run_all(runs, parallel, lambda line: print(line, flush=True))
-    failures = [one for one in finished if one.code != 0]
-    rows = summarise([one.run for one in finished if one.code == 0])
-    record = {
-        "config": str(config),
-        "runs": [{**_named(one), "code": one.code, "tail": one.tail} for one in finished],
-        "rows": [asdict(row) for row in rows],
-    }
-    write_atomically(folder / "sweep.json", json.dumps(record, indent=1) + "\n")
-    text = markdown(rows, failures)
-    write_atomically(folder / "sweep.md", text)
-    print(text, flush=True)
-    return 1 if failures else 0
+def sweep(given: SweepArguments, launch: Sequence[str] = LAUNCH) -> int:
+    """Runs everything that is not done yet and tells what came out; 0 if no run failed, 1 otherwise."""
+    planned = plan(
+        given.config, given.overrides, given.folder, seeds=given.seeds, baseline=given.baseline, launch=launch
+    )
+    check_plan(planned)
+    members = find_members(planned)
+    if given.dry_run:
+        _list_jobs(planned, members)
+        return 0
+    if not given.collect:
+        claim([one.run for one in members if one.state != "reused"])
+        _run(given, planned, members)
+    write_members(planned.folder, members)
+    result = find_result(planned, members)
+    tell(result, given.output)
+    print(shown(f"page: {write_page(planned.folder, result)}"), file=sys.stderr)
+    return 1 if any(one.state == "failed" for one in members) else 0
 
 
-def _named(finished: FinishedRun) -> dict[str, object]:
-    run = finished.run
-    return {"setting": run.setting, "seed": run.seed, "folder": str(run.folder), "command": list(run.command)}
+def find_members(planned: SweepPlan) -> list[Member]:
+    """How every run stands before anything is started."""
+    earlier = find_earlier(planned.runs, planned.folder.parent)
+    stopped = stopped_before(planned.folder, planned.runs)
+    members = []
+    for run in planned.runs:
+        one = Member(run)
+        if is_done(run):
+            one.state = "kept"
+        elif run.folder in stopped:
+            one.state, one.reason = "stopped early", stopped[run.folder]
+        elif run.folder in earlier:
+            one.state, one.source = "reused", earlier[run.folder]
+        members.append(one)
+    return members
+
+
+def _run(given: SweepArguments, planned: SweepPlan, members: Sequence[Member]) -> None:
+    def changed() -> None:
+        write_members(planned.folder, members)
+
+    with make_board(members, given.parallel) as board:
+        _tell_kept(members, board)
+        changed()
+        if given.ray is not None:
+            from rl.sweep.on_ray import run_on_ray
+
+            run_on_ray(members, board, changed, address=given.ray, asha=given.asha, folder=planned.folder)
+        else:
+            run_all(members, make_slots(given.parallel, os.environ), board, changed)
+
+
+def _tell_kept(members: Sequence[Member], board: Board) -> None:
+    for one in members:
+        if one.state == "kept":
+            board.say(f"{one.run.folder}: done before, kept")
+        elif one.state == "reused":
+            board.say(f"{one.run.folder}: the same as {one.source}, by the same code: reused")
+        elif one.state == "stopped early":
+            board.say(f"{one.run.folder}: stopped early before ({one.reason})")
+
+
+def _list_jobs(planned: SweepPlan, members: Sequence[Member]) -> None:
+    lines = list(jobs(members))
+    for line in lines:
+        print(shown(line))
+    arms = f"{len(planned.arms)} arm{'s' * (len(planned.arms) != 1)}"
+    told = f"{arms} x {len(planned.seeds)} seeds, all configurations checked"
+    print(shown(f"{told}: {len(lines)} jobs; {summary(members, 1)}"), file=sys.stderr)
+
+
+def tell(result: SweepResult, output: str) -> None:
+    if output == "json":
+        print(as_json(result), end="")
+        return
+    if output == "markdown":
+        print(markdown(result), end="")
+        return
+    Terminal(narrowest=_TABLE_WIDTH).print(console_table(result))
+    for answer in result.answers:
+        print(shown(f"{answer.question} {' '.join(answer.sentences)}"))
+    for warning in result.warnings:
+        print(shown(f"warning: {warning}"))
 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0, 1 if a run failed, 2 for a mistake in the command, 130 after Ctrl-C."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    found = _parser().parse_intermixed_args(_seeds_last(given))
-    folder = found.folder or Path("runs") / f"{found.config.stem}-sweep"
-    if note := shipped.note(found.config):
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    given = read_arguments(typed)
+    if note := shipped.note(given.config):
         print(shown(note), file=sys.stderr)
     try:
-        return sweep(found.config, found.seeds, found.overrides, folder, found.parallel)
+        return sweep(given)
     except KeyboardInterrupt:
-        print(shown(f"stopped; go on with: python -m rl.sweep {shlex.join(given)}"), file=sys.stderr)
+        print(shown(f"stopped; go on with: python -m rl.sweep {shlex.join(typed)}"), file=sys.stderr)
         return INTERRUPTED
-
-
-def _parser() -> CommandParser:
-    parser = CommandParser(
-        prog="python -m rl.sweep",
-        description="Settings x seeds of one run, and their table. The same command again goes on where it stopped.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("config", type=Path, help="the YAML of one run, for example examples/geneval.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="key=a,b,c makes one setting of each")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="default 0 1 2")
-    parser.add_argument("--parallel", type=positive_int, default=1, metavar="N", help="runs at a time; default 1")
-    parser.add_argument("--folder", type=Path, help="default runs/<config>-sweep")
-    return parser
-
-
-def _seeds_last(given: Sequence[str]) -> list[str]:
-    """``["a.yaml", "--seeds", "0", "1", "x=1"]`` -> ``["a.yaml", "x=1", "--seeds", "0", "1"]``.
-
-    What follows the seeds and is none is not taken for one.
-    """
-    rest, seeds = list(given), list[str]()
-    while "--seeds" in rest:
-        start = rest.index("--seeds")
-        end = start + 1
-        while end < len(rest) and re.fullmatch(r"-?\d+", rest[end]):
-            end += 1
-        seeds = rest[start:end]
-        del rest[start:end]
-    return rest + seeds
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Settings x seeds -> the runs of a sweep, each with its folder and command."""
+"""Arms x seeds -> the runs of a sweep, each with its folder, its checked configuration and its command."""
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,24 +9,34 @@ from pathlib import Path
 
 from rl.config import shipped
 from rl.config.load import dump, load
+from rl.config.schema import Config
+from rl.registry import did_you_mean
+from rl.sweep.arms import Arm, crossed, seeds_among, settings
+from rl.sweep.sweep_file import SweepFile, read_sweep_file
 from rl.types import UserError
 
 LAUNCH = (sys.executable, "-m", "rl.launch")
+SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One run of the sweep: a setting (the overrides that vary) and a seed.
+    """One run of the sweep: an arm and a seed. ``config``: all of it, resolved and checked."""
 
-    ``steps``: how many it trains; ``resolved``: its whole configuration as YAML.
-    """
-
-    setting: str
+    arm: str
     seed: int
     folder: Path
     command: tuple[str, ...]
-    steps: int
-    resolved: str
+    config: Config
+
+    @property
+    def steps(self) -> int:
+        return self.config.train.steps
+
+    @property
+    def resolved(self) -> str:
+        """The whole configuration as YAML."""
+        return dump(self.config)
 
     @property
     def log(self) -> Path:
@@ -40,72 +49,88 @@ class SweepRun:
 
 
 @dataclass(frozen=True)
-class FinishedRun:
-    """``code`` 0: ran to its end with evaluations; else ``tail`` holds its last lines."""
+class SweepPlan:
+    """All runs, arm by arm; the others are compared with ``baseline``."""
 
-    run: SweepRun
-    code: int
-    tail: str
-
-
-def settings(overrides: Sequence[str]) -> tuple[list[str], list[tuple[str, ...]]]:
-    """``["a=1", "b=2,3"]`` -> the fixed ones ``["a=1"]`` and the crossed ones ``[("b=2",), ("b=3",)]``.
-
-    A comma inside brackets or quotes does not split: ``train.betas=[0.9,0.95]`` is one value. Raises UserError
-    for anything that is not ``key=value``, and for ``run.seed`` and ``run.folder``, which the sweep sets itself.
-    """
-    fixed, varied = [], []
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals or not key:
-            raise UserError(f"{override!r} is not an override: write key=value, or key=a,b,c for one run of each")
-        if key in ("run.seed", "run.folder"):
-            raise UserError(f"{key} is set by the sweep: use --seeds and --folder instead of {override!r}")
-        values = split_values(value)
-        if len(values) == 1:
-            fixed.append(override)
-        else:
-            varied.append([f"{key}={one}" for one in values])
-    return fixed, list(itertools.product(*varied))
-
-
-def split_values(text: str) -> list[str]:
-    """Splits at commas outside brackets and quotes."""
-    values, depth, quote, start = [], 0, "", 0
-    for index, letter in enumerate(text):
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "'\"":
-            quote = letter
-        elif letter in "[{":
-            depth += 1
-        elif letter in "]}":
-            depth -= 1
-        elif letter == "," and depth == 0:
-            values.append(text[start:index])
-            start = index + 1
-    return [*values, text[start:]]
+    config: Path
+    folder: Path
+    arms: tuple[Arm, ...]
+    baseline: str
+    seeds: tuple[int, ...]
+    runs: tuple[SweepRun, ...]
 
 
 def plan(
-    config: Path, seeds: Sequence[int], overrides: Sequence[str], folder: Path, launch: Sequence[str] = LAUNCH
-) -> list[SweepRun]:
-    """All runs, setting by setting.
+    named: Path,
+    overrides: Sequence[str],
+    folder: Path,
+    *,
+    seeds: Sequence[int] | None = None,
+    baseline: str | None = None,
+    launch: Sequence[str] = LAUNCH,
+) -> SweepPlan:
+    """``named``: the YAML of one run, or of a sweep. ``seeds``, ``baseline``: instead of what is said there.
 
-    Raises UserError for repeated seeds, a config that is not there, and every mistake in it or in an override.
+    Raises UserError for repeated seeds, a file that is not there, and every mistake in every arm's configuration.
     """
-    if not shipped.find(config).is_file():
-        raise UserError(f"{config} is not a file: give the YAML of one run")
-    if len(set(seeds)) < len(seeds):
-        raise UserError(f"--seeds {' '.join(map(str, seeds))} names a seed twice: every run needs its own")
-    fixed, crossed = settings(overrides)
-    runs = []
-    for number, setting in enumerate(crossed):
-        for seed in seeds:
-            name = f"seed{seed}" if len(crossed) == 1 else f"setting{number}-seed{seed}"
-            target = folder / name
-            given = (*fixed, *setting, f"run.seed={seed}", f"run.folder={target}")
-            resolved = load(config, given)
-            command = (*launch, str(config), *given)
-            runs.append(SweepRun(" ".join(setting), seed, target, command, resolved.train.steps, dump(resolved)))
-    return runs
+    path = shipped.find(named)
+    if not path.is_file():
+        raise UserError(f"{named} is not a file: give the YAML of one run, or of a sweep")
+    said = read_sweep_file(path) or SweepFile(named)
+    axes, typed_seeds = seeds_among(overrides)
+    fixed, varied = settings(axes)
+    chosen = tuple(seeds or typed_seeds or said.seeds or SEEDS)
+    if len(set(chosen)) < len(chosen):
+        raise UserError(f"seeds {' '.join(map(str, chosen))} name one twice: every run needs its own")
+    arms = crossed(said.arms, [*said.varied, *varied], only=named.stem)
+    shared = (*said.fixed, *fixed)
+    configs = _configurations(said.config, shared, arms, chosen)
+    runs = [
+        _run(said.config, shared, arm, seed, folder / _name(arm, seed, alone=len(arms) == 1), configs[arm.name], launch)
+        for arm in arms
+        for seed in chosen
+    ]
+    return SweepPlan(said.config, folder, tuple(arms), _baseline(baseline or said.baseline, arms), chosen, tuple(runs))
+
+
+def _configurations(
+    config: Path, shared: Sequence[str], arms: Sequence[Arm], seeds: Sequence[int]
+) -> dict[str, Config]:
+    """Of every arm. Raises UserError with the mistakes of all arms."""
+    for seed in seeds[1:]:
+        load(config, (*shared, f"run.seed={seed}"))
+    found, wrong = {}, dict[str, list[str]]()
+    for arm in arms:
+        try:
+            found[arm.name] = load(config, (*shared, *arm.overrides, f"run.seed={seeds[0]}"))
+        except UserError as error:
+            wrong.setdefault(str(error), []).append(arm.name)
+    if len(wrong) == 1 and (found or len(arms) == 1 or len(next(iter(wrong.values()))) == len(arms)):
+        message, names = next(iter(wrong.items()))
+        raise UserError(message if len(names) == len(arms) else f"arm {', '.join(names)}: {message}")
+    if wrong:
+        told = [f"  arm {', '.join(names)}: {message}" for message, names in wrong.items()]
+        raise UserError(f"{len(wrong)} arms of the sweep are wrong:\n" + "\n".join(told))
+    return found
+
+
+def _run(
+    config: Path, shared: Sequence[str], arm: Arm, seed: int, folder: Path, resolved: Config, launch: Sequence[str]
+) -> SweepRun:
+    given = (*shared, *arm.overrides, f"run.seed={seed}", f"run.folder={folder}")
+    own = resolved.run.model_copy(update={"seed": seed, "folder": str(folder)})
+    return SweepRun(arm.name, seed, folder, (*launch, str(config), *given), resolved.model_copy(update={"run": own}))
+
+
+def _name(arm: Arm, seed: int, *, alone: bool) -> str:
+    return f"seed{seed}" if alone else f"{arm.slug}-seed{seed}"
+
+
+def _baseline(wanted: str | None, arms: Sequence[Arm]) -> str:
+    names = [arm.name for arm in arms]
+    if wanted is None:
+        return names[0]
+    if wanted not in names:
+        near = did_you_mean(wanted, names)
+        raise UserError(f"baseline: there is no arm {wanted!r}{near or f'; the arms are {chr(44).join(names)}'}")
+    return wanted

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from rl.run_folder.records import Alarm
 
-REWARD_PREFIX, FAILED_PREFIX, LEARNS_PREFIX = "reward/", "failed/", "learns/"
+REWARD_PREFIX, FAILED_PREFIX, LEARNS_PREFIX, GUARD_PREFIX = "reward/", "failed/", "learns/", "guard/"
 SAMPLED, KEPT = "groups/sampled", "groups/kept"
 """Of a step that leaves groups without signal out: all of them, and those that are learnt from."""
 STAGES = {  # of a step, as people say them

@@ -16,8 +16,15 @@ from rich.text import Text
 from rl.process.output import shown
 from rl.run_folder.records import Alarm
 from rl.tracking.clock import Activity, Clock, images_per_second, total_seconds
-from rl.tracking.contract import FAILED_PREFIX, HEALTH, REWARD_PREFIX, Console, groups_kept, who_learnt
-from rl.tracking.guards.pictures import PREFIX as GUARD_PREFIX
+from rl.tracking.contract import (
+    FAILED_PREFIX,
+    GUARD_PREFIX,
+    HEALTH,
+    REWARD_PREFIX,
+    Console,
+    groups_kept,
+    who_learnt,
+)
 from rl.tracking.terminal import Terminal
 
 _SPARKS, _ASCII_SPARKS = "▁▂▃▄▅▆▇█", "_.:-=+*#"

@@ -14,6 +14,7 @@ from rl.config.sections.milestones import EvalConfig
 from rl.evaluation.evaluate import evaluate
 from rl.run_folder.environment import record_environment
 from rl.run_folder.records import Alarm
+from rl.tracking.groups import GroupSample, save_groups
 from rl.tracking.tracker import Tracker
 from rl.types import Prompt, Score
 
@@ -58,6 +59,20 @@ def disc(color: str, seed: int) -> NDArray[np.uint8]:
     return np.asarray(picture)
 
 
+def groups(step: int) -> list[GroupSample]:
+    """Two groups of four: one in which the second fails in the reward, one that scores alike."""
+    found = []
+    for prompt in ("first prompt", "second <prompt>"):
+        for place in range(4):
+            score = 0.25 * place if prompt == "first prompt" else 1.0
+            failed = prompt == "first prompt" and place == 1
+            said = {"value": None if failed else score, "passed": None if failed else float(score == 1.0)}
+            said |= {"failure": "timed out" if failed else None, "details": {"reason": f"disc {step}"}}
+            advantage = None if failed else score - 0.5 if prompt == "first prompt" else 0.0
+            found.append(GroupSample(prompt, "colors", None if failed else score, advantage, {"geneval": said}))
+    return found
+
+
 def write_run(folder: Path, *, seed: int = 0, steps: int = 60, per_task: int = 20, gain: float = 0.8) -> Path:
     noise = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,4 +112,6 @@ def write_run(folder: Path, *, seed: int = 0, steps: int = 60, per_task: int = 2
             }
             alarm = Alarm("guard/darkness", step, 0.08, 0.35, "darkness rose from 0.08 to 0.35 by step 50")
             tracker.log(step, metrics, seconds, [alarm] if step == 50 else [])
+            if step % every == 0:
+                save_groups(folder, step, np.stack([disc("green", place) for place in range(8)]), groups(step), 4)
     return folder

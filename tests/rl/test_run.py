@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rl.run_folder.claim import is_free
+from rl.tracking.groups import read_groups
 from tests.rl.run_case import ROOT, STEPS, command, environment, launch, metrics, write_config
 
 KILLED = (str(ROOT / "tests" / "rl" / "run_folder" / "killed_launch.py"),)
@@ -148,6 +149,10 @@ def test_two_rewards_routed_scaled_and_combined_by_gdpo(tiny_policy: Path, tmp_p
         for verdict in map(json.loads, shown):
             assert verdict["ink"]["value"] is not None
             assert (verdict["green"]["value"] is not None) == (verdict["tag"] in ("colors", "counting"))
+        groups = read_groups(tmp_path / "run" / "pictures" / f"groups-{step:06d}.png")
+        assert [len(group) for group in groups] == [4, 4]
+        assert all(one.score is not None and one.advantage is not None for group in groups for one in group)
+        assert {*groups[0][0].rewards} == {"ink", "green"}
 
 
 def test_a_dead_reward_stops_before_the_first_step(tiny_policy: Path, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policy.tokenizers.contract import ImageTokenizer
+from rl.tracking.contract import GUARD_PREFIX
 
-PREFIX = "guard/"
 _DARK, _EDGE = 0.25, 0.1  # luma below which a pixel is dark; luma step above which two neighbours form an edge
 _HARMONICS = 4  # of the grid's wave
 
@@ -30,7 +30,7 @@ def picture_metrics(pictures: NDArray[np.uint8], group_size: int) -> dict[str, f
     }
     if group_size > 1:
         metrics["diversity"] = float(diversity(rgb, group_size).mean())
-    return {PREFIX + name: value for name, value in metrics.items()}
+    return {GUARD_PREFIX + name: value for name, value in metrics.items()}
 
 
 def _luma(rgb_BHW3: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -88,7 +88,8 @@ def token_metrics(tokens_BT: NDArray[np.int64]) -> dict[str, float]:
         _, counts = np.unique(tokens, return_counts=True)
         ink.append(1.0 - counts.max() / tokens.size)
         distinct.append(counts.size / tokens.size)
-    return {PREFIX + "ink_fraction": float(np.mean(ink)), PREFIX + "distinct_tokens": float(np.mean(distinct))}
+    found = {"ink_fraction": float(np.mean(ink)), "distinct_tokens": float(np.mean(distinct))}
+    return {GUARD_PREFIX + name: value for name, value in found.items()}
 
 
 def render_fidelity(sampled_BT: NDArray[np.int64], retokenised_BT: NDArray[np.int64]) -> float:
@@ -111,7 +112,7 @@ class Fidelity:
         if not len(chosen):
             return {}
         found_NT = self.tokenizer.encode(pictures_BHW3[chosen])
-        return {PREFIX + "render_fidelity": render_fidelity(tokens_BT[chosen], found_NT)}
+        return {GUARD_PREFIX + "render_fidelity": render_fidelity(tokens_BT[chosen], found_NT)}
 
 
 def evenly(count: int, share: float) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rl.config.sections.guards import WINDOW
-from rl.tracking.guards.pictures import PREFIX
+from rl.tracking.contract import GUARD_PREFIX
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def outside(kind: str, baseline: float, value: float, allowed: float) -> bool:
 
 
 def sentence(watch: MetricWatch, step: int, baseline: float, value: float, allowed: float) -> str:
-    name = watch.metric.removeprefix(PREFIX).removeprefix("var/").replace("_", " ")
+    name = watch.metric.removeprefix(GUARD_PREFIX).removeprefix("var/").replace("_", " ")
     key = f"guards.{watch.threshold}"
     if not watch.has_baseline:
         return f"{name} is {value:.3g} at step {step + 1} ({key}: {allowed:.3g}): {watch.advice}"

@@ -11,9 +11,11 @@ from rl.config.load import dump, load
 from rl.config.schema import Config
 from rl.config.values import AUTO
 from rl.launch import main
+from rl.sweep.plan import plan
 
 ROOT = Path(rl.__file__).parent.parent
-EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
+ABLATIONS = sorted((ROOT / "examples" / "ablations").glob("*.yaml"))
+EXAMPLES = sorted(set((ROOT / "examples").rglob("*.yaml")) - set(ABLATIONS))
 PARTS = sorted((ROOT / "configs").rglob("*.yaml"))
 
 
@@ -34,6 +36,14 @@ def test_example_loads_and_survives_a_dump(path: Path, tmp_path: Path) -> None:
     assert load(tmp_path / "config.yaml") == config
     assert path.read_text().startswith("#")
     assert f"python -m rl.launch {named(path)}" in path.read_text()
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=named)
+def test_ablation_can_be_planned(path: Path, tmp_path: Path) -> None:
+    found = plan(path, [], tmp_path)
+    assert len(found.arms) > 1 and len(found.seeds) == 3
+    assert path.read_text().startswith("#")
+    assert f"python -m rl.sweep {named(path)}" in path.read_text()
 
 
 def test_no_two_examples_write_into_one_folder() -> None:

@@ -230,13 +230,13 @@ def test_tables() -> None:
     shown = capture.get()
     assert "step 0 → 50" in shown
     assert "color attr" in shown
-    assert "+1.000 [+1.00, +1.00]" in shown
+    assert "+1.000 [+1.000, +1.000]" in shown
     assert "reward" not in shown  # one reward needs no column
     [color_attr], [counting], [overall] = (
         [line.strip("│ \n").split() for line in shown.splitlines() if task in line]
         for task in ("color attr", "counting", "overall")
     )
-    expected = "20 │ 0.000 [0.00, 0.16] │ 1.000 [0.84, 1.00] │ +1.000 [+1.00, +1.00]"
+    expected = "20 │ 0.000 [0.00, 0.16] │ 1.000 [0.84, 1.00] │ +1.000 [+1.000, +1.000]"
     assert expected.split() == color_attr[3 : 3 + len(expected.split())]
     assert counting[-1] == "1"  # failed
     assert "+0.500" in overall

@@ -20,7 +20,8 @@ from rl.keys.reference import all_keys, card, type_text
 from rl.registry import BUILT_IN
 
 ROOT = Path(rl.__file__).parent.parent
-RUN_FILES = sorted(path for folder in ("configs", "examples") for path in (ROOT / folder).rglob("*.yaml"))
+SWEEPS = set((ROOT / "examples" / "ablations").glob("*.yaml"))
+RUN_FILES = sorted({path for folder in ("configs", "examples") for path in (ROOT / folder).rglob("*.yaml")} - SWEEPS)
 
 
 CHECKER = jsonschema.Draft7Validator(json_schema())

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from rl.evaluation.parts import PartsEvaluation, PartView, save_parts
-from rl.evaluation.results import Evaluation, Outcome, load_all, save
+from rl.evaluation.results import Evaluation, Outcome, Tile, grid_path, load_all, save
 from rl.report.__main__ import main
 from rl.report.chart import line_chart, number, running_mean, thin, ticks
 from rl.report.curves import charts
@@ -82,7 +82,9 @@ def test_headline_numbers_are_those_of_the_evaluations(run_folder: Path, text: s
 
 
 def test_pictures_are_the_ones_of_the_same_prompts(run_folder: Path, text: str) -> None:
-    images = [attributes for tag, attributes in parse(text).found if tag == "img"]
+    images = [
+        attributes for tag, attributes in parse(text).found if tag == "img" and ", step " in str(attributes["alt"])
+    ]
     first, *_, last = load_all(run_folder)
     assert len(images) == 2 * len(first.tiles) == 24
     for place, tiles in ((0, first.tiles), (1, last.tiles)):
@@ -107,6 +109,46 @@ def test_what_a_reward_said_stands_beside_its_picture(run_folder: Path, text: st
     assert text.count(">reason: expected &lt;disc&gt;=1, found 0</div>") == failed > 0
     assert text.count(">failed: timed out after 60 s</div>") == sum(one.failure is not None for one in shown)
     assert text.count('title="geneval: strict 0, graded 0.5"') == failed
+
+
+def test_pills_name_their_reward_where_there_are_several_and_show_what_is_finer(tmp_path: Path) -> None:
+    picture = Image.fromarray(disc("green", 0)).resize((128, 128))
+    for step, value in ((0, 0.0), (6, 1.0)):
+        said = {"counts": 3}
+        outcomes = (
+            Outcome("geneval", "colors", "p", 1, value, details=said, graded=0.5 if value == 0 else 1.0),
+            Outcome("pick", "colors", "p", 1, 0.25),
+        )
+        tile = Tile("p", "two discs", "colors", 1, (0, 0, 128, 128), {"geneval": value, "pick": 0.25})
+        save(Evaluation(step, outcomes, (tile,)), tmp_path)
+        picture.save(grid_path(tmp_path, step))
+    text = page(read_run(tmp_path))
+    assert '<span class="badge fail">geneval fail 0.50</span>' in text
+    assert '<span class="badge pass">geneval pass</span>' in text
+    assert text.count('<span class="badge other">pick 0.25</span>') == 2
+    assert ">counts 3</div>" in text  # numbers are all the reward said of why it failed
+
+
+def test_a_small_change_is_told_with_its_digits(tmp_path: Path) -> None:
+    for step, value in ((0, 0.500), (6, 0.502)):
+        save(Evaluation(step, tuple(Outcome("pick", "look", f"p{n}", 1, value) for n in range(4))), tmp_path)
+    text = page(read_run(tmp_path))
+    assert "95 % interval +0.002 to +0.002" in text
+    assert re.search(r"[+]0\.002 <span|[+]0\.002\s", text)
+
+
+def test_whole_groups_stand_with_scores_and_advantages(run_folder: Path, text: str) -> None:
+    assert text.count('class="card group"') == 2 * 3  # two groups at the steps 0, 20 and 40
+    assert "step 1, colors: scores 0.000 to 0.750, 1 left out" in text
+    assert "all score 1.000: nothing to learn from" in text
+    assert "second &lt;prompt&gt;" in text
+    assert '<span class="badge pass">+0.25</span>' in text and '<span class="badge fail">-0.50</span>' in text
+    assert '<span class="badge other">left out</span>' in text
+    assert "geneval failed: timed out" in text and "geneval 0.750, fail; reason: disc 20" in text
+    (run_folder / "pictures" / "groups-000020.jsonl").rename(run_folder / "moved")
+    with pytest.raises(UserError, match=r"groups-000020.jsonl cannot be read .*: remove it and groups-000020.png"):
+        page(read_run(run_folder))
+    (run_folder / "moved").rename(run_folder / "pictures" / "groups-000020.jsonl")
 
 
 def test_user_text_is_escaped(text: str) -> None:

@@ -1,0 +1,45 @@
+"""A sweep as a list of jobs: every configuration checked with its data, and a command per run that is missing."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+
+from rl.preflight.machine import check_machine
+from rl.preflight.prompts import check_data
+from rl.sweep.again import check_own, has_begun
+from rl.sweep.member import Member
+from rl.sweep.plan import SweepPlan
+from rl.types import UserError
+
+
+def check_plan(plan: SweepPlan) -> None:
+    """Every arm's data, rewards and machine, and that every run's folder is its own. Raises UserError with all
+    mistakes."""
+    wrong: dict[str, list[str]] = {}
+    for arm in plan.arms:
+        config = next(run.config for run in plan.runs if run.arm == arm.name)
+        try:
+            check_data(config)
+            check_machine(config, config.train.ranks)
+        except UserError as error:
+            wrong.setdefault(str(error), []).append(arm.name)
+    for run in plan.runs:
+        try:
+            check_own(run)
+        except UserError as error:
+            wrong.setdefault(str(error), []).append(run.arm)
+    if len(wrong) == 1:
+        message, names = next(iter(wrong.items()))
+        raise UserError(message if len(names) == len(plan.arms) else f"arm {', '.join(names)}: {message}")
+    if wrong:
+        told = [f"  arm {', '.join(names)}: {message}" for message, names in wrong.items()]
+        raise UserError(f"{len(wrong)} mistakes in the sweep:\n" + "\n".join(told))
+
+
+def jobs(members: Sequence[Member]) -> Iterator[str]:
+    """A line per run that waits, ready for the shell; it goes on from a checkpoint where there is one."""
+    for one in members:
+        if one.state == "waiting":
+            resume = ["--resume"] if has_begun(one.run.folder) else []
+            yield shlex.join(["python", *one.run.command[1:], *resume])
