@@ -56,6 +56,11 @@ class Decoder(nn.Module):
         config = self.transformer.config
         return config.in_channels, config.sample_size, config.sample_size
 
+    @property
+    def picture_side(self) -> int:
+        """Pixels of a painted picture's edge."""
+        return int(self.transformer.config.sample_size * self.vae.spatial_compression_ratio)
+
     def put_channels_last(self) -> None:
         """The weights of convolutions in the order in which CPUs and tensor cores read pictures: a third faster."""
         for parameter in self.parameters():

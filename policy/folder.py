@@ -19,6 +19,7 @@ from rl.registry import locate
 from rl.types import UserError
 
 EMBEDDED = {"shapes": Path(__file__).parent / "shapes" / "weights"}
+_INLINE = "inline"  # the prompt encoder that needs a template for edits
 _LATENTS = 32  # channels, where a configuration of diffusers says nothing
 OF_A_RUN, RUN_FILE = "policy", "config.yaml"  # what a run folder holds
 
@@ -76,6 +77,26 @@ def read_prompt_encoder(folder: Path) -> str:
     except UserError as error:
         raise UserError(f"{folder / CONFIG_FILE}: prompt_encoder: {error}") from error
     return use
+
+
+def read_task_templates(folder: Path) -> dict[str, str]:
+    """Task -> template of a complete folder; none for a policy that reads text alone. Raises: UserError."""
+    where, config = folder / CONFIG_FILE, read_json(folder / CONFIG_FILE)
+    templates = config.get("task_templates", {})
+    if not isinstance(templates, dict) or set(templates) - {"edit"}:
+        raise UserError(f"{where}: task_templates is {templates!r}; it may hold one task, edit, with its template.")
+    reads = config.get("prompt_encoder", "template") != "template"
+    if templates and not reads:
+        raise UserError(f"{where}: task_templates are for prompts with pictures; write prompt_encoder: {_INLINE}.")
+    if config.get("prompt_encoder") == _INLINE and not templates:
+        raise UserError(f"{where}: prompt_encoder {_INLINE} needs task_templates with a template for edit; add it.")
+    for task, template in templates.items():
+        before, found, _ = str(template).partition("{picture}")
+        if not found or "{prompt}" not in before:
+            raise UserError(
+                f"{where}: task_templates.{task} must hold {{prompt}} and, behind it, {{picture}}; say where they go."
+            )
+    return dict(templates)
 
 
 def _check_complete(folder: Path) -> None:

@@ -48,7 +48,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "vllm": "rollout.samplers.vllm_sampler:VllmSampler",
         "torch": "rollout.samplers.torch_sampler:TorchSampler",
     },
-    "prompt_encoders": {"template": "policy.prompt:TemplateEncoder"},
+    "prompt_encoders": {"template": "policy.prompt:TemplateEncoder", "inline": "policy.inline:InlineEncoder"},
     "image_tokenizers": {
         "patch_vq": "policy.tokenizers.patch:PatchTokenizer",
         "ta_tok": "policy.tokenizers.ta_tok:TaTok",
@@ -68,6 +68,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "image_reward": "rewards.library.image_reward:ImageReward",
         "vlm_judge": "rewards.library.vlm_judge.reward:VlmJudge",
         "details": "rewards.library.details.reward:Details",
+        "edit": "rewards.library.edit.reward:Edit",
         "quality": "rewards.library.quality:Quality",
         "similarity": "rewards.library.similarity:Similarity",
         "remote": "rewards.remote.client:Remote",

@@ -20,6 +20,7 @@ from rl.data.stream import (
     require_sound_metadata,
     require_text_alone,
 )
+from rl.data.tasks import require_pictures
 from rl.types import Prompt, UserError
 
 
@@ -65,6 +66,7 @@ def notes_on(train_prompts: PromptList, eval_prompts: PromptList) -> list[str]:
 
 def _check_policy_reads(config: Config, prompts: Sequence[Prompt]) -> str:
     """Length and pictures; a sentence if not all pictures were looked at. Raises UserError."""
+    require_pictures(prompts)
     encoder = read_prompt_encoder(resolve_folder(config.policy.path))
     declared = declarations("prompt_encoders", encoder)
     if declared.in_template:  # the length in any other is known when the policy is loaded
