@@ -34,6 +34,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "hf": "rl.data.hugging_face:hf",
         "geneval": "rl.data.presets.geneval:geneval",
         "words": "rl.data.presets.words:words",
+        "gedit_bench": "rl.data.presets.editing:gedit_bench",
+        "imgedit_bench": "rl.data.presets.editing:imgedit_bench",
     },
     "curricula": {
         "learnability": "rl.data.drawing.curricula:learnability",

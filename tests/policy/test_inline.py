@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from policy.base import Policy
@@ -53,7 +54,12 @@ def test_the_picture_stands_in_the_prompt_as_its_own_tokens(policy: Policy) -> N
 def test_tokens_of_a_picture_are_made_once(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     encode = policy.image_tokenizer.encode
-    monkeypatch.setattr(policy.image_tokenizer, "encode", lambda pictures: asked.append(1) or encode(pictures))
+
+    def counted(pictures: NDArray[np.uint8]) -> NDArray[np.int64]:
+        asked.append(len(pictures))
+        return encode(pictures)
+
+    monkeypatch.setattr(policy.image_tokenizer, "encode", counted)
     own = replace(policy)
     picture = Picture(np.full((64, 64, 3), 7, np.uint8))
     both = [own.encode_prompt(Prompt("e", text, pictures=(picture,))).ids for text in ("make it red", "make it blue")]
