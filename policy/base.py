@@ -15,13 +15,14 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from policy.conditions import AR_HIDDEN
+from policy.conditions import AR_HIDDEN, ATTENDED, BESIDE_NOISE, REFERENCE_PART, read_ways
 from policy.decoder import Decoder, make_connector
 from policy.folder import read_policy_config, read_prompt_encoder, read_task_templates, resolve_folder
 from policy.json_file import read_json, write_json
 from policy.layout import TokenLayout
 from policy.parts import CONFIG_FILE
 from policy.prompt import PromptEncoder
+from policy.reference import ReferenceLatents
 from policy.tokenizers.contract import ImageTokenizer
 from policy.view import square_view
 from rl.data.pictures import Picture
@@ -113,6 +114,9 @@ class Policy:
             content["prompt_encoder"] = self.prompt_encoder
         if self.task_templates:
             content["task_templates"] = dict(self.task_templates)
+        if self.decoder.reference is not None:
+            content["reference"] = list(self.decoder.reference.ways)
+            save_reference(self.decoder.reference, folder)
         write_json(folder / CONFIG_FILE, content)
 
 
@@ -122,6 +126,7 @@ def load_decoder(folder: Path, dtype: torch.dtype, device: str) -> Decoder:
         config = read_json(part / "config.json")
         connector = make_connector(config["hidden_size"], config["caption_channels"])
         connector.load_state_dict(load_file(part / "model.safetensors"))
+    reference = load_reference(folder, dtype)
     with reading(folder / "transformer") as part:
         transformer = complete(
             SanaTransformer2DModel.from_pretrained(part, torch_dtype=dtype, output_loading_info=True)
@@ -130,8 +135,31 @@ def load_decoder(folder: Path, dtype: torch.dtype, device: str) -> Decoder:
         vae = complete(AutoencoderDC.from_pretrained(part, torch_dtype=dtype, output_loading_info=True))
     with reading(folder / "scheduler") as part:
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(part)
-    decoder = Decoder(connector.to(dtype), transformer, vae, scheduler)
+    decoder = Decoder(connector.to(dtype), transformer, vae, scheduler, reference)
     return decoder.to(device).eval().requires_grad_(False)
+
+
+def load_reference(folder: Path, dtype: torch.dtype) -> ReferenceLatents | None:
+    """Raises: UserError naming the part, as ``load_decoder``."""
+    ways = read_ways(read_json(folder / CONFIG_FILE), str(folder / CONFIG_FILE))
+    if not ways:
+        return None
+    if ATTENDED not in ways:
+        return ReferenceLatents(None, beside_noise=True)
+    with reading(folder / REFERENCE_PART) as part:
+        config = read_json(part / "config.json")
+        connector = make_connector(config["latent_channels"], config["caption_channels"])
+        connector.load_state_dict(load_file(part / "model.safetensors"))
+    return ReferenceLatents(connector.to(dtype), beside_noise=BESIDE_NOISE in ways)
+
+
+def save_reference(reference: ReferenceLatents, folder: Path) -> None:
+    if reference.connector is None:
+        return
+    part, first, last = folder / REFERENCE_PART, reference.connector[0], reference.connector[2]
+    part.mkdir(exist_ok=True)
+    write_json(part / "config.json", {"latent_channels": first.in_features, "caption_channels": last.out_features})
+    save_file(reference.connector.state_dict(), part / "model.safetensors")
 
 
 @contextmanager

@@ -33,7 +33,8 @@ def paint_prompt(
         policy.folder, policy.layout, encode=policy.encode_prompt, max_prompt_tokens=room
     )
     rollout = sampler.sample([prompt], count, seeds, hidden=True)
-    return policy.decoder.paint(rollout.hidden_BSD, seeds, steps=steps, guidance=guidance)
+    references = [next(iter(prompt.pictures), None)] * count
+    return policy.decoder.paint(rollout.hidden_BSD, seeds, steps=steps, guidance=guidance, references=references)
 
 
 @command

@@ -212,6 +212,7 @@ def start_collecting(
         grid_period=policy.decoder.vae.spatial_compression_ratio if "decoder" in config.trainers else None,
         painting=decoder_there(config, policy),
         showing=showing(config, policy),
+        sees_references=policy.decoder.reference is not None,
     )
 
 

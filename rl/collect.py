@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from policy.decoder import References
 from rewards.combine import FailureBudget, failure_counts
 from rewards.golden import check_varied
 from rewards.pool.pool import RewardPool
@@ -88,6 +89,8 @@ class Collect:
     """Around the painting of what a decoder learns from: it has the weights that paint it. ``None``: it is frozen."""
     showing: Callable[[], AbstractContextManager[object]] = nullcontext
     """Around the painting of what is evaluated: without the fresh noise that training pictures may get on their way."""
+    sees_references: bool = False
+    """The decoder sees the pictures that are to be changed."""
     tell: Callable[[str], None] | None = None
     """Hears of each stage when it begins."""
     progress: Progress = untold
@@ -197,12 +200,15 @@ class Collect:
         ``renders``: others than those of ``render``."""
         told = {"steps": steps, "renders": renders}
         options = self.render.model_copy(update={name: count for name, count in told.items() if count is not None})
+        seen = references_of(rollout) if self.sees_references else None
         if self.drawing is None or not learnt_from:
             with self.painting():
-                return paint(self.painter, hidden_BSD, rollout, options, noise, self.rewards, name, self.progress)
+                return paint(self.painter, hidden_BSD, rollout, options, noise, self.rewards, name, self.progress, seen)
         recorder = RecordingPainter(self.painter)
         with self.painting(), self.drawing():
-            drawn, waiting = paint(recorder, hidden_BSD, rollout, options, noise, self.rewards, name, self.progress)
+            drawn, waiting = paint(
+                recorder, hidden_BSD, rollout, options, noise, self.rewards, name, self.progress, seen
+            )
         return replace(drawn, trajectory=recorder.trajectory()), waiting
 
     def lend_memory(self, level: int) -> None:
@@ -243,6 +249,7 @@ def paint(
     rewards: RewardPool,
     name: str,
     progress: Progress = untold,
+    references: References | None = None,
 ) -> tuple[Renders, list[Submission]]:
     """Pictures, k renders of each token sequence side by side. Whole groups go to the rewards as soon as their last
     picture is there, so that scoring goes on while the next ones are painted. ``name`` begins the samples' ids.
@@ -261,6 +268,7 @@ def paint(
         steps=options.steps,
         guidance=options.guidance,
         micro_batch=options.micro_batch,
+        references=references,
     ):
         pictures.extend(part)
         progress(len(pictures), len(seeds), "pictures")
@@ -277,6 +285,12 @@ def paint(
             )
             given = complete
     return Renders(np.stack(pictures), seeds, count), submissions
+
+
+def references_of(rollout: Rollout) -> References | None:
+    """Of each sample, the picture that is to be changed; ``None`` where none holds any."""
+    found = [next(iter(rollout.prompt_of(sample).pictures), None) for sample in range(rollout.batch_size)]
+    return found if any(found) else None
 
 
 def describe_pictures(rollout: Rollout, renders: Renders, fidelity: Fidelity) -> dict[str, float]:

@@ -70,13 +70,13 @@ def hf(
     with _one_sentence(what, hint):
         rows = _chosen(rows, columns or {}, only or {}, name)
     rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
-    rows, columns = _undecoded(rows)
-    rows, columns = (rows, columns) if pictures else (rows.remove_columns(columns), [])
+    rows, shown = _undecoded(rows)
+    rows, shown = (rows, shown) if pictures else (rows.remove_columns(shown), [])
     found = []
     with _one_sentence(what, hint):
         for number, row in enumerate(rows):
             rest = {key: value for key, value in row.items() if key not in (column, "prompt")}
-            found.append(_to_prompt({**rest, "prompt": row[column]}, f"{name}[{split}]:{number}", columns))
+            found.append(_to_prompt({**rest, "prompt": row[column]}, f"{name}[{split}]:{number}", shown))
     return read(found, name, quoted, repeats)
 
 
