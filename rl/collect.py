@@ -25,6 +25,7 @@ from rl.rows import by_group, read_back, sequences
 from rl.tracking.guards.agreement import GROUPS as AGREEMENT_GROUPS
 from rl.tracking.guards.agreement import PREFIX as AGREEMENT
 from rl.tracking.guards.agreement import agreement, values_of
+from rl.tracking.guards.editing import edit_metrics
 from rl.tracking.guards.pictures import Fidelity, grid_pattern, picture_metrics, token_metrics
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import Experience, Forward, Prompt, Renders, Rollout, Sample, Score, Scores, Sequences, UserError
@@ -297,6 +298,7 @@ def describe_pictures(rollout: Rollout, renders: Renders, fidelity: Fidelity) ->
     """What the guards see."""
     one_each = renders.one_each
     metrics = picture_metrics(one_each, rollout.group_size) | token_metrics(rollout.tokens_BT)
+    metrics |= edit_metrics(rollout, one_each, fidelity.tokenizer)
     return {"images": float(len(renders.pictures))} | metrics | fidelity(rollout.tokens_BT, one_each)
 
 
