@@ -21,10 +21,10 @@ from policy.folder import read_policy_config, read_prompt_encoder, read_task_tem
 from policy.json_file import read_json, write_json
 from policy.layout import TokenLayout
 from policy.parts import CONFIG_FILE
+from policy.pictures.reference import ReferenceLatents
+from policy.pictures.view import square_view
 from policy.prompt import PromptEncoder
-from policy.reference import ReferenceLatents
 from policy.tokenizers.contract import ImageTokenizer
-from policy.view import square_view
 from rl.data.pictures import Picture
 from rl.registry import resolve
 from rl.types import Prompt, UserError

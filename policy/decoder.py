@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from policy.flow.walk import FlowTrajectory
-from policy.reference import ReferenceLatents
+from policy.pictures.reference import ReferenceLatents
+from policy.pictures.view import square_view
 from policy.trajectory import DecoderSampler, euler
-from policy.view import square_view
 from rl.data.pictures import Picture
 
 References = Sequence[Picture | None]

@@ -37,7 +37,7 @@ def require_room(prompts: Iterable[tuple[Prompt, int]], room: int, policy: str) 
 
 
 def require_room_in_template(prompts: Sequence[Prompt], policy: str) -> None:
-    """``policy``: its path. Tokens are counted as by ``policy.prompt.TemplateEncoder`` and ``policy.inline``.
+    """``policy``: its path. Tokens are counted as by ``policy.prompt.TemplateEncoder`` and ``policy.pictures.inline``.
 
     Raises: as ``require_room``, and on a broken policy folder.
     """

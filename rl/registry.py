@@ -50,7 +50,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "vllm": "rollout.samplers.vllm_sampler:VllmSampler",
         "torch": "rollout.samplers.torch_sampler:TorchSampler",
     },
-    "prompt_encoders": {"template": "policy.prompt:TemplateEncoder", "inline": "policy.inline:InlineEncoder"},
+    "prompt_encoders": {"template": "policy.prompt:TemplateEncoder", "inline": "policy.pictures.inline:InlineEncoder"},
     "image_tokenizers": {
         "patch_vq": "policy.tokenizers.patch:PatchTokenizer",
         "ta_tok": "policy.tokenizers.ta_tok:TaTok",

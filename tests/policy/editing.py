@@ -8,7 +8,7 @@ import torch
 
 from policy.base import Policy
 from policy.decoder import make_connector
-from policy.reference import ReferenceLatents
+from policy.pictures.reference import ReferenceLatents
 from policy.shapes.model import CAPTION_CHANNELS, LATENT_CHANNELS, make_random
 from policy.shapes.vocabulary import with_editing
 

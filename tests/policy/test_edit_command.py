@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from policy.base import Policy
-from policy.edit import edit, main
+from policy.edit.__main__ import edit, main
 from rl.data.pictures import Picture
 from rl.data.shapes.edits.prompts import edit_examples
 from tests.policy.editing import editing_policy

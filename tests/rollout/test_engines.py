@@ -13,7 +13,7 @@ from scipy.stats import chisquare
 from policy.ar.forward import image_forward
 from policy.base import Policy
 from policy.checksums import exact_sum
-from policy.inline import InlineEncoder
+from policy.pictures.inline import InlineEncoder
 from policy.prompt import Condition
 from policy.trainable import WeightStream
 from rl.data.pictures import Picture

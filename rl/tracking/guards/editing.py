@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from policy.pictures.view import square_view
 from policy.tokenizers.contract import ImageTokenizer
-from policy.view import square_view
 from rl.tracking.guards.pictures import PREFIX
 from rl.types import Rollout
 

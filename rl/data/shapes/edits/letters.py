@@ -6,7 +6,7 @@ from rl.data.shapes.captions import WORDS
 from rl.data.shapes.edits.contents import edit_contents
 from rl.data.shapes.edits.draft import Draft
 from rl.data.shapes.edits.example import holds_one, reads
-from rl.data.shapes.edits.operations import Change, Finish, Plan
+from rl.data.shapes.edits.operations import Finish, Plan, SceneChange
 from rl.data.shapes.edits.things import Thing, cell_box, row_box
 from rl.data.shapes.sprites import GRID, LETTERS
 
@@ -24,12 +24,12 @@ def word_in(split: str) -> Plan:
         first = min(column, GRID - len(new))
         places = tuple(range(row * GRID, (row + 1) * GRID))
 
-        def finish(done: Draft) -> Change:
+        def finish(done: Draft) -> SceneChange:
             del done
             asked = reads(new, row_box(row), cell_box(row * GRID + first))
             things: dict[int, Thing | None] = dict.fromkeys(places)
             things |= {row * GRID + first + i: Thing(f"letter {one}", "black", "") for i, one in enumerate(new)}
-            return Change({"word": new}, (asked,), places, things)
+            return SceneChange({"word": new}, (asked,), places, things)
 
         return finish
 
@@ -50,10 +50,12 @@ def letter(draft: Draft, words: tuple[str, ...]) -> Finish:
     row, column = _write(draft, text)
     place = row * GRID + column + at
 
-    def finish(done: Draft) -> Change:
+    def finish(done: Draft) -> SceneChange:
         after = Thing(f"letter {new}", "black", "")
         del done
-        return Change({"old": old, "new": new}, (holds_one(cell_box(place), after.name),), (place,), {place: after})
+        return SceneChange(
+            {"old": old, "new": new}, (holds_one(cell_box(place), after.name),), (place,), {place: after}
+        )
 
     return finish
 

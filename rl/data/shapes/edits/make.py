@@ -12,7 +12,7 @@ from rl.data.shapes.edits.draft import Draft
 from rl.data.shapes.edits.example import EditExample
 from rl.data.shapes.edits.instructions import instruction
 from rl.data.shapes.edits.letters import letter, word_in
-from rl.data.shapes.edits.operations import Change, Plan
+from rl.data.shapes.edits.operations import Plan, SceneChange
 from rl.data.shapes.edits.things import scene_of
 from rl.data.shapes.sprites import CLASSES
 
@@ -66,7 +66,7 @@ def _made(tag: str, contents: Sequence[EditContent], split: str, rng: Generator,
     )
 
 
-def _finished(draft: Draft, finish: operations.Finish) -> Change:
+def _finished(draft: Draft, finish: operations.Finish) -> SceneChange:
     """What it fills is free for nobody else."""
     change = finish(draft)
     draft.blocked.update(change.things)

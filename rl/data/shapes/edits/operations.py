@@ -19,7 +19,7 @@ from rl.data.shapes.world import CELLS, pairs_in_relation, plural
 
 
 @dataclass(frozen=True)
-class Change:
+class SceneChange:
     """``things``: place -> what stands there afterwards, ``None`` for nothing; places that stay are left out."""
 
     words: dict[str, str]
@@ -28,7 +28,7 @@ class Change:
     things: dict[int, Thing | None] = field(default_factory=dict)
 
 
-Finish = Callable[[Draft], Change]
+Finish = Callable[[Draft], SceneChange]
 Plan = Callable[[Draft, tuple[str, ...]], Finish]
 
 
@@ -38,10 +38,10 @@ def add(draft: Draft, words: tuple[str, ...]) -> Finish:
         draft.single.add((name, color))
     size = draft.size()
 
-    def finish(done: Draft) -> Change:
+    def finish(done: Draft) -> SceneChange:
         place = done.free_place()
         told = {"color": color, "name": name}
-        return Change(told, (one_more(name, color),), _empty(done), {place: Thing(name, color, size)})
+        return SceneChange(told, (one_more(name, color),), _empty(done), {place: Thing(name, color, size)})
 
     return finish
 
@@ -56,10 +56,10 @@ def add_at(draft: Draft, words: tuple[str, ...]) -> Finish:
     draft.blocked.add(place)
     size = draft.size()
 
-    def finish(done: Draft) -> Change:
+    def finish(done: Draft) -> SceneChange:
         told = {"color": color, "name": name, "relation": relation, "anchor": anchor}
         asked = one_more(name, color, relation, anchor)
-        return Change(told, (asked,), _empty(done), {place: Thing(name, color, size)})
+        return SceneChange(told, (asked,), _empty(done), {place: Thing(name, color, size)})
 
     return finish
 
@@ -70,10 +70,10 @@ def remove(draft: Draft, words: tuple[str, ...]) -> Finish:
     draft.single.add(name if color == ANY else (name, color))
     _another(draft, name, color)
 
-    def finish(done: Draft) -> Change:
+    def finish(done: Draft) -> SceneChange:
         left = _number(done, name) - 1
         asked = (is_empty(cell_box(place)), counts(name, left))
-        return Change({"described": f"{color} {name}".strip()}, asked, (place,), {place: None})
+        return SceneChange({"described": f"{color} {name}".strip()}, asked, (place,), {place: None})
 
     return finish
 
@@ -85,10 +85,10 @@ def recolour(draft: Draft, words: tuple[str, ...]) -> Finish:
     draft.single.add((name, old) if by_color else name)
     _another(draft, name, old if by_color else ANY)
 
-    def finish(done: Draft) -> Change:
+    def finish(done: Draft) -> SceneChange:
         told = {"described": f"{old} {name}" if by_color else name, "color": new}
         asked = holds_one(cell_box(place), name, new)
-        return Change(told, (asked,), (place,), {place: done.things[place].in_color(new)})
+        return SceneChange(told, (asked,), (place,), {place: done.things[place].in_color(new)})
 
     return finish
 
@@ -98,11 +98,11 @@ def replace(draft: Draft, words: tuple[str, ...]) -> Finish:
     place = draft.put(old, draft.color(brought=new) if color == ANY else None)
     draft.single.add(old)
 
-    def finish(done: Draft) -> Change:
+    def finish(done: Draft) -> SceneChange:
         before = done.things[place]
         after = Thing(new, before.color if color == ANY else color, before.size)
         told = {"name": old, "described": f"{color} {new}".strip()}
-        return Change(told, (holds_one(cell_box(place), new, after.color),), (place,), {place: after})
+        return SceneChange(told, (holds_one(cell_box(place), new, after.color),), (place,), {place: after})
 
     return finish
 
@@ -116,10 +116,10 @@ def move(draft: Draft, words: tuple[str, ...]) -> Finish:
     draft.single.add(name)
     draft.blocked.add(to)
 
-    def finish(done: Draft) -> Change:
+    def finish(done: Draft) -> SceneChange:
         thing = done.things[place]
         asked = (is_empty(cell_box(place)), _stands(thing, to))
-        return Change({"name": name, "direction": direction}, asked, (place, to), {place: None, to: thing})
+        return SceneChange({"name": name, "direction": direction}, asked, (place, to), {place: None, to: thing})
 
     return finish
 
@@ -128,10 +128,10 @@ def swap(draft: Draft, words: tuple[str, ...]) -> Finish:
     one, other = (draft.put(name) for name in words)
     draft.single.update(words)
 
-    def finish(done: Draft) -> Change:
+    def finish(done: Draft) -> SceneChange:
         first, second = done.things[one], done.things[other]
         asked = (_stands(second, one), _stands(first, other))
-        return Change({"name": words[0], "other": words[1]}, asked, (one, other), {one: second, other: first})
+        return SceneChange({"name": words[0], "other": words[1]}, asked, (one, other), {one: second, other: first})
 
     return finish
 
@@ -142,21 +142,21 @@ def count(draft: Draft, words: tuple[str, ...]) -> Finish:
     draft.single.add(name)
     draft.most = max(2, len(places) + int(draft.rng.integers(0, 3)))
 
-    def finish(done: Draft) -> Change:
+    def finish(done: Draft) -> SceneChange:
         wanted = COUNT_WORDS[new]
         told = {"count": new, "plural": plural(name), "counted": name if wanted == 1 else plural(name)}
         editable = tuple(sorted((*places, *_empty(done))))
         things: dict[int, Thing | None] = dict.fromkeys(places[wanted:])
         for place in _some(done, wanted - len(places)):
             things[place] = Thing(name, done.color(brought=name), done.size())
-        return Change(told, (counts(name, wanted),), editable, things)
+        return SceneChange(told, (counts(name, wanted),), editable, things)
 
     return finish
 
 
 def keep(draft: Draft, words: tuple[str, ...]) -> Finish:
     del draft, words
-    return lambda _: Change({}, (), ())
+    return lambda _: SceneChange({}, (), ())
 
 
 def _another(draft: Draft, name: str, color: str) -> None:

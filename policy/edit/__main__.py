@@ -13,7 +13,7 @@ from PIL import Image
 from policy.base import Policy
 from policy.folder import read_policy_config, read_task_templates, resolve_folder
 from policy.paint import check_out, paint_prompt
-from policy.view import square_view
+from policy.pictures.view import square_view
 from rl.data.pictures import Picture, PictureError
 from rl.process.command import command
 from rl.process.parser import CommandParser

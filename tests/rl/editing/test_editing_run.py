@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from policy.base import Policy
-from policy.edit import edit
+from policy.edit.__main__ import edit
 from rl.config.load import load
 from rl.preflight.prompts import check_data
 from rl.types import UserError

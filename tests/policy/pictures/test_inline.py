@@ -14,9 +14,9 @@ from PIL import Image
 
 from policy.base import Policy
 from policy.folder import read_task_templates
+from policy.pictures.view import square_view
 from policy.prompt_length import require_room_in_template
 from policy.shapes.vocabulary import SPECIALS, extended_tokenizer, instruction_words, with_editing
-from policy.view import square_view
 from rl.data.pictures import Picture
 from rl.data.shapes.edits.contents import EDIT_TAGS, PROBE_TAGS
 from rl.data.shapes.edits.prompts import edit_examples
