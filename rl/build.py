@@ -213,6 +213,7 @@ def start_collecting(
         painting=decoder_there(config, policy),
         showing=showing(config, policy),
         sees_references=policy.decoder.reference is not None,
+        shown_details={name: declarations("rewards", reward.use).shown for name, reward in config.rewards.items()},
     )
 
 

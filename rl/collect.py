@@ -90,6 +90,8 @@ class Collect:
     """Around the painting of what a decoder learns from: it has the weights that paint it. ``None``: it is frozen."""
     showing: Callable[[], AbstractContextManager[object]] = nullcontext
     """Around the painting of what is evaluated: without the fresh noise that training pictures may get on their way."""
+    shown_details: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Reward -> those of its details of which the means are logged."""
     sees_references: bool = False
     """The decoder sees the pictures that are to be changed."""
     tell: Callable[[str], None] | None = None
@@ -131,6 +133,7 @@ class Collect:
         with timer("score"):
             scores = self._scored(waiting, rollout, first=step == 0)
         metrics = describe_scores(rollout, scores, self.rewards) | agreements(rollout, scores, self.monitors) | metrics
+        metrics |= detail_means(scores, self.shown_details)
         if "ar" not in self.scoring.trained or not self.schedule.learns(step, "ar"):
             del metrics["zero_std_fraction"]  # groups are compared for the language model
         if scores.renders is not None:
@@ -318,6 +321,17 @@ def describe_scores(rollout: Rollout, scores: Scores, rewards: RewardPool) -> di
         if values:
             metrics[f"reward/{reward}"] = float(np.mean(values))
     return metrics
+
+
+def detail_means(scores: Scores, shown: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """``detail/<reward>/<detail>``, over the samples that have one."""
+    found = {}
+    for reward, details in shown.items():
+        for detail in details:
+            values = [one.details[detail] for one in scores.by_reward.get(reward, ()) if detail in one.details]
+            if values:
+                found[f"detail/{reward}/{detail}"] = float(np.mean(values))
+    return found
 
 
 def agreements(rollout: Rollout, scores: Scores, monitors: Sequence[str]) -> dict[str, float]:

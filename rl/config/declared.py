@@ -74,6 +74,8 @@ class Declarations:
     options_problem: str = ""
     """Of a decoder's sampler: ``module:function`` that says of its options and the number of steps which option is
     wrong, and how; it must be quick to import."""
+    shown: tuple[str, ...] = ()
+    """Of a reward: numbers and truth values among its details of which the means are logged."""
     least_group: int = 1
     """Of an advantage: fewest samples of one prompt that it can compare."""
     across_prompts: bool = False
@@ -238,6 +240,7 @@ def declarations(kind: str, use: str) -> Declarations:
         positive=_names(source, "positive", example="clip"),
         exclusive=_names(source, "exclusive", example="clip"),
         options_problem=_function(source, "options_problem"),
+        shown=_names(source, "shown", example="kept"),
         least_group=_count(source, "least_group"),
         across_prompts=_flag(source, "across_prompts") or False,
         centred=_flag(source, "centred"),

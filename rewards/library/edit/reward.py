@@ -52,6 +52,7 @@ class Edit:
 
     needs = {"gpus": 0.25}  # noqa: RUF012 - read from the source as it is written
     metadata = ("edit",)
+    shown = ("executed", "kept", "copied", "redrawn")
     metadata_problem = "rewards.library.edit.asked:metadata_problem"
     parts = {"detector": "detectors", "colors": "color_classifiers"}  # noqa: RUF012
 
