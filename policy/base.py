@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -15,14 +15,17 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from policy.conditions import AR_HIDDEN
+from policy.conditions import AR_HIDDEN, ATTENDED, BESIDE_NOISE, REFERENCE_PART, read_ways
 from policy.decoder import Decoder, make_connector
-from policy.folder import read_policy_config, read_prompt_encoder, resolve_folder
+from policy.folder import read_policy_config, read_prompt_encoder, read_task_templates, resolve_folder
 from policy.json_file import read_json, write_json
 from policy.layout import TokenLayout
 from policy.parts import CONFIG_FILE
+from policy.pictures.reference import ReferenceLatents
+from policy.pictures.view import square_view
 from policy.prompt import PromptEncoder
 from policy.tokenizers.contract import ImageTokenizer
+from rl.data.pictures import Picture
 from rl.registry import resolve
 from rl.types import Prompt, UserError
 
@@ -42,13 +45,25 @@ class Policy:
     image_tokenizer: ImageTokenizer
     prompt_encoder: str = "template"
     """A ``prompt_encoders`` component; ``policy.json`` names it."""
+    task_templates: Mapping[str, str] = field(default_factory=dict)
+    """Task -> the template of its prompts, for encoders of prompts with pictures."""
 
     @cached_property
     def encode_prompt(self) -> PromptEncoder:
-        encoder: PromptEncoder = resolve("prompt_encoders", self.prompt_encoder)(
-            self.tokenizer, self.prompt_template, self.layout
-        )
+        kind = resolve("prompt_encoders", self.prompt_encoder)
+        sees = {"tasks": self.task_templates, "picture_tokens": self.picture_tokens} if self.task_templates else {}
+        encoder: PromptEncoder = kind(self.tokenizer, self.prompt_template, self.layout, **sees)
         return encoder
+
+    def picture_tokens(self, picture: Picture) -> tuple[int, ...]:
+        """A picture as the language model reads it: its own image tokens. Raises: UserError if it can't be read."""
+        view = square_view(picture.pixels, self.decoder.picture_side)
+        return tuple(self.image_tokenizer.encode(view[None].copy())[0].tolist())
+
+    def prompt_length(self, prompt: Prompt) -> int:
+        """Tokens of a prompt; where the encoder can tell, without a look at its pictures."""
+        length = getattr(self.encode_prompt, "length", None)
+        return int(length(prompt)) if length is not None else len(self.encode_prompt(prompt).ids)
 
     def text_ids(self, text: str) -> tuple[int, ...]:
         """The token ids of a prompt that is text alone."""
@@ -74,6 +89,7 @@ class Policy:
             decoder=load_decoder(folder, getattr(torch, decoder_dtype or dtype), device),
             image_tokenizer=load_image_tokenizer(folder, layout).to(device),
             prompt_encoder=read_prompt_encoder(folder),
+            task_templates=read_task_templates(folder),
         )
 
     def save(self, folder: Path) -> None:
@@ -96,6 +112,11 @@ class Policy:
         content["condition"] = AR_HIDDEN
         if self.prompt_encoder != "template":
             content["prompt_encoder"] = self.prompt_encoder
+        if self.task_templates:
+            content["task_templates"] = dict(self.task_templates)
+        if self.decoder.reference is not None:
+            content["reference"] = list(self.decoder.reference.ways)
+            save_reference(self.decoder.reference, folder)
         write_json(folder / CONFIG_FILE, content)
 
 
@@ -105,6 +126,7 @@ def load_decoder(folder: Path, dtype: torch.dtype, device: str) -> Decoder:
         config = read_json(part / "config.json")
         connector = make_connector(config["hidden_size"], config["caption_channels"])
         connector.load_state_dict(load_file(part / "model.safetensors"))
+    reference = load_reference(folder, dtype)
     with reading(folder / "transformer") as part:
         transformer = complete(
             SanaTransformer2DModel.from_pretrained(part, torch_dtype=dtype, output_loading_info=True)
@@ -113,8 +135,31 @@ def load_decoder(folder: Path, dtype: torch.dtype, device: str) -> Decoder:
         vae = complete(AutoencoderDC.from_pretrained(part, torch_dtype=dtype, output_loading_info=True))
     with reading(folder / "scheduler") as part:
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(part)
-    decoder = Decoder(connector.to(dtype), transformer, vae, scheduler)
+    decoder = Decoder(connector.to(dtype), transformer, vae, scheduler, reference)
     return decoder.to(device).eval().requires_grad_(False)
+
+
+def load_reference(folder: Path, dtype: torch.dtype) -> ReferenceLatents | None:
+    """Raises: UserError naming the part, as ``load_decoder``."""
+    ways = read_ways(read_json(folder / CONFIG_FILE), str(folder / CONFIG_FILE))
+    if not ways:
+        return None
+    if ATTENDED not in ways:
+        return ReferenceLatents(None, beside_noise=True)
+    with reading(folder / REFERENCE_PART) as part:
+        config = read_json(part / "config.json")
+        connector = make_connector(config["latent_channels"], config["caption_channels"])
+        connector.load_state_dict(load_file(part / "model.safetensors"))
+    return ReferenceLatents(connector.to(dtype), beside_noise=BESIDE_NOISE in ways)
+
+
+def save_reference(reference: ReferenceLatents, folder: Path) -> None:
+    if reference.connector is None:
+        return
+    part, first, last = folder / REFERENCE_PART, reference.connector[0], reference.connector[2]
+    part.mkdir(exist_ok=True)
+    write_json(part / "config.json", {"latent_channels": first.in_features, "caption_channels": last.out_features})
+    save_file(reference.connector.state_dict(), part / "model.safetensors")
 
 
 @contextmanager

@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from policy.flow.walk import FlowTrajectory
+from policy.pictures.reference import ReferenceLatents
+from policy.pictures.view import square_view
 from policy.trajectory import DecoderSampler, euler
+from rl.data.pictures import Picture
+
+References = Sequence[Picture | None]
 
 
 def make_connector(hidden_size: int, caption_channels: int) -> nn.Sequential:
@@ -38,9 +43,12 @@ class Decoder(nn.Module):
         transformer: SanaTransformer2DModel,
         vae: AutoencoderDC,
         scheduler: FlowMatchEulerDiscreteScheduler,
+        reference: ReferenceLatents | None = None,
     ) -> None:
+        """``reference``: how it sees a picture that is to be changed; ``None``: it does not."""
         super().__init__()
         self.connector, self.transformer, self.vae, self.scheduler = connector, transformer, vae, scheduler
+        self.reference = reference
         self.sampler: DecoderSampler = euler
         for block in transformer.transformer_blocks:
             block.attn1.to_out[0].register_forward_pre_hook(_contiguous)
@@ -55,6 +63,11 @@ class Decoder(nn.Module):
         """(channels, height, width) of one picture's latents."""
         config = self.transformer.config
         return config.in_channels, config.sample_size, config.sample_size
+
+    @property
+    def picture_side(self) -> int:
+        """Pixels of a painted picture's edge."""
+        return int(self.transformer.config.sample_size * self.vae.spatial_compression_ratio)
 
     def put_channels_last(self) -> None:
         """The weights of convolutions in the order in which CPUs and tensor cores read pictures: a third faster."""
@@ -83,34 +96,90 @@ class Decoder(nn.Module):
         parameter = next(self.transformer.parameters())
         return torch.stack(parts).to(parameter.device, parameter.dtype)
 
-    def velocity(self, latents: Tensor, timestep_B: Tensor, hidden_BSD: Tensor) -> Tensor:
-        """Predicted flow (noise - clean latents) at ``timestep_B`` in [0, 1000]."""
-        condition = self.connector(hidden_BSD)
-        return self.transformer(latents, encoder_hidden_states=condition, timestep=timestep_B, return_dict=False)[0]
+    def velocity(
+        self,
+        latents: Tensor,
+        timestep_B: Tensor,
+        hidden_BSD: Tensor,
+        reference_BChw: Tensor | None = None,
+        *,
+        unconditional: bool = False,
+    ) -> Tensor:
+        """Predicted flow (noise - clean latents) at ``timestep_B`` in [0, 1000]; ``reference_BChw``: latents of the
+        pictures that are to be changed. ``unconditional``: what guidance leads away from; the hidden states are zeros.
+        """
+        condition, width = self.connector(hidden_BSD), latents.shape[-1]
+        if self.reference is not None and reference_BChw is not None:
+            join = self.reference.without if unconditional else self.reference.condition
+            condition, latents = join(condition, reference_BChw), self.reference.widened(latents, reference_BChw)
+        flow = self.transformer(latents, encoder_hidden_states=condition, timestep=timestep_B, return_dict=False)[0]
+        return flow if flow.shape[-1] == width else flow[..., :width]
 
     def paint(
-        self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float = 1.0
+        self,
+        hidden_BSD: Tensor,
+        seeds: Sequence[int],
+        *,
+        steps: int,
+        guidance: float = 1.0,
+        references: References | None = None,
     ) -> NDArray[np.uint8]:
         """B hidden-state sequences and B noise seeds -> (B, H, W, 3) uint8 pictures, in ``steps`` steps of ``sampler``.
 
         Classifier-free guidance v = v_uncond + guidance * (v_cond - v_uncond), with zeros in place of the hidden states
-        for v_uncond.
+        for v_uncond. ``references``: of each, the picture that is to be changed, if there is one; a decoder that sees
+        none (``reference``) does without.
         """
-        return self.draw(hidden_BSD, seeds, steps=steps, guidance=guidance)[0]
+        return self.draw(hidden_BSD, seeds, steps=steps, guidance=guidance, references=references)[0]
 
-    @torch.no_grad()
     def draw(
-        self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float = 1.0
+        self,
+        hidden_BSD: Tensor,
+        seeds: Sequence[int],
+        *,
+        steps: int,
+        guidance: float = 1.0,
+        references: References | None = None,
     ) -> tuple[NDArray[np.uint8], FlowTrajectory]:
         """The same pictures, with the way to each, which a trained decoder learns from."""
+        if self.reference is None or references is None or not any(references):
+            return self._drawn(hidden_BSD, seeds, steps, guidance)
+        edits = [row for row, one in enumerate(references) if one is not None]
+        others = [row for row, one in enumerate(references) if one is None]
+        parts = [
+            self._drawn(hidden_BSD[edits], [seeds[row] for row in edits], steps, guidance, self.encoded(references))
+        ]
+        if others:
+            parts.append(self._drawn(hidden_BSD[others], [seeds[row] for row in others], steps, guidance))
+        order = np.argsort([*edits, *others])
+        pictures = np.concatenate([one for one, _ in parts])[order]
+        return pictures, FlowTrajectory.of_all([one for _, one in parts]).take(order.tolist())
+
+    @torch.no_grad()
+    def encoded(self, references: References) -> Tensor:
+        """(R, C, h, w) scaled latents of those that are pictures, each seen as the square in its middle."""
+        views: dict[Picture, int] = {}
+        places = [views.setdefault(one, len(views)) for one in references if one is not None]
+        pixels = np.stack([square_view(one.pixels, self.picture_side) for one in views])
+        parameter = next(self.vae.parameters())
+        pixels_B3HW = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(parameter.device, parameter.dtype) / 127.5 - 1.0
+        latents = [self.vae.encode(one[None], return_dict=False)[0] for one in pixels_B3HW]
+        return torch.cat(latents)[places] * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def _drawn(
+        self, hidden_BSD: Tensor, seeds: Sequence[int], steps: int, guidance: float, reference: Tensor | None = None
+    ) -> tuple[NDArray[np.uint8], FlowTrajectory]:
         noise = self.noise(seeds)
         hidden_BSD = hidden_BSD.to(noise.device, noise.dtype)
+        reference = None if reference is None else reference.to(noise.device, noise.dtype)
 
         def velocity(latents: Tensor, timestep_B: Tensor) -> Tensor:
-            flow = self.velocity(latents, timestep_B, hidden_BSD)
+            flow = self.velocity(latents, timestep_B, hidden_BSD, reference)
             if guidance == 1.0:
                 return flow
-            unconditional = self.velocity(latents, timestep_B, torch.zeros_like(hidden_BSD))
+            zeros = torch.zeros_like(hidden_BSD)
+            unconditional = self.velocity(latents, timestep_B, zeros, reference, unconditional=True)
             return unconditional + guidance * (flow - unconditional)
 
         found = self.sampler(velocity, noise, self.scheduler, steps)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from policy.conditions import read_condition
+from policy.conditions import ATTENDED, REFERENCE_PART, check_fits, read_condition, read_ways
 from policy.convert.blip3o_next import is_blip3o_next
 from policy.convert.hub import is_hub_name, near_folder, policy_of_hub
 from policy.json_file import read_json
@@ -19,6 +19,7 @@ from rl.registry import locate
 from rl.types import UserError
 
 EMBEDDED = {"shapes": Path(__file__).parent / "shapes" / "weights"}
+_INLINE = "inline"  # the prompt encoder that needs a template for edits
 _LATENTS = 32  # channels, where a configuration of diffusers says nothing
 OF_A_RUN, RUN_FILE = "policy", "config.yaml"  # what a run folder holds
 
@@ -59,6 +60,7 @@ def read_policy_config(folder: Path) -> tuple[TokenLayout, str]:
         if key not in config:
             raise UserError(f"{where}: key '{key}' is missing; a policy needs 'layout' and 'prompt_template'.")
     layout = TokenLayout.from_dict(config["layout"], where)
+    check_fits(read_ways(config, where), read_json(folder / "transformer" / "config.json"), where)
     problems = layout.problems() + _mismatches(folder, layout)
     if problems:
         raise UserError(f"{where}: {'; '.join(problems)}; use parts of the same model.")
@@ -78,6 +80,26 @@ def read_prompt_encoder(folder: Path) -> str:
     return use
 
 
+def read_task_templates(folder: Path) -> dict[str, str]:
+    """Task -> template of a complete folder; none for a policy that reads text alone. Raises: UserError."""
+    where, config = folder / CONFIG_FILE, read_json(folder / CONFIG_FILE)
+    templates = config.get("task_templates", {})
+    if not isinstance(templates, dict) or set(templates) - {"edit"}:
+        raise UserError(f"{where}: task_templates is {templates!r}; it may hold one task, edit, with its template.")
+    reads = config.get("prompt_encoder", "template") != "template"
+    if templates and not reads:
+        raise UserError(f"{where}: task_templates are for prompts with pictures; write prompt_encoder: {_INLINE}.")
+    if config.get("prompt_encoder") == _INLINE and not templates:
+        raise UserError(f"{where}: prompt_encoder {_INLINE} needs task_templates with a template for edit; add it.")
+    for task, template in templates.items():
+        before, found, _ = str(template).partition("{picture}")
+        if not found or "{prompt}" not in before:
+            raise UserError(
+                f"{where}: task_templates.{task} must hold {{prompt}} and, behind it, {{picture}}; say where they go."
+            )
+    return dict(templates)
+
+
 def _check_complete(folder: Path) -> None:
     if not (folder / CONFIG_FILE).is_file() and is_blip3o_next(folder):
         raise UserError(
@@ -87,6 +109,10 @@ def _check_complete(folder: Path) -> None:
     missing = [] if (folder / CONFIG_FILE).is_file() else [CONFIG_FILE]
     for part, files in PARTS.items():
         missing += [f"{part}/{file}" for file in files if not _present(folder / part, file)]
+    if not missing and ATTENDED in read_ways(read_json(folder / CONFIG_FILE), str(folder / CONFIG_FILE)):
+        missing = [
+            f"{REFERENCE_PART}/{file}" for file in PARTS["connector"] if not _present(folder / REFERENCE_PART, file)
+        ]
     if missing:
         raise UserError(
             f"{folder}: the policy folder lacks {', '.join(missing)}; "
@@ -104,7 +130,17 @@ def _mismatches(folder: Path, layout: TokenLayout) -> list[str]:
         read_json(folder / part / "config.json")
         for part in ("ar", "connector", "transformer", "vae", "image_tokenizer")
     )
+    reference = folder / REFERENCE_PART / "config.json"
+    sees = read_json(reference) if reference.is_file() else {}
     pairs = [
+        *(
+            (f"{key} of {REFERENCE_PART}", sees[key], f"{other} of {part}", content.get(other, _LATENTS))
+            for key, part, other, content in (
+                ("latent_channels", "vae", "latent_channels", vae),
+                ("caption_channels", "connector", "caption_channels", connector),
+            )
+            if key in sees
+        ),
         ("vocab_size of ar", ar.get("vocab_size"), "vocab_size of the layout", layout.vocab_size),
         ("hidden_size of connector", connector.get("hidden_size"), "hidden_size of ar", ar.get("hidden_size")),
         (

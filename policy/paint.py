@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from policy.base import Policy
@@ -16,13 +17,24 @@ from rl.registry import resolve
 from rl.types import Prompt, UserError
 
 
-@torch.no_grad()
-def paint(policy: Policy, text: str, *, count: int, seed: int, steps: int, guidance: float) -> np.ndarray:
+def paint(policy: Policy, text: str, *, count: int, seed: int, steps: int, guidance: float) -> NDArray[np.uint8]:
     """(count, H, W, 3) uint8 pictures of one prompt; picture ``i`` depends on ``seed + i`` alone."""
+    return paint_prompt(policy, Prompt("paint", text), count=count, seed=seed, steps=steps, guidance=guidance)
+
+
+@torch.no_grad()
+def paint_prompt(
+    policy: Policy, prompt: Prompt, *, count: int, seed: int, steps: int, guidance: float
+) -> NDArray[np.uint8]:
+    """The same of any prompt that the policy reads."""
     seeds = [seed + index for index in range(count)]
-    sampler = resolve("samplers", "torch")(policy.folder, policy.layout, encode=policy.encode_prompt)
-    rollout = sampler.sample([Prompt("paint", text)], count, seeds, hidden=True)
-    return policy.decoder.paint(rollout.hidden_BSD, seeds, steps=steps, guidance=guidance)
+    room = max(256, policy.prompt_length(prompt))
+    sampler = resolve("samplers", "torch")(
+        policy.folder, policy.layout, encode=policy.encode_prompt, max_prompt_tokens=room
+    )
+    rollout = sampler.sample([prompt], count, seeds, hidden=True)
+    references = [next(iter(prompt.pictures), None)] * count
+    return policy.decoder.paint(rollout.hidden_BSD, seeds, steps=steps, guidance=guidance, references=references)
 
 
 @command
@@ -37,7 +49,7 @@ def main() -> int:
     parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    _check_out(options.out)
+    check_out(options.out)
     policy = Policy.load(options.policy, device=options.device)
     if unknown := policy.encode_prompt.unknown_words(options.prompt):
         print(f"note: this model does not know the words {', '.join(unknown)}", file=sys.stderr)
@@ -54,7 +66,7 @@ def main() -> int:
     return 0
 
 
-def _check_out(out: Path) -> None:
+def check_out(out: Path) -> None:
     """Before anything is loaded: a folder that is there, and a kind of file that can be written."""
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.parent}; make it, or name another")

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from policy.layout import TokenLayout
 from rl.data.prompt_list import name_of
+from rl.data.tasks import require_picture
 from rl.types import Prompt, UserError
 
 
@@ -26,7 +27,9 @@ class Condition:
 class PromptEncoder(Protocol):
     """Prompts of one policy, as the language model reads them.
 
-    A class that reads prompts with pictures says so in its body, ``pictures = True``: it is read without importing it.
+    Built with the policy's tokenizer, template and layout, and, where ``policy.json`` has ``task_templates``, with
+    ``tasks`` and ``picture_tokens``. A class that reads prompts with pictures says so in its body, ``pictures = True``:
+    it is read without importing it. It may say ``length(prompt)`` without a look at the picture.
     """
 
     def __call__(self, prompt: Prompt, /) -> Condition:
@@ -48,6 +51,7 @@ class TemplateEncoder:
     layout: TokenLayout
 
     def __call__(self, prompt: Prompt, /) -> Condition:
+        require_picture(prompt)
         if prompt.pictures:
             raise UserError(
                 f"{name_of(prompt)} holds pictures, and this policy reads text alone; take them out of the prompt's "

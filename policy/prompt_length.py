@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from policy.ar.size import ArSize
-from policy.folder import read_policy_config, resolve_folder
+from policy.folder import read_policy_config, read_task_templates, resolve_folder
 from policy.layout import TokenLayout
 from rl.data.prompt_list import name_of
 from rl.types import Prompt, UserError
@@ -37,15 +37,25 @@ def require_room(prompts: Iterable[tuple[Prompt, int]], room: int, policy: str) 
 
 
 def require_room_in_template(prompts: Sequence[Prompt], policy: str) -> None:
-    """``policy``: its path. Tokens are counted as by ``policy.prompt.TemplateEncoder``.
+    """``policy``: its path. Tokens are counted as by ``policy.prompt.TemplateEncoder`` and ``policy.pictures.inline``.
 
     Raises: as ``require_room``, and on a broken policy folder.
     """
     folder = resolve_folder(policy)
     layout, template = read_policy_config(folder)
-    room = room_for_prompt(folder, layout)
-    around = len(template.format(prompt="").encode()) + _AFTER + _SLACK
-    candidates = [prompt for prompt in prompts if around + _most_tokens(prompt.text) > room]
+    edits = read_task_templates(folder).get("edit", template).replace("{picture}", "")
+    room, inside = room_for_prompt(folder, layout), layout.tokens_per_image
+
+    def filled(prompt: Prompt, text: str) -> str:
+        return edits.replace("{prompt}", text) if prompt.pictures else template.format(prompt=text)
+
+    def after(prompt: Prompt) -> int:
+        return _AFTER + inside * bool(prompt.pictures)
+
+    def most(prompt: Prompt) -> int:
+        return len(filled(prompt, "").encode()) + _SLACK + after(prompt) + _most_tokens(prompt.text)
+
+    candidates = [prompt for prompt in prompts if most(prompt) > room]
     if not candidates:  # of most sets: then no tokenizer is read
         return
     from tokenizers import Tokenizer
@@ -53,7 +63,7 @@ def require_room_in_template(prompts: Sequence[Prompt], policy: str) -> None:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
     tokenizer.no_truncation()
     counted = (
-        (prompt, len(tokenizer.encode(template.format(prompt=prompt.text), add_special_tokens=False).ids) + _AFTER)
+        (prompt, len(tokenizer.encode(filled(prompt, prompt.text), add_special_tokens=False).ids) + after(prompt))
         for prompt in candidates
     )
     require_room(counted, room, policy)

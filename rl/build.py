@@ -187,7 +187,7 @@ def start_sampler(config: Config, policy: Policy, prompts: list[Prompt], ranks: 
     engine = config.rollout.engine
     if engine == "auto":
         engine = "vllm" if torch.cuda.is_available() and importlib.util.find_spec("vllm") else "torch"
-    lengths = [len(policy.encode_prompt(prompt).ids) for prompt in prompts]
+    lengths = [policy.prompt_length(prompt) for prompt in prompts]
     room = room_for_prompt(policy.folder, policy.layout)
     require_room(zip(prompts, lengths, strict=True), room, config.policy.path)
     compiled = {"compile": True} if config.policy.compile and engine == "torch" else {}  # vLLM has ways of its own
@@ -229,6 +229,8 @@ def start_collecting(
         grid_period=policy.decoder.vae.spatial_compression_ratio if "decoder" in config.trainers else None,
         painting=decoder_there(config, policy),
         showing=showing(config, policy),
+        sees_references=policy.decoder.reference is not None,
+        shown_details={name: declarations("rewards", reward.use).shown for name, reward in config.rewards.items()},
     )
 
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "simulate": ("rl.simulate", "how fast a configuration would be on many workers"),
     "push": ("rl.push", "put a run's policy on a model hub, with its card"),
     "paint": ("policy.paint", "a picture of a prompt"),
+    "edit": ("policy.edit", "a picture changed as an instruction says"),
     "convert": ("policy.convert", "a BLIP3o-NEXT checkpoint into a policy folder, and back"),
     "doctor": ("rl.doctor", "what this machine has and what is missing"),
     "keys": ("rl.keys", "every key of a configuration, explained"),

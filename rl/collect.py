@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from policy.decoder import References
 from rewards.combine import FailureBudget, failure_counts
 from rewards.golden import check_varied
 from rewards.pool.pool import RewardPool
@@ -24,6 +25,7 @@ from rl.rows import by_group, read_back, sequences
 from rl.tracking.guards.agreement import GROUPS as AGREEMENT_GROUPS
 from rl.tracking.guards.agreement import PREFIX as AGREEMENT
 from rl.tracking.guards.agreement import agreement, values_of
+from rl.tracking.guards.editing import edit_metrics
 from rl.tracking.guards.pictures import Fidelity, grid_pattern, picture_metrics, token_metrics
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import Experience, Forward, Prompt, Renders, Rollout, Sample, Score, Scores, Sequences, UserError
@@ -88,6 +90,10 @@ class Collect:
     """Around the painting of what a decoder learns from: it has the weights that paint it. ``None``: it is frozen."""
     showing: Callable[[], AbstractContextManager[object]] = nullcontext
     """Around the painting of what is evaluated: without the fresh noise that training pictures may get on their way."""
+    shown_details: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Reward -> those of its details of which the means are logged."""
+    sees_references: bool = False
+    """The decoder sees the pictures that are to be changed."""
     tell: Callable[[str], None] | None = None
     """Hears of each stage when it begins."""
     progress: Progress = untold
@@ -126,6 +132,7 @@ class Collect:
         with timer("score"):
             scores = self._scored(waiting, rollout, first=step == 0)
         metrics = describe_scores(rollout, scores, self.rewards) | agreements(rollout, scores, self.monitors) | metrics
+        metrics |= detail_means(scores, self.shown_details)
         if "ar" not in self.scoring.trained or not self.schedule.learns(step, "ar"):
             del metrics["zero_std_fraction"]  # groups are compared for the language model
         if scores.renders is not None:
@@ -201,12 +208,15 @@ class Collect:
         ``renders``: others than those of ``render``."""
         told = {"steps": steps, "renders": renders}
         options = self.render.model_copy(update={name: count for name, count in told.items() if count is not None})
+        seen = references_of(rollout) if self.sees_references else None
         if self.drawing is None or not learnt_from:
             with self.painting():
-                return paint(self.painter, hidden_BSD, rollout, options, noise, self.rewards, name, self.progress)
+                return paint(self.painter, hidden_BSD, rollout, options, noise, self.rewards, name, self.progress, seen)
         recorder = RecordingPainter(self.painter)
         with self.painting(), self.drawing():
-            drawn, waiting = paint(recorder, hidden_BSD, rollout, options, noise, self.rewards, name, self.progress)
+            drawn, waiting = paint(
+                recorder, hidden_BSD, rollout, options, noise, self.rewards, name, self.progress, seen
+            )
         return replace(drawn, trajectory=recorder.trajectory()), waiting
 
     def lend_memory(self, level: int) -> None:
@@ -247,6 +257,7 @@ def paint(
     rewards: RewardPool,
     name: str,
     progress: Progress = untold,
+    references: References | None = None,
 ) -> tuple[Renders, list[Submission]]:
     """Pictures, k renders of each token sequence side by side. Whole groups go to the rewards as soon as their last
     picture is there, so that scoring goes on while the next ones are painted. ``name`` begins the samples' ids.
@@ -265,6 +276,7 @@ def paint(
         steps=options.steps,
         guidance=options.guidance,
         micro_batch=options.micro_batch,
+        references=references,
     ):
         pictures.extend(part)
         progress(len(pictures), len(seeds), "pictures")
@@ -283,10 +295,17 @@ def paint(
     return Renders(np.stack(pictures), seeds, count), submissions
 
 
+def references_of(rollout: Rollout) -> References | None:
+    """Of each sample, the picture that is to be changed; ``None`` where none holds any."""
+    found = [next(iter(rollout.prompt_of(sample).pictures), None) for sample in range(rollout.batch_size)]
+    return found if any(found) else None
+
+
 def describe_pictures(rollout: Rollout, renders: Renders, fidelity: Fidelity) -> dict[str, float]:
     """What the guards see."""
     one_each = renders.one_each
     metrics = picture_metrics(one_each, rollout.group_size) | token_metrics(rollout.tokens_BT)
+    metrics |= edit_metrics(rollout, one_each, fidelity.tokenizer)
     return {"images": float(len(renders.pictures))} | metrics | fidelity(rollout.tokens_BT, one_each)
 
 
@@ -306,6 +325,17 @@ def describe_scores(rollout: Rollout, scores: Scores, rewards: RewardPool) -> di
         if values:
             metrics[f"reward/{reward}"] = float(np.mean(values))
     return metrics
+
+
+def detail_means(scores: Scores, shown: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """``detail/<reward>/<detail>``, over the samples that have one."""
+    found = {}
+    for reward, details in shown.items():
+        for detail in details:
+            values = [one.details[detail] for one in scores.by_reward.get(reward, ()) if detail in one.details]
+            if values:
+                found[f"detail/{reward}/{detail}"] = float(np.mean(values))
+    return found
 
 
 def agreements(rollout: Rollout, scores: Scores, monitors: Sequence[str]) -> dict[str, float]:

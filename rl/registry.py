@@ -34,6 +34,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "hf": "rl.data.hugging_face:hf",
         "geneval": "rl.data.presets.geneval:geneval",
         "words": "rl.data.presets.words:words",
+        "gedit_bench": "rl.data.presets.editing:gedit_bench",
+        "imgedit_bench": "rl.data.presets.editing:imgedit_bench",
     },
     "curricula": {
         "learnability": "rl.data.drawing.curricula:learnability",
@@ -48,7 +50,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "vllm": "rollout.samplers.vllm_sampler:VllmSampler",
         "torch": "rollout.samplers.torch_sampler:TorchSampler",
     },
-    "prompt_encoders": {"template": "policy.prompt:TemplateEncoder"},
+    "prompt_encoders": {"template": "policy.prompt:TemplateEncoder", "inline": "policy.pictures.inline:InlineEncoder"},
     "image_tokenizers": {
         "patch_vq": "policy.tokenizers.patch:PatchTokenizer",
         "ta_tok": "policy.tokenizers.ta_tok:TaTok",
@@ -68,6 +70,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "image_reward": "rewards.library.image_reward:ImageReward",
         "vlm_judge": "rewards.library.vlm_judge.reward:VlmJudge",
         "details": "rewards.library.details.reward:Details",
+        "edit": "rewards.library.edit.reward:Edit",
         "quality": "rewards.library.quality:Quality",
         "similarity": "rewards.library.similarity:Similarity",
         "remote": "rewards.remote.client:Remote",

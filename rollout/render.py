@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from policy.decoder import References
 from policy.flow.walk import FlowTrajectory
 from rl.types import Rollout, UserError
 from rollout.seeds import sample_seed
@@ -19,10 +20,25 @@ SeedMode = Literal["group", "sample"]
 class Painter(Protocol):
     """What rendering needs of ``policy.decoder.Decoder``."""
 
-    def paint(self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float) -> NDArray[np.uint8]: ...
+    def paint(
+        self,
+        hidden_BSD: Tensor,
+        seeds: Sequence[int],
+        *,
+        steps: int,
+        guidance: float,
+        references: References | None = None,
+    ) -> NDArray[np.uint8]:
+        """``references``: of each row, the picture that is to be changed; for decoders that see it."""
 
     def draw(
-        self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float
+        self,
+        hidden_BSD: Tensor,
+        seeds: Sequence[int],
+        *,
+        steps: int,
+        guidance: float,
+        references: References | None = None,
     ) -> tuple[NDArray[np.uint8], FlowTrajectory]:
         """The same pictures, with the way to each."""
 
@@ -34,13 +50,28 @@ class RecordingPainter:
         self._painter = painter
         self._drawn: list[FlowTrajectory] = []
 
-    def paint(self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float) -> NDArray[np.uint8]:
-        return self.draw(hidden_BSD, seeds, steps=steps, guidance=guidance)[0]
+    def paint(
+        self,
+        hidden_BSD: Tensor,
+        seeds: Sequence[int],
+        *,
+        steps: int,
+        guidance: float,
+        references: References | None = None,
+    ) -> NDArray[np.uint8]:
+        return self.draw(hidden_BSD, seeds, steps=steps, guidance=guidance, references=references)[0]
 
     def draw(
-        self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float
+        self,
+        hidden_BSD: Tensor,
+        seeds: Sequence[int],
+        *,
+        steps: int,
+        guidance: float,
+        references: References | None = None,
     ) -> tuple[NDArray[np.uint8], FlowTrajectory]:
-        pictures, trajectory = self._painter.draw(hidden_BSD, seeds, steps=steps, guidance=guidance)
+        sees = {} if references is None else {"references": references}
+        pictures, trajectory = self._painter.draw(hidden_BSD, seeds, steps=steps, guidance=guidance, **sees)
         self._drawn.append(trajectory.cpu())
         return pictures, trajectory
 
@@ -76,16 +107,18 @@ def painted(
     steps: int,
     guidance: float = 1.0,
     micro_batch: int = 64,
+    references: References | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
     """(B, S, D) final hidden states and B * k seeds, k ``renders`` of each -> (n, H, W, 3) uint8 pictures,
     ``micro_batch`` at a time.
 
     Picture ``i * k + j`` is render ``j`` of sample ``i``. A picture depends on its hidden states and its seed alone,
-    not on ``micro_batch`` or its neighbours.
+    not on ``micro_batch`` or its neighbours. ``references``: of each of the B rows, the picture to be changed, if any.
     """
     if len(seeds) != renders * len(hidden_BSD):
         raise ValueError(f"{len(seeds)} seeds for {renders} renders of {len(hidden_BSD)} rows of hidden states")
     rows = np.repeat(np.arange(len(hidden_BSD)), renders)
     for start in range(0, len(rows), micro_batch):
         part = slice(start, start + micro_batch)
-        yield painter.paint(hidden_BSD[rows[part]], seeds[part], steps=steps, guidance=guidance)
+        sees = {} if references is None else {"references": [references[row] for row in rows[part]]}
+        yield painter.paint(hidden_BSD[rows[part]], seeds[part], steps=steps, guidance=guidance, **sees)

@@ -139,7 +139,7 @@ COMMANDS = (
     *("rl.launch", "rl.report", "rl.sweep", "rl.doctor", "rl.keys", "rl.check", "rl.evaluate", "rl.variance"),
     *("rl.push", "rl.bench", "rl.simulate"),
     *("rewards.check", "rewards.score", "rewards.serve", "rewards.bench", "rewards.geneval"),
-    *("policy.paint", "policy.convert", "policy.shapes.pretrain", "rollout.bench"),
+    *("policy.paint", "policy.edit", "policy.convert", "policy.shapes.pretrain", "rollout.bench"),
 )
 
 

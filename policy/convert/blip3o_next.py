@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from policy.conditions import ATTENDED, BESIDE_NOISE, REFERENCE_PART
 from policy.convert.checkpoint import read_tensors
 from policy.convert.keys import EMBEDDINGS, PREFIXES, sort_keys
 from policy.convert.part_configs import PartConfig, read_part_configs
@@ -23,7 +24,13 @@ TEMPLATE = (
     "Please generate image based on the following caption: {prompt}<|im_end|>\n<|im_start|>assistant\n"
 )
 """Qwen3's chat template with the published code's system and user turns, up to where the answer begins."""
+EDIT_TEMPLATE = TEMPLATE.replace(
+    "Please generate image based on the following caption: {prompt}",
+    "Please edit this image according to the following instruction: {prompt}.\n<|vision_start|>{picture}<|vision_end|>",
+)
+"""The same of the published editing code, with the picture's own tokens."""
 _MARK = "image_start_tag_id"
+_EDITS, _NOT_ATTENDED, _BESIDE = "use_und_image_vae", "only_use_und_image_vae_as_noise", "use_und_image_vae_as_noise"
 _NAMES = {
     "vocab_size": "embedding rows",
     _MARK: "<im_start>",
@@ -43,13 +50,13 @@ _OF_QWEN3 = (
 
 @dataclass(frozen=True)
 class Blip3oNext:
-    """``parts``: part of a policy folder -> name there -> tensor; ``editing``: keys of picture editing, in no part."""
+    """``parts``: part of a policy folder -> name there -> tensor; ``unread``: keys of picture editing, in no part."""
 
     folder: Path
     config: JsonObject
     configs: Mapping[str, PartConfig]
     parts: Mapping[str, Mapping[str, StoredTensor]]
-    editing: list[str]
+    unread: list[str]
 
     @classmethod
     def read(cls, folder: Path, part_configs: Path) -> Blip3oNext:
@@ -57,7 +64,10 @@ class Blip3oNext:
         config = recognised(folder)
         tensors = read_tensors(folder)
         keys = sort_keys(tensors)
-        for prefix in (EMBEDDINGS, *list(PREFIXES.values())[1:]):
+        for prefix in (
+            EMBEDDINGS,
+            *(prefix for part, prefix in PREFIXES.items() if part not in ("ar", REFERENCE_PART)),
+        ):
             if not any(key.startswith(prefix) for key in tensors):
                 raise UserError(f"{folder} is no BLIP3o-NEXT checkpoint: it holds no {prefix}*; give one that does.")
         if keys.unknown:
@@ -67,7 +77,23 @@ class Blip3oNext:
                 f"published code writes it."
             )
         parts = {part: {name: tensors[PREFIXES[part] + name] for name in names} for part, names in keys.parts.items()}
-        return cls(folder, config, read_part_configs(part_configs), parts, keys.editing)
+        reference = parts.pop(REFERENCE_PART)
+        unread = keys.unread
+        if ATTENDED in reference_ways(config, folder):
+            parts[REFERENCE_PART] = reference
+        else:  # built and saved, and never called
+            unread = [*unread, *(PREFIXES[REFERENCE_PART] + name for name in reference)]
+        return cls(folder, config, read_part_configs(part_configs), parts, unread)
+
+    @property
+    def edits(self) -> bool:
+        """It comes from the code that edits, whether its decoder sees the picture or its tokens alone."""
+        return _EDITS in self.config
+
+    @property
+    def reference(self) -> tuple[str, ...]:
+        """How the decoder sees a picture that is to be changed."""
+        return reference_ways(self.config, self.folder)
 
     @property
     def language_model_config(self) -> JsonObject:
@@ -104,6 +130,20 @@ class Blip3oNext:
         if problems := layout.problems():
             raise UserError(f"{self.folder / 'config.json'}: {'; '.join(problems)}; restore the file.")
         return layout
+
+
+def reference_ways(config: JsonObject, folder: Path) -> tuple[str, ...]:
+    """Of a checkpoint's ``config.json``. Raises: UserError if it reads pictures as features, which is not built."""
+    if config.get("use_tar_siglip_features"):
+        raise UserError(
+            f"{folder / 'config.json'}: use_tar_siglip_features is true, and prompts with features of pictures in "
+            f"place of their tokens are not built yet; give a checkpoint without."
+        )
+    if not config.get(_EDITS):
+        return ()
+    return tuple(
+        way for way, on in ((ATTENDED, not config.get(_NOT_ATTENDED)), (BESIDE_NOISE, config.get(_BESIDE))) if on
+    )
 
 
 def is_blip3o_next(folder: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
+from policy.conditions import ATTENDED, REFERENCE_PART
 from policy.convert.blip3o_next import Blip3oNext
 from policy.convert.keys import HEAD, PREFIXES
 from policy.convert.model_shapes import (
@@ -53,6 +54,12 @@ def _expectations(source: Blip3oNext) -> Iterator[tuple[str, Shapes, str, str]]:
         "vae": ("vae", vae_shapes),
         "image_tokenizer": ("image_tokenizer", lambda one: image_tokenizer_shapes(one, tokenizer)),
     }
+    if ATTENDED in source.reference:
+        channels = int(source.configs["vae"].content["latent_channels"])
+        builders = {
+            **builders,
+            REFERENCE_PART: ("transformer", lambda one: connector_shapes(channels, one["caption_channels"])),
+        }
     for part, (configured, shapes_of) in builders.items():
         one = source.configs[configured]
         fix = _OTHER_SIZES.format(part=configured) if one.preset else "use files of one model"

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from policy.conditions import REFERENCE_PART
+
 PREFIXES = {
     "ar": "",
     "connector": "model.diffusion_connector.",
     "transformer": "model.sana.",
     "vae": "model.sana_vae.",
     "image_tokenizer": "model.vision_tower.",
+    REFERENCE_PART: "model.und_image_vae_connector.",
 }
-"""Part of a policy folder -> what its tensors' names begin with in the checkpoint, and not in the part."""
+"""Part of a policy folder -> what its tensors' names begin with in the checkpoint, and not in the part. The last is
+there only in checkpoints that edit."""
 EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _LANGUAGE_MODEL = ("model.embed_tokens.", "model.layers.", "model.norm.", "lm_head.")
-_EDITING = (
-    "model.und_image_vae_connector.",
+_UNREAD = (
     "model.und_image_vae_as_noise_connector.",
     "model.tar_siglip_features_connector.",
 )
@@ -24,10 +27,10 @@ _EDITING = (
 
 @dataclass(frozen=True)
 class SortedKeys:
-    """``parts``: part -> names there. ``editing``: keys of picture editing, in no part yet. ``unknown``: the rest."""
+    """``parts``: part -> names there. ``unread``: keys of picture editing, in no part. ``unknown``: the rest."""
 
     parts: Mapping[str, list[str]]
-    editing: list[str]
+    unread: list[str]
     unknown: list[str]
 
 
@@ -39,7 +42,7 @@ def sort_keys(keys: Iterable[str]) -> SortedKeys:
         if part is not None:
             found.parts[part].append(key.removeprefix(PREFIXES[part]))
         else:
-            (found.editing if key.startswith(_EDITING) else found.unknown).append(key)
+            (found.unread if key.startswith(_UNREAD) else found.unknown).append(key)
     return found
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from policy.conditions import AR_HIDDEN
-from policy.convert.blip3o_next import TEMPLATE, Blip3oNext
+from policy.conditions import AR_HIDDEN, REFERENCE_PART
+from policy.convert.blip3o_next import EDIT_TEMPLATE, TEMPLATE, Blip3oNext
 from policy.convert.checks import check_shapes
 from policy.convert.keys import EMBEDDINGS, HEAD
 from policy.convert.out_folder import new_folder
@@ -34,14 +34,14 @@ def to_policy(folder: Path, out: Path, part_configs: Path | None = None, *, tell
     """
     source = Blip3oNext.read(folder, part_configs or folder)
     layout = source.layout()
-    check_tokenizer(folder, layout, source.scale)
+    check_tokenizer(folder, layout, source.scale, edits=source.edits)
     check_shapes(source)
     parts = {**source.parts, "ar": _language_model(source)}
     with new_folder(out, sum(map(_size, parts.values())) + _SLACK) as unfinished:
         for part, tensors in parts.items():
             (unfinished / part).mkdir()
             tell(f"{part}: {len(tensors)} tensors, {_size(tensors) / 1e6:,.1f} MB")
-            write_tensor_file(unfinished / part / PARTS[part][-1], tensors)
+            write_tensor_file(unfinished / part / _weights_of(part), tensors)
         _write_configs(source, layout, unfinished)
         copy_tokenizer(folder, unfinished / "tokenizer")
         for name in _PAPERS:
@@ -60,10 +60,10 @@ def _notes(source: Blip3oNext) -> Iterator[str]:
     tensors = source.parts["ar"]
     if source.tied and HEAD in tensors and not equal(tensors[HEAD], tensors[EMBEDDINGS]):
         yield f"config.json ties {HEAD} to {EMBEDDINGS}, so its other values in the checkpoint count nothing"
-    if source.editing:
+    if source.unread:
         yield (
-            f"{len(source.editing)} tensors of picture editing ({source.editing[0]}, ...) stay out of the policy, "
-            f"which paints from text; --back writes them as they are"
+            f"{len(source.unread)} tensors of picture editing ({source.unread[0]}, ...) stay out of the policy: the "
+            f"published code saves them and calls none; --back writes them as they are"
         )
 
 
@@ -72,11 +72,23 @@ def _write_configs(source: Blip3oNext, layout: TokenLayout, out: Path) -> None:
     caption_channels = source.configs["transformer"].content["caption_channels"]
     connector = {"hidden_size": hidden_size, "caption_channels": caption_channels}
     configs: dict[str, JsonObject] = {part: config.content for part, config in source.configs.items()}
+    if REFERENCE_PART in source.parts:
+        latents = source.configs["vae"].content["latent_channels"]
+        configs[REFERENCE_PART] = {"latent_channels": latents, "caption_channels": caption_channels}
     for part, content in {**configs, "ar": source.language_model_config, "connector": connector}.items():
         write_json(out / part / "config.json", content)
     (out / "scheduler").mkdir()
     write_json(out / "scheduler" / "scheduler_config.json", scheduler_config())
-    write_json(out / CONFIG_FILE, {"layout": asdict(layout), "prompt_template": TEMPLATE, "condition": AR_HIDDEN})
+    policy: dict[str, object] = {"layout": asdict(layout), "prompt_template": TEMPLATE, "condition": AR_HIDDEN}
+    if source.edits:
+        policy |= {"prompt_encoder": "inline", "task_templates": {"edit": EDIT_TEMPLATE}}
+    if source.reference:
+        policy["reference"] = list(source.reference)
+    write_json(out / CONFIG_FILE, policy)
+
+
+def _weights_of(part: str) -> str:
+    return PARTS["connector" if part == REFERENCE_PART else part][-1]
 
 
 def _size(tensors: Mapping[str, StoredTensor]) -> int:

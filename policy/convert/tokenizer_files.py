@@ -16,8 +16,12 @@ TOKENIZER_FILES = (
 )
 
 
-def check_tokenizer(folder: Path, layout: TokenLayout, scale: int) -> None:
-    """Raises: UserError if a file is missing, or the picture's tokens have other ids than in ``config.json``."""
+_MARKS = ("<|vision_start|>", "<|vision_end|>")
+
+
+def check_tokenizer(folder: Path, layout: TokenLayout, scale: int, *, edits: bool = False) -> None:
+    """``edits``: it has the marks of a picture in a prompt, too. Raises: UserError if a file is missing, or the
+    picture's tokens have other ids than in ``config.json``."""
     missing = [name for name in PARTS["tokenizer"] if not (folder / name).is_file()]
     if missing:
         raise UserError(f"{folder} lacks {', '.join(missing)}; copy it from where the checkpoint comes from.")
@@ -26,6 +30,8 @@ def check_tokenizer(folder: Path, layout: TokenLayout, scale: int) -> None:
         ids = {token["content"]: token["id"] for token in json.loads(file.read_text(encoding="utf-8"))["added_tokens"]}
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{file} holds no added_tokens; restore the file.") from None
+    if edits and (lost := [mark for mark in _MARKS if mark not in ids]):
+        raise UserError(f"{file}: {lost[0]} is no token, and prompts of edits hold it; use files of one model.")
     last = layout.num_image_tokens - 1
     wanted = {
         "<im_start>": layout.im_start_id,

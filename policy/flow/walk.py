@@ -84,6 +84,11 @@ class FlowTrajectory:
     def first(self, count: int) -> FlowTrajectory:
         return FlowTrajectory(self.latents[:count], self.states[:count], self.means[:count], self.steps)
 
+    def take(self, rows: Sequence[int]) -> FlowTrajectory:
+        """The given pictures, in that order."""
+        indices = list(rows)
+        return FlowTrajectory(self.latents[indices], self.states[indices], self.means[indices], self.steps)
+
     def cpu(self) -> FlowTrajectory:
         return FlowTrajectory(self.latents.cpu(), self.states.cpu(), self.means.cpu(), self.steps)
 

@@ -13,6 +13,11 @@ brought to the picture's size by PIL's bicubic resampling, both sides alike, wit
 - ``lpips``: ``1 - d``, d the distance of Zhang et al. 2018 (arXiv 1801.03924), AlexNet; at most 1, mostly above 0.
   Needs ``pip install lpips torchvision`` (BSD-2-Clause), its backbone is downloaded on first use.
 
+``outside: mask`` compares what an edit had to leave alone: the key of the metadata that says where something may
+change, a picture that is white there (path or array), boxes in shares of the picture, or ``edit`` with its ``editable``
+boxes. There the answer gets the reference's pixels before the two are compared; ``pixel`` is the mean over the rest. A
+prompt without the key, or of which everything may change, is not applicable.
+
 **Blind to** the instruction: an unedited copy is perfect. Combine it with a reward that reads the prompt.
 
 **Weights** CLIP ``openai/clip-vit-large-patch14`` (MIT) or any that ``rewards.library.models.clip`` reads; DINOv2
@@ -24,16 +29,18 @@ A prompt without a reference is not applicable; a reference that can't be read f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Literal
+from dataclasses import replace
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from skimage.metrics import structural_similarity
 
+from rewards.golden import Golden
 from rewards.library.golden_pictures import itself_and_another
 from rewards.library.models.downloads import CLIP_L
-from rewards.reference import REFERENCE, read_reference
+from rewards.reference import REFERENCE, read_mask, read_reference
 from rewards.requires import Requires
 from rl.data.pictures import Picture
 from rl.types import Prompt, Sample, Score, UserError
@@ -48,6 +55,13 @@ DINOV2: Final = "facebook/dinov2-base"  # Apache-2.0, 0.3 GB
 _CHECKPOINTS: Final = {"clip": CLIP_L, "dino": DINOV2, "lpips": ""}  # lpips brings its own
 
 
+class _Compared(NamedTuple):
+    """``rest``: the share of the picture that counts."""
+
+    pixels: Pixels
+    rest: float
+
+
 class Similarity:
     """Scores pictures by likeness to a reference. ``checkpoint``, ``model``, ``revision``: of ``clip`` and ``dino``."""
 
@@ -58,12 +72,12 @@ class Similarity:
         Requires(part="dino", weights=(DINOV2,), optional=True),
         Requires(part="lpips", packages=("lpips", "torchvision"), optional=True),
     )
-    golden = staticmethod(itself_and_another)
 
     def __init__(
         self,
         measure: Measure = "pixel",
         reference: Reference = "metadata",
+        outside: str | None = None,
         checkpoint: str | None = None,
         model: str | None = None,
         revision: str | None = None,
@@ -84,17 +98,58 @@ class Similarity:
             )
         if reference not in ("metadata", "picture"):
             raise UserError(f"similarity.options.reference is {reference!r}: it must be 'metadata' or 'picture'")
-        self.measure, self.reference = measure, reference
+        if outside is not None and not (isinstance(outside, str) and outside):
+            raise UserError(
+                f"similarity.options.outside is {outside!r}: it must be the key of the metadata that says where a "
+                f"picture may change, such as mask"
+            )
+        self.measure, self.reference, self.outside = measure, reference, outside
+
+    def golden(self) -> list[Golden]:
+        """Two photographs; for ``outside``, of which nothing may change."""
+        found = itself_and_another()
+        if self.outside is None:
+            return found
+        prompts = [
+            replace(one.sample.prompt, metadata={**one.sample.prompt.metadata, self.outside: []}) for one in found
+        ]
+        return [
+            replace(one, sample=replace(one.sample, prompt=prompt)) for one, prompt in zip(found, prompts, strict=True)
+        ]
 
     def __call__(self, samples: Sequence[Sample]) -> list[Score]:
         made: dict[object, Pixels] = {}  # a group shares its reference
         references = [self._reference(sample, made) for sample in samples]
-        asked = {i: reference for i, reference in enumerate(references) if not isinstance(reference, Score)}
-        values = self._compare([samples[i].picture for i in asked], list(asked.values()))
+        compared = [
+            one if isinstance(one, Score) else self._compared(sample, one)
+            for sample, one in zip(samples, references, strict=True)
+        ]
+        asked = {i: (one, references[i]) for i, one in enumerate(compared) if not isinstance(one, Score)}
+        pairs = [(one.pixels, reference) for one, reference in asked.values() if not isinstance(reference, Score)]
+        values = self._compare([picture for picture, _ in pairs], [reference for _, reference in pairs])
         scored = dict(zip(asked, values, strict=True))
         return [
-            reference if isinstance(reference, Score) else Score(scored[i]) for i, reference in enumerate(references)
+            one if isinstance(one, Score) else Score(self._of_rest(scored[i], one)) for i, one in enumerate(compared)
         ]
+
+    def _compared(self, sample: Sample, reference: Pixels) -> _Compared | Score:
+        """The picture, with the reference's pixels where it may differ."""
+        if self.outside is None:
+            return _Compared(sample.picture, 1.0)
+        given = sample.prompt.metadata.get(self.outside)
+        if given is None:
+            return Score(None)
+        height, width = sample.picture.shape[:2]
+        try:
+            free = read_mask(given, height, width)
+        except ValueError as error:
+            return Score(None, failure=f"prompt {sample.prompt.id!r}: {self.outside}: {error}")
+        rest = 1.0 - float(free.mean())
+        return _Compared(np.where(free[..., None], reference, sample.picture), rest) if rest else Score(None)
+
+    def _of_rest(self, value: float, compared: _Compared) -> float:
+        """A mean over all pixels as the mean over those that count."""
+        return 1.0 - (1.0 - value) / compared.rest if self.measure == "pixel" else value
 
     def _given(self, prompt: Prompt) -> object:
         if self.reference == "picture":

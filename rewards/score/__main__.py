@@ -1,9 +1,10 @@
 """Score a folder of pictures: ``python -m rewards.score --reward ocr --prompts p.jsonl FOLDER --out scores.jsonl``.
 
 A picture is called ``<prompt id>.png`` or ``<prompt id>-<n>.png``; the prompt file is that of a run (JSON lines, or
-plain text). Rows are written batch by batch and the same command goes on where it was interrupted; ``--retry-failed``
-scores failures again. Exit codes: 0 done, 2 a user's mistake (also if nothing could be scored), 3 more than
-``--max-failed-fraction`` failed, 130 interrupted.
+plain text), or a source of prompts by its name (``--prompts imgedit_bench --prompts-option path=FILE``). Edits are
+scored against the pictures that the prompts hold (``"image": "cat.png"``). Rows are written batch by batch and the same
+command goes on where it was interrupted; ``--retry-failed`` scores failures again. Exit codes: 0 done, 2 a user's
+mistake (also if nothing could be scored), 3 more than ``--max-failed-fraction`` failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -13,19 +14,26 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rewards.command_line import add_reward_arguments, named_components, positive_float, positive_int
+from rewards.command_line import (
+    add_reward_arguments,
+    named_components,
+    parse_options,
+    positive_float,
+    positive_int,
+)
 from rewards.pool.pool import RewardPool
 from rewards.score.layout import PromptIdLayout
 from rewards.score.program import score_missing
 from rewards.score.result_file import ResultFile
 from rewards.score.score_rows import ScoreRows, failed_fraction, summary
-from rl.config.schema import RewardPoolConfig
-from rl.data.prompt_list import keys_of
-from rl.data.prompts import prompt_file
+from rl.config.schema import Component, RewardPoolConfig
+from rl.data.prompt_list import PromptList, keys_of
+from rl.data.prompts import load_prompts, prompt_file
 from rl.data.stream import require_applicable
 from rl.process.command import command
 from rl.process.output import shown
 from rl.process.parser import CommandParser
+from rl.registry import is_module_attr, names
 from rl.types import UserError
 
 
@@ -46,7 +54,7 @@ def score_folder(given: argparse.Namespace) -> int:
     if len(rewards) != 1:
         raise UserError(f"--reward is given {len(rewards)} times; score with one reward at a time, each with its --out")
     name, reward = next(iter(rewards.items()))
-    found = prompt_file(given.prompts)
+    found = _prompts(given.prompts, given.prompt_options)
     for note in found.notes:
         print(shown(f"{given.prompts}: {note}"), file=sys.stderr)
     prompts = {prompt.id: prompt for prompt in found}
@@ -79,6 +87,15 @@ def score_folder(given: argparse.Namespace) -> int:
     return 3 if failed_fraction(rows) > given.max_failed_fraction else 0
 
 
+def _prompts(named: str, options: Sequence[str]) -> PromptList:
+    """A prompt file, or a source of prompts by its name. Raises ``UserError``."""
+    if Path(named).is_file() or (named not in names("prompts") and not is_module_attr(named)):
+        if options:
+            raise UserError(f"--prompts-option {options[0]}: --prompts {named} is a file, which takes no options")
+        return prompt_file(named)
+    return load_prompts(Component(use=named, options=parse_options(options, "--prompts-option")), "--prompts")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(prog="python -m rewards.score", description=(__doc__ or "").partition("\n")[0])
     add_reward_arguments(parser)
@@ -88,7 +105,15 @@ def _parser() -> argparse.ArgumentParser:
         "--prompts",
         required=True,
         metavar="FILE",
-        help="JSON lines: prompt, id, and the keys that the reward needs; .txt: a prompt per line",
+        help="JSON lines: prompt, id, and the keys that the reward needs; .txt: a prompt per line; or a source's name",
+    )
+    add(
+        "--prompts-option",
+        dest="prompt_options",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the source of prompts",
     )
     add("--out", type=Path, required=True, metavar="FILE", help="JSON lines, one row per picture; continued if there")
     add("--retry-failed", action="store_true", help="score the pictures again that failed before")

@@ -76,6 +76,8 @@ class Declarations:
     wrong, and how; it must be quick to import."""
     fraction: tuple[str, ...] = ()
     """Options that must be numbers from 0 to 1."""
+    shown: tuple[str, ...] = ()
+    """Of a reward: numbers and truth values among its details of which the means are logged."""
     least_group: int = 1
     """Of an advantage: fewest samples of one prompt that it can compare."""
     across_prompts: bool = False
@@ -247,6 +249,7 @@ def declarations(kind: str, use: str) -> Declarations:
         fraction=_names(source, "fraction", example="decay"),
         exclusive=_names(source, "exclusive", example="clip"),
         options_problem=_function(source, "options_problem"),
+        shown=_names(source, "shown", example="kept"),
         least_group=_count(source, "least_group"),
         across_prompts=_flag(source, "across_prompts") or False,
         from_zero=_flag(source, "from_zero") or False,

@@ -37,6 +37,8 @@ def hf(
     subset: str | None = None,
     revision: str | None = None,
     column: str = "prompt",
+    columns: dict[str, str] | None = None,
+    only: dict[str, str] | None = None,
     limit: int | None = None,
     pictures: bool = True,
     quoted: str | None = AUTO,
@@ -47,7 +49,9 @@ def hf(
 
     ``revision`` is a branch, tag or commit of the hub. ``column`` holds the prompt, ``id`` (if there is such a column)
     the id, a column ``image`` or ``images`` of images the prompt's pictures (``pictures=False`` leaves such a column
-    out), the other columns are metadata; empty cells are left out. ``limit`` keeps the first rows.
+    out), the other columns are metadata; empty cells are left out. ``columns`` renames some, ``{image: input_image}``,
+    and leaves other columns of images out. ``only`` keeps the rows that hold these values, ``{language: en}``,
+    ``limit`` the first of them.
     Raises UserError if it can't be loaded, lacks the column, or a picture can't be read.
     """
     try:
@@ -63,14 +67,16 @@ def hf(
             f"dataset {name!r} has no column {column!r}{near} (it has {', '.join(rows.column_names)}; options.column "
             f"names the one that holds the prompts)"
         )
+    with _one_sentence(what, hint):
+        rows = _chosen(rows, columns or {}, only or {}, name)
     rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
-    rows, columns = _undecoded(rows)
-    rows, columns = (rows, columns) if pictures else (rows.remove_columns(columns), [])
+    rows, shown = _undecoded(rows)
+    rows, shown = (rows, shown) if pictures else (rows.remove_columns(shown), [])
     found = []
     with _one_sentence(what, hint):
         for number, row in enumerate(rows):
             rest = {key: value for key, value in row.items() if key not in (column, "prompt")}
-            found.append(_to_prompt({**rest, "prompt": row[column]}, f"{name}[{split}]:{number}", columns))
+            found.append(_to_prompt({**rest, "prompt": row[column]}, f"{name}[{split}]:{number}", shown))
     return read(found, name, quoted, repeats)
 
 
@@ -115,6 +121,29 @@ def _reason(error: BaseException) -> str:
         one = one.__cause__
     told = ": ".join(causes) or type(error).__name__
     return told if len(told) <= _REASON else told[: _REASON - 3] + "..."
+
+
+def _chosen(rows: Dataset, columns: Mapping[str, str], only: Mapping[str, str], name: str) -> Dataset:
+    """Raises UserError if there is no such column, or no row is left."""
+    import datasets
+
+    for option, wanted in (("columns", columns.values()), ("only", only)):
+        for one in wanted:
+            if one not in rows.column_names:
+                near = registry.did_you_mean(one, rows.column_names)
+                raise UserError(
+                    f"dataset {name!r} has no column {one!r}{near} (it has {', '.join(rows.column_names)}; "
+                    f"options.{option} names it)"
+                )
+    if columns:
+        kept = {*columns.values(), *(one for one in rows.column_names if one not in columns)}
+        kept -= {key for key, kind in rows.features.items() if isinstance(kind, datasets.Image)} - {*columns.values()}
+        rows = rows.select_columns([one for one in rows.column_names if one in kept])
+    for column, value in only.items():
+        rows = rows.filter(lambda cell, value=value: str(cell) == value, input_columns=column)
+        if not len(rows):
+            raise UserError(f"dataset {name!r} has no row whose {column} is {value!r}; options.only asks for it")
+    return rows.rename_columns({column: key for key, column in columns.items() if column != key})
 
 
 def _undecoded(rows: Dataset) -> tuple[Dataset, list[str]]:

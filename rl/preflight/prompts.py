@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from policy.conditions import read_ways
 from policy.folder import read_prompt_encoder, resolve_folder
+from policy.json_file import read_json
+from policy.parts import CONFIG_FILE
 from policy.prompt_length import require_room_in_template
 from rl.config.declared import declarations
 from rl.config.schema import Config
@@ -20,6 +23,7 @@ from rl.data.stream import (
     require_sound_metadata,
     require_text_alone,
 )
+from rl.data.tasks import require_pictures
 from rl.types import Prompt, UserError
 
 
@@ -65,6 +69,7 @@ def notes_on(train_prompts: PromptList, eval_prompts: PromptList) -> list[str]:
 
 def _check_policy_reads(config: Config, prompts: Sequence[Prompt]) -> str:
     """Length and pictures; a sentence if not all pictures were looked at. Raises UserError."""
+    require_pictures(prompts)
     encoder = read_prompt_encoder(resolve_folder(config.policy.path))
     declared = declarations("prompt_encoders", encoder)
     if declared.in_template:  # the length in any other is known when the policy is loaded
@@ -73,4 +78,15 @@ def _check_policy_reads(config: Config, prompts: Sequence[Prompt]) -> str:
         return ""
     if not declared.pictures:
         require_text_alone(prompts, encoder, config.policy.path)
+    _check_decoder_learns(config)
     return require_sound_pictures(prompts)
+
+
+def _check_decoder_learns(config: Config) -> None:
+    """Prompts hold pictures: what a decoder has seen of them on its way is not kept for its update."""
+    where = resolve_folder(config.policy.path) / CONFIG_FILE
+    if "decoder" in config.trainers and read_ways(read_json(where), str(where)):
+        raise UserError(
+            f"trainers: the decoder of {config.policy.path!r} sees the pictures that are to be changed, and training "
+            f"it on such prompts is not built yet; train ar alone, or take the pictures out of data"
+        )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from policy.decoder import References
 from policy.flow.walk import FlowTrajectory
 from rl.trainer.copies import Lending
 from rl.trainer.ranks import Share
@@ -30,6 +31,7 @@ class Unpainted(Rows):
 
     hidden_BSD: Tensor
     seeds: Sequence[int]
+    references: References | None = None
 
 
 class TeamPainter:
@@ -59,14 +61,29 @@ class TeamPainter:
         finally:
             self._lent.pop()
 
-    def paint(self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float) -> NDArray[np.uint8]:
-        brought = self._together(_PAINT, self._paint, hidden_BSD, seeds, steps, guidance)
-        return np.concatenate(brought)
+    def paint(
+        self,
+        hidden_BSD: Tensor,
+        seeds: Sequence[int],
+        *,
+        steps: int,
+        guidance: float,
+        references: References | None = None,
+    ) -> NDArray[np.uint8]:
+        rows = Unpainted(hidden_BSD.cpu(), tuple(seeds), references and tuple(references))
+        return np.concatenate(self._together(_PAINT, self._paint, rows, steps, guidance))
 
     def draw(
-        self, hidden_BSD: Tensor, seeds: Sequence[int], *, steps: int, guidance: float
+        self,
+        hidden_BSD: Tensor,
+        seeds: Sequence[int],
+        *,
+        steps: int,
+        guidance: float,
+        references: References | None = None,
     ) -> tuple[NDArray[np.uint8], FlowTrajectory]:
-        brought = self._together(_DRAW, self._draw, hidden_BSD, seeds, steps, guidance)
+        rows = Unpainted(hidden_BSD.cpu(), tuple(seeds), references and tuple(references))
+        brought = self._together(_DRAW, self._draw, rows, steps, guidance)
         return np.concatenate([one for one, _ in brought]), FlowTrajectory.of_all([one for _, one in brought])
 
     def duties(self) -> dict[str, Callable[[str], object]]:
@@ -76,14 +93,13 @@ class TeamPainter:
         self,
         order: str,
         mine: Callable[[Share[Unpainted], int, float], ResultT],
-        hidden_BSD: Tensor,
-        seeds: Sequence[int],
+        rows: Unpainted,
         steps: int,
         guidance: float,
     ) -> list[ResultT]:
         """What every rank has made of its share."""
         self._team.order(order, json.dumps([steps, guidance, self._lent]))
-        share = self._team.hand_out(Unpainted(hidden_BSD.cpu(), tuple(seeds)))
+        share = self._team.hand_out(rows)
         with self._with(self._lent):
             done = mine(share, steps, guidance)
         brought = self._team.bring(done)
@@ -113,15 +129,23 @@ class TeamPainter:
 
     def _paint(self, share: Share[Unpainted], steps: int, guidance: float) -> NDArray[np.uint8]:
         rows = _real(share)
-        pictures = self._painter.paint(rows.hidden_BSD, rows.seeds, steps=steps, guidance=guidance)
+        pictures = self._painter.paint(
+            rows.hidden_BSD, rows.seeds, steps=steps, guidance=guidance, **_seen(rows.references)
+        )
         self._team.did()
         return pictures[: sum(share.real)]
 
     def _draw(self, share: Share[Unpainted], steps: int, guidance: float) -> tuple[NDArray[np.uint8], FlowTrajectory]:
         rows, count = _real(share), sum(share.real)
-        pictures, trajectory = self._painter.draw(rows.hidden_BSD, rows.seeds, steps=steps, guidance=guidance)
+        pictures, trajectory = self._painter.draw(
+            rows.hidden_BSD, rows.seeds, steps=steps, guidance=guidance, **_seen(rows.references)
+        )
         self._team.did()
         return pictures[:count], trajectory.first(count).cpu()
+
+
+def _seen(references: References | None) -> dict[str, References]:
+    return {} if references is None else {"references": references}
 
 
 def _real(share: Share[Unpainted]) -> Unpainted:

@@ -20,10 +20,10 @@ from rewards.combine import mean
 from rewards.pool.pool import RewardPool
 from rewards.pool.submission import gather
 from rewards.scoring import Scoring
-from rl.collect import Collect, Noise, RewardWatch, describe_pictures, paint, sample
+from rl.collect import Collect, Noise, RewardWatch, describe_pictures, detail_means, paint, sample
 from rl.config.schema import RenderConfig, RewardComponent, RolloutConfig
 from rl.tracking.guards.pictures import Fidelity
-from rl.types import Forward, Prompt, Renders, Rollout, Sample, Score, Sequences, UserError
+from rl.types import Forward, Prompt, Renders, Rollout, Sample, Score, Scores, Sequences, UserError
 from tests.rl.rollouts import a_rollout
 
 PLUGINS = "tests.rewards.pool_plugins"
@@ -89,6 +89,13 @@ def test_a_step_re_tokenises_a_share_of_its_pictures(share: float, looked_at: in
     assert tokenizer.pictures == looked_at
     assert metrics.get("guard/render_fidelity") == (1.0 if looked_at else None)
     assert metrics["guard/ink_fraction"] == 0
+
+
+def test_means_of_the_details_that_a_reward_shows() -> None:
+    found = [Score(1.0, details={"kept": 0.5, "done": True}), Score(0.0, details={"kept": 1.0, "done": False})]
+    scores = Scores({"edit": [*found, Score(None)], "ink": []}, *np.zeros((3, 3), np.float32))  # type: ignore[arg-type]
+    shown = {"edit": ("done", "kept", "lost"), "ink": ("kept",), "gone": ("kept",)}
+    assert detail_means(scores, shown) == {"detail/edit/done": 0.5, "detail/edit/kept": 0.75}
 
 
 def test_a_reward_that_varied_in_the_base_evaluation_may_be_constant_in_the_first_step() -> None:

@@ -13,8 +13,10 @@ from scipy.stats import chisquare
 from policy.ar.forward import image_forward
 from policy.base import Policy
 from policy.checksums import exact_sum
+from policy.pictures.inline import InlineEncoder
 from policy.prompt import Condition
 from policy.trainable import WeightStream
+from rl.data.pictures import Picture
 from rl.process.progress import untold
 from rl.types import Prompt, Rollout, UserError
 from rollout.proof import sums_of
@@ -57,6 +59,28 @@ def test_only_image_tokens_and_exactly_the_fixed_count(engine: Any, policy: Poli
     assert rollout.tokens_BT.max() < policy.layout.image_end_id
     assert (rollout.prompts, rollout.group_size, rollout.seeds, rollout.version) == ((A, B), 3, SEEDS, 0)
     assert rollout.prompt_ids == (policy.text_ids(A.text), policy.text_ids(B.text))
+
+
+def test_a_picture_in_the_prompt_is_read_alike_by_both_engines_and_the_trainer(engine: Any, policy: Policy) -> None:
+    """Edits and drawings side by side; what the picture shows decides what is written."""
+    layout, tasks = policy.layout, {"edit": "{prompt} {picture} of"}
+    encode = InlineEncoder(policy.tokenizer, policy.prompt_template, layout, tasks, policy.picture_tokens)
+    pixels = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8) for seed in range(2)]
+    edits = [Prompt(str(i), A.text, pictures=(Picture(one),)) for i, one in enumerate(pixels)]
+    plain = engine.sample([A], 2, SEEDS[:2])
+    engine.encode = encode
+    try:
+        rollout = engine.sample([edits[0], A, edits[1]], 2, (*SEEDS[:2], *SEEDS[:2], *SEEDS[:2]))
+    finally:
+        engine.encode = policy.encode_prompt
+    inside = policy.image_tokenizer.encode(pixels[0][None].copy())[0].tolist()
+    assert list(rollout.prompt_ids[0][3:-3]) == inside
+    assert rollout.prompt_ids[1] == policy.text_ids(A.text)
+    assert np.array_equal(rollout.tokens_BT[2:4], plain.tokens_BT)
+    assert not np.array_equal(rollout.logprobs_BT[:2], rollout.logprobs_BT[4:])
+    assert np.abs(trainer_logprobs(policy, rollout) - rollout.logprobs_BT).max() < 1e-4
+    taught = engine.logprobs(rollout.prompt_ids_per_sample(), rollout.tokens_BT)
+    assert np.abs(taught - rollout.logprobs_BT).max() < 1e-4
 
 
 def test_hidden_states_of_the_engine_are_those_of_the_trainer(engine: Any, policy: Policy, sharp: Policy) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from policy.ar.forward import image_forward
 from policy.base import Policy
+from rl.data.pictures import Picture
 from rl.types import Prompt, Rollout, UserError
 from rollout.render import SeedMode, painted, render_seeds
 from rollout.seeds import group_seeds, sample_seed
@@ -117,3 +118,24 @@ def test_a_prompt_met_twice_in_a_step_gets_other_seeds() -> None:
     seeds = group_seeds(0, 0, [PROMPTS[0], PROMPTS[0], PROMPTS[1]], 2)
     assert len(set(seeds)) == 6
     assert seeds[:2] == group_seeds(0, 0, [PROMPTS[0]], 2)
+
+
+class Noting:
+    """A painter that notes what it is shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[Any] = []
+
+    def paint(self, hidden_BSD: torch.Tensor, seeds: Any, *, steps: int, guidance: float, **more: Any) -> np.ndarray:
+        self.shown.append(more)
+        return np.zeros((len(seeds), 2, 2, 3), np.uint8)
+
+
+def test_each_render_sees_the_picture_that_its_row_is_to_change() -> None:
+    one, other = (Picture(np.full((2, 2, 3), value, np.uint8)) for value in (1, 2))
+    painter, hidden = Noting(), torch.zeros(3, 1, 1)
+    drawn = painted(painter, hidden, range(6), renders=2, steps=1, micro_batch=4, references=[one, None, other])  # type: ignore[arg-type]
+    assert [len(part) for part in drawn] == [4, 2]
+    assert painter.shown == [{"references": [one, one, None, None]}, {"references": [other, other]}]
+    list(painted(painter, hidden, range(6), renders=2, steps=1))  # type: ignore[arg-type]
+    assert painter.shown[-1] == {}

@@ -16,15 +16,14 @@ from rl.types import UserError
 
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 AUTO = "auto"
-_WHERE = "geneval.options"
 
 
 def load_colors(
-    use: str | None, options: Mapping[str, object] | None = None, *, detector: object = None
+    use: str | None, options: Mapping[str, object] | None = None, *, detector: object = None, reward: str = "geneval"
 ) -> ColorClassifier | None:
     """Build the colour classifier ``use``; ``None`` believes the detector, ``auto`` as well if it names any colours,
     else it is ``clip``. Raises ``UserError``."""
-    at, options_at = f"{_WHERE}.colors", f"{_WHERE}.colors_options"
+    at, options_at = f"{reward}.options.colors", f"{reward}.options.colors_options"
     if use == AUTO:
         use = None if getattr(detector, "colors", ()) else "clip"
     if use is None:

@@ -17,6 +17,10 @@ from rewards.library.vlm_judge.endpoint import EndpointFailed, Reply
 from rl.types import Prompt, UserError
 
 YES_NO = "Does this picture show: {prompt}? Answer yes or no."
+EDIT_YES_NO = (
+    "The first picture was to be changed as follows: {prompt}. Does the second picture show exactly this change, with "
+    "all else as it was? Answer yes or no."
+)
 RUBRIC = "This picture was made for the request: {prompt}"
 TOP_LOGPROBS = 20  # the most that OpenAI and vLLM give
 
@@ -87,8 +91,8 @@ class YesNo:
     reminder = "Answer with one word: yes or no."
     reads: Sequence[JsonValue] = ()
 
-    def __init__(self, question: str | None, *, logprobs: bool) -> None:
-        self._template = Template(YES_NO if question is None else question, "question")
+    def __init__(self, question: str | None, *, logprobs: bool, default: str = YES_NO) -> None:
+        self._template = Template(default if question is None else question, "question")
         self._logprobs = logprobs
         self.request: Mapping[str, JsonValue] = {"max_tokens": 8}
         if logprobs:

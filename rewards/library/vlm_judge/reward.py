@@ -16,6 +16,11 @@
   of P(right answer) at the first token of each answer, a word or its digit. ``question`` is put around each as
   ``{question}``. One request an atom. No pass or fail.
 
+``source: true`` is for edits: the judge gets two pictures, the one that was to be changed (the prompt's own first) and
+the answer, before the words; ``{prompt}`` is the instruction. A prompt without a picture is then not applicable.
+``metadata: {requirement: ...}`` of a prompt can be asked about as ``{requirement}``. Start the server for two pictures:
+``--limit-mm-per-prompt '{"image": 2}'``.
+
 ``configs/rewards/unified_reward.yaml`` and ``geneval2_judge.yaml`` are such judges, with their cards.
 
 An answer that does not fit is asked for once more, with what was wrong with it, then the sample fails. ``question``
@@ -50,10 +55,11 @@ from rewards.cache import TextCache, read_score, write_score
 from rewards.golden import Golden
 from rewards.library.vlm_judge.atoms import Atoms
 from rewards.library.vlm_judge.endpoint import Endpoint, EndpointFailed
-from rewards.library.vlm_judge.question import Judgement, Malformed, Question, Rubric, YesNo
+from rewards.library.vlm_judge.question import EDIT_YES_NO, YES_NO, Judgement, Malformed, Question, Rubric, YesNo
 from rewards.library.vlm_judge.stated import StatedScore
 from rewards.remote.http import MOST_RETRIES
 from rewards.requires import Requires
+from rl.data.pictures import Picture
 from rl.types import Prompt, Sample, Score, UserError
 
 _CACHE_FORMAT = 2  # raised when the same answer would be scored otherwise
@@ -103,9 +109,12 @@ class VlmJudge:
         concurrency: int = 8,
         cache: str | None = None,
         max_side: int = 1024,
+        source: bool = False,
         seed: int = 0,
     ) -> None:
         _check_numbers(timeout_s, retries, max_requests_per_second, concurrency, max_side)
+        if not isinstance(source, bool):
+            raise UserError(f"vlm_judge.options.source is {source!r}: it must be true or false")
         _check_mode(mode, {"criteria": criteria, "answer": answer, "questions": questions, "mean": mean}, logprobs)
         self._asks: Question | Atoms
         if mode == "atoms":
@@ -115,8 +124,9 @@ class VlmJudge:
         elif mode == "rubric":
             self._asks = Rubric(question, criteria, scale)
         else:
-            self._asks = YesNo(question, logprobs=logprobs)
+            self._asks = YesNo(question, logprobs=logprobs, default=EDIT_YES_NO if source else YES_NO)
         self._knows_red = mode in ("yes_no", "atoms") and question is None
+        self._source = source
         self._fields: dict[str, JsonValue] = {"temperature": 0, "seed": seed}
         self._max_side = max_side
         self._endpoint = Endpoint(
@@ -143,12 +153,14 @@ class VlmJudge:
 
         Nothing if the question needs metadata. A server without log-probs is found out here, before the run.
         """
+        paper = np.full((256, 256, 3), 255, np.uint8)
         prompt = Prompt("golden", "a red circle")
+        if self._source:
+            prompt = Prompt("golden", "add a red circle", pictures=(Picture(paper),))
         if isinstance(self._asks, Atoms):
             prompt = replace(prompt, metadata={self._asks.key: [["Is there a red circle in the picture?", "yes"]]})
         if any(question.ask(prompt) is None for question in self._questions(prompt)):
             return []
-        paper = np.full((256, 256, 3), 255, np.uint8)
         rows, columns = np.ogrid[:256, :256]
         disc = np.where(
             ((rows - 128) ** 2 + (columns - 128) ** 2 < 80**2)[..., None], np.array([220, 20, 20], np.uint8), paper
@@ -175,12 +187,18 @@ class VlmJudge:
         text = question.ask(sample.prompt)
         if text is None:
             return Score(None)
-        key = self._key(question, text, sample.picture)
+        try:
+            shown = self._shown(sample)
+        except UserError as error:
+            return Score(None, failure=f"prompt {sample.prompt.id!r}: {error}")
+        if shown is None:
+            return Score(None)
+        key = self._key(question, text, shown)
         known = None if self._cache is None else self._cache.get(key)
         if known is not None and (kept := read_score(known)) is not None:
             return replace(kept, details={**kept.details, "cached": True})
         try:
-            judgement = self._judge(question, text, sample.picture)
+            judgement = self._judge(question, text, shown)
         except EndpointFailed as error:
             return Score(None, failure=str(error))
         except Malformed as error:
@@ -190,9 +208,18 @@ class VlmJudge:
             self._cache.put({key: write_score(score)})
         return replace(score, details={**score.details, "cached": False})
 
-    def _judge(self, question: Question, text: str, picture: NDArray[np.uint8]) -> Judgement:
-        picture_part: JsonValue = {"type": "image_url", "image_url": {"url": data_url(picture, self._max_side)}}
-        messages: list[JsonValue] = [{"role": "user", "content": [picture_part, {"type": "text", "text": text}]}]
+    def _shown(self, sample: Sample) -> list[NDArray[np.uint8]] | None:
+        """What the judge looks at, in order; ``None``: there is no picture that was to be changed.
+
+        Raises: UserError if that can't be read."""
+        if not self._source:
+            return [sample.picture]
+        return [sample.prompt.pictures[0].pixels, sample.picture] if sample.prompt.pictures else None
+
+    def _judge(self, question: Question, text: str, pictures: Sequence[NDArray[np.uint8]]) -> Judgement:
+        urls = [data_url(picture, self._max_side) for picture in pictures]
+        parts: list[JsonValue] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+        messages: list[JsonValue] = [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
         fields = {**question.request, **self._fields}
         reply = self._endpoint.complete({"messages": messages, **fields})
         try:
@@ -205,7 +232,7 @@ class VlmJudge:
             judgement, asked = question.read(reply), 2
         return Judgement(judgement.value, {**judgement.details, "asked": asked}, judgement.passed)
 
-    def _key(self, question: Question, text: str, picture: NDArray[np.uint8]) -> str:
+    def _key(self, question: Question, text: str, pictures: Sequence[NDArray[np.uint8]]) -> str:
         asked = [
             _CACHE_FORMAT,
             self._endpoint.url,
@@ -214,9 +241,10 @@ class VlmJudge:
             {**question.request, **self._fields},
             *question.reads,
             self._max_side,
-            picture.shape,
+            *(picture.shape for picture in pictures),
         ]
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode() + picture.tobytes()).hexdigest()
+        pixels = b"".join(picture.tobytes() for picture in pictures)
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode() + pixels).hexdigest()
 
 
 def data_url(picture: NDArray[np.uint8], max_side: int) -> str:

@@ -46,6 +46,10 @@ class GuardsConfig(Section):
     """Mean absolute difference of sampler and trainer log-probs, in nats."""
     max_zero_std: Fraction | None = 0.9
     """Fraction of groups whose rewards are all equal (nothing to learn)."""
+    max_copied: Fraction | None = 0.5
+    """Of answers to instructions: fraction that is the picture as it was."""
+    max_redrawn: Fraction | None = 0.5
+    """The same: fraction that is more like the picture of another prompt than like its own."""
     monitor_drop: NotNegative | None = 0.1
     """Absolute fall of a ``role: monitor`` reward or of one evaluated task since the first value."""
     disagreement: Positive | None = 3.0

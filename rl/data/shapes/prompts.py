@@ -8,6 +8,8 @@ from itertools import count, islice
 import numpy as np
 
 from rl.data.shapes.captions import TEMPLATES
+from rl.data.shapes.edits.contents import EDIT_TAGS, PROBE_TAGS
+from rl.data.shapes.edits.prompts import edit_prompts
 from rl.data.shapes.world import GENEVAL_TAGS, TAGS, contents
 from rl.types import Prompt, UserError
 
@@ -20,14 +22,19 @@ def prompts(
 ) -> list[Prompt]:
     """``per_task`` prompts of each task, spread over contents first and paraphrases second.
 
-    ``split`` is one of train, rl, heldout, or several of them; ``per_task`` a number, or one for each of ``tags``.
-    A task with fewer distinct captions than that repeats them under new ids, which means new sampling seeds.
+    ``split`` is one of train, rl, heldout (of edits also cross), or several of them; ``per_task`` a number, or one for
+    each of ``tags``.
+    A task with fewer distinct captions than that repeats them under new ids, which means new sampling seeds. Tags that
+    begin with ``edit_`` are instructions to change a picture, each with one of its own (``edits``).
     Raises: UserError on an unknown split or task.
     """
     splits = [split] if isinstance(split, str) else list(split)
     name = "+".join(splits)
     found: list[Prompt] = []
     for tag in tags:
+        if tag in (*EDIT_TAGS, *PROBE_TAGS):
+            found += edit_prompts(tag, splits, _count(per_task, tag), seed)
+            continue
         parts = [content for one in splits for content in contents(tag, one)]
         rng = np.random.default_rng([seed, TAGS.index(tag)])
         shifts = rng.integers(len(TEMPLATES[tag]), size=len(parts))

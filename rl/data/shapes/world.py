@@ -45,7 +45,7 @@ class Content:
         texts = TEMPLATES[self.tag]
         if self.tag == "single_object":  # few classes: its paraphrase is part of the combination
             template = int(self.words[1])
-        return texts[template % len(texts)].format(*self._phrases(), plural=_plural(self.words[-1]))
+        return texts[template % len(texts)].format(*self._phrases(), plural=plural(self.words[-1]))
 
     def _phrases(self) -> tuple[str, ...]:
         match self.tag:
@@ -126,7 +126,7 @@ class Content:
         return clauses
 
 
-def _plural(name: str) -> str:
+def plural(name: str) -> str:
     return name + ("es" if name.endswith("ss") else "s")
 
 
@@ -231,7 +231,7 @@ def class_of(cells: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @cache
-def _pairs_in_relation(relation: str) -> list[tuple[int, int]]:
+def pairs_in_relation(relation: str) -> list[tuple[int, int]]:
     """Places (first, second) with the first clearly in ``relation`` to the second."""
     found = []
     for first, second in permutations(range(CELLS), 2):
@@ -244,7 +244,7 @@ def _pairs_in_relation(relation: str) -> list[tuple[int, int]]:
 
 
 def _related_places(relation: str, rng: Generator) -> list[int]:
-    pairs = _pairs_in_relation(relation)
+    pairs = pairs_in_relation(relation)
     return list(pairs[rng.integers(len(pairs))])
 
 

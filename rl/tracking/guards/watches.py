@@ -57,6 +57,19 @@ WATCHES = (
         "nearly all groups score alike, so nothing is learnt; use other prompts, a graded reward or a larger group",
     ),
     MetricWatch(
+        "guard/copied",
+        "max_copied",
+        "maximum",
+        "answers are the pictures as they were; a reward that multiplies what is done with what is kept pays nothing "
+        "for that, a sum of the two does",
+    ),
+    MetricWatch(
+        "guard/redrawn",
+        "max_redrawn",
+        "maximum",
+        "answers have little of the pictures that were to be changed; reward what is kept as well, by a product",
+    ),
+    MetricWatch(
         "guard/grid_pattern",
         "grid_rise",
         "rise",

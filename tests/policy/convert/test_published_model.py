@@ -88,7 +88,7 @@ def test_every_tensor_has_a_place_of_its_shape(head: bool, vocabulary: int, tmp_
 def test_every_key_goes_to_exactly_one_place() -> None:
     shapes = published_shapes()
     found = sort_keys(shapes)
-    assert (found.unknown, found.editing) == ([], [])
+    assert (found.unknown, found.unread) == ([], [])
     assert sorted(PREFIXES[part] + name for part, names in found.parts.items() for name in names) == sorted(shapes)
     assert sum(map(prod, shapes.values())) == 4_817_060_361
     assert sum(map(prod, published_shapes(head=False).values())) == 4_372_214_281

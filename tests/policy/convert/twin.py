@@ -91,6 +91,14 @@ PICTURE_TOKENS = {
 }
 
 
+EDITING = {
+    "use_und_image_vae": True,
+    "use_und_image_vae_as_noise": True,
+    "only_use_und_image_vae_as_noise": False,
+    "use_tar_siglip_features": False,
+}
+
+
 def make_twin(
     folder: Path,
     *,
@@ -107,7 +115,7 @@ def make_twin(
     """``head``: lm_head.weight is stored. ``stray``: one more embedding row, of a token ``<image>``. ``inside``: width
     of the language model's feed-forward layers."""
     folder.mkdir(parents=True)
-    rows = START + CODES + stray
+    rows = START + CODES + stray + 2 * editing
     language_model = {**LANGUAGE_MODEL, "intermediate_size": inside}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -117,9 +125,10 @@ def make_twin(
     if not head:
         del tensors["lm_head.weight"]
     _write_weights(folder, {name: tensor.to(dtype, copy=True) for name, tensor in sorted(tensors.items())}, files)
-    _write_tokenizer(folder, stray=stray)
+    _write_tokenizer(folder, stray=stray, editing=editing)
     own = {"architectures": ["blip3oQwenForCausalLM"], "model_type": model_type, "vocab_size": rows}
     own |= {"tie_word_embeddings": tied, "torch_dtype": str(dtype).removeprefix("torch."), "use_cache": True}
+    own |= EDITING if editing else {}
     _write(folder / "config.json", {**own, **language_model, **PICTURE_TOKENS, "transformers_version": "4.51.3"})
     sampling = {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "transformers_version": "4.51.3"}
     _write(folder / "generation_config.json", sampling)
@@ -201,7 +210,8 @@ def _language_model(rows: int, tied: bool, sizes: Mapping[str, Any]) -> dict[str
 
 def _editing() -> dict[str, Tensor]:
     name = "model.und_image_vae_connector."
-    shapes = {"0.weight": (CAPTION, 4), "0.bias": (CAPTION,), "2.weight": (CAPTION, CAPTION), "3.weight": (CAPTION,)}
+    shapes = {"0.weight": (CAPTION, 4), "2.weight": (CAPTION, CAPTION)}
+    shapes |= dict.fromkeys(("0.bias", "2.bias", "3.weight"), (CAPTION,))
     return {
         **{name + part: torch.randn(shape) for part, shape in shapes.items()},
         "model.und_image_vae_as_noise_connector.0.weight": torch.randn(4, 8, 1, 1),
@@ -222,7 +232,7 @@ def _write_weights(folder: Path, tensors: Mapping[str, Tensor], files: int) -> N
     _write(folder / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": weight_map})
 
 
-def _write_tokenizer(folder: Path, *, stray: bool) -> None:
+def _write_tokenizer(folder: Path, *, stray: bool, editing: bool) -> None:
     """Bytes as text tokens, then those of Qwen3 and of the picture in the published order."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(BPE({letter: index for index, letter in enumerate(alphabet)}, []))
@@ -232,6 +242,8 @@ def _write_tokenizer(folder: Path, *, stray: bool) -> None:
     plain = [*(f"<S{scale}>" for scale in range(3)), *(f"<I{code}>" for code in range(CODES)), *["<image>"] * stray]
     core.add_special_tokens(specials)
     core.add_tokens([AddedToken(token, normalized=True) for token in plain])
+    if editing:
+        core.add_special_tokens(["<|vision_start|>", "<|vision_end|>"])
     core.save(str(folder / "tokenizer.json"))
     added = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
     _write(folder / "added_tokens.json", {token["content"]: token["id"] for token in added})

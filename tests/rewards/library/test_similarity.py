@@ -309,3 +309,42 @@ def test_lpips_gets_pictures_in_its_range(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "lpips", package)
     found = scores(even(0), even(0), even(255), even(51, 40), measure="lpips", device="cpu")
     assert [s.value for s in found] == pytest.approx([1.0, 1 - 2.0, 1 - 0.4])
+
+
+# --- what an edit had to leave alone ----------------------------------------------------------------------------------
+
+
+def _edited(mask: object, **options: Any) -> Score:
+    """A reference of 100, an answer whose left half is 255 and whose right half is 151."""
+    answer = even(151)
+    answer[:, :8] = 255
+    prompt = Prompt("p", "make it red", {"reference": even(100), "mask": mask})
+    return Similarity(outside="mask", **options)([Sample("s", "g", prompt, answer)])[0]
+
+
+def test_only_what_lies_outside_the_mask_is_compared(tmp_path: Path) -> None:
+    mask = np.zeros((32, 32, 3), np.uint8)  # of another size than the pictures
+    mask[:, :16] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    for given in (mask, str(tmp_path / "mask.png"), [[0, 0, 0.5, 1]], {"editable": [[0, 0, 0.5, 1]]}):
+        assert _edited(given).value == pytest.approx(0.8)  # 51 of 255, on the right alone
+    assert _edited([[0, 0, 0.5, 1], [0.5, 0, 1, 0.5]]).value == pytest.approx(0.8)
+    assert _edited([]).value == pytest.approx(1 - (155 + 51) / 2 / 255)
+    ssim = _edited([[0, 0, 0.5, 1]], measure="ssim").value
+    assert ssim is not None and ssim > (_edited([], measure="ssim").value or 0)
+
+
+def test_where_everything_may_change_nothing_is_kept_or_lost() -> None:
+    assert _edited([[0, 0, 1, 1]]) == Score(None)
+    assert _edited(None) == Score(None)
+
+
+def test_masks_that_are_none_fail(tmp_path: Path) -> None:
+    for mask, words in (
+        ("none.png", "mask: there is no reference file 'none.png'"),
+        ([[0, 0, 1]], "mask: the part that may change has the entry [0, 0, 1], which is no box"),
+        ({"boxes": []}, "mask: the part that may change is a mapping with 'editable' None"),
+    ):
+        assert words in str(_edited(mask).failure)
+    with pytest.raises(UserError, match="outside is 3: it must be the key of the metadata"):
+        Similarity(outside=3)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from rl.data.pictures import Picture
 from rl.process.out_of_memory import OutOfMemory
 from rl.process.ranks import Place
 from rl.trainer import team as module
@@ -155,3 +156,10 @@ def test_a_place_that_nobody_serves_is_named(monkeypatch: pytest.MonkeyPatch) ->
         port = free.getsockname()[1]
     with pytest.raises(UserError, match=rf"rank 1 of 2 cannot reach 127.0.0.1:{port}, where torchrun wants the ranks"):
         meet(Place(rank=1, world=2, port=port, by_torchrun=True))
+
+
+def test_pictures_that_are_to_be_changed_travel_with_their_rows() -> None:
+    picture = Picture(np.zeros((2, 2, 3), np.uint8))
+    rows = Unpainted(torch.ones(3, 2, 2), [1, 2, 3], (None, picture, None))
+    assert rows.take([1, 0]).references == (picture, None) and len(rows) == 3
+    assert Unpainted(torch.ones(3, 2, 2), [1, 2, 3]).take([2]).references is None

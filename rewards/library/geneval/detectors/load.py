@@ -13,12 +13,12 @@ from rewards.load import build, load
 from rl.registry import did_you_mean
 from rl.types import UserError
 
-_WHERE = "geneval.options"
 
-
-def load_detector(use: str, options: Mapping[str, object] | None = None) -> Detector | OpenVocabularyDetector:
-    """Build the detector ``use`` with its options; raises ``UserError`` naming what does not fit."""
-    at, options_at = f"{_WHERE}.detector", f"{_WHERE}.detector_options"
+def load_detector(
+    use: str, options: Mapping[str, object] | None = None, *, reward: str = "geneval"
+) -> Detector | OpenVocabularyDetector:
+    """Build the detector ``use`` of a ``reward`` with its options; raises ``UserError`` naming what does not fit."""
+    at, options_at = f"{reward}.options.detector", f"{reward}.options.detector_options"
     detector = build(load("detectors", at, use), options or {}, where=at, options_at=options_at, use=use)
     if not (isinstance(detector, OpenVocabularyDetector) or callable(getattr(detector, "detect", None))):
         raise UserError(

@@ -55,6 +55,8 @@ class ShapesDetector:
 
     classes = tuple(CLASSES)
     colors = tuple(COLORS)
+    sure = 0.5
+    """Score below which it can't tell what stands there."""
 
     def __init__(self) -> None:
         self._templates = _build_templates()

@@ -1,0 +1,1 @@
+"""``python -m policy.edit``: a picture changed as an instruction says."""

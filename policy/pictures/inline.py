@@ -1,0 +1,86 @@
+"""Prompts with a picture inside: its image tokens stand in the text, as in BLIP3o-NEXT-edit (arXiv 2510.15857)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from transformers import PreTrainedTokenizerFast
+
+from policy.layout import TokenLayout
+from policy.prompt import Condition, TemplateEncoder
+from rl.data.pictures import Picture
+from rl.data.prompt_list import name_of
+from rl.data.tasks import require_picture, task_of
+from rl.types import Prompt, UserError
+
+PictureTokens = Callable[[Picture], tuple[int, ...]]
+_KEPT = 4096  # pictures whose tokens are remembered: a run's prompts come again
+
+
+@dataclass(frozen=True)
+class InlineEncoder:
+    """A prompt of text alone as by ``TemplateEncoder``; one with a picture in the policy's template for edits.
+
+    The instruction stands before the picture and the answer right behind it, so that each of its tokens is as far from
+    the one that takes its place as any other.
+    """
+
+    pictures = True
+    in_template = True
+
+    tokenizer: PreTrainedTokenizerFast
+    template: str
+    layout: TokenLayout
+    tasks: Mapping[str, str]
+    """Task -> template; ``edit`` has ``{prompt}`` before ``{picture}``."""
+    picture_tokens: PictureTokens
+    _known: OrderedDict[Picture, tuple[int, ...]] = field(default_factory=OrderedDict, repr=False, compare=False)
+
+    def __call__(self, prompt: Prompt, /) -> Condition:
+        picture = self._picture(prompt)
+        if picture is None:
+            return self._of_text(prompt)
+        before, after = self._around(prompt)
+        return Condition((*before, *self._tokens(picture), *after, self.layout.im_start_id, self.layout.scale_id))
+
+    def length(self, prompt: Prompt) -> int:
+        """Of ``self(prompt).ids``, without a look at the picture."""
+        if self._picture(prompt) is None:
+            return len(self._of_text(prompt).ids)
+        before, after = self._around(prompt)
+        return len(before) + self.layout.tokens_per_image + len(after) + 2
+
+    def unknown_words(self, text: str) -> list[str]:
+        return self._of_text.unknown_words(text)
+
+    @cached_property
+    def _of_text(self) -> TemplateEncoder:
+        return TemplateEncoder(self.tokenizer, self.template, self.layout)
+
+    def _picture(self, prompt: Prompt) -> Picture | None:
+        """``None``: the prompt is text alone. Raises: UserError if it lacks a picture, or holds too many."""
+        require_picture(prompt)
+        if len(prompt.pictures) > 1:
+            raise UserError(
+                f"{name_of(prompt)} holds {len(prompt.pictures)} pictures, and this policy edits one; leave one in the "
+                f"prompt's line or choose a policy that reads several"
+            )
+        return prompt.pictures[0] if task_of(prompt) == "edit" else None
+
+    def _around(self, prompt: Prompt) -> tuple[list[int], list[int]]:
+        """Ids before and after the picture."""
+        before, _, after = self.tasks["edit"].partition("{picture}")
+        return self._ids(before.replace("{prompt}", prompt.text)), self._ids(after)
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def _tokens(self, picture: Picture) -> tuple[int, ...]:
+        if picture not in self._known:
+            self._known[picture] = self.picture_tokens(picture)
+            if len(self._known) > _KEPT:
+                self._known.popitem(last=False)
+        return self._known[picture]
