@@ -10,7 +10,7 @@ from PIL import Image
 
 from policy.pictures.view import square_view
 from policy.tokenizers.contract import ImageTokenizer
-from rl.tracking.guards.pictures import PREFIX
+from rl.tracking.contract import GUARD_PREFIX
 from rl.types import Rollout
 
 _SAME = 8.0  # of 255, mean over a block: what an autoencoder makes of a picture; an edit changes some block by more
@@ -36,9 +36,9 @@ def edit_metrics(rollout: Rollout, pictures_BHW3: NDArray[np.uint8], tokenizer: 
     answers = pictures_BHW3[rows]
     same_tokens = (rollout.tokens_BT[rows] == tokens_NT[of]).all(1)
     same_pixels = _farthest_block(answers, views[of]) < _SAME
-    found = {PREFIX + "copied": float((same_tokens | same_pixels).mean())}
+    found = {GUARD_PREFIX + "copied": float((same_tokens | same_pixels).mean())}
     if len(distinct) > 1:
-        found[PREFIX + "redrawn"] = _redrawn(answers, views, of)
+        found[GUARD_PREFIX + "redrawn"] = _redrawn(answers, views, of)
     return found
 
 
