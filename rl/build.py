@@ -19,7 +19,7 @@ from policy.lora.adapters import add_lora
 from policy.trainable import LanguageModel
 from rewards.pool.pool import RewardPool
 from rewards.scoring import Scoring
-from rl.acting import Acting, ActingHere
+from rl.acting.place import Acting, ActingHere
 from rl.algorithm.answers import answering, component
 from rl.algorithm.copies import Decay, warmed
 from rl.algorithm.entropy import EntropyTerm

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from policy.export import export, export_adapter
 from rewards.pool.pool import RewardPool
-from rl.acting import Acting, ActingHere
+from rl.acting.place import Acting, ActingHere
 from rl.build import live_parts
 from rl.card.card import write_card
 from rl.collect import RewardsFailed

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from policy.base import Policy
-from rl.acting import longest_prompt
+from rl.acting.engines import longest_prompt
 from rl.build import sync_tolerance
 from rl.cluster.ahead import Ahead
 from rl.cluster.crew import Crew
@@ -31,7 +31,7 @@ _SPARE = 2  # sets beside those that jobs may name: one that is being written, o
 
 
 class ActingOnCluster:
-    """See :class:`rl.acting.Acting`."""
+    """See :class:`rl.acting.place.Acting`."""
 
     def __init__(self, crews: Mapping[str, Crew], done: int) -> None:
         """``done``: steps before this start of the run."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewards.pool.pool import RewardPool
-from rl.acting import start_sampler
+from rl.acting.engines import start_sampler
 from rl.build import language_model, load_policy, start_collecting
 from rl.config.schema import Config
 from rl.evaluation.evaluate import Pipeline

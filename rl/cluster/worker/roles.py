@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from policy.folder import read_policy_config, resolve_folder
 from policy.prompt import Condition
-from rl.acting import make_sampler
+from rl.acting.engines import make_sampler
 from rl.build import decoder_there, language_model, load_policy
 from rl.cluster.jobs import Painted, PaintJob, RoleName, Sampled, SampleJob, WorkerStart
 from rl.cluster.worker.held import HeldWeights
