@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -10,7 +9,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,21 +16,20 @@ from torch import Tensor, nn
 from policy.ar.layers import EAGER, LayerHalves
 from policy.base import Policy
 from policy.lora.adapters import add_lora
-from policy.prompt_length import require_room, room_for_prompt
 from policy.trainable import LanguageModel
 from rewards.pool.pool import RewardPool
 from rewards.scoring import Scoring
+from rl.acting.place import Acting, ActingHere
 from rl.algorithm.answers import answering, component
 from rl.algorithm.copies import Decay, warmed
 from rl.algorithm.entropy import EntropyTerm
 from rl.algorithm.objective import PolicyObjective
 from rl.algorithm.terms import MOVING, AnchorTerm, KLTerm, LossTerm
 from rl.collect import Collect, RewardWatch
-from rl.collectors import Collector, Logged, Selective, Serial
+from rl.collectors import Logged
 from rl.config.declared import declarations
 from rl.config.schema import Config
 from rl.data.drawing.draws import PromptDraws
-from rl.data.stream import PromptStream
 from rl.decoder.build import OLD_RULES, flow_trainer, trained_decoder
 from rl.decoder.part import OLD, FlowTrainer
 from rl.decoder.views import other_weights, start_views
@@ -40,7 +37,6 @@ from rl.learn import Learner, SlowCopy, TokenTrainer, TrainedLanguageModel, Trai
 from rl.parts import Run
 from rl.process.interrupt import Interrupt
 from rl.process.ranks import Place
-from rl.registry import resolve
 from rl.rows import sequences
 from rl.run_folder.experience import ExperienceLog
 from rl.tracking.guards.guards import Guards
@@ -54,8 +50,6 @@ from rl.trainer.place import visiting
 from rl.trainer.team import Team
 from rl.types import Experience, Forward, Prompt, Sequences
 from rollout.samplers.contract import Sampler
-from rollout.samplers.own_process import SamplerProcess
-from rollout.sync import WeightSync
 
 _SHOWN = "shown"
 """The way in which all ranks paint what is evaluated."""
@@ -70,11 +64,14 @@ def live_parts(
     rewards: Future[RewardPool],
     interrupt: Interrupt,
     team: Team = Team(Place()),  # noqa: B008 - one process alone
+    acting: Acting | None = None,
 ) -> Iterator[Run]:
     """Every part of a run, started; leaving closes all but the rewards, whatever happened.
 
-    ``prompts``: training and held-out; ``rewards``: waited for when everything else has been started.
+    ``prompts``: training and held-out; ``rewards``: waited for when everything else has been started; ``acting``:
+    elsewhere than in this process.
     """
+    acting = acting or ActingHere()
     torch.manual_seed(config.run.seed)
     train_prompts, eval_prompts = prompts
     with ExitStack() as closing:
@@ -86,7 +83,7 @@ def live_parts(
         tracker.starting(f"policy {config.policy.path}")
         policy = load_policy(config)
         tracker.starting("sampling engine")
-        sampler = start_sampler(config, policy, [*train_prompts, *eval_prompts], team.world)
+        sampler = acting.start_sampler(config, policy, [*train_prompts, *eval_prompts], team.world)
         closing.callback(sampler.close)
         tracker.starting("trainer")
         trainers = start_trainers(config, policy, team)
@@ -113,7 +110,7 @@ def live_parts(
         draws = prompt_draws(config, train_prompts)
         parts = trained_parts(config, policy, trainers)
         log = experience_log(config, folder, train_prompts)
-        collector = start_collector(config, act, train_prompts, draws)
+        collector = acting.collector(config, act, train_prompts, draws, tracker.message)
         yield Run(
             config=config,
             folder=folder,
@@ -126,12 +123,7 @@ def live_parts(
             learner=Learner(
                 parts=parts,
                 advantage=answering("advantages", "advantage", config.advantage),
-                sync=WeightSync(
-                    [sampler],
-                    tolerance=sync_tolerance(config, policy.ar.config.num_hidden_layers),
-                    enabled=config.sync.enabled,
-                    asks_before=config.rollout.sleep == 0,
-                ),
+                sync=acting.weights_out(config, sampler, sync_tolerance(config, policy.ar.config.num_hidden_layers)),
                 learns=config.schedule.learns,
                 skips=config.groups.flat != "keep",
             ),
@@ -180,33 +172,6 @@ def load_policy(config: Config) -> Policy:
     return policy
 
 
-def start_sampler(config: Config, policy: Policy, prompts: list[Prompt], ranks: int = 1) -> Sampler:
-    """The configured engine; ``auto`` is vLLM where there is a GPU and it is installed. Beside several ``ranks`` vLLM
-    has a process of its own.
-    """
-    engine = config.rollout.engine
-    if engine == "auto":
-        engine = "vllm" if torch.cuda.is_available() and importlib.util.find_spec("vllm") else "torch"
-    lengths = [policy.prompt_length(prompt) for prompt in prompts]
-    room = room_for_prompt(policy.folder, policy.layout)
-    require_room(zip(prompts, lengths, strict=True), room, config.policy.path)
-    compiled = {"compile": True} if config.policy.compile and engine == "torch" else {}  # vLLM has ways of its own
-    sleeps = {"sleeps": True} if config.rollout.sleep else {}
-    make: Callable[..., Any] = resolve("samplers", engine)
-    if engine == "vllm" and ranks > 1:
-        make = partial(SamplerProcess, engine)
-    sampler: Sampler = make(
-        policy.folder,
-        policy.layout,
-        encode=policy.encode_prompt,
-        seed=config.run.seed,
-        dtype=config.policy.dtype,
-        max_prompt_tokens=max(lengths),
-        **{**compiled, **sleeps, **config.rollout.options},
-    )
-    return sampler
-
-
 def start_collecting(
     config: Config,
     policy: Policy,
@@ -240,14 +205,6 @@ def prompt_draws(config: Config, prompts: Sequence[Prompt]) -> PromptDraws | Non
     if curriculum is None and groups.sizes is None and groups.flat != "resample":
         return None
     return PromptDraws(prompts, config.run.seed, component("curricula", curriculum) if curriculum else None)
-
-
-def start_collector(config: Config, act: Collect, prompts: Sequence[Prompt], draws: PromptDraws | None) -> Collector:
-    per_step, seed, groups = config.data.prompts_per_step, config.run.seed, config.groups
-    if draws is None:
-        return Serial(act, PromptStream(prompts, per_step, seed), seed)
-    sizes = component("group_sizes", groups.sizes) if groups.sizes else None
-    return Selective(act, draws, seed, per_step, groups.most_prompts(per_step), sizes, groups.unit)
 
 
 def showing(config: Config, policy: Policy) -> Lending:

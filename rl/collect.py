@@ -123,6 +123,19 @@ class Collect:
                 learnt_from=self.schedule.learns(step, "decoder"),
                 renders=self.schedule.phase(step).renders,
             )
+        return self.concluded(step, rollout, renders, waiting, timer, forward)
+
+    def concluded(
+        self,
+        step: int,
+        rollout: Rollout,
+        renders: Renders,
+        waiting: Sequence[Submission],
+        timer: Stopwatch,
+        forward: Forward | None = None,
+    ) -> Experience:
+        """What is left when the pictures of a step are there: the scores, and what the log says of both. Raises:
+        RewardsFailed."""
         with timer("forward"):
             reference = self.refer(step, rollout)
         with timer("guards"):

@@ -18,7 +18,7 @@ from rl.tracking.contract import KEPT, SAMPLED
 from rl.tracking.stopwatch import Stopwatch
 from rl.trainer.trainer import Trainer
 from rl.types import Experience, Forward, Rollout, Rows, Sequences, TokenBatch
-from rollout.sync import Canary, WeightSync
+from rollout.sync import Canary, WeightChannel
 
 RowsT = TypeVar("RowsT", bound=Rows)
 TokenTrainer = Trainer[Sequences, TokenBatch, Forward]
@@ -60,7 +60,7 @@ class Learner:
     parts: Mapping[str, TrainedPart]
     """``{"ar": ...}``, in the order in which they learn."""
     advantage: Callable[[Tensor, Tensor], Tensor]
-    sync: WeightSync
+    sync: WeightChannel
     learns: Callable[[int, str], bool] = lambda step, part: True
     """Whether a part learns in a step; the others keep their weights and versions."""
     skips: bool = False
@@ -98,7 +98,7 @@ class Learner:
         if not self.sync.following(name):
             return version  # it works with the trained weights themselves
         difference = self.sync.push(name, part.weights(), part.version, part.canaries(rollout), before)
-        return {"sync_mismatch": difference, **version}
+        return version if difference is None else {"sync_mismatch": difference, **version}
 
 
 @dataclass
@@ -214,7 +214,7 @@ class SlowCopy:
         """The part's weights are those of the copy inside."""
         return self.part.trainer.lent(self.name)
 
-    def push(self, sync: WeightSync, rollout: Rollout) -> None:
+    def push(self, sync: WeightChannel, rollout: Rollout) -> None:
         """Into the followers, checked on the first sequences of a rollout, until the weights of now are published."""
         with self.lent():
             sync.push("ar", self.part.weights(), self.part.version, self.part.canaries(rollout, self.name))

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from policy.export import export, export_adapter
 from rewards.pool.pool import RewardPool
+from rl.acting.place import Acting, ActingHere
 from rl.build import live_parts
 from rl.card.card import write_card
 from rl.collect import RewardsFailed
@@ -80,8 +81,9 @@ def run(
     folder, done = Path(str(config.run.folder)), saved.step if saved else 0
     record_environment(folder, command)
     with (
+        _acting(config, done, interrupt) as acting,
         leading(config, place, others, interrupt) as team,
-        live_parts(config, folder, prompts, done if resume else None, rewards, interrupt, team) as parts,
+        live_parts(config, folder, prompts, done if resume else None, rewards, interrupt, team, acting) as parts,
     ):
         begin(parts, saved)
         hint = f"go on with: {resume_command(folder)}"
@@ -98,6 +100,15 @@ def run(
         return INTERRUPTED
     conclude(folder)
     return 0
+
+
+def _acting(config: Config, done: int, interrupt: Interrupt) -> AbstractContextManager[Acting]:
+    """Where samples and pictures are made; Ray is loaded for those who use it."""
+    if not config.loop.ahead:
+        return nullcontext(ActingHere())
+    from rl.cluster.acting import acting_on_cluster
+
+    return acting_on_cluster(config, done, interrupt)
 
 
 def begin(run: Run, saved: Checkpoint | None) -> None:

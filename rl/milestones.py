@@ -201,8 +201,9 @@ def save(run: Run, done: int, rng: RngState | None = None) -> Path:
     if run.draws:
         state["draws"] = run.draws.state
     folder = checkpoint.save(run.folder, done, parts, state, run.config.checkpoint.keep)
-    if run.experience is not None:
-        run.experience.prune(checkpoint.oldest(run.folder) or 0)
+    oldest = checkpoint.oldest(run.folder) or 0
+    if run.experience is not None and oldest < done:  # the newest alone may not be enough for steps ahead of it
+        run.experience.prune(oldest)
     return folder
 
 

@@ -6,8 +6,9 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rewards.pool.alongside import rewards_starting
@@ -37,9 +38,11 @@ from rl.run_folder import checkpoint
 from rl.run_folder.checkpoint import Checkpoint
 from rl.run_folder.claim import CONFIG_FILE, begin_new, is_free, write_configuration, written_by_a_run
 from rl.run_folder.environment import typed_command
+from rl.run_folder.experience import ExperienceLog
 from rl.run_folder.inputs import Inputs, compare_inputs, fingerprints, record_inputs
 from rl.run_folder.lock import hold
 from rl.run_folder.resume import Resumed, listed, resumed
+from rl.scheduler.work import WorkPlan
 from rl.tracking.services import check_trackers
 from rl.trainer.schedule import lr_factor
 from rl.types import RunFailure, UserError
@@ -107,7 +110,11 @@ def _lead(command: Command, interrupt: Interrupt, place: Place, note: str | None
         if going_on is not None and _finished(config, saved):
             return 0
         prompts, typed = (train_prompts, eval_prompts), typed_command(command.arguments)
-        with _other_ranks(config, place, command, interrupt) as others, rewards_starting(config) as rewards:
+        with (
+            _cluster(config, interrupt),
+            _other_ranks(config, place, command, interrupt) as others,
+            rewards_starting(config) as rewards,
+        ):
             with loading():
                 from rl.loop import run
             ranks = others.place if others else place
@@ -136,6 +143,15 @@ def _follow(place: Place, interrupt: Interrupt) -> int:
     with loading():
         from rl.ranks.follow import follow
     return follow(place, interrupt)
+
+
+def _cluster(config: Config, interrupt: Interrupt) -> AbstractContextManager[None]:
+    """Connected to it, before rewards look for one; Ray is loaded for those who use it."""
+    if not config.loop.ahead:
+        return nullcontext()
+    from rl.cluster.places import on_cluster
+
+    return on_cluster(config, interrupt)
 
 
 @contextmanager
@@ -224,11 +240,17 @@ def _take_folder(config: Config, going_on: Resumed | None, inputs: Inputs) -> Ch
     for sentence in compare_inputs(folder, inputs):
         print(shown(sentence), flush=True)
     checkpoint.clean(folder)
-    saved = checkpoint.latest(folder)
+    saved = checkpoint.latest(folder, partial(_goes_on_exactly, config, folder))
     if saved is not None and (jump := rate_jump(config, going_on, saved.state["version"])):
         print(shown(jump), flush=True)
     write_configuration(config, folder)
     return saved
+
+
+def _goes_on_exactly(config: Config, folder: Path, step: int) -> bool:
+    """From the checkpoint of that step: what was begun with weights that are older is to be in the experience log."""
+    needed = WorkPlan(config.train.steps, 1, config.loop.staleness).log_needed(step)
+    return needed <= step or ExperienceLog(folder, ()).upto(step) >= needed
 
 
 def rate_jump(config: Config, going_on: Resumed, updates: int) -> str | None:

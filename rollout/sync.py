@@ -53,6 +53,26 @@ class Canary:
     unit: str = "nats"
 
 
+class WeightChannel(Protocol):
+    """How new weights reach their followers, as whoever trains them sees it."""
+
+    def following(self, part: str) -> Sequence[object]:
+        """Who takes the weights of a part."""
+
+    def wants_before(self, part: str) -> bool:
+        """Whether the next push is to come with the canaries of before the update."""
+
+    def push(
+        self,
+        part: str,
+        weights: WeightStream,
+        version: int,
+        canaries: Mapping[str, Canary],
+        before: Mapping[str, Canary] | None = None,
+    ) -> float | None:
+        """Returns the largest difference of the followers' answers; ``None`` where they are asked later."""
+
+
 class WeightSync:
     """Pushes versions of weights to followers. ``tolerance`` in the answer's unit; 1e-3 nats suit fp32.
 

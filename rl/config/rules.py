@@ -15,6 +15,7 @@ from rl.config.origins import COMMAND_LINE, Origins
 from rl.config.schedule_rules import check_schedule, in_phase, keyed, phases
 from rl.config.schema import Config, SyncConfig
 from rl.config.section import Optimisation
+from rl.config.sections.cluster_rules import check_loop, loop_notes
 from rl.config.sections.groups import GroupsConfig
 from rl.config.sections.guards import GuardsConfig
 from rl.config.values import Part
@@ -69,6 +70,7 @@ def check(config: Config) -> Iterator[tuple[str, str]]:
     yield from check_schedule(config)
     yield from check_groups(config)
     yield from check_guards(config.guards)
+    yield from check_loop(config)
     yield from keyed(config, "decoder", check_decoder(in_phase(config, "decoder")))
     if config.train.steps > 0:
         if "ar" in config.trainers:
@@ -95,6 +97,7 @@ def notes(config: Config) -> Iterator[str]:
         )
     if "ar" in config.trainers and train.ema is not None and config.eval.policy == "live":
         yield "train.ema: the slow copy is kept and not used, because eval.policy is live; write ema there"
+    yield from loop_notes(config)
     yield from decoder_notes(in_phase(config, "decoder"))
     if late := [step for step in config.tracking.profile if step > train.steps]:
         yield f"tracking.profile: the run has {train.steps} steps, so there is no step {late[0]} to trace"

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from rl.config.section import Component, Optimisation, Section
+from rl.config.sections.cluster import ClusterConfig, LoopConfig
 from rl.config.sections.decoder import DecoderConfig
 from rl.config.sections.groups import GroupsConfig
 from rl.config.sections.guards import GuardsConfig
@@ -294,6 +295,10 @@ class Config(Section):
     """Which of two networks learns in which step."""
     train: TrainConfig = TrainConfig()
     """Optimisation of the language model; ``steps`` and ``ranks`` are those of the run."""
+    loop: LoopConfig = LoopConfig()
+    """When steps are collected: in turn with the updates, or ahead of them."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Who collects them, with ``loop: ahead``."""
     decoder: DecoderConfig | None = None
     """Training of the decoder; needs ``decoder`` among ``trainers``, which has the defaults where this is ``null``."""
     eval: EvalConfig = EvalConfig()
@@ -330,7 +335,8 @@ class Config(Section):
     @property
     def logs_experience(self) -> bool:
         """Whether what the steps learn from is kept."""
-        return self.checkpoint.experience is True
+        asked = self.checkpoint.experience
+        return self.loop.ahead and self.loop.staleness > 0 if asked == "auto" else asked
 
     def steps_of(self, one: Optimisation, steps: int) -> int:
         """In how many of the run's first ``steps`` that network learns."""
@@ -346,7 +352,7 @@ class Config(Section):
 ABSENT_SECTIONS: dict[tuple[str, ...], type[Section]] = {("decoder",): DecoderConfig}
 """Sections with components in them that are ``null`` until one of their keys is given."""
 
-SHORT_SECTIONS: dict[tuple[str], str] = {("schedule",): "order", ("groups",): "flat"}
+SHORT_SECTIONS: dict[tuple[str], str] = {("schedule",): "order", ("groups",): "flat", ("loop",): "use"}
 """Sections that may be written as one word, and the key that it stands for."""
 
 COMPONENT_KINDS: dict[tuple[str, ...], str] = {

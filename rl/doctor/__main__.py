@@ -25,12 +25,17 @@ from rl.process.parser import CommandParser
 def main(argv: list[str] | None = None) -> int:
     parser = CommandParser(prog="python -m rl.doctor", description="What this machine has and what is missing.")
     parser.add_argument("--deep", action="store_true", help="also import and run each engine and reward once (minutes)")
+    parser.add_argument("--cluster", metavar="CONFIG", help="also what the cluster of that run offers, and if it fits")
     arguments = parser.parse_args(argv)
     checks = all_checks()
     if arguments.deep:
         from rl.doctor.deep import deep_checks
 
         checks += deep_checks(lambda what: print(f"running {what} ...", file=sys.stderr, flush=True))
+    if arguments.cluster:
+        from rl.doctor.cluster import cluster_checks
+
+        checks += cluster_checks(arguments.cluster)
     show(checks, Console())
     return 1 if any(check.status == "missing" for check in checks) else 0
 

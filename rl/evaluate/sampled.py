@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewards.pool.pool import RewardPool
-from rl.build import language_model, load_policy, start_collecting, start_sampler
+from rl.acting.engines import start_sampler
+from rl.build import language_model, load_policy, start_collecting
 from rl.config.schema import Config
 from rl.evaluation.evaluate import Pipeline
 from rl.preflight.memory.planning import settled

@@ -53,7 +53,7 @@ class Interrupt:
         self._before: dict[int, signal.Handlers | Callable[[int, FrameType | None], object] | int | None] = {}
 
     def __enter__(self) -> Self:
-        self._install()
+        self.install()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -63,9 +63,10 @@ class Interrupt:
     def finish_steps(self, tell: Callable[[str], None], words: str) -> None:
         """From now on there are steps to finish; ``tell`` shows a sentence, ``words`` are those of a second signal."""
         self.words, self._tell = words, tell
-        self._install()  # anew: libraries that were started meanwhile may have put theirs in
+        self.install()
 
-    def _install(self) -> None:
+    def install(self) -> None:
+        """Again where a library that was started meanwhile may have put its own handlers in."""
         if threading.current_thread() is not threading.main_thread():
             return  # Python allows handlers in the main thread only; whoever calls from another one has its own
         for number in SIGNALS:

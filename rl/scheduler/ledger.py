@@ -33,6 +33,11 @@ class Ledger:
         step = self._open.get(key.step)
         return step is not None and step.reached[key.position] == stage and key not in step.failed
 
+    def behind(self, key: GroupKey, stage: int) -> bool:
+        """Whether the group is still on its way to this stage."""
+        step = self._open.get(key.step)
+        return step is not None and step.reached[key.position] < stage and key not in step.failed
+
     def advance(self, key: GroupKey, stage: int) -> bool:
         """The group is through the stage. False, and nothing changes: it was already, or has failed."""
         if not self.waits_for(key, stage):

@@ -26,6 +26,7 @@ class StagePool:
         self._workers: dict[str, Lease | None] = {}
         self._idle: dict[str, None] = {}  # in the order in which they became so
         self._waiting: list[GroupKey] = []  # a heap; what is through by now is passed over
+        self._held: dict[tuple[int, int], list[GroupKey]] = {}  # of a block, until the last of it is here
         self._holders: Counter[GroupKey] = Counter()
         self._tried: dict[GroupKey, list[str]] = {}
         self._failures_in_a_row: Counter[str] = Counter()
@@ -54,7 +55,20 @@ class StagePool:
             self.give_back(lease, reason)
 
     def put(self, key: GroupKey) -> None:
-        heapq.heappush(self._waiting, key)
+        if self.stage.blocks:
+            self._held.setdefault((key.step, self._block(key)), []).append(key)
+        else:
+            heapq.heappush(self._waiting, key)
+
+    def release(self) -> None:
+        """Blocks to which nobody is still on the way can be taken."""
+        for (step, block), keys in list(self._held.items()):
+            first = block * self.stage.most_groups
+            last = min(first + self.stage.most_groups, self._plan.groups)
+            if not any(self._ledger.behind(GroupKey(step, place), self.index) for place in range(first, last)):
+                for key in keys:
+                    heapq.heappush(self._waiting, key)
+                del self._held[step, block]
 
     def take(self, number: int, at: float) -> Lease | None:
         """The next lease, for an idle worker; None if there is no work or nobody for it. A group goes to a worker that
@@ -68,7 +82,7 @@ class StagePool:
             else:
                 lease = self._hand_out(number, worker, self._batch(worker), at)
         for key in aside:
-            self.put(key)
+            heapq.heappush(self._waiting, key)
         return lease
 
     def take_over(self, slow: Lease, number: int, at: float) -> Lease | None:
@@ -129,17 +143,23 @@ class StagePool:
         return fresh
 
     def _batch(self, worker: str) -> tuple[GroupKey, ...]:
-        """Groups of one step, an even share of it. One that has a last chance goes alone: a prompt that kills every
-        engine takes no neighbour with it."""
+        """Groups of one step, an even share of it or a block. One that has a last chance goes alone: a prompt that
+        kills every engine takes no neighbour with it."""
         keys = [heapq.heappop(self._waiting)]
         if self._last_chance(keys[0]):
             return tuple(keys)
-        share = even_share(self._plan.groups, len(self._workers), self.stage.most_groups)
+        most = self.stage.most_groups
+        share = most if self.stage.blocks else even_share(self._plan.groups, len(self._workers), most)
         while len(keys) < share and (key := self._next()) is not None:
             if key.step != keys[0].step or self._last_chance(key) or worker in self._tried.get(key, ()):
                 break
+            if self.stage.blocks and self._block(key) != self._block(keys[0]):
+                break
             keys.append(heapq.heappop(self._waiting))
         return tuple(keys)
+
+    def _block(self, key: GroupKey) -> int:
+        return key.position // self.stage.most_groups
 
     def _last_chance(self, key: GroupKey) -> bool:
         return 0 < self._plan.attempts - 1 <= len(self._tried.get(key, ()))

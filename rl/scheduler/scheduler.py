@@ -40,16 +40,25 @@ from rl.scheduler.work import Lease, WorkPlan
 class Scheduler:
     """``for action in scheduler.on(event): obey(action)``, until :class:`RunDone` or :class:`StopRun`.
 
-    ``trained``: the version of the weights that a run goes on from; ``collected``: the steps whose experience is in its
-    log. Raises ValueError if the two do not suffice to go on exactly (``WorkPlan.log_needed``).
+    ``trained``: the version of the weights that a run goes on from; ``oldest``: the first version that is still there,
+    if older ones are; ``collected``: the steps whose experience is in its log. Raises ValueError if these do not
+    suffice to go on exactly (``WorkPlan.log_needed``).
     """
 
-    def __init__(self, plan: WorkPlan, *, trained: int = 0, collected: int | None = None, at: float = 0.0) -> None:
-        collected = trained if collected is None else collected
-        if collected < plan.log_needed(trained):
+    def __init__(
+        self,
+        plan: WorkPlan,
+        *,
+        trained: int = 0,
+        oldest: int | None = None,
+        collected: int | None = None,
+        at: float = 0.0,
+    ) -> None:
+        collected, oldest = trained if collected is None else collected, trained if oldest is None else oldest
+        if collected < plan.log_needed(oldest):
             raise ValueError(
-                f"weights of version {trained} with logged steps below {collected}: with a staleness of "
-                f"{plan.staleness} the log has to hold all steps below {plan.log_needed(trained)}"
+                f"weights of version {oldest} with logged steps below {collected}: with a staleness of "
+                f"{plan.staleness} the log has to hold all steps below {plan.log_needed(oldest)}"
             )
         self.plan, self.published, self.collected = plan, trained, collected
         self.counts: Counter[str] = Counter()
@@ -58,7 +67,7 @@ class Scheduler:
         self._ledger = Ledger(len(plan.stages), plan.groups)
         self._pools = {stage.name: StagePool(plan, i, self._ledger, at) for i, stage in enumerate(plan.stages)}
         self._trainer = TrainerState(trained, at, furthest=trained)
-        self._admitted, self._kept = collected, trained  # next step to open; oldest version that may still be named
+        self._admitted, self._kept = collected, oldest  # next step to open; oldest version that may still be named
         self._numbers, self._looks = count(), count()
         self._due: list[tuple[float, int, str, Lease | Learn | None]] = []
         self._actions: list[Action] = []
@@ -222,6 +231,7 @@ class Scheduler:
 
     def _assign(self) -> None:
         for pool in self._pools.values():
+            pool.release()
             while (lease := pool.take(next(self._numbers), self._now)) is not None:
                 self._hand(pool, lease)
 

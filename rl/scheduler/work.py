@@ -25,6 +25,9 @@ class Stage:
     """Groups that a worker takes at one time."""
     deadline: float = 600.0
     """Seconds after which a worker that has not answered counts as wedged."""
+    blocks: bool = False
+    """A worker takes groups 0 to ``most_groups`` - 1, or the next as many, ... of a step, whole, however many workers
+    there are: what is computed side by side, on which last digits may depend, is then always the same."""
 
     def __post_init__(self) -> None:
         if self.most_groups < 1 or self.deadline <= 0:

@@ -15,7 +15,8 @@ from policy.base import Policy
 from rewards.combine import FailureBudget
 from rewards.pool.pool import RewardPool
 from rewards.pool.submission import gather
-from rl.build import decoder_there, language_model, load_policy, start_sampler
+from rl.acting.engines import start_sampler
+from rl.build import decoder_there, language_model, load_policy
 from rl.collect import Noise, paint, sample
 from rl.evaluation.variance import Table
 from rl.rows import read_back

@@ -11,6 +11,7 @@ import torch
 
 from policy.base import Policy
 from policy.trajectory import euler
+from rl.acting.engines import start_sampler
 from rl.build import (
     component,
     language_model,
@@ -19,7 +20,6 @@ from rl.build import (
     objective,
     showing,
     start_collecting,
-    start_sampler,
     sync_tolerance,
     token_trainer,
 )
@@ -175,7 +175,7 @@ def test_a_run_names_what_learns_and_what_is_made_again() -> None:
 def test_only_an_engine_that_can_is_asked_to_sleep(tiny_policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     policy, config = Policy.load(tiny_policy), load(GENEVAL, ["rollout.sleep=2", "rollout.engine=vllm"])
     told: dict[str, object] = {}
-    monkeypatch.setattr("rl.build.resolve", lambda kind, name: lambda *_, **options: told.update(options))
+    monkeypatch.setattr("rl.acting.engines.resolve", lambda kind, name: lambda *_, **options: told.update(options))
     start_sampler(config, policy, [Prompt("a", "a red circle")])
     assert told["sleeps"] is True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rl.scheduler.events import Learn, RunDone, StopRun
+from rl.scheduler.events import Assign, Learn, RunDone, StopRun
 from rl.scheduler.scheduler import Scheduler
 from rl.scheduler.work import GroupKey, Stage, WorkPlan
 from tests.rl.scheduler.world import Chances, World
@@ -16,7 +16,12 @@ SCHEDULES = 1000  # of each kind below
 def drawn(seed: int, attempts: int) -> World:
     """A small run: sizes, staleness and all chances of the seed."""
     rng = np.random.default_rng([seed, 1])
-    stages = (Stage("sample", int(rng.integers(1, 5)), 60.0), Stage("paint", 1, 50.0), Stage("score", 2, 40.0))
+    blocks, most = bool(rng.integers(2)), int(rng.integers(1, 4))
+    stages = (
+        Stage("sample", int(rng.integers(1, 5)), 60.0, blocks),
+        Stage("paint", most if blocks else 1, 50.0, blocks),
+        Stage("score", 2, 40.0),
+    )
     plan = WorkPlan(
         steps=int(rng.integers(1, 7)),
         groups=int(rng.integers(1, 7)),
@@ -103,3 +108,23 @@ def _watched(scheduler: Scheduler, actions: list[object], seen: list[int]) -> li
     seen += [action.lease.step - scheduler.published for action in actions if hasattr(action, "lease")]
     assert not any(isinstance(action, Learn) and action.version > action.step for action in actions)
     return actions
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_blocks_are_the_same_however_many_workers_there_are(workers: int) -> None:
+    stages = (Stage("sample", 3, blocks=True), Stage("paint", 2, blocks=True))
+    world = World(WorkPlan(4, 7, 1, stages), {"sample": workers, "paint": workers}, seed=workers)
+    seen: dict[str, set[tuple[int, ...]]] = {"sample": set(), "paint": set()}
+    scheduler = Scheduler(world.plan)
+    whole = scheduler.on
+
+    def watched(event: object) -> list[object]:
+        actions = whole(event)  # type: ignore[arg-type]
+        for action in actions:
+            if isinstance(action, Assign):
+                seen[action.lease.stage].add(tuple(key.position for key in action.lease.keys))
+        return actions  # type: ignore[return-value]
+
+    scheduler.on = watched  # type: ignore[method-assign, assignment]
+    assert world.run(scheduler).end == RunDone()
+    assert seen == {"sample": {(0, 1, 2), (3, 4, 5), (6,)}, "paint": {(0, 1), (2, 3), (4, 5), (6,)}}

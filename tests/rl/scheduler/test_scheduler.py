@@ -245,6 +245,7 @@ def test_a_run_goes_on_exactly_only_if_its_log_reaches_far_enough() -> None:
     eta2 = WorkPlan(20, 4, staleness=2)
     assert (eta2.log_needed(0), eta2.log_needed(10), eta2.log_needed(19)) == (0, 12, 20)
     Scheduler(eta2, trained=10, collected=12)
+    assert Scheduler(eta2, trained=12, oldest=10).collected == 12  # versions 10 and 11 are still there
     with pytest.raises(ValueError) as caught:
         Scheduler(eta2, trained=10, collected=11)
     assert str(caught.value) == (

@@ -126,6 +126,7 @@ class World:
     def _work(self, lease: Lease) -> None:
         assert lease.version == self.plan.version_of(lease.step) <= self.scheduler.published
         assert lease.version not in self.dropped, "weights are named that were dropped"
+        self._check_block(lease)
         self._running[lease.number] = lease
         chances, draw = self.chances, self._rng.random()
         at = self.now + float(self._rng.uniform(0.5, 1.5)) * len(lease.keys)
@@ -150,6 +151,18 @@ class World:
             if self._rng.random() < chances.twice:
                 again = at + float(self._rng.uniform(0, 30))
                 self._later(again, Answered(again, lease, lease.version))
+
+    def _check_block(self, lease: Lease) -> None:
+        """Those that are computed side by side are the same whoever is there, until somebody has failed on them."""
+        stage = next(one for one in self.plan.stages if one.name == lease.stage)
+        if not stage.blocks:
+            return
+        first = lease.keys[0].position // stage.most_groups * stage.most_groups
+        block = range(first, min(first + stage.most_groups, self.plan.groups))
+        places = [key.position for key in lease.keys]
+        assert set(places) <= set(block), "a lease reaches over the end of its block"
+        if not any(vars(self.chances).values()):
+            assert places == list(block), "a block is torn apart and nobody has failed"
 
     def _learn(self, order: Learn) -> None:
         assert order.step == self._trained, "a step is learnt out of order"

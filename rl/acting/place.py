@@ -1,0 +1,67 @@
+"""Where a run samples and paints: what it asks of such a place, and this process as one. ``rl.cluster`` is another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from policy.base import Policy
+from rl.acting.engines import start_sampler
+from rl.algorithm.answers import component
+from rl.collect import Collect
+from rl.collectors import Collector, Selective, Serial
+from rl.config.schema import Config
+from rl.data.drawing.draws import PromptDraws
+from rl.data.stream import PromptStream
+from rl.types import Prompt
+from rollout.samplers.contract import Sampler
+from rollout.sync import WeightChannel, WeightSync
+
+
+class Acting(Protocol):
+    """Where a run samples and paints."""
+
+    def start_sampler(self, config: Config, policy: Policy, prompts: list[Prompt], ranks: int) -> Sampler: ...
+
+    def collector(
+        self,
+        config: Config,
+        act: Collect,
+        prompts: Sequence[Prompt],
+        draws: PromptDraws | None,
+        tell: Callable[[str], None],
+    ) -> Collector:
+        """``draws``: where what was scored has a say in which prompts come; ``tell``: hears sentences for whoever
+        watches the run."""
+
+    def weights_out(self, config: Config, sampler: Sampler, tolerance: float) -> WeightChannel:
+        """Into ``sampler`` and whoever else follows; ``tolerance`` in nats."""
+
+
+class ActingHere:
+    """In this process, in turn with the updates."""
+
+    def start_sampler(self, config: Config, policy: Policy, prompts: list[Prompt], ranks: int) -> Sampler:
+        return start_sampler(config, policy, prompts, ranks)
+
+    def collector(
+        self,
+        config: Config,
+        act: Collect,
+        prompts: Sequence[Prompt],
+        draws: PromptDraws | None,
+        tell: Callable[[str], None],
+    ) -> Collector:
+        return start_collector(config, act, prompts, draws)
+
+    def weights_out(self, config: Config, sampler: Sampler, tolerance: float) -> WeightChannel:
+        enabled, asks_before = config.sync.enabled, config.rollout.sleep == 0
+        return WeightSync([sampler], tolerance=tolerance, enabled=enabled, asks_before=asks_before)
+
+
+def start_collector(config: Config, act: Collect, prompts: Sequence[Prompt], draws: PromptDraws | None) -> Collector:
+    per_step, seed, groups = config.data.prompts_per_step, config.run.seed, config.groups
+    if draws is None:
+        return Serial(act, PromptStream(prompts, per_step, seed), seed)
+    sizes = component("group_sizes", groups.sizes) if groups.sizes else None
+    return Selective(act, draws, seed, per_step, groups.most_prompts(per_step), sizes, groups.unit)

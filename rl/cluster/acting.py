@@ -1,0 +1,107 @@
+"""The first half of a run on a cluster: its workers, the store of its weights, and how the run reaches them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from policy.base import Policy
+from rl.acting.engines import longest_prompt
+from rl.build import sync_tolerance
+from rl.cluster.ahead import Ahead
+from rl.cluster.crew import Crew
+from rl.cluster.jobs import WorkerStart
+from rl.cluster.places import needs_of, require_room_for_pictures
+from rl.cluster.publisher import WeightPublisher
+from rl.cluster.remote_sampler import RemoteSampler
+from rl.cluster.weight_server import serve_weights
+from rl.cluster.weights.store import WeightStore
+from rl.collect import Collect
+from rl.config.schema import Config
+from rl.data.drawing.draws import PromptDraws
+from rl.data.stream import PromptStream
+from rl.process.interrupt import Interrupt
+from rl.types import Prompt
+from rollout.samplers.contract import Sampler
+from rollout.sync import WeightChannel
+
+_SPARE = 2  # sets beside those that jobs may name: one that is being written, one that somebody still reads
+
+
+class ActingOnCluster:
+    """See :class:`rl.acting.place.Acting`."""
+
+    def __init__(self, crews: Mapping[str, Crew], done: int) -> None:
+        """``done``: steps before this start of the run."""
+        self._crews, self._done = crews, done
+        self._run = uuid.uuid4().hex
+        self._publisher: WeightPublisher | None = None
+
+    def start_sampler(self, config: Config, policy: Policy, prompts: list[Prompt], ranks: int) -> Sampler:
+        """All workers load; their samplers are one to whoever asks between two steps."""
+        require_room_for_pictures(config, 3 * policy.decoder.picture_side**2)
+        sets = config.loop.staleness + 1
+        room = sum(tensor.nbytes for tensor in policy.ar.state_dict().values()) * (sets + _SPARE)
+        self._publisher = WeightPublisher(
+            WeightStore.open(self._run, room=room), self._crews, staleness=config.loop.staleness, next=self._done
+        )
+        start = WorkerStart(
+            config=_anywhere(config),
+            run=self._run,
+            room=room,
+            sets=sets,
+            fetch=serve_weights(self._run, room),
+            max_prompt_tokens=longest_prompt(config, policy, prompts),
+            tolerance=sync_tolerance(config, policy.ar.config.num_hidden_layers),
+        )
+        for crew in self._crews.values():
+            crew.load(start)
+        for crew in self._crews.values():
+            crew.wait()
+        self._encode = policy.encode_prompt
+        return RemoteSampler(self._crews["sample"], self._publisher, self._encode)
+
+    def collector(
+        self,
+        config: Config,
+        act: Collect,
+        prompts: Sequence[Prompt],
+        draws: PromptDraws | None,
+        tell: Callable[[str], None],
+    ) -> Ahead:
+        assert draws is None and self._publisher is not None  # the rules say so; the sampler is started first
+        stream = PromptStream(prompts, config.data.prompts_per_step, config.run.seed)
+        return Ahead(config, act, stream, self._encode, self._crews, self._publisher, tell)
+
+    def weights_out(self, config: Config, sampler: Sampler, tolerance: float) -> WeightChannel:
+        assert self._publisher is not None
+        return self._publisher
+
+    def close(self) -> None:
+        for crew in self._crews.values():
+            crew.close()
+        if self._publisher is not None:
+            self._publisher.store.discard()
+
+
+@contextmanager
+def acting_on_cluster(config: Config, done: int, interrupt: Interrupt) -> Iterator[ActingOnCluster]:
+    """On the cluster that this process is connected to, with workers whose processes come up; leaving ends them."""
+    needs, sizes = needs_of(config), {"sample": config.cluster.samplers, "paint": config.cluster.painters}
+    crews: dict[str, Crew] = {role: Crew(role, sizes[role], need, config.cluster) for role, need in needs.items()}
+    acting = ActingOnCluster(crews, done)
+    interrupt.closing.append(acting.close)
+    try:
+        yield acting
+    finally:
+        acting.close()
+
+
+def _anywhere(config: Config) -> Config:
+    """The same where another folder is the current one."""
+    path = Path(config.policy.path)
+    if not path.exists():  # a name
+        return config
+    return config.model_copy(update={"policy": config.policy.model_copy(update={"path": str(path.resolve())})})

@@ -1,0 +1,192 @@
+"""The collector of a run whose steps are made by others while it learns: bounded staleness by construction.
+
+Step k is sampled and painted with exactly the weights after k - staleness steps, whoever does it and whenever. So the
+experience is a function of configuration and seed, as a serial run's is, and nothing is ever too old.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from rewards.pool.submission import Submission
+from rl.cluster.board import FinishedStep, StepBoard
+from rl.cluster.crew import Crew
+from rl.cluster.dispatcher import Dispatcher
+from rl.cluster.jobs import Painted, PaintJob, Sampled, SampleJob, bare
+from rl.cluster.publisher import WeightPublisher
+from rl.cluster.usage import ClusterUsage
+from rl.collect import Collect
+from rl.config.schema import Config
+from rl.data.stream import PromptStream
+from rl.scheduler.events import Learn, RunDone
+from rl.scheduler.scheduler import Scheduler
+from rl.scheduler.work import GroupKey, Lease, Stage, WorkPlan
+from rl.tracking.stopwatch import Stopwatch
+from rl.types import Experience, Prompt, Rollout, Sample, UserError
+from rollout.samplers.base import Encode
+from rollout.seeds import group_seeds
+
+_SIDE_BY_SIDE = 256  # sequences that an engine samples at one time if its options don't say
+
+
+@dataclass
+class Ahead:
+    """See :mod:`rl.collectors`; this process's ``turn`` is for what is left when the pictures are there."""
+
+    config: Config
+    turn: Collect
+    stream: PromptStream
+    encode: Encode
+    crews: Mapping[str, Crew]
+    publisher: WeightPublisher
+    tell: Callable[[str], None]
+
+    def collect(self, first: int, last: int) -> Iterator[Experience]:
+        if first >= last:
+            return
+        self.publisher.stand_still(first)
+        desk = _Desk(self.config, self.stream, self.encode, self.publisher, StepBoard(partial(submit, self.turn)))
+        dispatcher = Dispatcher(self._scheduler(first, last), self.crews, desk, self.tell)
+        usage = ClusterUsage(Path(str(self.config.run.folder)), {name: crew.size for name, crew in self.crews.items()})
+        self.publisher.published = dispatcher.published
+        dispatcher.start()
+        try:
+            while True:
+                timer = Stopwatch(tell=self.turn.tell)
+                with timer("collect"):
+                    order = dispatcher.next_order()
+                if not isinstance(order, Learn):
+                    assert isinstance(order, RunDone)
+                    self.tell(usage.told(dispatcher.counts))
+                    return
+                step = desk.board.take(order.groups)
+                newest, waited = self.publisher.next - 1, timer.seconds["collect"]
+                usage.step(order, step, newest=newest, waited=waited, counts=dispatcher.counts)
+                waiting = [self._experience(order, step, timer)]
+                del step  # or its pictures would stay while the next ones are made
+                yield waiting.pop()
+                self.publisher.stand_still(order.step + 1)
+        finally:
+            self.publisher.published = None
+            dispatcher.close()
+            desk.board.close()
+
+    def _scheduler(self, first: int, last: int) -> Scheduler:
+        plan = work_plan(self.config, last)
+        oldest = self.publisher.oldest
+        if plan.log_needed(oldest) > first:
+            raise UserError(
+                f"loop.staleness: {plan.staleness}, so what comes after step {first} was begun with weights that are "
+                "gone; go on with loop.staleness=0, or begin a new run"
+            )
+        return Scheduler(plan, trained=first, oldest=oldest, at=time.monotonic())
+
+    def _experience(self, order: Learn, step: FinishedStep, timer: Stopwatch) -> Experience:
+        experience = self.turn.concluded(order.step, step.rollout, step.renders, step.waiting, timer)
+        found = {} if self.publisher.in_step or step.mismatch is None else {"sync_mismatch": step.mismatch}
+        if order.failed:
+            found["failed_groups"] = float(len(order.failed))
+            for key, reason in order.failed.items():
+                self.tell(f"step {order.step}: prompt {key.position} is left out: {reason}")
+        return replace(experience, metrics={**experience.metrics, **found})
+
+
+@dataclass
+class _Desk:
+    """The dispatcher's: jobs out of the plan, answers onto the board."""
+
+    config: Config
+    stream: PromptStream
+    encode: Encode
+    publisher: WeightPublisher
+    board: StepBoard
+
+    def job(self, lease: Lease) -> SampleJob | PaintJob:
+        if lease.stage == "paint":
+            rollout = self.board.rollout(lease.keys)
+            return PaintJob(lease.step, replace(rollout, prompts=tuple(bare(prompt) for prompt in rollout.prompts)))
+        options, count = self.config.rollout, self._group_size(lease.step)
+        prompts = self.stream.at(lease.step)
+        seeds = group_seeds(self.config.run.seed, lease.step, prompts, count)
+        asked = [prompts[key.position] for key in lease.keys]
+        return SampleJob(
+            [bare(prompt) for prompt in asked],
+            [self.encode(prompt) for prompt in asked],
+            count,
+            [seeds[key.position * count + index] for key in lease.keys for index in range(count)],
+            options.temperature,
+            options.top_p,
+            options.top_k,
+        )
+
+    def set_of(self, version: int) -> int:
+        return self.publisher.sets[version]
+
+    def take_in(self, lease: Lease, answer: Any, pictures: Any) -> None:
+        if isinstance(answer, Sampled):
+            assert answer.version is not None  # it was asked for one
+            prompts = self.stream.at(lease.step)
+            rollout = replace(
+                answer.rollout,
+                prompts=tuple(prompts[key.position] for key in lease.keys),
+                version=self.publisher.trained[answer.version],
+            )
+            self.board.sampled(lease.keys, rollout, answer.mismatch, answer.seconds)
+        elif isinstance(answer, Painted):
+            self.board.painted(lease.keys, ray.get(pictures), answer.seeds, answer.seconds)
+
+    def drop(self, version: int) -> None:
+        self.publisher.drop(version)
+
+    def _group_size(self, step: int) -> int:
+        return self.config.schedule.phase(step).group_size or self.config.rollout.group_size
+
+
+def submit(turn: Collect, key: GroupKey, rollout: Rollout, pictures: NDArray[np.uint8]) -> Submission:
+    """A group's pictures, to the rewards."""
+    prompt: Prompt = rollout.prompts[0]
+    first = key.position * len(pictures)
+    return turn.rewards.submit(
+        [Sample(f"step{key.step}-{index}", prompt.id, prompt, picture) for index, picture in enumerate(pictures, first)]
+    )
+
+
+def work_plan(config: Config, steps: int) -> WorkPlan:
+    """Of a whole run. Groups are handed out in blocks in which the serial loop would compute them side by side, so
+    that its numbers come out to the last digit, with as many workers as there may be."""
+    cluster, groups, size = config.cluster, config.data.prompts_per_step, config.rollout.group_size
+    said = config.rollout.options.get("max_num_seqs")
+    side_by_side = said if isinstance(said, int) else _SIDE_BY_SIDE
+    sample = cluster.sample_groups or max(1, side_by_side // size)
+    paint = cluster.paint_groups or _paint_groups(config)
+    stages = tuple(
+        Stage(name, min(most, groups), cluster.timeout_s, blocks=True)
+        for name, most in (("sample", sample), ("paint", paint))
+    )
+    return WorkPlan(
+        steps,
+        groups,
+        config.loop.staleness,
+        stages,
+        attempts=cluster.attempts,
+        max_failed=config.reward_pool.max_failed_fraction,
+        absence=cluster.start_timeout_s,
+        update_deadline=math.inf,
+    )
+
+
+def _paint_groups(config: Config) -> int:
+    """The fewest with which neither the forward nor the painting is cut otherwise than in a serial run."""
+    size, render = config.rollout.group_size, config.render
+    painted_rows = render.micro_batch // math.gcd(render.micro_batch, render.renders)
+    return math.lcm(size, config.train.micro_batch, painted_rows) // size

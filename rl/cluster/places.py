@@ -1,0 +1,149 @@
+"""The Ray cluster that a run works on: joined or started, and whether it has room."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from rewards.needs import fair_threads
+from rewards.pool.gpus import visible_gpus
+from rl.cluster.jobs import RoleName
+from rl.config.schema import Config
+from rl.process.interrupt import FAILED, Interrupt
+from rl.types import UserError
+
+_ANSWER_S = 5.0
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_PICTURES_SHARE = 0.5  # of the object stores: prompts, tokens and Ray's own need the rest
+
+
+@dataclass(frozen=True)
+class WorkerNeeds:
+    """Of one worker."""
+
+    cpus: float
+    gpus: float
+    threads: int
+
+
+@contextmanager
+def on_cluster(config: Config, interrupt: Interrupt) -> Iterator[None]:
+    """Inside, this process is connected to the run's cluster; one that was started for it ends afterwards.
+
+    Raises: UserError if it does not answer, is another version's, or will never have room for the run's workers. Ends
+    the process if Ray itself does not come up.
+    """
+    if ray.is_initialized():
+        _check_room(config)
+        yield
+        return
+    address = config.cluster.address or os.environ.get("RAY_ADDRESS")
+    with _patience(config.cluster.start_timeout_s, interrupt):
+        if address is None:
+            _start_here(config)
+        else:
+            _join(address)
+    interrupt.install()  # Ray has its own for SIGTERM
+    try:
+        _check_room(config)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def needs_of(config: Config) -> Mapping[RoleName, WorkerNeeds]:
+    """What each worker of a role gets, on the cluster that this process is connected to."""
+    cluster, gpus = config.cluster, ray.cluster_resources().get("GPU", 0)
+    said, threads = os.environ.get("OMP_NUM_THREADS", ""), cluster.threads
+    if threads is None:
+        busy = config.train.ranks + cluster.samplers + cluster.painters
+        threads = int(said) if said.isdigit() and int(said) else fair_threads(busy)
+    usual = 1.0 if gpus or visible_gpus() else 0.0
+    asked: dict[RoleName, float | None] = {"sample": cluster.sampler_gpus, "paint": cluster.painter_gpus}
+    return {
+        role: WorkerNeeds(cluster.cpus, usual if share is None else share, threads) for role, share in asked.items()
+    }
+
+
+@contextmanager
+def _patience(seconds: float, interrupt: Interrupt) -> Iterator[None]:
+    """Ray has no deadline for all of its start."""
+    words = (
+        f"error: the run cannot go on: Ray has not started within {seconds:g} s; look into "
+        "/tmp/ray/session_latest/logs, or raise cluster.start_timeout_s"
+    )
+    late = threading.Timer(seconds, interrupt.end, [words, FAILED])
+    late.daemon = True
+    late.start()
+    try:
+        yield
+    finally:
+        late.cancel()
+
+
+def _start_here(config: Config) -> None:
+    """With as many CPUs in its books as the workers ask for: they share those of this machine."""
+    cluster = config.cluster
+    wanted = cluster.cpus * (cluster.samplers + cluster.painters)
+    cpus = max(os.cpu_count() or 1, int(wanted) + 1 + sum(one.workers or 2 for one in config.rewards.values()))
+    quiet = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
+    gpus, ranks = visible_gpus(), config.train.ranks
+    if not gpus:
+        ray.init(num_cpus=cpus, **quiet)
+        return
+    ours, theirs = gpus[:ranks], gpus[ranks:]
+    os.environ[_VISIBLE] = ",".join(theirs)  # Ray counts what it sees; the trainer has the first ones to itself
+    try:
+        ray.init(num_cpus=cpus, num_gpus=len(theirs), **quiet)
+    finally:
+        os.environ[_VISIBLE] = ",".join(ours)
+
+
+def _join(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "://" not in address:
+        try:
+            socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
+        except OSError as error:
+            raise UserError(
+                f"cluster.address: {address} does not answer ({error}); start Ray there (ray start --head), or leave "
+                "the key out to start one here."
+            ) from error
+    try:
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"cluster.address: {address} can't be joined: {reason}") from error
+
+
+def require_room_for_pictures(config: Config, picture_bytes: int) -> None:
+    """All that may be painted and not yet scored must lie in the cluster's object stores. Raises: UserError."""
+    samples = config.data.prompts_per_step * config.rollout.group_size * config.render.renders
+    wanted, has = samples * picture_bytes * (config.loop.staleness + 1), ray.cluster_resources()["object_store_memory"]
+    if wanted > has * _PICTURES_SHARE:
+        raise UserError(
+            f"cluster: {config.loop.staleness + 1} steps of {samples:,} pictures take {wanted / 1e9:.2f} GB, and Ray's "
+            f"object stores have {has / 1e9:.2f} GB, of which at most half is for them; start Ray with a larger "
+            "--object-store-memory, or lower loop.staleness, data.prompts_per_step or rollout.group_size"
+        )
+
+
+def _check_room(config: Config) -> None:
+    cluster, needs, there = config.cluster, needs_of(config), ray.cluster_resources()
+    counts: dict[RoleName, int] = {"sample": cluster.samplers, "paint": cluster.painters}
+    for resource in ("cpus", "gpus"):
+        wanted = sum(count * getattr(needs[role], resource) for role, count in counts.items())
+        has = there.get(resource[:-1].upper(), 0.0)
+        if wanted > has:
+            keys = "cluster.cpus" if resource == "cpus" else "cluster.sampler_gpus, cluster.painter_gpus"
+            raise UserError(
+                f"cluster: {cluster.samplers} samplers and {cluster.painters} painters need {wanted:g} "
+                f"{resource[:-1].upper()}s and the cluster has {has:g}; lower cluster.samplers or cluster.painters, or "
+                f"what each reserves ({keys})."
+            )

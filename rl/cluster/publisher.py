@@ -1,0 +1,84 @@
+"""New weights into the store, from which every worker takes what its next job names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from policy.trainable import WeightStream
+from rl.cluster.crew import Crew
+from rl.cluster.weights.store import WeightStore
+from rollout.sync import Canary
+
+
+@dataclass
+class WeightPublisher:
+    """A :class:`rollout.sync.WeightChannel`. Sets are numbered by steps: number v is what v steps have learnt."""
+
+    store: WeightStore
+    crews: Mapping[str, Crew]
+    staleness: int
+    """0: workers are idle after an update, and take the new weights at once."""
+    sets: dict[int, int] = field(default_factory=dict)
+    """Number of steps -> set: an older one's where a step has changed nothing."""
+    trained: dict[int, int] = field(default_factory=dict)
+    """Set -> version as the trainer counts it."""
+    published: Callable[[], None] | None = None
+    """Hears of each set that the work goes on with."""
+    next: int = 0
+    """Number of the set that comes next: at the start the steps that were done before."""
+
+    @property
+    def in_step(self) -> bool:
+        return self.staleness == 0
+
+    @property
+    def oldest(self) -> int:
+        """Steps that the oldest weights that are there have learnt."""
+        return min(self.sets)
+
+    @property
+    def latest(self) -> int | None:
+        """The newest set; ``None`` before the first."""
+        return self.sets.get(self.next - 1)
+
+    def following(self, part: str) -> Sequence[Crew]:
+        return list(self.crews.values()) if part == "ar" else []
+
+    def wants_before(self, part: str) -> bool:
+        return False  # the exact sums of what a worker computes with say more
+
+    def push(
+        self,
+        part: str,
+        weights: WeightStream,
+        version: int,
+        canaries: Mapping[str, Canary],
+        before: Mapping[str, Canary] | None = None,
+    ) -> float | None:
+        """Stands ready when it returns. The difference of the samplers' answers, where they take it at once."""
+        first, number = not self.sets, self.next
+        self.store.publish(number, {part: weights}, canaries=canaries)
+        self.sets[number], self.trained[number], self.next = number, version, number + 1
+        found = {role: crew.hold(number) for role, crew in self.crews.items()} if first or self.in_step else {}
+        self._tell()
+        if self.published is None:  # steps are learnt again from a log, and the work goes on after the last of them
+            self.drop(number - self.staleness - 1)
+        return max(found.get("sample", ()), default=None)
+
+    def stand_still(self, steps: int) -> None:
+        """After that many steps there is something published, also if the last of them has changed nothing."""
+        while self.next <= steps:
+            self.sets[self.next] = self.sets[self.next - 1]
+            self.next += 1
+            self._tell()
+
+    def drop(self, steps: int) -> None:
+        """Nobody will name what so many steps have learnt, or fewer."""
+        if (oldest := self.sets.get(steps + 1)) is not None:
+            self.sets = {number: one for number, one in self.sets.items() if number > steps}
+            self.store.prune(oldest)
+
+    def _tell(self) -> None:
+        if self.published is not None:
+            self.published()

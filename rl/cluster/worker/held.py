@@ -1,0 +1,61 @@
+"""The weights that a worker has, and its way to others.
+
+Weights are pulled: each job names the version that it is to be done with, and a worker that has another one takes it
+from the store of its machine first, which fetches what it lacks. So a worker that is new, late or has just been started
+again is no special case, and nobody waits for anybody who may be dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Self
+
+from rl.cluster.jobs import WorkerStart
+from rl.cluster.weights.follow import ProvenFollower, load_into
+from rl.cluster.weights.sets import DamagedWeights
+from rl.cluster.weights.store import WeightStore
+from rollout.weights import SyncError
+
+Fetch = Callable[[int, str, int, int], bytes]
+"""(version, file, first byte, how many): from the machine where weights are published."""
+
+
+class HeldWeights:
+    """Those of ``follower``, out of ``store``. ``fetch``: ``None`` where sets are published into this very store;
+    ``keeps``: how many are named at one time, so that older ones that were fetched can go."""
+
+    def __init__(
+        self, store: WeightStore, follower: ProvenFollower, tolerance: float, keeps: int, fetch: Fetch | None = None
+    ) -> None:
+        self.version: int | None = None
+        """Of the set; ``None`` are those of the policy's folder."""
+        self.mismatch: float | None = None
+        """What the canary of the set has found."""
+        self._store, self._follower, self._tolerance = store, follower, tolerance
+        self._keeps, self._fetch = keeps, fetch
+
+    @classmethod
+    def of(cls, start: WorkerStart, follower: ProvenFollower) -> Self:
+        store = WeightStore.open(start.run, room=start.room)
+        return cls(store, follower, start.tolerance, start.sets, start.fetch)
+
+    def hold(self, version: int | None) -> None:
+        """Raises: SyncError if they can't be had whole, or the worker does not compute with them: it is of no more
+        use."""
+        if version is None or version == self.version:
+            return
+        try:
+            self._load(version)
+        except SyncError as error:
+            if isinstance(error, DamagedWeights) and self._fetch is not None:
+                self._store.drop(version)
+            self._load(version)  # once more: what was damaged on the way is whole now
+
+    def _load(self, version: int) -> None:
+        self.version = self.mismatch = None
+        if (fetch := self._fetch) is not None and not self._store.has(version):
+            self._store.pull(version, lambda file, start, size: fetch(version, file, start, size))
+            self._store.prune(version - self._keeps)
+        with self._store.load(version) as found:
+            self.mismatch = load_into(self._follower, found, tolerance=self._tolerance)
+        self.version = version

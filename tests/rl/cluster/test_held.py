@@ -1,0 +1,68 @@
+"""Workers take the weights that a job names: from the store of their machine, or from where they are published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rl.cluster.weights.sets import set_folder
+from rl.cluster.worker.held import HeldWeights
+from rollout.weights import SyncError
+from tests.rl.cluster.weights.sets_case import TinyFollower, language_model, opened, publish
+
+
+def holds(follower: TinyFollower, seed: int) -> bool:
+    expected = language_model(seed).ar.state_dict()
+    return all(torch.equal(value, expected[name]) for name, value in follower.model.ar.state_dict().items())
+
+
+def test_a_job_names_its_version_and_may_go_back(tmp_path: Path) -> None:
+    follower = TinyFollower()
+    with opened(tmp_path) as store:
+        for version in (3, 4):
+            publish(store, version)
+        weights = HeldWeights(store, follower, tolerance=1e-3, keeps=2)
+        weights.hold(None)
+        assert (weights.version, weights.mismatch) == (None, None)
+        assert holds(follower, 99)
+        for version in (4, 3, 4):
+            weights.hold(version)
+            assert weights.version == version
+            assert weights.mismatch is not None and weights.mismatch < 1e-5
+            assert holds(follower, version)
+        with pytest.raises(SyncError, match=r"weights of version 5: there is no .* on this machine"):
+            weights.hold(5)
+        assert weights.version is None  # or it would answer with them
+
+
+def test_another_machine_fetches_what_it_lacks_once_and_lets_old_sets_go(tmp_path: Path) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    asked: list[int] = []
+    with opened(tmp_path / "here") as published, opened(tmp_path / "there", "other") as store:
+
+        def fetch(version: int, file: str, start: int, size: int) -> bytes:
+            asked.append(version)
+            return published.read(version, file, start, size)
+
+        one, two = (HeldWeights(store, TinyFollower(), 1e-3, keeps=2, fetch=fetch) for _ in range(2))
+        for version in (1, 2, 3, 4):
+            publish(published, version)
+            one.hold(version)
+            seen = len(asked)
+            two.hold(version)
+            assert len(asked) == seen
+        assert store.versions() == [2, 3, 4]
+
+        damaged = next(path for path in set_folder(store.folder, 4).iterdir() if path.suffix != ".json")
+        damaged.chmod(0o644)
+        content = bytearray(damaged.read_bytes())
+        content[7] ^= 1
+        damaged.write_bytes(content)
+        fresh = TinyFollower()
+        late = HeldWeights(store, fresh, 1e-3, keeps=2, fetch=fetch)
+        late.hold(4)  # fetched anew
+        assert holds(fresh, 4)
+        assert len(asked) > seen

@@ -1,0 +1,187 @@
+"""A cluster that does not answer, has another version or too little room is refused in a sentence, at once."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from rl.cluster import places
+from rl.cluster.places import needs_of, on_cluster, require_room_for_pictures
+from rl.config.load import load
+from rl.config.schema import Config
+from rl.process.interrupt import Interrupt
+from rl.types import UserError
+from tests.rl.run_case import ROOT
+
+
+class FakeRay:
+    """What is asked of Ray, with the resources of a cluster."""
+
+    def __init__(self, refusal: Exception | None = None, **resources: float) -> None:
+        self.resources = {"CPU": 4.0, "object_store_memory": 1e9, **resources}
+        self.refusal, self.connected = refusal, False
+        self.told: dict[str, Any] = {}
+
+    def is_initialized(self) -> bool:
+        return self.connected
+
+    def init(self, **told: Any) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.told, self.connected = told, True
+
+    def shutdown(self) -> None:
+        self.connected = False
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self.resources
+
+
+def config(*overrides: str) -> Config:
+    return load(ROOT / "examples/geneval.yaml", ["loop=ahead", "loop.staleness=2", *overrides])
+
+
+def entered(config: Config, ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "ray", ray)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with on_cluster(config, Interrupt()):
+        assert ray.connected
+
+
+@pytest.fixture
+def listening() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_without_an_address_one_is_started_here_with_room_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = FakeRay(CPU=64.0)
+    entered(config("cluster.samplers=9", "cluster.painters=8"), ray, monkeypatch)
+    assert ray.told["num_cpus"] >= 18
+    assert "address" not in ray.told
+    assert not ray.connected
+
+
+def test_a_cluster_that_is_there_is_joined_and_left_and_one_of_the_process_kept(
+    monkeypatch: pytest.MonkeyPatch, listening: str
+) -> None:
+    ray = FakeRay()
+    entered(config(f"cluster.address={listening}"), ray, monkeypatch)
+    assert ray.told["address"] == listening
+    ray.connected = True
+    entered(config(), ray, monkeypatch)
+    assert ray.connected
+
+
+def test_an_address_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(UserError) as caught:
+        entered(config(f"cluster.address={address}"), FakeRay(), monkeypatch)
+    assert str(caught.value).startswith(f"cluster.address: {address} does not answer ([Errno 111] Connection refused)")
+    assert str(caught.value).endswith("start Ray there (ray start --head), or leave the key out to start one here.")
+
+
+def test_a_cluster_of_another_version(monkeypatch: pytest.MonkeyPatch, listening: str) -> None:
+    ray = FakeRay(RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.40.0"))
+    with pytest.raises(UserError) as caught:
+        entered(config(f"cluster.address={listening}"), ray, monkeypatch)
+    assert str(caught.value) == (
+        f"cluster.address: {listening} can't be joined: Version mismatch: The cluster was started with: Ray: 2.40.0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "resources", "told"),
+    [
+        (
+            ["cluster.samplers=2", "cluster.painters=3"],
+            {"CPU": 4.0},
+            "cluster: 2 samplers and 3 painters need 5 CPUs and the cluster has 4; lower cluster.samplers or "
+            "cluster.painters, or what each reserves (cluster.cpus).",
+        ),
+        (
+            ["cluster.painters=3"],
+            {"GPU": 3.0},
+            "cluster: 1 samplers and 3 painters need 4 GPUs and the cluster has 3; lower cluster.samplers or "
+            "cluster.painters, or what each reserves (cluster.sampler_gpus, cluster.painter_gpus).",
+        ),
+        (["cluster.sampler_gpus=1"], {}, "cluster: 1 samplers and 1 painters need 1 GPUs and the cluster has 0;"),
+    ],
+)
+def test_more_workers_than_the_cluster_will_ever_have_room_for(
+    overrides: list[str], resources: dict[str, float], told: str, monkeypatch: pytest.MonkeyPatch, listening: str
+) -> None:
+    ray = FakeRay(**resources)
+    with pytest.raises(UserError) as caught:
+        entered(config(f"cluster.address={listening}", *overrides), ray, monkeypatch)
+    assert told in str(caught.value)
+    assert not ray.connected
+
+
+def test_pictures_of_the_steps_under_way_have_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "ray", FakeRay(object_store_memory=5e9))
+    require_room_for_pictures(config(), 64 * 64 * 3)
+    with pytest.raises(UserError) as caught:
+        require_room_for_pictures(config("rollout.group_size=32"), 1024 * 1024 * 3)
+    assert str(caught.value) == (
+        "cluster: 3 steps of 1,024 pictures take 9.66 GB, and Ray's object stores have 5.00 GB, of which at most half "
+        "is for them; start Ray with a larger --object-store-memory, or lower loop.staleness, data.prompts_per_step or "
+        "rollout.group_size"
+    )
+
+
+def test_threads_are_those_of_the_environment_or_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "ray", FakeRay(GPU=8.0))
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert {role: (need.threads, need.gpus) for role, need in needs_of(config()).items()} == {
+        "sample": (3, 1.0),
+        "paint": (3, 1.0),
+    }
+    assert needs_of(config("cluster.threads=5", "cluster.painter_gpus=0.5"))["paint"].threads == 5
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert needs_of(config("cluster.painters=99"))["sample"].threads == 1
+
+
+def test_ray_has_a_deadline_for_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, waiting = list[tuple[str, int]](), threading.Event()
+    ray, interrupt = FakeRay(), Interrupt()
+    monkeypatch.setattr(interrupt, "end", lambda words, code: (ended.append((words, code)), waiting.set()))
+    monkeypatch.setattr(ray, "init", lambda **_: waiting.wait(20))
+    monkeypatch.setattr(places, "ray", ray)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with on_cluster(config("cluster.start_timeout_s=0.05"), interrupt):
+        pass
+    assert ended == [
+        (
+            "error: the run cannot go on: Ray has not started within 0.05 s; look into /tmp/ray/session_latest/logs, "
+            "or raise cluster.start_timeout_s",
+            3,
+        )
+    ]
+
+
+def test_the_trainers_ranks_keep_the_machines_first_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[object, str]] = []
+    ray = FakeRay(GPU=2.0)
+    monkeypatch.setattr(ray, "init", lambda **told: seen.append((told["num_gpus"], os.environ["CUDA_VISIBLE_DEVICES"])))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    monkeypatch.setattr(places, "visible_gpus", lambda: os.environ["CUDA_VISIBLE_DEVICES"].split(","))
+    monkeypatch.setattr(places, "ray", ray)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with on_cluster(config("train.ranks=2"), Interrupt()):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,5"
+    assert seen == [(2, "6,7")]
+
+
+def test_a_machine_with_one_gpu_has_none_for_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than that they would compute on its CPU without a word."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(places, "visible_gpus", lambda: ["0"])
+    with pytest.raises(UserError, match="1 samplers and 1 painters need 2 GPUs and the cluster has 0"):
+        entered(config(), FakeRay(), monkeypatch)

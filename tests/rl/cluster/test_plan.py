@@ -1,0 +1,103 @@
+"""What a run asks its workers for: blocks that the serial loop computes side by side, deadlines, rules."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from rl.cluster.ahead import work_plan
+from rl.config.load import load
+from rl.config.schema import Config
+from rl.config.sections.cluster_rules import loop_notes
+from rl.types import UserError
+from tests.rl.run_case import ROOT, environment
+
+AHEAD = ("examples/geneval.yaml", "loop=ahead", "loop.staleness=2")
+
+
+def config(*overrides: str) -> Config:
+    return load(ROOT / AHEAD[0], [*AHEAD[1:], *overrides])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sample", "paint"),
+    [
+        ((), 32, 32),  # 256 sequences are sampled, and read, at one time
+        (("rollout.options.max_num_seqs=64", "train.micro_batch=16"), 8, 16),  # 128 pictures are painted
+        (("train.micro_batch=16", "render.micro_batch=16"), 32, 2),
+        (("train.micro_batch=16", "render.micro_batch=16", "render.renders=2"), 32, 2),
+        (("train.micro_batch=12", "render.micro_batch=8"), 32, 3),
+        (("cluster.sample_groups=4", "cluster.paint_groups=1"), 4, 1),
+        (("rollout.options.max_num_seqs=4",), 1, 32),
+    ],
+)
+def test_a_block_is_what_the_serial_loop_computes_side_by_side(
+    overrides: tuple[str, ...], sample: int, paint: int
+) -> None:
+    stages = work_plan(config(*overrides), 10).stages
+    assert [(stage.name, stage.most_groups, stage.blocks) for stage in stages] == [
+        ("sample", sample, True),
+        ("paint", paint, True),
+    ]
+
+
+def test_a_plan_has_the_runs_patience() -> None:
+    plan = work_plan(config("cluster.timeout_s=30", "cluster.attempts=2", "cluster.start_timeout_s=40"), 10)
+    assert [stage.deadline for stage in plan.stages] == [30.0, 30.0]
+    assert (plan.attempts, plan.absence, plan.max_failed, plan.staleness) == (2, 40.0, 0.05, 2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (
+            ["loop.staleness=2"],
+            "loop.staleness: is 2, and a serial loop samples with the weights of now; write loop.use: ahead, or leave "
+            "it out",
+        ),
+        (
+            ["loop=ahead", "loop.staleness=1", "correction=null"],
+            "correction: is null, and with loop.staleness 1 samples come from older weights than those that learn; "
+            "leave it at token_tis",
+        ),
+        (
+            ["loop=ahead", "trainers=[ar,decoder]"],
+            "loop.use: is ahead, which trains the language model alone, and trainers names the decoder; write "
+            "loop.use: serial",
+        ),
+        (
+            ["loop=ahead", "loop.staleness=1", "checkpoint.experience=false"],
+            "checkpoint.experience: is false, and steps that were begun with older weights can't be repeated without",
+        ),
+        (
+            ["loop=ahead", "loop.staleness=1", "checkpoint.keep=1"],
+            "checkpoint.keep: is 1, and a run 1 steps ahead may have to go on from the checkpoint before the last",
+        ),
+        (
+            ["loop=ahead", "groups=resample"],
+            "groups.flat: lets scores say which prompts come next, and with loop.use: ",
+        ),
+        (["loop=ahead", "sync.enabled=false"], "sync.enabled: is false, and samplers of a cluster work with published"),
+        (["loop=ahead", "rollout.sleep=1", "rollout.engine=vllm"], "rollout.sleep: samplers of a cluster have their"),
+    ],
+)
+def test_what_a_cluster_cannot_do_is_said_before_anything_starts(overrides: list[str], told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load(ROOT / AHEAD[0], overrides)
+    assert told in str(caught.value)
+
+
+def test_idle_workers_are_pointed_out() -> None:
+    assert list(loop_notes(config())) == []
+    assert list(loop_notes(config("loop.staleness=0", "cluster.samplers=2"))) == [
+        "loop.staleness: 0, so 2 samplers and 1 painter wait during each update, and the trainer during the rest; 2 "
+        "keeps all of them busy"
+    ]
+
+
+def test_a_serial_run_loads_no_ray() -> None:
+    code = "import sys, rl.start, rl.loop; sys.exit('ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), check=False)
+    assert done.returncode == 0
