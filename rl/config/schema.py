@@ -15,6 +15,7 @@ from rl.config.sections.guards import GuardsConfig
 from rl.config.sections.lora import LoraSettings
 from rl.config.sections.milestones import CheckpointConfig, EvalConfig
 from rl.config.sections.schedule import ScheduleConfig
+from rl.config.sections.supervised import SupervisedConfig
 from rl.config.sections.trackers import Trackers, switched
 from rl.config.values import (
     AS_TUPLE,
@@ -296,6 +297,8 @@ class Config(Section):
     """Optimisation of the language model; ``steps`` and ``ranks`` are those of the run."""
     decoder: DecoderConfig | None = None
     """Training of the decoder; needs ``decoder`` among ``trainers``, which has the defaults where this is ``null``."""
+    supervised: SupervisedConfig | None = None
+    """Learn from examples and not from rewards, which then only measure; ``null``: reinforcement learning."""
     eval: EvalConfig = EvalConfig()
     """Evaluation."""
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -317,6 +320,8 @@ class Config(Section):
     @property
     def learning(self) -> list[Optimisation]:
         """Of each network that learns, in the order in which they do."""
+        if self.supervised is not None:
+            return [self.train]
         ar: list[Optimisation] = [self.train] if "ar" in self.trainers else []
         return ar + [one for one in (self.trained_decoder,) if one is not None]
 
@@ -339,11 +344,11 @@ class Config(Section):
     @property
     def decoder_dtype(self) -> str:
         """The precision that the decoder paints in: where it learns, the one it is trained in."""
-        trained = self.trained_decoder
+        trained = self.train if self.supervised else self.trained_decoder
         return self.render.dtype or (trained.dtype if trained else self.policy.dtype)
 
 
-ABSENT_SECTIONS: dict[tuple[str, ...], type[Section]] = {("decoder",): DecoderConfig}
+ABSENT_SECTIONS: dict[tuple[str, ...], type[Section]] = {("decoder",): DecoderConfig, ("supervised",): SupervisedConfig}
 """Sections with components in them that are ``null`` until one of their keys is given."""
 
 SHORT_SECTIONS: dict[tuple[str], str] = {("schedule",): "order", ("groups",): "flat"}
@@ -367,6 +372,7 @@ COMPONENT_KINDS: dict[tuple[str, ...], str] = {
     ("terms", "*"): "terms",
     ("correction",): "corrections",
     ("decoder", "loss"): "decoder_losses",
+    ("supervised", "examples"): "examples",
 }
 """Where components sit in the YAML, and the registry kind of each; ``*`` stands for any name."""
 
