@@ -30,7 +30,7 @@ _WEIGHTS = shutil.ignore_patterns("*.safetensors", "*.safetensors.index.json")
 
 def export(policy_folder: Path, trained: Mapping[str, WeightStream], out: Path) -> Path:
     """Writes a complete policy folder: ``policy_folder`` with the weights of the ``trained`` parts replaced: ``ar``,
-    and ``decoder``, which is both connector and transformer.
+    ``vae``, and ``decoder``, which is both connector and transformer.
 
     The tensors have the names and dtypes of the original files (so a tied lm_head is not stored twice). What speaks of
     the original alone (its card, its checksums) stays behind. ``out`` appears by one rename and may replace an earlier
@@ -50,7 +50,7 @@ def export(policy_folder: Path, trained: Mapping[str, WeightStream], out: Path) 
 
 def _by_folder(trained: Mapping[str, WeightStream]) -> dict[str, Iterator[tuple[str, Tensor]]]:
     """Folder of a policy -> its weights under the names of its files."""
-    found = {"ar": trained["ar"].tensors()} if "ar" in trained else {}
+    found = {name: trained[name].tensors() for name in ("ar", "vae") if name in trained}
     for folder in DECODER_FOLDERS if "decoder" in trained else ():
         found[folder] = _under(f"{folder}.", trained["decoder"])
     return found

@@ -145,6 +145,7 @@ class LanguageModel(AdaptedNetwork):
         the layers' activations are made again in the backward pass. ``lora``: adapters of ``ar``, trained alone.
         ``entropy_learns``: the entropy carries a gradient."""
         self.ar, self.span, self.lora = ar, span, lora
+        self.chunk, self.halves, self.recompute = chunk, halves, recompute
         self.module: nn.Module = _SpanLogprobs(ar, chunk, halves, recompute, entropy_learns)
 
     def inputs(self, rows: Sequences) -> tuple[object, ...]:

@@ -6,12 +6,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from policy.ar.layers import EAGER, LayerHalves
 from policy.base import Policy
@@ -29,16 +28,15 @@ from rl.collect import Collect, RewardWatch
 from rl.collectors import Logged
 from rl.config.declared import declarations
 from rl.config.schema import Config
-from rl.data.drawing.draws import PromptDraws
-from rl.decoder.build import OLD_RULES, flow_trainer, trained_decoder
-from rl.decoder.part import OLD, FlowTrainer
+from rl.decoder.build import OLD_RULES, flow_trainer
+from rl.decoder.part import OLD
 from rl.decoder.views import other_weights, start_views
-from rl.learn import Learner, SlowCopy, TokenTrainer, TrainedLanguageModel, TrainedPart
+from rl.halves.build import RunTrainers, experience_log, halves, prompt_draws, slow_copy
+from rl.learn import TokenTrainer
 from rl.parts import Run
 from rl.process.interrupt import Interrupt
 from rl.process.ranks import Place
-from rl.rows import sequences
-from rl.run_folder.experience import ExperienceLog
+from rl.supervised.build import taught
 from rl.tracking.guards.guards import Guards
 from rl.tracking.guards.pictures import Fidelity
 from rl.tracking.tracker import Tracker
@@ -48,7 +46,7 @@ from rl.trainer.engine import pick_device
 from rl.trainer.painting import TeamPainter
 from rl.trainer.place import visiting
 from rl.trainer.team import Team
-from rl.types import Experience, Forward, Prompt, Sequences
+from rl.types import Forward, Prompt, Sequences
 from rollout.samplers.contract import Sampler
 
 _SHOWN = "shown"
@@ -88,9 +86,10 @@ def live_parts(
         tracker.starting("trainer")
         trainers = start_trainers(config, policy, team)
         tracker.starting(f"rewards {', '.join(config.rewards)}")
-        forward = trainers.ar.forward if trainers.ar else frozen(language_model(config, policy), config.train)
+        forward = trainers.forward or frozen(language_model(config, policy), config.train)
         act = start_collecting(config, policy, sampler, forward, rewards.result())
         act.tell, act.drawing = tracker.stage, trainers.drawing
+        act.showing = trainers.showing(act.showing)
         weights = trainers.others
         if team.world == 1:  # several ask it during the update, each for its own rows
             act.reference = trainers.ar.reference_forward if trainers.ar else None
@@ -107,10 +106,11 @@ def live_parts(
         )
         for trainer in trainers.all:
             trainer.progress = tracker.advance
-        draws = prompt_draws(config, train_prompts)
-        parts = trained_parts(config, policy, trainers)
+        draws = None if config.supervised else prompt_draws(config, train_prompts)
+        sync = acting.weights_out(config, sampler, sync_tolerance(config, policy.ar.config.num_hidden_layers))
         log = experience_log(config, folder, train_prompts)
-        collector = acting.collector(config, act, train_prompts, draws, tracker.message)
+        collects = partial(acting.collector, config, act, train_prompts, draws, tracker.message)
+        collector, learner = halves(config, folder, policy, trainers, act, train_prompts, collects, sync, tracker)
         yield Run(
             config=config,
             folder=folder,
@@ -120,13 +120,7 @@ def live_parts(
             act=act,
             collector=Logged(collector, log, act.refer, tracker.message, draws) if log else collector,
             draws=draws,
-            learner=Learner(
-                parts=parts,
-                advantage=answering("advantages", "advantage", config.advantage),
-                sync=acting.weights_out(config, sampler, sync_tolerance(config, policy.ar.config.num_hidden_layers)),
-                learns=config.schedule.learns,
-                skips=config.groups.flat != "keep",
-            ),
+            learner=learner,
             tracker=tracker,
             guards=Guards(
                 config.guards,
@@ -136,17 +130,8 @@ def live_parts(
             interrupt=interrupt,
             experience=log,
             views=views,
-            slow=slow_copy(config, parts),
+            slow=slow_copy(config, learner.parts),
         )
-
-
-def experience_log(config: Config, folder: Path, prompts: Sequence[Prompt]) -> ExperienceLog | None:
-    """The run's, if it keeps one; what an earlier start has kept is of no use to one that does not go on with it."""
-    log = ExperienceLog(folder, prompts)
-    if config.logs_experience:
-        return log
-    log.discard()
-    return None
 
 
 def sync_tolerance(config: Config, layers: int) -> float:
@@ -199,14 +184,6 @@ def start_collecting(
     )
 
 
-def prompt_draws(config: Config, prompts: Sequence[Prompt]) -> PromptDraws | None:
-    """Where scores have a say in which prompts a step gets; ``None`` where they are a function of the step."""
-    curriculum, groups = config.data.curriculum, config.groups
-    if curriculum is None and groups.sizes is None and groups.flat != "resample":
-        return None
-    return PromptDraws(prompts, config.run.seed, component("curricula", curriculum) if curriculum else None)
-
-
 def showing(config: Config, policy: Policy) -> Lending:
     """Around the painting of what is evaluated: by the flow's ODE where the sampler has a window of stochastic steps,
     which are for learning."""
@@ -214,35 +191,10 @@ def showing(config: Config, policy: Policy) -> Lending:
     return policy.decoder.by_ode if window else nullcontext
 
 
-@dataclass(frozen=True)
-class RunTrainers:
-    """Those of a run, each on every rank."""
-
-    ar: TokenTrainer | None = None
-    decoder: FlowTrainer | None = None
-    paints: str | None = None
-    """The slow copy of the decoder that paints training pictures."""
-    others: Mapping[str, Lending] = field(default_factory=dict)
-    """Weights of the decoder other than those of now, with which an evaluation paints."""
-
-    @property
-    def all(self) -> list[TokenTrainer | FlowTrainer]:
-        return [one for one in (self.ar, self.decoder) if one is not None]
-
-    @property
-    def drawing(self) -> Callable[[], AbstractContextManager[object]] | None:
-        """Around the painting of what the decoder learns from; ``None`` while it is frozen."""
-        if self.decoder is None:
-            return None
-        return partial(self.decoder.lent, self.paints) if self.paints else nullcontext
-
-    def duties(self) -> dict[str, Callable[[str], object]]:
-        """Of a rank other than the first."""
-        return {order: duty for one in self.all for order, duty in one.duties().items()}
-
-
 def start_trainers(config: Config, policy: Policy, team: Team) -> RunTrainers:
     """The same on every rank, the language model's first: its anchor keeps a connector that nobody has trained."""
+    if config.supervised:
+        return RunTrainers(taught=taught(config, config.supervised, language_model(config, policy), policy, team))
     ar = token_trainer(config, policy, team) if "ar" in config.trainers else None
     trained = config.trained_decoder
     if trained is None:
@@ -250,31 +202,6 @@ def start_trainers(config: Config, policy: Policy, team: Team) -> RunTrainers:
     decoder = flow_trainer(config, trained, policy.decoder, team)
     paints = OLD if trained.old in OLD_RULES else None
     return RunTrainers(ar, decoder, paints, other_weights(config, policy.decoder, decoder))
-
-
-def trained_parts(config: Config, policy: Policy, trainers: RunTrainers) -> dict[str, TrainedPart]:
-    """In the order in which they learn."""
-    parts: dict[str, TrainedPart] = {}
-    if trainers.ar:
-        sync, updates = config.sync, config.train.updates_per_rollout
-        parts["ar"] = TrainedLanguageModel(
-            trainers.ar, updates, sync.canary, sync.canary_tokens, skips=config.groups.flat != "keep"
-        )
-    if trainers.decoder and (trained := config.trained_decoder):
-        reread = partial(_reread, trainers.ar) if trainers.ar else None
-        parts["decoder"] = trained_decoder(config, trained, policy.decoder, trainers.decoder, trainers.paints, reread)
-    return parts
-
-
-def slow_copy(config: Config, parts: Mapping[str, TrainedPart]) -> SlowCopy | None:
-    """Of the language model, if that is what is evaluated."""
-    ar = parts.get("ar")
-    return SlowCopy(ar, EMA) if config.eval.policy == "ema" and isinstance(ar, TrainedLanguageModel) else None
-
-
-def _reread(trainer: TokenTrainer, experience: Experience) -> Tensor:
-    """Hidden states of the same tokens under the language model of now."""
-    return trainer.forward(sequences(experience.rollout)).hidden_BSD
 
 
 def token_trainer(config: Config, policy: Policy, team: Team) -> TokenTrainer:
@@ -301,7 +228,7 @@ def moving_reference(config: Config) -> Mapping[str, Decay]:
 
 
 def shared_painter(config: Config, policy: Policy, team: Team, trainers: RunTrainers) -> TeamPainter:
-    others = {**trainers.others, _SHOWN: showing(config, policy)}
+    others = {**trainers.others, _SHOWN: trainers.showing(showing(config, policy))}
     return TeamPainter(policy.decoder, team, decoder_there(config, policy), trainers.drawing or nullcontext, others)
 
 

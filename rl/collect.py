@@ -17,7 +17,7 @@ from rewards.pool.pool import RewardPool
 from rewards.pool.submission import Submission, gather
 from rewards.scoring import Scoring, mean_scores
 from rl.algorithm.advantages import zero_std_fraction
-from rl.config.schema import RenderConfig, RewardComponent, RolloutConfig
+from rl.config.schema import Config, RenderConfig, RewardComponent, RolloutConfig
 from rl.config.sections.schedule import ScheduleConfig
 from rl.evaluation.variance import split_metrics
 from rl.process.progress import Progress, untold
@@ -28,7 +28,7 @@ from rl.tracking.guards.agreement import agreement, values_of
 from rl.tracking.guards.editing import edit_metrics
 from rl.tracking.guards.pictures import Fidelity, grid_pattern, picture_metrics, token_metrics
 from rl.tracking.stopwatch import Stopwatch
-from rl.types import Experience, Forward, Prompt, Renders, Rollout, Sample, Score, Scores, Sequences, UserError
+from rl.types import Experience, Forward, Prompt, Renders, Rollout, Sample, Score, Scores, Sequences, Span, UserError
 from rollout.render import Painter, RecordingPainter, SeedMode, painted, render_seeds
 from rollout.samplers.contract import Sampler
 from rollout.seeds import group_seeds
@@ -244,6 +244,16 @@ class Collect:
         with timer("forward"):
             forward = read_back(self.forward, rollout)
         return forward.hidden_BSD, forward
+
+
+def canary_rollout(config: Config, image: Span, act: Collect, prompts: Sequence[Prompt]) -> Rollout:
+    """Only as much as a canary asks about."""
+    options, sync = config.rollout, config.sync
+    count = min(len(prompts), -(-sync.canary // options.group_size))
+    asked, group_size = prompts[:count], min(options.group_size, -(-sync.canary // count))
+    seeds = group_seeds(config.run.seed, 0, asked, group_size)
+    span = image.up_to(sync.canary_tokens)
+    return act.sampler.sample(asked, group_size, seeds, temperature=options.temperature, span=span)
 
 
 def sample(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from rl.collect import Collect
 from rl.data.drawing.draws import PromptDraws
@@ -16,19 +16,20 @@ from rl.run_folder.experience import ExperienceLog
 from rl.run_folder.random_state import restore_rng, rng_state
 from rl.tracking.contract import SAMPLED
 from rl.tracking.stopwatch import Stopwatch
-from rl.types import Experience, Forward, Prompt, Rollout, UserError
+from rl.types import Collected, Experience, Forward, Prompt, Rollout, UserError
 
 ROUNDS = "groups/rounds"
 """Of a step: how often it has sampled."""
+CollectedT = TypeVar("CollectedT", bound=Collected, covariant=True)
 
 
-class Collector(Protocol):
-    """Experience for the steps ``first <= step < last``, in order, one at a time, whole.
+class Collector(Protocol[CollectedT]):
+    """What is learnt from in the steps ``first <= step < last``, in order, one at a time, whole.
 
     A consumer may stop early; what it leaves is collected anew after a resume, from the same seeds.
     """
 
-    def collect(self, first: int, last: int) -> Iterator[Experience]: ...
+    def collect(self, first: int, last: int) -> Iterator[CollectedT]: ...
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import ceil
+from pathlib import Path
 
 from policy.ar.size import ArSize
 from policy.folder import read_policy_config, resolve_folder
@@ -12,6 +13,7 @@ from rl.config.schedule_rules import Phase, phases
 from rl.config.schema import Config
 from rl.config.section import Optimisation
 from rl.config.sections.decoder import DecoderConfig
+from rl.config.sections.supervised import SupervisedConfig
 from rl.data.prompt_list import overlap
 from rl.preflight.adapters import learning_numbers, trained_parameters
 from rl.preflight.memory.available import WORKER, worker_count
@@ -19,6 +21,7 @@ from rl.preflight.memory.estimate import Items, MemoryEstimate
 from rl.preflight.memory.planning import decoder_plan, memory_of, pictures_of, samples_of, update_samples
 from rl.preflight.memory.sizes import PolicySize
 from rl.preflight.room import SHARED_MEMORY, check_shared_memory, checkpoint_bytes
+from rl.preflight.supervised import supervised_parameters, supervised_rows
 from rl.process.host import has_gpu
 from rl.types import Prompt
 
@@ -27,6 +30,8 @@ def describe(config: Config, train_prompts: Sequence[Prompt], eval_prompts: Sequ
     """The text of ``--dry-run``. Raises UserError if the policy folder is missing, incomplete or inconsistent."""
     folder = resolve_folder(config.policy.path)
     layout, _ = read_policy_config(folder)
+    if config.supervised:
+        return _supervised(config, config.supervised, folder, eval_prompts)
     parameters = ArSize.read(folder / "ar").parameters
     trained = trained_parameters(config.train, folder / "ar") if "ar" in config.trainers else 0
     plan, decoder = decoder_plan(config, PolicySize.read(folder)), config.trained_decoder
@@ -37,7 +42,23 @@ def describe(config: Config, train_prompts: Sequence[Prompt], eval_prompts: Sequ
     learning = learning_numbers(config, folder)
     rows += [("decoder", _decoder(decoder, pairs, learning - trained))] if decoder else []
     rows += _memory(config, memory_of(config, [*train_prompts, *eval_prompts]), parameters)
-    rows += [("run folder", str(config.run.folder))]
+    return _written(config, rows, learning)
+
+
+def _supervised(
+    config: Config,
+    options: SupervisedConfig,
+    folder: Path,
+    eval_prompts: Sequence[Prompt],
+) -> str:
+    """Of such a run no memory is estimated."""
+    learning = supervised_parameters(config, options, folder)
+    rows = supervised_rows(config, options, learning) + _evaluations(config, None, eval_prompts)
+    return _written(config, rows, learning)
+
+
+def _written(config: Config, found: Sequence[tuple[str, str]], learning: int) -> str:
+    rows = [*found, ("run folder", str(config.run.folder))]
     rows += [("disk", f"{_size(checkpoint_bytes(learning))} a checkpoint")]
     rows += [(check.name, f"{check.found}; {check.fix}") for check in [check_shared_memory(SHARED_MEMORY)] if check.fix]
     width = max(len(name) for name, _ in rows)
@@ -150,17 +171,19 @@ def _ranks(config: Config, pairs: int) -> str:
     return f"{ranks}, {share:,} {unit}{_s(share)} of an update each; {sharded}"
 
 
-def _evaluations(config: Config, train: Sequence[Prompt], held_out: Sequence[Prompt]) -> list[tuple[str, str]]:
+def _evaluations(config: Config, train: Sequence[Prompt] | None, held_out: Sequence[Prompt]) -> list[tuple[str, str]]:
+    """``train``: ``None`` where not all of it is known."""
     steps = evaluation_steps(config)
     if not steps:
         return [("evaluations", "none")]
     pictures = len(held_out) * config.eval.samples_per_prompt
+    shared = "" if train is None else f", of which {overlap(train, held_out):,} are also training prompts"
     when = f"{len(steps)}, after step{_s(len(steps))} {', '.join(map(str, steps[:4]))}" + (
         f" ... {steps[-1]}" if len(steps) > 4 else ""
     )
     return [
         ("evaluations", when),
-        ("held-out prompts", f"{len(held_out):,}, of which {overlap(train, held_out):,} are also training prompts"),
+        ("held-out prompts", f"{len(held_out):,}{shared}"),
         ("evaluation pictures", f"{pictures:,} each, {pictures * len(steps):,} in all"),
     ]
 

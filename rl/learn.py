@@ -21,21 +21,16 @@ from rl.types import Experience, Forward, Rollout, Rows, Sequences, TokenBatch
 from rollout.sync import Canary, WeightChannel
 
 RowsT = TypeVar("RowsT", bound=Rows)
+CollectedT = TypeVar("CollectedT", contravariant=True)
 TokenTrainer = Trainer[Sequences, TokenBatch, Forward]
 
 
-class TrainedPart(Protocol):
-    """One network of the policy and how it learns from experience."""
+class Part(Protocol):
+    """One network of the policy that learns, from whatever."""
 
     @property
     def version(self) -> int:
         """How many updates its weights have seen."""
-
-    def learn(self, experience: Experience, advantages_PG: Tensor, timer: Stopwatch) -> dict[str, float]:
-        """``advantages_PG``: of token sequences."""
-
-    def rehearse(self, experience: Experience, advantages_PG: Tensor, rows: int) -> None:
-        """The way up to the gradient, for as many ``rows``, the samples in turn; nothing of it remains."""
 
     def weights(self) -> WeightStream: ...
 
@@ -51,6 +46,37 @@ class TrainedPart(Protocol):
     def save(self, folder: Path) -> None: ...
 
     def load(self, folder: Path) -> None: ...
+
+
+class TrainedPart(Part, Protocol):
+    """One that learns from experience."""
+
+    def learn(self, experience: Experience, advantages_PG: Tensor, timer: Stopwatch) -> dict[str, float]:
+        """``advantages_PG``: of token sequences."""
+
+    def rehearse(self, experience: Experience, advantages_PG: Tensor, rows: int) -> None:
+        """The way up to the gradient, for as many ``rows``, the samples in turn; nothing of it remains."""
+
+
+class Learns(Protocol[CollectedT]):
+    """The second half of a step."""
+
+    @property
+    def parts(self) -> Mapping[str, Part]: ...
+
+    @property
+    def sync(self) -> WeightChannel: ...
+
+    def learn(self, collected: CollectedT, timer: Stopwatch, /) -> dict[str, float]:
+        """One step's worth. Returns what is logged of it."""
+
+    def publish(self, name: str, rollout: Rollout, before: Mapping[str, Canary] | None = None) -> dict[str, float]: ...
+
+    def slow_down(self, factor: float) -> None:
+        """Multiplies the learning rate of every part."""
+
+    def trained(self) -> Mapping[str, WeightStream]:
+        """``ar``, ``decoder``: the weights of what has learnt, as a policy folder keeps them."""
 
 
 @dataclass
@@ -91,14 +117,23 @@ class Learner:
         for part in self.parts.values():
             part.slow_down(factor)
 
+    def trained(self) -> Mapping[str, WeightStream]:
+        return {name: part.weights() for name, part in self.parts.items()}
+
     def publish(self, name: str, rollout: Rollout, before: Mapping[str, Canary] | None = None) -> dict[str, float]:
         """New weights of a part into its followers, checked on the first sequences of this rollout."""
-        part = self.parts[name]
-        version = {"policy_version": float(part.version)}
-        if not self.sync.following(name):
-            return version  # it works with the trained weights themselves
-        difference = self.sync.push(name, part.weights(), part.version, part.canaries(rollout), before)
-        return version if difference is None else {"sync_mismatch": difference, **version}
+        return publish(self.sync, name, self.parts[name], rollout, before)
+
+
+def publish(
+    sync: WeightChannel, name: str, part: Part, rollout: Rollout, before: Mapping[str, Canary] | None = None
+) -> dict[str, float]:
+    """See :meth:`Learns.publish`."""
+    version = {"policy_version": float(part.version)}
+    if not sync.following(name):
+        return version  # it works with the trained weights themselves
+    difference = sync.push(name, part.weights(), part.version, part.canaries(rollout), before)
+    return version if difference is None else {"sync_mismatch": difference, **version}
 
 
 @dataclass
@@ -171,10 +206,7 @@ class TrainedLanguageModel:
 
     def canaries(self, rollout: Rollout, copy: str | None = None) -> Mapping[str, Canary]:
         """``copy``: a slow one that answers in place of the weights of now."""
-        rows = sequences(rollout).take(range(min(self.asked, rollout.batch_size)))
-        if rollout.span is not None:
-            span = rollout.span.up_to(self.asked_tokens)
-            rows = replace(rows, tokens_BT=rows.tokens_BT[:, : span.most], span=span)
+        rows = canary_rows(rollout, self.asked, self.asked_tokens)
         return {"logprobs": Canary(rows, self.trainer.forward(rows, copy=copy).logprobs_BT.cpu().float().numpy())}
 
     def slow_down(self, factor: float) -> None:
@@ -218,6 +250,15 @@ class SlowCopy:
         """Into the followers, checked on the first sequences of a rollout, until the weights of now are published."""
         with self.lent():
             sync.push("ar", self.part.weights(), self.part.version, self.part.canaries(rollout, self.name))
+
+
+def canary_rows(rollout: Rollout, asked: int, asked_tokens: int) -> Sequences:
+    """The first tokens of a few sequences."""
+    rows = sequences(rollout).take(range(min(asked, rollout.batch_size)))
+    if rollout.span is None:
+        return rows
+    span = rollout.span.up_to(asked_tokens)
+    return replace(rows, tokens_BT=rows.tokens_BT[:, : span.most], span=span)
 
 
 def minibatches(batch: RowsT, count: int) -> list[RowsT]:

@@ -169,7 +169,7 @@ def export_trained(run: Run) -> None:
 
 def _export(run: Run) -> None:
     parts, base = run.learner.parts, run.config.policy.path
-    export(run.policy.folder, {name: part.weights() for name, part in parts.items()}, run.folder / "policy")
+    export(run.policy.folder, run.learner.trained(), run.folder / "policy")
     for name, part in parts.items():
         if adapter := part.adapter():
             folder, of = ("adapter", "ar") if name == "ar" else (f"adapter-{name}", "transformer")

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rl.collect import canary_rollout
 from rl.evaluation.evaluate import evaluate
 from rl.evaluation.results import Evaluation, grid_path, load_all
+from rl.learn import Learner
 from rl.parts import Run
 from rl.rows import by_group, group_sizes, per_sample
 from rl.run_folder import checkpoint
@@ -20,8 +22,7 @@ from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.random_state import RngState, restore_rng, rng_state
 from rl.run_folder.records import Alarm, read_metrics
 from rl.tracking.groups import GroupSample, save_groups
-from rl.types import Experience, Prompt, Score, UserError
-from rollout.seeds import group_seeds
+from rl.types import Collected, Experience, Prompt, Score, UserError
 
 _PICTURES_AT_ONCE = 128
 
@@ -30,12 +31,7 @@ def first_weights(run: Run) -> None:
     """Puts the trainer's weights into the followers before anything is sampled from them for real: only as much as
     the canary asks about is sampled for it."""
     run.tracker.starting("the first weights go into the sampler")
-    options, sync = run.config.rollout, run.config.sync
-    count = min(len(run.train_prompts), -(-sync.canary // options.group_size))
-    prompts, group_size = run.train_prompts[:count], min(options.group_size, -(-sync.canary // count))
-    seeds = group_seeds(run.config.run.seed, 0, prompts, group_size)
-    span = run.policy.layout.image.up_to(sync.canary_tokens)
-    rollout = run.act.sampler.sample(prompts, group_size, seeds, temperature=options.temperature, span=span)
+    rollout = canary_rollout(run.config, run.policy.layout.image, run.act, run.train_prompts)
     for name in run.learner.parts:
         run.learner.publish(name, rollout)
     run.canary = rollout
@@ -129,31 +125,25 @@ def obey_before_saving(run: Run, alarms: Sequence[Alarm]) -> None:
             run.tracker.message(f"{key}: lower_lr, so from now on learning rates are {factor:g} times what they were")
 
 
-def show_if_due(run: Run, experience: Experience) -> None:
-    """The first sample of the first prompts of a step, with its scores, every ``tracking.pictures_every`` steps."""
+def show_if_due(run: Run, collected: Collected) -> None:
+    """Some of a step's pictures, every ``tracking.pictures_every`` steps."""
     every, count = run.config.tracking.pictures_every, run.config.tracking.pictures
-    if not every or experience.step % every or not len(experience.renders.pictures):  # a replayed step has none
-        return
-    rollout, scores = experience.rollout, experience.scores
-    shown = [index * rollout.group_size for index in range(len(rollout.prompts))][:count]
-    captions = [f"{scores.score_B[index]:.2f} {rollout.prompt_of(index).text}" for index in shown]
-    verdicts = [
-        {"prompt": rollout.prompt_of(index).text, "tag": rollout.prompt_of(index).metadata.get("tag")}
-        | {reward: asdict(found[index]) for reward, found in scores.by_reward.items()}
-        for index in shown
-    ]
-    run.tracker.pictures(experience.step, "train", experience.renders.one_each[shown], captions, verdicts)
-    _save_groups(run, experience)
+    if every and collected.step % every == 0:
+        shown = collected.shown(count)
+        if len(shown.pictures):  # a replayed step has none
+            run.tracker.pictures(collected.step, "train", shown.pictures, shown.captions, shown.verdicts)
+            if isinstance(collected, Experience) and isinstance(run.learner, Learner):
+                _save_groups(run, run.learner, collected)
 
 
-def _save_groups(run: Run, experience: Experience) -> None:
+def _save_groups(run: Run, learner: Learner, experience: Experience) -> None:
     """Every sample of the first groups, for the browser of the report."""
     rollout, scores = experience.rollout, experience.scores
     sizes = group_sizes(rollout)[: run.config.tracking.groups]
     if not sizes:
         return
     totals, valid = (by_group(values, rollout) for values in (scores.total_B, scores.valid_B))
-    advantages = per_sample(run.learner.advantage(totals, valid), rollout).tolist()
+    advantages = per_sample(learner.advantage(totals, valid), rollout).tolist()
     samples = [
         GroupSample(
             rollout.prompt_of(index).text,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from policy.base import Policy
 from rl.collect import Collect
@@ -12,16 +13,18 @@ from rl.collectors import Collector
 from rl.config.schema import Config
 from rl.data.drawing.draws import PromptDraws
 from rl.decoder.views import PartViews
-from rl.learn import Learner, SlowCopy
+from rl.learn import Learns, SlowCopy
 from rl.process.interrupt import Interrupt
 from rl.run_folder.experience import ExperienceLog
 from rl.tracking.guards.guards import Guards
 from rl.tracking.tracker import Tracker
-from rl.types import Prompt, Rollout
+from rl.types import Collected, Prompt, Rollout
+
+CollectedT = TypeVar("CollectedT", bound=Collected)
 
 
 @dataclass
-class Run:
+class Run(Generic[CollectedT]):
     """Everything that the loop works with, one of each."""
 
     config: Config
@@ -31,8 +34,8 @@ class Run:
     eval_prompts: Sequence[Prompt]
     act: Collect
     """One turn of the first half; the collector calls it for steps, the evaluation for held-out prompts."""
-    collector: Collector
-    learner: Learner
+    collector: Collector[CollectedT]
+    learner: Learns[CollectedT]
     tracker: Tracker
     guards: Guards
     interrupt: Interrupt

@@ -46,6 +46,12 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "knapsack": "rl.data.drawing.group_sizes:knapsack",
         "neyman": "rl.data.drawing.group_sizes:neyman",
     },
+    "examples": {
+        "shapes": "rl.data.shapes.examples:examples",
+        "jsonl": "rl.data.examples.files:jsonl",
+        "tar": "rl.data.examples.files:tar",
+        "hf": "rl.data.examples.tables:hf",
+    },
     "samplers": {
         "vllm": "rollout.samplers.vllm_sampler:VllmSampler",
         "torch": "rollout.samplers.torch_sampler:TorchSampler",

@@ -18,7 +18,6 @@ from rl.config.load import load_with_origins
 from rl.config.origins import Origins
 from rl.config.rules import check, idle, notes
 from rl.config.schema import Config
-from rl.config.section import Optimisation
 from rl.preflight.machine import check_machine
 from rl.preflight.memory.planning import found_by, settled
 from rl.preflight.prompts import check_data, notes_on
@@ -44,7 +43,7 @@ from rl.run_folder.lock import hold
 from rl.run_folder.resume import Resumed, listed, resumed
 from rl.scheduler.work import WorkPlan
 from rl.tracking.services import check_trackers
-from rl.trainer.schedule import lr_factor
+from rl.trainer.schedule import learning_rate
 from rl.types import RunFailure, UserError
 
 
@@ -101,7 +100,8 @@ def _lead(command: Command, interrupt: Interrupt, place: Place, note: str | None
         return 0
     allow_open_files()
     check_temporary_folder()
-    inputs = fingerprints(config, {"data.train": train_prompts, "data.eval": eval_prompts})
+    learnt_from = "supervised.examples" if config.supervised else "data.train"
+    inputs = fingerprints(config, {learnt_from: train_prompts, "data.eval": eval_prompts})
     quiet_writers()
     folder = Path(str(config.run.folder))
     with memory_of_phase("start"), folder_errors(folder), hold(folder) as release:
@@ -259,7 +259,7 @@ def rate_jump(config: Config, going_on: Resumed, updates: int) -> str | None:
     first, now = config.learning[0], config.train.steps
     if not isinstance(before, int) or first.schedule == "constant":
         return None
-    old, new = (_rate(first, config.steps_of(first, steps), updates) for steps in (before, now))
+    old, new = (learning_rate(first, updates, config.steps_of(first, steps)) for steps in (before, now))
     if f"{old:.2g}" == f"{new:.2g}":
         return None
     key = f"{first.section}.schedule"
@@ -268,10 +268,6 @@ def rate_jump(config: Config, going_on: Resumed, updates: int) -> str | None:
         f"learning rate jumps from {old:.2g} to {new:.2g} here; to train on without that, start a new run from this "
         f"one's policy: policy.path={shlex.quote(f'{config.run.folder}/policy')} {key}=constant run.folder=..."
     )
-
-
-def _rate(one: Optimisation, steps: int, updates: int) -> float:
-    return one.lr * lr_factor(updates, one.warmup_in(steps), one.updates_in(steps), one.schedule)
 
 
 def _finished(config: Config, saved: Checkpoint | None) -> bool:

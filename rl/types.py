@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -216,6 +216,33 @@ class Forward:
     hidden_BSD: Tensor  # final hidden states, after the final norm, at <S0> and the T image tokens
     logprobs_BT: Tensor  # of the sampled tokens, at the sampling temperature, over the image vocabulary
     entropy_BT: Tensor  # nats, of the same distribution
+    prompt_logprobs_BL: Tensor | None = None  # of the prompt's ids but the first, over the vocabulary, if it was asked
+
+
+@dataclass(frozen=True)
+class ShownPictures:
+    """Some pictures of a step for people to look at: (N, H, W, 3), a caption for each, and plain data about each."""
+
+    pictures: NDArray[np.uint8]
+    captions: Sequence[str]
+    verdicts: Sequence[object] = ()
+
+
+class Collected(Protocol):
+    """One step's worth of whatever is learnt from."""
+
+    @property
+    def step(self) -> int: ...
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """What the collector saw."""
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Per stage."""
+
+    def shown(self, count: int) -> ShownPictures: ...
 
 
 @dataclass(frozen=True)
@@ -235,6 +262,20 @@ class Experience:
     version: int  # of the weights that sampled
     metrics: Mapping[str, float]  # what the collector saw: scores, failures, guards
     seconds: Mapping[str, float]  # per stage
+
+    def shown(self, count: int) -> ShownPictures:
+        """The first sample of the first prompts, with its scores."""
+        if not len(self.renders.pictures):
+            return ShownPictures(self.renders.pictures, ())
+        rollout, scores = self.rollout, self.scores
+        places = [index * rollout.group_size for index in range(len(rollout.prompts))][:count]
+        captions = [f"{scores.score_B[index]:.2f} {rollout.prompt_of(index).text}" for index in places]
+        verdicts = [
+            {"prompt": rollout.prompt_of(index).text, "tag": rollout.prompt_of(index).metadata.get("tag")}
+            | {reward: asdict(found[index]) for reward, found in scores.by_reward.items()}
+            for index in places
+        ]
+        return ShownPictures(self.renders.one_each[places], captions, verdicts)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ def image_forward(
     halves: LayerHalves = EAGER,
     recompute: bool = False,
     entropy_learns: bool = False,
+    prompts: bool = False,
 ) -> Forward:
     """Hidden states, log-probs and entropy of the given tokens of a span (BLIP3o-NEXT, arXiv 2510.15857, section 3).
 
@@ -41,13 +42,20 @@ def image_forward(
     from: only image tokens, at ``temperature``. They go through the image rows of the lm_head, ``chunk`` positions at
     a time, so that memory does not grow with the text vocabulary. Differentiable in ``hidden_BSD`` and
     ``logprobs_BT``, and in ``entropy_BT`` if ``entropy_learns``, else it is detached. ``recompute``: of each layer only
-    what goes in is kept for the backward pass, which makes the rest again.
+    what goes in is kept for the backward pass, which makes the rest again. ``prompts``: also the log-probs of the
+    prompts' own ids, over the vocabulary.
     """
-    hidden_BSD = _hidden(ar, _Packed.of(prompt_ids, tokens_BT), halves, recompute)
+    rows = _Packed.of(prompt_ids, tokens_BT)
+    prompts_PLD, hidden_BSD = _hidden(ar, rows, halves, recompute)
     head_KD = ar.lm_head.weight[span.start : span.stop]
     codes_BT, token_logprobs = tokens_BT - span.start, partial(_token_logprobs, entropy_learns=entropy_learns)
     logprobs_BT, entropy_BT = _chunked(token_logprobs, hidden_BSD[:, :-1], head_KD, codes_BT, temperature, chunk)
-    return Forward(hidden_BSD, logprobs_BT, entropy_BT)
+    if not prompts:
+        return Forward(hidden_BSD, logprobs_BT, entropy_BT)
+    of_prompts_PL, _ = _chunked(
+        token_logprobs, prompts_PLD[:, :-1], ar.lm_head.weight, rows.prompts_PL[:, 1:], 1.0, chunk
+    )
+    return Forward(hidden_BSD, logprobs_BT, entropy_BT, of_prompts_PL[rows.owner_B])
 
 
 def parameter_shapes(ar_folder: Path) -> dict[str, tuple[int, ...]]:
@@ -104,8 +112,9 @@ class _Packed:
         return torch.cat([prompt_B1L.expand(-1, steps, -1), before_BTT], -1)[:, None]
 
 
-def _hidden(ar: Qwen3ForCausalLM, rows: _Packed, halves: LayerHalves, recompute: bool) -> Tensor:
-    """(B, T + 1, D) final hidden states after the norm: at the last id of each row's prompt and at its T tokens."""
+def _hidden(ar: Qwen3ForCausalLM, rows: _Packed, halves: LayerHalves, recompute: bool) -> tuple[Tensor, Tensor]:
+    """(P, L, D) and (B, T + 1, D) final hidden states after the norm: at each prompt's ids; and at the last id of each
+    row's prompt and at its T tokens."""
     ids, owner_B = rows.ids(), rows.owner_B
     states = ar.model.embed_tokens(ids)
     rotary = ar.model.rotary_emb(states, rows.positions())
@@ -128,7 +137,7 @@ def _hidden(ar: Qwen3ForCausalLM, rows: _Packed, halves: LayerHalves, recompute:
     prompts_PLD = states_ND[:count].unflatten(0, rows.prompts_PL.shape)
     last_PD = prompts_PLD[torch.arange(len(prompts_PLD), device=ids.device), rows.lengths_P - 1]
     tokens_BTD = states_ND[count:].unflatten(0, rows.tokens_BT.shape)
-    return torch.cat([last_PD[owner_B][:, None], tokens_BTD], 1)
+    return prompts_PLD, torch.cat([last_PD[owner_B][:, None], tokens_BTD], 1)
 
 
 def _chunked(

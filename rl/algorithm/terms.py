@@ -49,6 +49,8 @@ _KEYS = {
     "entropy": "entropy",
     "flow": "decoder.loss",
     "pull": "decoder.reference",
+    "image": "supervised.losses.image",
+    "text": "supervised.losses.text",
 }  # of the terms that have a key of their own
 LossTerm = Callable[[Forward, TokenBatch], Term]
 """A term of the language model's loss, options bound."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from rl.config.checks.supervised import check_supervised, without_effect
 from rl.config.declared import Declarations, declared_or_nothing
 from rl.config.decoder_rules import check_decoder, decoder_notes
 from rl.config.option_rules import check_options
@@ -50,6 +51,12 @@ _IDLE: Mapping[Part, tuple[str, Sequence[str]]] = {
 
 def check(config: Config) -> Iterator[tuple[str, str]]:
     """(key, message) of every broken rule; nothing for a sound run."""
+    if config.supervised:
+        yield from _names(config)
+        yield from check_options(config)
+        yield from check_guards(config.guards)
+        yield from check_supervised(config, config.supervised)
+        return
     yield from _rewards(config)
     yield from _terms(config)
     yield from _slow_copies(config)
@@ -88,6 +95,8 @@ def notes(config: Config) -> Iterator[str]:
     train = config.train
     for one in config.learning:
         yield from _warmup(one, config.steps_of(one, train.steps))
+    if config.supervised:
+        return
     group_size = in_phase(config, "ar").rollout.group_size
     samples = config.data.prompts_per_step * group_size // train.updates_per_rollout
     if "ar" in config.trainers and train.steps > 0 and (left := -samples % train.ranks):
@@ -108,10 +117,12 @@ def idle(config: Config, origins: Origins, file: str) -> Iterator[str]:
     inherits may have been meant for others."""
     if config.train.steps == 0:
         return
+    if config.supervised:
+        if own := _own(without_effect(), origins, file):
+            yield f"{', '.join(own)}: without effect, for a run with supervised: learns from examples"
+        return
     for part, (network, keys) in _IDLE.items():
-        places = {key: origins.of(key) for key in keys} if part not in config.trainers else {}
-        own = [f"{key} ({place})" for key, place in places.items() if place and place.source in (file, COMMAND_LINE)]
-        if own:
+        if own := _own(keys, origins, file) if part not in config.trainers else []:
             yield (
                 f"{', '.join(own)}: without effect, for trainers is [{', '.join(config.trainers)}], and {network} "
                 "stays as it is"
@@ -186,6 +197,12 @@ def check_guards(guards: GuardsConfig) -> Iterator[tuple[str, str]]:
             yield f"guards.actions.{name}", f"can't be taken, for guards.{name} is null; give it a threshold"
 
 
+def _own(keys: Sequence[str], origins: Origins, file: str) -> list[str]:
+    """Those written in ``file`` itself, or typed."""
+    places = {key: origins.of(key) for key in keys}
+    return [f"{key} ({place})" for key, place in places.items() if place and place.source in (file, COMMAND_LINE)]
+
+
 def _warmup(one: Optimisation, steps: int) -> Iterator[str]:
     key, updates, warmup = f"{one.section}.warmup_steps", one.updates_in(steps), one.warmup_in(steps)
     if steps > 0 and warmup < one.warmup_steps:
@@ -202,15 +219,20 @@ def _rewards(config: Config) -> Iterator[tuple[str, str]]:
         example = names("rewards")[0]
         yield "rewards", f"a run needs at least one reward, for example rewards.{example}={example}"
         return
+    yield from _names(config)
     for name, reward in config.rewards.items():
-        if not _NAME.fullmatch(name):
-            yield f"rewards.{name}", "a reward's name may hold letters, digits, '_' and '-' only"
         if reward.role == "train" and reward.weight == 0:
             yield f"rewards.{name}.weight", "weight 0 trains nothing; to log the reward only, write role: monitor"
     if config.train.steps > 0 and all(reward.role == "monitor" for reward in config.rewards.values()):
         yield "rewards", "every reward has role: monitor, so there is nothing to learn from; give one role: train"
     elif config.train.steps > 0:
         yield from _parts(config)
+
+
+def _names(config: Config) -> Iterator[tuple[str, str]]:
+    for name in config.rewards:
+        if not _NAME.fullmatch(name):
+            yield f"rewards.{name}", "a reward's name may hold letters, digits, '_' and '-' only"
 
 
 def _parts(config: Config) -> Iterator[tuple[str, str]]:

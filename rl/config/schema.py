@@ -16,6 +16,8 @@ from rl.config.sections.guards import GuardsConfig
 from rl.config.sections.lora import LoraSettings
 from rl.config.sections.milestones import CheckpointConfig, EvalConfig
 from rl.config.sections.schedule import ScheduleConfig
+from rl.config.sections.supervised import SupervisedConfig
+from rl.config.sections.sync import SyncConfig
 from rl.config.sections.trackers import Trackers, switched
 from rl.config.values import (
     AS_TUPLE,
@@ -195,20 +197,6 @@ class TrainConfig(Optimisation):
     """Train adapters of low rank instead of the weights; the reference policy is then the same model without them."""
 
 
-class SyncConfig(Section):
-    """New weights into the sampling engine."""
-
-    enabled: Bool = True
-    """Off only to prove that the canary notices."""
-    canary: AtLeastOne = 4
-    """Sequences whose log-probs are compared after each sync."""
-    canary_tokens: AtLeastOne = 64
-    """Tokens of each that are compared, from the first on."""
-    tolerance: Positive | None = None
-    """Largest allowed difference in nats, times max(1, -log-prob) for rare tokens; ``null``: 1e-3, or 0.1 x the root of
-    the layers where one of them computes in bfloat16."""
-
-
 class TrackingConfig(Section):
     """What is shown and written."""
 
@@ -301,6 +289,8 @@ class Config(Section):
     """Who collects them, with ``loop: ahead``."""
     decoder: DecoderConfig | None = None
     """Training of the decoder; needs ``decoder`` among ``trainers``, which has the defaults where this is ``null``."""
+    supervised: SupervisedConfig | None = None
+    """Learn from examples and not from rewards, which then only measure; ``null``: reinforcement learning."""
     eval: EvalConfig = EvalConfig()
     """Evaluation."""
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -322,6 +312,8 @@ class Config(Section):
     @property
     def learning(self) -> list[Optimisation]:
         """Of each network that learns, in the order in which they do."""
+        if self.supervised is not None:
+            return [self.train]
         ar: list[Optimisation] = [self.train] if "ar" in self.trainers else []
         return ar + [one for one in (self.trained_decoder,) if one is not None]
 
@@ -345,11 +337,11 @@ class Config(Section):
     @property
     def decoder_dtype(self) -> str:
         """The precision that the decoder paints in: where it learns, the one it is trained in."""
-        trained = self.trained_decoder
+        trained = self.train if self.supervised else self.trained_decoder
         return self.render.dtype or (trained.dtype if trained else self.policy.dtype)
 
 
-ABSENT_SECTIONS: dict[tuple[str, ...], type[Section]] = {("decoder",): DecoderConfig}
+ABSENT_SECTIONS: dict[tuple[str, ...], type[Section]] = {("decoder",): DecoderConfig, ("supervised",): SupervisedConfig}
 """Sections with components in them that are ``null`` until one of their keys is given."""
 
 SHORT_SECTIONS: dict[tuple[str], str] = {("schedule",): "order", ("groups",): "flat", ("loop",): "use"}
@@ -373,6 +365,7 @@ COMPONENT_KINDS: dict[tuple[str, ...], str] = {
     ("terms", "*"): "terms",
     ("correction",): "corrections",
     ("decoder", "loss"): "decoder_losses",
+    ("supervised", "examples"): "examples",
 }
 """Where components sit in the YAML, and the registry kind of each; ``*`` stands for any name."""
 

@@ -13,6 +13,7 @@ from rl.config.values import (
     Count,
     Decay,
     Dtype,
+    Fraction,
     LearningRate,
     MicroBatch,
     NotNegative,
@@ -56,7 +57,9 @@ class Optimisation(Section):
     warmup_steps: Count = 5
     """Optimiser steps of linear warm-up from 0; before a cosine clipped to the run, so that one step is left."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """What follows the warm-up; cosine ends at 0."""
+    """What follows the warm-up; cosine ends at ``lr_end``."""
+    lr_end: Fraction = 0.0
+    """Share of ``lr`` at which a cosine ends."""
     grad_clip: NotNegative = 1.0
     """Largest norm of the gradient; 0 is off."""
     micro_batch: MicroBatch = 64

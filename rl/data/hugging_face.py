@@ -59,28 +59,28 @@ def hf(
     except ModuleNotFoundError as error:
         raise UserError("prompts from Hugging Face need the package datasets: pip install datasets") from error
     what, hint = f"the dataset {name!r} (split {split!r})", _lines_hint(name)
-    with _one_sentence(what, hint):
-        rows = datasets.load_dataset(**_source(name), name=subset, split=split, revision=revision)
+    with one_sentence(what, hint):
+        rows = datasets.load_dataset(**source_of(name), name=subset, split=split, revision=revision)
     if column not in rows.column_names:
         near = registry.did_you_mean(column, rows.column_names)
         raise UserError(
             f"dataset {name!r} has no column {column!r}{near} (it has {', '.join(rows.column_names)}; options.column "
             f"names the one that holds the prompts)"
         )
-    with _one_sentence(what, hint):
+    with one_sentence(what, hint):
         rows = _chosen(rows, columns or {}, only or {}, name)
     rows = rows if limit is None else rows.select(range(min(limit, len(rows))))
     rows, shown = _undecoded(rows)
     rows, shown = (rows, shown) if pictures else (rows.remove_columns(shown), [])
     found = []
-    with _one_sentence(what, hint):
+    with one_sentence(what, hint):
         for number, row in enumerate(rows):
             rest = {key: value for key, value in row.items() if key not in (column, "prompt")}
             found.append(_to_prompt({**rest, "prompt": row[column]}, f"{name}[{split}]:{number}", shown))
     return read(found, name, quoted, repeats)
 
 
-def _source(name: str) -> dict[str, Any]:
+def source_of(name: str) -> dict[str, Any]:
     """The arguments that name the data: a table is read by the builder of its kind."""
     file = Path(name)
     builder = _BUILDERS.get(file.suffix.lower())
@@ -98,7 +98,7 @@ def _lines_hint(name: str) -> str:
 
 
 @contextmanager
-def _one_sentence(what: str, hint: str) -> Iterator[None]:
+def one_sentence(what: str, hint: str) -> Iterator[None]:
     """Whatever ``datasets`` and the readers below it raise on data that they can't build becomes one UserError."""
     from datasets.exceptions import DatasetsError
 

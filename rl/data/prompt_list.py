@@ -18,10 +18,12 @@ _KEYS_SHOWN = 12
 
 
 class PromptList(list[Prompt]):
-    """Prompts with different ids; ``notes`` are sentences about what was done to make them so."""
+    """Prompts with different ids; ``notes`` are sentences about what was done to make them so. ``digest``: of what they
+    are the first of, if there are more."""
 
-    def __init__(self, prompts: Iterable[Prompt], notes: Sequence[str] = ()) -> None:
+    def __init__(self, prompts: Iterable[Prompt], notes: Sequence[str] = (), digest: str = "") -> None:
         super().__init__(prompts)
+        self.digest = digest
         self.notes = tuple(note for note in notes if note)
 
 

@@ -74,14 +74,14 @@ def load_prompts(component: Component, key: str) -> PromptList:
     Raises UserError if there are none, two share an id, or one has no text.
     """
     try:
-        found = _checked_call(registry.resolve("prompts", component.use), component.options)
+        found = checked_call(registry.resolve("prompts", component.use), component.options)
     except UserError as error:
         raise UserError(f"{key}: {error}") from error
     found = found if isinstance(found, PromptList) else gathered(found, key)
     return PromptList(found, [f"{key}: {note}" for note in found.notes])
 
 
-def _checked_call(source: Callable[..., Iterable[Prompt]], options: Mapping[str, Any]) -> Iterable[Prompt]:
+def checked_call(source: Callable[..., Iterable[Prompt]], options: Mapping[str, Any]) -> Iterable[Prompt]:
     """Calls one of our own sources with options of the annotated types; another's annotations are its own affair.
 
     Raises UserError naming the first option that is of another type, and what the source raises.

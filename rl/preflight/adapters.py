@@ -13,6 +13,7 @@ from rl.config.schema import Config, TrainConfig
 from rl.config.sections.decoder import DecoderConfig
 from rl.config.sections.lora import LoraSettings
 from rl.preflight.requirements import install_command, version
+from rl.preflight.supervised import supervised_parameters
 from rl.types import UserError
 
 
@@ -52,6 +53,8 @@ def trained_decoder_parameters(trained: DecoderConfig, folder: Path) -> int:
 
 def learning_numbers(config: Config, folder: Path) -> int:
     """Of a run's trainers together."""
+    if config.supervised:
+        return supervised_parameters(config, config.supervised, folder)
     ar = trained_parameters(config.train, folder / "ar") if "ar" in config.trainers else 0
     trained = config.trained_decoder
     return ar + (trained_decoder_parameters(trained, folder) if trained else 0)

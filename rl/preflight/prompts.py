@@ -11,7 +11,9 @@ from policy.parts import CONFIG_FILE
 from policy.prompt_length import require_room_in_template
 from rl.config.declared import declarations
 from rl.config.schema import Config
+from rl.config.sections.supervised import SupervisedConfig
 from rl.data.drawing.draws import require_tasks
+from rl.data.examples.load import example_stream, load_examples
 from rl.data.picture_check import require_sound_pictures
 from rl.data.prompt_list import PromptList, overlap
 from rl.data.prompts import load_prompts
@@ -26,6 +28,8 @@ from rl.data.stream import (
 from rl.data.tasks import require_pictures
 from rl.types import Prompt, UserError
 
+_LOOKED_AT, _ASKED = 64, 8  # examples of a supervised run
+
 
 def check_data(config: Config) -> tuple[PromptList, PromptList]:
     """(training prompts, held-out prompts), fit for the run's step size, rewards and policy.
@@ -34,6 +38,8 @@ def check_data(config: Config) -> tuple[PromptList, PromptList]:
     that no prompt is for, prompts too long for the policy, broken pictures, and prompts with pictures for a policy
     that reads text alone.
     """
+    if config.supervised:
+        return _check_examples(config, config.supervised)
     train_prompts = load_prompts(config.data.train, "data.train")
     eval_prompts = load_prompts(config.data.eval, "data.eval") if config.data.eval else PromptList([])
     PromptStream(train_prompts, config.data.prompts_per_step, config.run.seed)
@@ -58,6 +64,19 @@ def check_draws(config: Config, prompts: Sequence[Prompt]) -> None:
             f"(data.prompts_per_step {per_step}), but data.train has only {len(prompts):,}; lower it to at most "
             f"{len(prompts) / per_step:.4g} or add prompts"
         )
+
+
+def _check_examples(config: Config, options: SupervisedConfig) -> tuple[PromptList, PromptList]:
+    """Some short prompts of the first examples, which the sampler is asked about, and the held-out ones."""
+    examples = load_examples(options.examples)
+    first = example_stream(examples, _LOOKED_AT, config.run.seed).at(0)
+    eval_prompts = load_prompts(config.data.eval, "data.eval") if config.data.eval else PromptList([])
+    if needs := needs_of(config.rewards, ("train", "monitor")):
+        require_metadata(eval_prompts, needs)
+    require_sound_metadata(eval_prompts, config.rewards)
+    asked = sorted({one.prompt.id: one.prompt for one in first}.values(), key=lambda one: len(one.text))[:_ASKED]
+    pictures = _check_policy_reads(config, [*asked, *eval_prompts])  # a row that is too long is left out in its turn
+    return PromptList(asked, [*examples.notes, pictures], examples.digest()), eval_prompts
 
 
 def notes_on(train_prompts: PromptList, eval_prompts: PromptList) -> list[str]:

@@ -18,14 +18,16 @@ from rewards.scoring import mean_scores
 from rl.collect import Noise, describe_pictures, sample
 from rl.config.schedule_rules import phases
 from rl.config.schema import Config
-from rl.learn import TrainedPart
+from rl.learn import Learner, TrainedPart
 from rl.parts import Run
 from rl.process.out_of_memory import memory_of_phase
 from rl.rehearsal.estimate import Work, told
+from rl.rehearsal.lesson import rehearse_lesson
 from rl.rehearsal.meter import Meter
 from rl.rehearsal.parts import check_hidden, check_rollout, finite_outputs, part_of_a_step
 from rl.rows import by_group, read_back
 from rl.run_folder.random_state import restore_rng, rng_state
+from rl.supervised.learn import SupervisedLearner
 from rl.trainer.engine import pick_device
 from rl.types import Experience, Forward, Prompt, Renders, Rollout, Score, Scores
 from rollout.seeds import group_seeds
@@ -41,10 +43,15 @@ _LONG_S = 20.0  # a part that takes longer than that in a step is measured with 
 
 def rehearse(run: Run, first_step: int) -> None:
     """Tells what the parts took and what to expect of the run. Raises: UserError naming the part that fails."""
+    learner = run.learner
+    if isinstance(learner, SupervisedLearner):
+        rehearse_lesson(run, learner, first_step)
+        return
+    assert isinstance(learner, Learner)
     run.tracker.starting("rehearsal: one prompt through every part of a step")
     before = rng_state()
     try:
-        rehearsal = _Rehearsal(run, Meter(), _work(run, first_step))
+        rehearsal = _Rehearsal(run, learner, Meter(), _work(run, first_step))
         experience, advantages_PG = rehearsal.act()
         if rehearsal.work.steps:
             rehearsal.learn(experience, advantages_PG)
@@ -56,6 +63,7 @@ def rehearse(run: Run, first_step: int) -> None:
 @dataclass(frozen=True)
 class _Rehearsal:
     run: Run
+    learner: Learner
     meter: Meter
     work: Work
 
@@ -85,7 +93,7 @@ class _Rehearsal:
 
     def learn(self, experience: Experience, advantages_PG: Tensor) -> None:
         """The second half up to the gradient."""
-        for name, part in self.run.learner.parts.items():
+        for name, part in self.learner.parts.items():
             self._gradients(name, part, experience, advantages_PG)
 
     def _gradients(self, name: str, part: TrainedPart, experience: Experience, advantages_PG: Tensor) -> None:
@@ -201,7 +209,7 @@ class _Rehearsal:
         with part_of_a_step("score"):
             scores = run.act.scoring(turns, step)
         with part_of_a_step("update"):
-            advantages_PG = run.learner.advantage(by_group(scores.total_B, step), by_group(scores.valid_B, step))
+            advantages_PG = self.learner.advantage(by_group(scores.total_B, step), by_group(scores.valid_B, step))
         return scores.first(count), advantages_PG.flatten()[:count].view(1, count)
 
 

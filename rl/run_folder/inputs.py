@@ -18,6 +18,7 @@ import numpy as np
 from policy.folder import resolve_folder
 from rl.config.schema import Config, components
 from rl.data.pictures import Picture
+from rl.data.prompt_list import PromptList
 from rl.registry import locate, source_file, top_package
 from rl.run_folder.records import read_json, write_atomically
 from rl.types import Prompt, UserError
@@ -94,6 +95,8 @@ def _count(fingerprint: str | None) -> str:
 
 
 def _prompts(prompts: Sequence[Prompt]) -> str:
+    if isinstance(prompts, PromptList) and prompts.digest:
+        return prompts.digest
     digest = hashlib.sha256()
     for prompt in prompts:
         row = [prompt.id, prompt.text, dict(prompt.metadata), [_picture(one) for one in prompt.pictures]]

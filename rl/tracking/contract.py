@@ -16,6 +16,8 @@ REWARD_PREFIX, FAILED_PREFIX, LEARNS_PREFIX, GUARD_PREFIX = "reward/", "failed/"
 SAMPLED, KEPT = "groups/sampled", "groups/kept"
 """Of a step that leaves groups without signal out: all of them, and those that are learnt from."""
 STAGES = {  # of a step, as people say them
+    "read": "reading examples",
+    "encode": "encoding pictures",
     "sample": "sampling",
     "forward": "computing log-probs",
     "paint": "painting",

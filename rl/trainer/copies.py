@@ -18,7 +18,7 @@ from rl.types import UserError
 EMA = "ema"
 """The name of the slow copy that is kept for evaluation."""
 _FILE = "copies.safetensors"
-Lending = Callable[[], AbstractContextManager[None]]
+Lending = Callable[[], AbstractContextManager[object]]
 """Around work with other weights than those of now."""
 
 

@@ -31,7 +31,7 @@ from rl.trainer.copies import WeightCopies
 from rl.trainer.engine import gathered, pick_device, start_engine
 from rl.trainer.place import HOME, place_of
 from rl.trainer.ranks import Share
-from rl.trainer.schedule import lr_factor
+from rl.trainer.schedule import learning_rate
 from rl.trainer.state import TrainingState
 from rl.trainer.team import Team
 from rl.types import Rows, UserError
@@ -387,12 +387,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         return {"grad_rms": rms, "adam_eps_too_large": float(too_large)}
 
     def _set_lr(self) -> float:
-        config = self._config
-        lr = (
-            self.lr_scale
-            * config.lr
-            * lr_factor(self.version, config.warmup_in(self._steps), config.updates_in(self._steps), config.schedule)
-        )
+        lr = self.lr_scale * learning_rate(self._config, self.version, self._steps)
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
         return lr

@@ -1,71 +1,77 @@
 """Makes the embedded model from nothing: ``python -m policy.shapes.pretrain --out DIR``.
 
-Four stages, each resumable and skipped when done: image tokenizer (seconds), autoencoder, language model
-(``trl.SFTTrainer``), decoder on the language model's own hidden states. Seeded.
+The image tokenizer is fitted in seconds. Three supervised runs follow, each on what the one before has made:
+``vae.yaml`` (the autoencoder), ``ar.yaml`` (the language model) and ``decoder.yaml`` (connector and transformer, on the
+language model's own hidden states) beside this file. Their folders are in ``DIR/work``; the same command goes on where
+it was stopped.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import shutil
+import subprocess
 import sys
-import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
 from policy.base import Policy
+from policy.checksums import CHECKSUMS_FILE
 from policy.shapes.model import make_policy
-from policy.shapes.pretrain.ar import train_ar
-from policy.shapes.pretrain.autoencoder import train_vae
-from policy.shapes.pretrain.decoder import train_decoder
+from policy.shapes.pretrain.autoencoder import set_scale
 from policy.shapes.pretrain.image_tokenizer import fit_tokenizer
-from policy.shapes.pretrain.stage import is_finished
 from rl.process.command import command
 from rl.process.parser import CommandParser
+from rl.types import UserError
 
-STAGES = ("tokenizer", "vae", "ar", "decoder")
-
-
-def pretrain(out: Path, stages: tuple[str, ...], steps: dict[str, int], seed: int) -> None:
-    """Runs the stages in order; ``out`` ends as a complete policy folder."""
-    work = out / "work"
-    work.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(seed)
-    policy = make_policy(out)
-    fit_tokenizer(policy, seed)
-    trainers = {"vae": train_vae, "ar": train_ar, "decoder": train_decoder}
-    for stage in ("vae", "ar", "decoder"):
-        started = time.time()
-        if stage in stages:
-            trainers[stage](policy, work, steps[stage], seed)
-            _note(work, stage, time.time() - started)
-    if is_finished("decoder", work, steps["decoder"]):
-        policy.save(out)
+STAGES = ("vae", "ar", "decoder")
+_BAD_FROM = {"ar": 16 * 0.9, "decoder": 48 * 0.7}  # rows a step, times the share of the steps before bad ones come
 
 
-def _note(work: Path, stage: str, seconds: float) -> None:
-    file = work / "seconds.json"
-    seen = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps({**seen, stage: round(seen.get(stage, 0.0) + seconds, 1)}))
+def pretrain(out: Path, steps: Mapping[str, int], seed: int) -> None:
+    """Runs the stages in order; ``out`` ends as a complete policy folder. ``steps``: of stages that are to have others
+    than their files say."""
+    policy = out / "work" / "start"
+    if not policy.is_dir():
+        torch.manual_seed(seed)
+        made = make_policy(policy)
+        fit_tokenizer(made, seed)
+        made.save(policy)
+    for stage in STAGES:
+        run = out / "work" / stage
+        _train(stage, policy, run, steps.get(stage), seed)
+        policy = run / "policy"
+        if stage == "vae":
+            set_scale(policy, seed)
+    unwanted = shutil.ignore_patterns("README.md", "*.png", CHECKSUMS_FILE)
+    shutil.copytree(policy, out, ignore=unwanted, dirs_exist_ok=True)
+
+
+def _train(stage: str, policy: Path, run: Path, steps: int | None, seed: int) -> None:
+    """Raises: UserError if the run has failed, which it has told itself."""
+    begun = run / "config.yaml"
+    chosen = [str(begun), "--resume"] if begun.is_file() else [str(Path(__file__).with_name(f"{stage}.yaml"))]
+    if not begun.is_file():
+        chosen += [f"policy.path={policy}", f"run.folder={run}", f"run.seed={seed}"]
+        if steps is not None and stage in _BAD_FROM:
+            chosen.append(f"supervised.examples.options.bad_from={round(_BAD_FROM[stage] * steps)}")
+    chosen += [] if steps is None else [f"train.steps={steps}"]
+    if subprocess.run([sys.executable, "-m", "rl.launch", *chosen], check=False).returncode:
+        raise UserError(f"the stage {stage} has not come to its end; the same command goes on with it")
 
 
 @command
 def main() -> int:
     parser = CommandParser(prog="python -m policy.shapes.pretrain", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the new policy")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
-    parser.add_argument("--vae-steps", type=int, default=3000)
-    parser.add_argument("--ar-steps", type=int, default=18000)
-    parser.add_argument("--decoder-steps", type=int, default=8000)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    for stage in STAGES:
+        parser.add_argument(f"--{stage}-steps", type=int, help=f"of {stage}.yaml, if not those that it says")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    steps = {"vae": options.vae_steps, "ar": options.ar_steps, "decoder": options.decoder_steps}
-    pretrain(options.out, tuple(options.stages), steps, options.seed)
-    if (options.out / "policy.json").exists():
-        Policy.load(options.out)
+    given = {stage: getattr(options, f"{stage}_steps") for stage in STAGES}
+    pretrain(options.out, {stage: count for stage, count in given.items() if count is not None}, options.seed)
+    Policy.load(options.out)
     return 0
 
 

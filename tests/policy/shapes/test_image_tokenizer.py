@@ -10,8 +10,8 @@ import pytest
 from policy.base import Policy
 from policy.shapes.model import make_policy
 from policy.shapes.pretrain.image_tokenizer import fit_tokenizer
-from policy.shapes.pretrain.scenes import dense_cells, dense_looks
 from rl.data.shapes.looks import LOOKS, every_look
+from rl.data.shapes.scenes import dense_cells, dense_looks
 from rl.data.shapes.world import picture
 
 

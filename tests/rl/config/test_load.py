@@ -271,9 +271,9 @@ def test_missing_files(write: Write) -> None:
     assert complaint(Path("examples/genevl.yaml")) == (
         "examples/genevl.yaml: there is no file 'examples/genevl.yaml', did you mean 'geneval.yaml'?"
     )
-    path = write("a.yaml", "train: {}\nextends: [examples/base.yaml]", reward=False)
+    path = write("a.yaml", "train: {}\nextends: [examples/zzzzzzzzzzzzzzzz.yaml]", reward=False)
     # Only that: with a layer missing, "no rewards" would be a guess.
-    assert complaint(path) == "a.yaml:2: extends: there is no file 'examples/base.yaml'"
+    assert complaint(path) == "a.yaml:2: extends: there is no file 'examples/zzzzzzzzzzzzzzzz.yaml'"
     assert "can't read 'examples'" in complaint(Path("examples"))
     write("runs/a/config.yaml", "")
     assert "'runs/a' is a folder; the configuration of its run is 'runs/a/config.yaml'" in complaint(Path("runs/a"))

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from policy.shapes.pretrain.scenes import SHARES, dense_cells
 from rewards.library.geneval.detectors.shapes import UNCLEAR, ShapesDetector
 from rewards.library.geneval.rules import judge, parse
 from rl.data.shapes import world
 from rl.data.shapes.captions import WORDS
 from rl.data.shapes.prompts import prompts
+from rl.data.shapes.scenes import SHARES, dense_cells
 from rl.data.shapes.sprites import CLASSES, COLORS, GRID, LETTERS, SIZES
 from rl.types import Prompt, UserError
 

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from rl import build, milestones
+from rl import milestones
 from rl.algorithm import advantages
 from rl.collectors import Logged
 from rl.config.load import load
 from rl.config.schema import Config
+from rl.halves import build as halves
 from rl.learn import Learner, TrainedLanguageModel
 from rl.rows import sequences
 from rl.run_folder import checkpoint
@@ -122,11 +123,11 @@ def test_a_step_whose_experience_cannot_be_written_is_not_learnt(
 def test_who_keeps_none_removes_what_was_kept_and_decoders_are_refused(tmp_path: Path) -> None:
     prompts = an_experience().rollout.prompts
     with_log = Config.model_validate({"checkpoint": {"experience": True}})
-    log = build.experience_log(with_log, tmp_path, prompts)
+    log = halves.experience_log(with_log, tmp_path, prompts)
     assert log is not None
     log.write(an_experience(), rng_state())
-    assert build.experience_log(with_log, tmp_path, prompts) is not None and log.upto(0) == 1
-    assert build.experience_log(Config(), tmp_path, prompts) is None and log.upto(0) == 0
+    assert halves.experience_log(with_log, tmp_path, prompts) is not None and log.upto(0) == 1
+    assert halves.experience_log(Config(), tmp_path, prompts) is None and log.upto(0) == 0
     file = write_config(tmp_path, tmp_path, checkpoint={"experience": True}, trainers=["ar", "decoder"])
     with pytest.raises(UserError, match=r"checkpoint.experience\S* a decoder learns from latents and hidden states"):
         load(file)

@@ -1,7 +1,8 @@
-"""Random training scenes with their captions, from the train split only."""
+"""Random training scenes with their captions."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,10 +39,10 @@ class Scene:
     cells_T: NDArray[np.int64]
 
 
-def random_scene(rng: Generator, tag: str | None = None) -> Scene:
+def random_scene(rng: Generator, tag: str | None = None, splits: Sequence[str] = ("train",)) -> Scene:
     """A scene of one task, or of a task drawn by its share."""
     tag = tag or TAGS[rng.choice(len(TAGS), p=[SHARES[name] for name in TAGS])]
-    choices = contents(tag, "train")
+    choices = [content for split in splits for content in contents(tag, split)]
     content = choices[rng.integers(len(choices))]
     return Scene(content, content.caption(int(rng.integers(len(TEMPLATES[tag])))), draw_scene(content, rng))
 

@@ -1,0 +1,205 @@
+"""The whole policy behind one call, for learning from pictures that are given: log-probs of their tokens, and the flow
+that the decoder answers on the very hidden states that it is going to paint from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from policy.ar.forward import image_forward
+from policy.flow.network import FlowNetwork
+from policy.trainable import Adapter, Gathered, LanguageModel, Network, WeightStream
+from rl.registry import did_you_mean
+from rl.types import Forward, Sequences, Span, UserError
+
+if TYPE_CHECKING:
+    from diffusers import SanaTransformer2DModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureQuery(Sequences):
+    """B prompts with the tokens of their pictures, and the pictures' latents with noise on them.
+
+    Example: ``tokens_BT`` (32, 16), ``states`` (32, 32, 4, 4).
+    """
+
+    states: Tensor  # (B, C, h, w) float32
+    timestep_B: Tensor  # float32, in [0, 1000], as the decoder is told
+    keep_B: Tensor  # 1, or 0: the condition is dropped
+
+
+@dataclass(frozen=True)
+class PictureAnswer:
+    """What the policy makes of them."""
+
+    forward: Forward
+    flow: Tensor | None  # (B, C, h, w), noise minus clean latents; None where it was not asked
+    head_logits: Mapping[str, Tensor]  # (B, T, K) of each head
+
+
+class SupervisedNetwork:
+    """Language model, connector and transformer as one :class:`policy.trainable.Trainable`.
+
+    Rows that are plain :class:`Sequences` get the language model's answer alone.
+    """
+
+    name = "ar"
+
+    def __init__(
+        self,
+        language: LanguageModel,
+        connector: nn.Module,
+        transformer: SanaTransformer2DModel,
+        *,
+        trained: Sequence[str],
+        vocabulary: int | None = None,
+        prompts: bool = False,
+        flow: bool = True,
+        detach: bool = False,
+        recompute: bool = False,
+        heads: Mapping[str, int] | None = None,
+    ) -> None:
+        """``trained``: beginnings of the names of weights. ``vocabulary``: a picture's token is one of so many ids;
+        ``None``: of the image tokens. ``prompts``, ``flow``: what is asked beside its tokens. ``heads``: name ->
+        classes.
+
+        Raises: UserError naming one of ``trained`` that no weight begins with.
+        """
+        self.language, self.flow_network = language, FlowNetwork(connector, transformer, recompute=recompute)
+        self._heads = dict(heads or {})
+        span = language.span
+        self._span = span if vocabulary is None else Span(0, vocabulary, length=span.most)
+        module = _PictureTerms(language, connector, transformer, self._heads, prompts, flow, detach)
+        self.module: nn.Module = module
+        self._trained = self._chosen(trained)
+        module.through_language = bool(language.lora) or any(name.startswith("ar.") for name in self._trained)
+
+    def _chosen(self, trained: Sequence[str]) -> dict[str, nn.Parameter]:
+        whole, found = dict(self.module.named_parameters()), dict[str, nn.Parameter]()
+        for one in trained:
+            begun = {name: value for name, value in whole.items() if name == one or name.startswith(f"{one}.")}
+            if not begun:
+                parts = {name.rsplit(".", count)[0] for name in whole for count in range(1, name.count(".") + 1)}
+                raise UserError(f"supervised.trained: no weight begins with {one!r}{did_you_mean(one, parts)}")
+            found |= begun
+        if self.language.lora and any(name.startswith("ar.") for name in found):
+            found = {name: value for name, value in found.items() if not name.startswith("ar.")}
+            adapters = {id(one) for one in self.language.lora.parameters()}
+            found |= {name: value for name, value in whole.items() if id(value) in adapters}
+        return found | {name: value for name, value in whole.items() if name.startswith("heads.")}
+
+    def inputs(self, rows: Sequences) -> tuple[object, ...]:
+        plain = self.language.inputs(rows)
+        if not isinstance(rows, PictureQuery):
+            return plain
+        dtype = next(self.module.parameters()).dtype
+        asked = (rows.states.to(dtype), rows.timestep_B, rows.keep_B.to(dtype))
+        return (*plain[:3], self._span, *asked)
+
+    def outputs(self, raw: tuple[Tensor, ...]) -> PictureAnswer:
+        hidden_BSD, logprobs_BT, entropy_BT, *more = raw
+        if not more:
+            return PictureAnswer(Forward(hidden_BSD, logprobs_BT, entropy_BT), None, {})
+        prompts_BL, flow, *logits = more
+        forward = Forward(hidden_BSD, logprobs_BT, entropy_BT, prompts_BL if prompts_BL.shape[1] else None)
+        return PictureAnswer(
+            forward, flow if flow.shape[1:].numel() else None, dict(zip(self._heads, logits, strict=True))
+        )
+
+    def trained(self) -> Sequence[nn.Parameter]:
+        return list(self._trained.values())
+
+    @property
+    def trained_parts(self) -> frozenset[str]:
+        """Where anything learns."""
+        own = {name.partition(".")[0] for name in self._trained} - {"heads"}
+        return frozenset({"ar"} & own | ({"decoder"} if own - {"ar"} else set()))
+
+    def weights(self, gathered: Gathered = nullcontext) -> WeightStream:
+        return self.language.weights(gathered)
+
+    def streams(self, gathered: Gathered = nullcontext) -> dict[str, WeightStream]:
+        """Of the parts that learn, as a policy folder keeps them: ``ar``, ``decoder``."""
+        whole = {"ar": self.weights, "decoder": self.flow_network.weights}
+        return {name: whole[name](gathered) for name in sorted(self.trained_parts)}
+
+    def adapter(self, gathered: Gathered = nullcontext) -> Adapter | None:
+        return self.language.adapter(gathered)
+
+    def reference(self) -> Network:
+        raise NotImplementedError("nothing is compared with the policy at the start")
+
+    def used_directly(self) -> Sequence[Tensor]:
+        return [*self.language.used_directly(), *self.flow_network.used_directly()]
+
+
+class _PictureTerms(nn.Module):
+    """All of it behind the one call that an engine makes."""
+
+    def __init__(
+        self,
+        language: LanguageModel,
+        connector: nn.Module,
+        transformer: nn.Module,
+        heads: Mapping[str, int],
+        prompts: bool,
+        flow: bool,
+        detach: bool,
+    ) -> None:
+        super().__init__()
+        self.ar, self.connector, self.transformer = language.ar, connector, transformer
+        width = language.ar.config.hidden_size
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the same on every rank
+            self.heads = nn.ModuleDict({name: nn.Linear(width, classes) for name, classes in heads.items()})
+        self._language = language
+        self._prompts, self._flow, self._detach = prompts, flow, detach
+        self.through_language = True
+        """Whether a gradient goes into the language model."""
+
+    def forward(
+        self,
+        prompt_ids: Sequence[Sequence[int]],
+        tokens_BT: Tensor,
+        temperature: float,
+        span: Span,
+        states: Tensor | None = None,
+        timestep_B: Tensor | None = None,
+        keep_B: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.through_language):
+            found = image_forward(
+                self.ar,
+                span,
+                prompt_ids,
+                tokens_BT,
+                temperature=temperature,
+                chunk=self._language.chunk,
+                halves=self._language.halves,
+                recompute=self._language.recompute,
+                prompts=states is not None and self._prompts,
+            )
+        hidden_BSD = found.hidden_BSD
+        if states is None or timestep_B is None or keep_B is None:
+            return hidden_BSD, found.logprobs_BT, found.entropy_BT
+        of_prompts = hidden_BSD.new_zeros(len(hidden_BSD), 0)
+        if found.prompt_logprobs_BL is not None:
+            of_prompts = found.prompt_logprobs_BL
+        flow = (
+            self._answered(hidden_BSD, states, timestep_B, keep_B) if self._flow else states.new_zeros(len(states), 0)
+        )
+        logits = [head(hidden_BSD[:, 1:]) for head in self.heads.values()]
+        return hidden_BSD, found.logprobs_BT, found.entropy_BT, of_prompts, flow, *logits
+
+    def _answered(self, hidden_BSD: Tensor, states: Tensor, timestep_B: Tensor, keep_B: Tensor) -> Tensor:
+        read_BSD = hidden_BSD.detach() if self._detach else hidden_BSD
+        condition = self.connector(read_BSD * keep_B[:, None, None])
+        flow: Tensor = self.transformer(
+            states, encoder_hidden_states=condition, timestep=timestep_B, return_dict=False
+        )[0]
+        return flow

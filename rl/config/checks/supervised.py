@@ -1,0 +1,78 @@
+"""What a supervised run must keep, across the sections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rl.config.schema import Config
+from rl.config.sections.groups import GroupsConfig
+from rl.config.sections.supervised import SupervisedConfig
+from rl.config.values import AUTO
+
+_IDLE = (
+    *("data.train", "data.prompts_per_step", "data.curriculum", "rollout.group_size", "render.renders", "trainers"),
+    *("decoder", "advantage", "loss", "aggregation", "kl", "anchor", "terms", "correction", "combine"),
+    *(f"groups.{key}" for key in GroupsConfig.model_fields),
+    *(f"guards.{key}" for key in ("entropy_drop", "max_kl", "max_mismatch", "max_zero_std")),
+)
+
+
+def check_supervised(config: Config, options: SupervisedConfig) -> Iterator[tuple[str, str]]:
+    """(key, message) of every broken rule."""
+    yield from _losses(options)
+    yield from _optimiser(config, options)
+    if config.render.offload:
+        yield "render.offload", "a decoder that learns stays where it is trained; turn it off"
+    if config.render.dtype not in (None, config.train.dtype):
+        yield (
+            "render.dtype",
+            f"is {config.render.dtype} and train.dtype {config.train.dtype}: a decoder that learns paints with "
+            "the very weights that are trained; write one of them, or leave render.dtype null",
+        )
+
+
+def _losses(options: SupervisedConfig) -> Iterator[tuple[str, str]]:
+    losses = options.losses
+    if options.of_autoencoder:
+        return
+    if "vae" in options.trained:
+        yield (
+            "supervised.trained",
+            f"is {list(options.trained)}: an autoencoder learns by itself, before those that paint on its latents",
+        )
+    if not (losses.image or losses.text or losses.flow):
+        yield "supervised.losses", "image, text and flow are 0, so there is nothing to learn; give one a weight"
+    elif not (losses.flow or _has_language(options)):
+        yield (
+            "supervised.losses.flow",
+            f"is 0, and supervised.trained is {list(options.trained)}: of these only the flow tells anything",
+        )
+    if options.heads and not losses.heads:
+        yield "supervised.losses.heads", "is 0, so supervised.heads learn nothing; give it a weight or take them out"
+
+
+def _optimiser(config: Config, options: SupervisedConfig) -> Iterator[tuple[str, str]]:
+    train = config.train
+    if config.eval.policy == "ema" and train.ema is None:
+        yield "eval.policy", "is ema, and train.ema is null, so there is no such copy; give train.ema, for example 0.99"
+    if train.ranks > options.rows_per_step:
+        yield "train.ranks", f"{train.ranks} ranks can't share the {options.rows_per_step} rows of a step; lower it"
+    if train.micro_batch == AUTO:
+        yield "train.micro_batch", "auto is for reinforcement learning; write how many rows fit"
+    if train.updates_per_rollout != 1:
+        yield "train.updates_per_rollout", f"is {train.updates_per_rollout}, and a supervised step is one update"
+    if train.zero_stage == 3:
+        yield "train.zero_stage", "3 cuts up the weights that paint; use stage 2"
+    if train.lora and not _has_language(options):
+        yield "train.lora", f"its adapters are the language model's, and supervised.trained is {list(options.trained)}"
+    if train.offload_optimizer and train.zero_stage == 0:
+        yield "train.offload_optimizer", "it is ZeRO that moves the states, and train.zero_stage is 0; set it to 1"
+
+
+def _has_language(options: SupervisedConfig) -> bool:
+    return any(one == "ar" or one.startswith("ar.") for one in options.trained)
+
+
+def without_effect() -> tuple[str, ...]:
+    """Keys that say something about rewards and samples alone."""
+    return _IDLE

@@ -1,0 +1,73 @@
+"""Learning from pairs of a prompt and its picture, in place of rewards."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from rl.config.section import Component, Section
+from rl.config.sections.lora import some
+from rl.config.values import AtLeastOne, Bool, Fraction, Names, NotNegative
+
+
+class LossWeights(Section):
+    """Of each kind of loss, every one a mean over its own elements of a step: never one mean over all, in which a
+    picture's tokens would drown the words and both the flow."""
+
+    image: NotNegative = 1.0
+    """Cross-entropy of the picture's tokens."""
+    text: NotNegative = 0.0
+    """Cross-entropy of the prompt's own tokens, over the whole vocabulary; codes of pictures in it are given."""
+    flow: NotNegative = 1.0
+    """Mean square error of the flow that the decoder answers for the noised picture."""
+    heads: NotNegative = 0.3
+    """Cross-entropies of ``supervised.heads`` together."""
+
+
+class ConditionDrop(Section):
+    """Shares of rows in which something is left out, for guidance."""
+
+    condition: Fraction = 0.1
+    """The hidden states are zeros before the connector, which is what painting with guidance asks the decoder."""
+
+
+class SupervisedConfig(Section):
+    """What a supervised run learns from, and what of the policy learns. Its optimiser is ``train``."""
+
+    examples: Component = Component(use="shapes")
+    """Prompts with their pictures (``shapes``, ``tar``, ``jsonl``, ``hf``)."""
+    rows_per_step: AtLeastOne = 32
+    """Examples in each step."""
+    trained: Annotated[Names, AfterValidator(some)] = ("ar", "connector", "transformer")
+    """What learns, by the beginnings of the names of weights: ``ar`` (with ``train.lora``, its adapters),
+    ``connector``, ``transformer``, or parts of them, such as ``transformer.caption_projection``; or ``[vae]``, the
+    autoencoder alone, on pictures that are to come back as they are."""
+    losses: LossWeights = LossWeights()
+    """Weights of the losses, of all but an autoencoder."""
+    latent_noise: NotNegative = 0.15
+    """Noise on the latents of an autoencoder that learns, of their own spread: small errors of what is painted must not
+    show."""
+    softmax: Literal["image", "all"] = "image"
+    """Over which rows of the head a picture's token is one of many: those of image tokens, from which it is sampled, or
+    all, as in BLIP3o-NEXT's own pre-training."""
+    changed_weight: NotNegative = 1.0
+    """Weight of a token that differs from the one in the same place of the prompt's picture, beside 1 of those that are
+    kept: in an edit most are copies, and copying all of them is what is learnt first."""
+    drop: ConditionDrop = ConditionDrop()
+    """What is left out now and then."""
+    detach: Bool = False
+    """Keep the flow's gradient out of the language model."""
+    sigmas: Literal["uniform", "logit_normal"] = "uniform"
+    """How the noise levels of the flow are drawn."""
+    heads: dict[str, AtLeastOne] = Field(default_factory=dict)
+    """Linear heads that read something from the final hidden state at each image token while it is trained: ``code``
+    (the token itself), ``place`` (where it stands), or what the examples label; the name, and how many classes there
+    are. They keep it there for the decoder and are thrown away."""
+    max_bad_rows: Fraction = 0.05
+    """Stop the run when more of the rows so far can't be used (a broken picture, a prompt that is too long);
+    fewer are left out, counted and named."""
+
+    @property
+    def of_autoencoder(self) -> bool:
+        return self.trained == ("vae",)

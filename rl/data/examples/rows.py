@@ -1,0 +1,142 @@
+"""A row of anybody's data set -> an example: which column is what, and conversations with ``<image>`` marks.
+
+Three forms are read. Columns: the prompt under ``prompt``, ``caption``, ``text``, ``txt``, ``instruction``, ...; its
+picture under ``image``, ``jpg``, ``output_image``, ``target``, ...; what an edit starts from under ``input_image``,
+``input_images``, ``reference``, ... (or ``image``, where another column is the picture). LLaVA's and Tar's
+conversations: ``image`` with ``conversations: [{from: human, value}, {from: gpt, value}]``. Messages: ``images`` with
+``messages: [{role, content}]``. In the latter two ``<image>`` stands where a picture is meant: in the answer it is the
+one to be learnt. ``columns`` says otherwise: ``{prompt: caption_long, picture: edited, pictures: [before]}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rl.data.examples.contract import Example
+from rl.data.pictures import Picture
+from rl.registry import did_you_mean
+from rl.types import Prompt, UserError
+
+MARK = "<image>"
+_PROMPT = ("prompt", "caption", "text", "txt", "instruction", "input_prompt", "edit_prompt", "edit")
+_TARGET = ("output_image", "target", "target_image", "edited_image", "edited_img", "output_images")
+_PICTURE = ("image", "jpg", "jpeg", "png", "webp", "picture", "img")
+_BEFORE = ("input_image", "input_images", "reference", "references", "source_image", "src_img", "cond_image")
+_IDS = ("id", "key", "__key__")
+_ASKS, _ANSWERS = ("human", "user"), ("gpt", "assistant")
+_KNOWN = ("prompt", "picture", "pictures")
+_SHOWN = 12
+
+Opened = Callable[[Any], Picture]
+"""A cell of a row -> the picture that it names or holds."""
+
+
+def to_example(row: Mapping[str, Any], where: str, opened: Opened, columns: Mapping[str, Any] | None = None) -> Example:
+    """Raises: UserError naming ``where`` if the row holds no prompt with a picture, or what can't be learnt here."""
+    if columns:
+        return _of_columns(row, where, opened, columns)
+    for key in ("conversations", "messages"):
+        if isinstance(row.get(key), list):
+            return _of_turns(row, key, where, opened)
+    found = {
+        "prompt": _first(row, _PROMPT),
+        "picture": _first(row, _TARGET) or _first(row, _PICTURE),
+        "pictures": _first(row, _BEFORE) or (_first(row, _PICTURE) if _first(row, _TARGET) else None),
+    }
+    for name in ("prompt", "picture"):
+        if found[name] is None:
+            raise UserError(f"{where}: no column is its {name} ({_has(row)}); columns: {{{name}: ...}} names it")
+    return _of_columns(row, where, opened, {name: column for name, column in found.items() if column})
+
+
+def check_columns(columns: Mapping[str, Any]) -> None:
+    """Raises: UserError on a part that an example does not have."""
+    for name in columns:
+        if name not in _KNOWN:
+            raise UserError(
+                f"columns: there is no {name!r} of an example{did_you_mean(name, _KNOWN)} (it has {', '.join(_KNOWN)})"
+            )
+    for name in ("prompt", "picture"):
+        if name not in columns:
+            raise UserError(f"columns: it names the {', '.join(columns)} of an example and no {name}; add {name}: ...")
+
+
+def _of_columns(row: Mapping[str, Any], where: str, opened: Opened, columns: Mapping[str, Any]) -> Example:
+    before = columns.get("pictures", [])
+    used = [columns["prompt"], columns["picture"], *([before] if isinstance(before, str) else before)]
+    for column in used:
+        if column not in row:
+            raise UserError(f"{where}: there is no column {column!r}{did_you_mean(column, row)} ({_has(row)})")
+    text = row[columns["prompt"]]
+    text = text[0] if isinstance(text, list) and len(text) == 1 else text
+    [picture] = _one(_cells(row[columns["picture"]]), where, f"{columns['picture']!r}")
+    references = [cell for column in used[2:] for cell in _cells(row[column])]
+    return _example(row, where, text, opened(picture), [opened(cell) for cell in references], used)
+
+
+def _of_turns(row: Mapping[str, Any], key: str, where: str, opened: Opened) -> Example:
+    cells = [cell for name in ("image", "images") for cell in _cells(row.get(name))]
+    turns = [_turn(turn, where) for turn in row[key]]
+    asked = [text for role, text in turns if role in _ASKS]
+    answered = [text for role, text in turns if role in _ANSWERS]
+    if len(asked) != 1 or len(answered) != 1:
+        raise UserError(
+            f"{where}: {key!r} has {len(asked)} questions and {len(answered)} answers; one of each is an example"
+        )
+    given, wanted = asked[0].count(MARK), answered[0].count(MARK)
+    if wanted != 1:
+        what = "words" if wanted == 0 else f"{wanted} pictures"
+        raise UserError(
+            f"{where}: its answer is {what}, and a policy that writes one picture learns from rows whose answer is "
+            f"{MARK}; leave such rows out"
+        )
+    if len(cells) != given + 1:
+        raise UserError(f"{where}: {key!r} has {given + 1} marks {MARK}, and the row {len(cells)} pictures")
+    *before, picture = cells
+    text = " ".join(asked[0].replace(MARK, " ").split())
+    return _example(row, where, text, opened(picture), [opened(cell) for cell in before], (key, "image", "images"))
+
+
+def _turn(turn: object, where: str) -> tuple[str, str]:
+    """(role, text) in either spelling; parts of pictures become marks."""
+    if not isinstance(turn, Mapping):
+        raise UserError(f"{where}: a turn of its conversation is {turn!r}, and must be a mapping of role and content")
+    role, content = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
+    if isinstance(content, list):
+        content = " ".join(MARK if one.get("type") == "image" else str(one.get("text", "")) for one in content)
+    return str(role), str(content or "")
+
+
+def _example(
+    row: Mapping[str, Any], where: str, text: object, picture: Picture, before: Sequence[Picture], used: Sequence[str]
+) -> Example:
+    if not isinstance(text, str) or not text.strip():
+        raise UserError(f"{where}: its prompt must be text, got {text!r}")
+    named = [row[key] for key in _IDS if isinstance(row.get(key), (str, int))]
+    metadata = {key: value for key, value in row.items() if key not in (*used, *_IDS) and _is_plain(value)}
+    return Example(Prompt(str(named[0]) if named else where, text.strip(), metadata, tuple(before), where), picture)
+
+
+def _one(cells: list[Any], where: str, column: str) -> list[Any]:
+    if len(cells) != 1:
+        raise UserError(f"{where}: {column} holds {len(cells)} pictures, and an example has one to learn")
+    return cells
+
+
+def _cells(value: object) -> list[Any]:
+    return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _first(row: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    return next((name for name in names if row.get(name) is not None), None)
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, (str, int, float, bool))
+
+
+def _has(row: Mapping[str, Any]) -> str:
+    names = list(map(str, row))
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"it has {', '.join(names[:_SHOWN])}{more}"

@@ -1,0 +1,58 @@
+"""What of a policy a supervised run trains, found before anything heavy is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+
+from policy.convert.tensor_file import read_tensor_file
+from policy.lora.targets import adapter_parameters, linear_layers
+from rl.config.schema import Config
+from rl.config.sections.supervised import SupervisedConfig
+from rl.registry import did_you_mean
+from rl.types import UserError
+
+_PARTS = ("ar", "connector", "transformer", "vae")
+
+
+def supervised_parameters(config: Config, options: SupervisedConfig, folder: Path) -> int:
+    """How many numbers learn. Raises: UserError on a name that no weight begins with."""
+    found: dict[str, int] = {}
+    whole = {f"{part}.{name}": count for part in _PARTS for name, count in _numbers(folder / part)}
+    for one in options.trained:
+        begun = {name: count for name, count in whole.items() if f"{name}.".startswith(f"{one}.")}
+        if not begun:
+            beginnings = {name.rsplit(".", count)[0] for name in whole for count in range(name.count(".") + 1)}
+            raise UserError(f"supervised.trained: no weight begins with {one!r}{did_you_mean(one, beginnings)}")
+        found |= begun
+    of_ar = [name for name in found if name.startswith("ar.")]
+    numbers = sum(found.values())
+    if not (config.train.lora and of_ar):
+        return numbers
+    adapters = adapter_parameters(config.train.lora, linear_layers(folder / "ar"))
+    return numbers - sum(found[name] for name in of_ar) + adapters
+
+
+def _numbers(part: Path) -> Iterator[tuple[str, int]]:
+    for file in sorted(part.glob("*.safetensors")):
+        for name, stored in read_tensor_file(file).tensors.items():
+            yield name, prod(stored.shape)
+
+
+def supervised_rows(config: Config, options: SupervisedConfig, numbers: int) -> list[tuple[str, str]]:
+    """What ``--dry-run`` tells of it."""
+    steps, every, rows = config.train.steps, config.checkpoint.every, options.rows_per_step
+    written = 1 + (max(steps - 1, 0) // every if every else 0)
+    losses = {name: weight for name, weight in options.losses.model_dump().items() if weight}
+    if not options.heads:
+        losses.pop("heads", None)
+    return [
+        ("steps", f"{steps:,}, each one update"),
+        ("warm-up", f"{config.train.warmup_in(steps):,} of {steps:,} updates"),
+        ("ranks", str(config.train.ranks)),
+        ("examples", f"{rows:,} a step, {rows * steps:,} in all"),
+        ("losses", ", ".join(f"{weight:g} {name}" for name, weight in losses.items())),
+        ("trained", f"{numbers:,} parameters: {', '.join(options.trained)}"),
+        ("checkpoints", f"{written:,} written, {min(written, config.checkpoint.keep)} kept"),
+    ]

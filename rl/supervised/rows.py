@@ -1,0 +1,169 @@
+"""Examples -> the rows of an update: tokens and latents of the pictures, noise, what is dropped.
+
+Which noise level, which noise and which conditions are dropped is a hash of the run's seed, the step and the row: no
+rank and no micro-batch has a say, and a resumed step repeats itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from policy.base import Policy
+from policy.decoder import Decoder
+from policy.prompt_length import room_for_prompt
+from rl.config.sections.supervised import SupervisedConfig
+from rl.data.examples.contract import Example
+from rl.supervised.batch import HeadNames, PictureBatch
+from rl.supervised.objective import IGNORED
+from rl.types import UserError
+from rollout.seeds import sample_seed
+
+_TIMESTEPS = 1000.0
+
+
+@dataclass
+class RowMaker:
+    """The frozen parts of the policy make rows: its templates, its image tokenizer, its autoencoder."""
+
+    policy: Policy
+    options: SupervisedConfig
+    seed: int
+    most_at_once: int = 64
+    """Pictures that are encoded at one time."""
+
+    @property
+    def side(self) -> tuple[int, int]:
+        return picture_side(self.policy.decoder)
+
+    @cached_property
+    def _room(self) -> int:
+        return room_for_prompt(self.policy.folder, self.policy.layout)
+
+    def problem(self, example: Example) -> str | None:
+        """Why no row can be made of it, whatever its picture."""
+        length = len(self.policy.encode_prompt(example.prompt).ids)
+        return f"its prompt has {length} tokens, and there is room for {self._room}" if length > self._room else None
+
+    def __call__(self, examples: Sequence[Example], pixels_BHW3: NDArray[np.uint8], step: int) -> PictureBatch:
+        """Sorted by the length of their prompts, so that a micro-batch holds few pads."""
+        prompt_ids = [self.policy.encode_prompt(example.prompt).ids for example in examples]
+        order = sorted(range(len(examples)), key=lambda row: len(prompt_ids[row]))
+        drawn = [self._drawn(step, row) for row in range(len(examples))]
+        sigma_B, kept_B, noise = (torch.stack(column)[order] for column in zip(*drawn, strict=True))
+        ids = [prompt_ids[row] for row in order]
+        tokens_BT = torch.from_numpy(self._tokens(pixels_BHW3[order]))
+        latents = self._latents(pixels_BHW3[order]) if self.options.losses.flow else torch.zeros_like(noise)
+        sigma_4d = sigma_B.view(-1, 1, 1, 1)
+        weights = {name: self._weights([examples[row] for row in order], name) for name in ("image", "text", "flow")}
+        labels_BTH, heads = self._labels([examples[row] for row in order], tokens_BT)
+        return PictureBatch(
+            prompt_ids=ids,
+            tokens_BT=tokens_BT,
+            temperature=1.0,
+            states=(1 - sigma_4d) * latents + sigma_4d * noise,
+            timestep_B=sigma_B * _TIMESTEPS,
+            keep_B=kept_B,
+            target=noise - latents,
+            image_B=weights["image"],
+            text_B=weights["text"],
+            flow_B=weights["flow"],
+            changed_BT=self._changed(ids, tokens_BT),
+            labels_BTH=labels_BTH,
+            heads=heads,
+        )
+
+    def _drawn(self, step: int, row: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(noise level, 1 or 0 for a dropped condition, noise)."""
+        generator = torch.Generator().manual_seed(sample_seed(self.seed, step, "supervised", row))
+        uniform, normal = torch.rand(2, generator=generator), torch.randn((), generator=generator)
+        sigma = uniform[0] if self.options.sigmas == "uniform" else torch.sigmoid(normal)
+        kept = (uniform[1] >= self.options.drop.condition).float()
+        return sigma, kept, torch.randn(self.policy.decoder.latent_shape, generator=generator)
+
+    def _tokens(self, pixels_BHW3: NDArray[np.uint8]) -> NDArray[np.int64]:
+        return np.concatenate([self.policy.image_tokenizer.encode(part) for part in self._parts(pixels_BHW3)])
+
+    @torch.no_grad()
+    def _latents(self, pixels_BHW3: NDArray[np.uint8]) -> Tensor:
+        """(B, C, h, w) scaled, on the CPU: what the decoder is to paint, not a sample around it."""
+        vae, found = self.policy.decoder.vae, []
+        where = next(vae.parameters())
+        for part in self._parts(pixels_BHW3):
+            encoded = vae.encode(as_pixels(part).to(where.device, where.dtype), return_dict=False)[0]
+            found.append((encoded.float() * vae.config.scaling_factor).cpu())
+        return torch.cat(found)
+
+    def _parts(self, pixels_BHW3: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        return [pixels_BHW3[at : at + self.most_at_once] for at in range(0, len(pixels_BHW3), self.most_at_once)]
+
+    def _weights(self, examples: Sequence[Example], name: str) -> Tensor:
+        return torch.tensor([example.weights.get(name, 1.0) for example in examples], dtype=torch.float32)
+
+    def _changed(self, prompt_ids: Sequence[tuple[int, ...]], tokens_BT: Tensor) -> Tensor:
+        """Each row's mean is 1, so that an edit counts as much as a drawing."""
+        weight, image = self.options.changed_weight, self.policy.layout.image
+        found_BT = torch.ones(tokens_BT.shape, dtype=torch.float32)
+        for row, ids in enumerate(prompt_ids if weight != 1.0 else ()):
+            before = [one for one in ids if image.start <= one < image.stop]
+            if len(before) == tokens_BT.shape[1]:
+                changed_T = (tokens_BT[row] != torch.tensor(before)).float()
+                weights_T = 1.0 + (weight - 1.0) * changed_T
+                found_BT[row] = weights_T / weights_T.mean().clamp(min=1e-9)
+        return found_BT
+
+    def _labels(self, examples: Sequence[Example], tokens_BT: Tensor) -> tuple[Tensor | None, HeadNames | None]:
+        if not self.options.heads:
+            return None, None
+        found = []
+        for name, classes in self.options.heads.items():
+            labels_BT = self._label(name, examples, tokens_BT)
+            if int(labels_BT.max()) >= classes:
+                raise UserError(
+                    f"supervised.heads.{name}: is {classes}, and an example has the label {int(labels_BT.max())}; "
+                    f"make it at least {int(labels_BT.max()) + 1}"
+                )
+            found.append(labels_BT)
+        return torch.stack(found, -1), HeadNames(tuple(self.options.heads))
+
+    def _label(self, name: str, examples: Sequence[Example], tokens_BT: Tensor) -> Tensor:
+        if name == "code":
+            return tokens_BT - self.policy.layout.image.start
+        if name == "place":
+            return torch.arange(tokens_BT.shape[1]).expand(tokens_BT.shape)
+        return torch.stack([_labelled(example.labels, name, tokens_BT.shape[1]) for example in examples])
+
+
+def _labelled(labels: Mapping[str, NDArray[np.int64]], name: str, tokens: int) -> Tensor:
+    return torch.from_numpy(labels[name]) if name in labels else torch.full((tokens,), IGNORED)
+
+
+def picture_side(decoder: Decoder) -> tuple[int, int]:
+    """Height and width of a picture as the policy paints it."""
+    _, height, width = decoder.latent_shape
+    each = int(decoder.vae.spatial_compression_ratio)
+    return height * each, width * each
+
+
+def as_pixels(pictures_BHW3: NDArray[np.uint8]) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) in [-1, 1]."""
+    return torch.tensor(np.ascontiguousarray(pictures_BHW3)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+
+def square_view(pixels_HW3: NDArray[np.uint8], side: tuple[int, int]) -> NDArray[np.uint8]:
+    """The middle of a picture in the shape that the policy paints: tokens and latents are of the same view."""
+    height, width = side
+    if pixels_HW3.shape[:2] == side:
+        return pixels_HW3
+    scale = max(height / pixels_HW3.shape[0], width / pixels_HW3.shape[1])
+    size = (max(width, round(pixels_HW3.shape[1] * scale)), max(height, round(pixels_HW3.shape[0] * scale)))
+    resized = np.asarray(Image.fromarray(pixels_HW3).resize(size, Image.Resampling.BICUBIC))
+    top, left = (resized.shape[0] - height) // 2, (resized.shape[1] - width) // 2
+    return np.ascontiguousarray(resized[top : top + height, left : left + width])

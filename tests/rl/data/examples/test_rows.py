@@ -1,0 +1,124 @@
+"""Rows of other people's data sets: which column is what, conversations, and what is no example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rl.data.examples.contract import Example
+from rl.data.examples.rows import check_columns, to_example
+from rl.data.pictures import Picture
+from rl.types import UserError
+
+
+def read(row: dict[str, Any], columns: dict[str, Any] | None = None) -> Example:
+    return to_example(row, "set.jsonl:3", lambda cell: Picture(Path(cell)), columns)
+
+
+def files(example: Example) -> list[str]:
+    return [str(one.source) for one in example.prompt.pictures]
+
+
+@pytest.mark.parametrize(
+    ("row", "text", "picture", "before"),
+    [
+        ({"txt": "two cats", "jpg": "a.jpg"}, "two cats", "a.jpg", []),
+        ({"caption": " a dog\n", "image": "d.png", "width": 3}, "a dog", "d.png", []),
+        (
+            {"instruction": "a hat", "output_image": "o.png", "input_images": ["i.png"]},
+            "a hat",
+            "o.png",
+            ["i.png"],
+        ),
+        ({"edit_prompt": "redder", "edited_image": "o.png", "image": "i.png"}, "redder", "o.png", ["i.png"]),
+        (
+            {
+                "image": "c.png",
+                "conversations": [{"from": "human", "value": "a red cup"}, {"from": "gpt", "value": "<image>"}],
+            },
+            "a red cup",
+            "c.png",
+            [],
+        ),
+        (
+            {
+                "images": ["before.png", "after.png"],
+                "messages": [
+                    {"role": "user", "content": "<image>\nmake it blue"},
+                    {"role": "assistant", "content": [{"type": "text", "text": "here:"}, {"type": "image"}]},
+                ],
+            },
+            "make it blue",
+            "after.png",
+            ["before.png"],
+        ),
+    ],
+)
+def test_forms_of_rows(row: dict[str, Any], text: str, picture: str, before: list[str]) -> None:
+    found = read(row)
+    assert (found.prompt.text, str(found.picture.source), files(found)) == (text, picture, before)
+    assert found.prompt.source == "set.jsonl:3"
+
+
+def test_columns_say_otherwise_and_ids_and_plain_values_are_kept() -> None:
+    row = {"id": 7, "short": "a cat", "long": "a cat on a mat", "pic": "p.png", "src": ["s.png"], "tag": "animals"}
+    found = read(row, {"prompt": "long", "picture": "pic", "pictures": ["src"]})
+    assert (found.prompt.id, found.prompt.text, files(found)) == ("7", "a cat on a mat", ["s.png"])
+    assert found.prompt.metadata == {"short": "a cat", "tag": "animals"}
+
+
+def turns(asked: str, answered: str) -> list[dict[str, str]]:
+    return [{"from": "human", "value": asked}, {"from": "gpt", "value": answered}]
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "said"),
+    [
+        (
+            {"url": "x", "image": "a.png"},
+            None,
+            "no column is its prompt (it has url, image); columns: {prompt: ...} names it",
+        ),
+        (
+            {"prompt": "x", "score": 1},
+            None,
+            "no column is its picture (it has prompt, score); columns: {picture: ...} names it",
+        ),
+        (
+            {"caption": "x", "img": "a"},
+            {"prompt": "captoin", "picture": "img"},
+            "there is no column 'captoin', did you mean 'caption'? (it has caption, img)",
+        ),
+        ({"prompt": 3, "image": "a"}, None, "its prompt must be text, got 3"),
+        ({"prompt": "x", "image": ["a", "b"]}, None, "'image' holds 2 pictures, and an example has one to learn"),
+        (
+            {"image": "a", "conversations": turns("<image> what?", "a cat")},
+            None,
+            "its answer is words, and a policy that writes one picture learns from rows whose answer is <image>; leave "
+            "such rows out",
+        ),
+        (
+            {"image": "a", "conversations": turns("<image> bluer", "<image>")},
+            None,
+            "'conversations' has 2 marks <image>, and the row 1 pictures",
+        ),
+        (
+            {"image": "a", "messages": [{"role": "user", "content": "x"}]},
+            None,
+            "'messages' has 1 questions and 0 answers; one of each is an example",
+        ),
+    ],
+)
+def test_what_is_no_example_is_one_sentence(row: dict[str, Any], columns: dict[str, Any] | None, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read(row, columns)
+    assert str(caught.value) == f"set.jsonl:3: {said}"
+
+
+def test_columns_name_parts_of_an_example() -> None:
+    with pytest.raises(UserError, match="there is no 'promt' of an example, did you mean 'prompt'"):
+        check_columns({"promt": "a", "picture": "b"})
+    with pytest.raises(UserError, match="names the prompt of an example and no picture; add picture: ..."):
+        check_columns({"prompt": "a"})
