@@ -39,7 +39,7 @@ def test_unknown_name() -> None:
         registry.resolve("losses", "dpao")
     assert str(caught.value) == (
         "there is no 'dpao' among the losses, did you mean 'dapo'? "
-        "(known: grpo, dapo, reinforce; your own: module:attr)"
+        "(known: grpo, dapo, gspo, cispo, sapo, reinforce; your own: module:attr)"
     )
     with pytest.raises(UserError, match="is not of the form module:attr"):
         registry.locate("losses", "my:own:loss")

@@ -21,6 +21,8 @@ def check_supervised(config: Config, options: SupervisedConfig) -> Iterator[tupl
     """(key, message) of every broken rule."""
     yield from _losses(options)
     yield from _optimiser(config, options)
+    if config.loop.ahead:
+        yield "loop.use", "is ahead, and a supervised run samples nothing that it could be ahead of; write serial"
     if config.render.offload:
         yield "render.offload", "a decoder that learns stays where it is trained; turn it off"
     if config.render.dtype not in (None, config.train.dtype):

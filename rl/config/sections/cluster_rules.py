@@ -38,9 +38,7 @@ def loop_notes(config: Config) -> Iterator[str]:
 
 def _parts(config: Config) -> Iterator[tuple[str, str]]:
     """What is not there for other processes yet."""
-    if config.supervised:
-        yield "loop.use", "is ahead, and a supervised run samples nothing that it could be ahead of; write loop.use: serial"
-    if "decoder" in config.trainers and not config.supervised:
+    if "decoder" in config.trainers:
         yield (
             "loop.use",
             "is ahead, which trains the language model alone, and trainers names the decoder; write loop.use: serial",
