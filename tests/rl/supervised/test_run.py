@@ -105,7 +105,7 @@ def complaint(folder: Path, policy: Path, **changes: Any) -> str:
 @pytest.mark.parametrize(
     ("section", "changes", "said"),
     [
-        ("loop", "ahead", "loop.use: is ahead, and a supervised run samples nothing that it could be ahead of"),
+        ("loop", {"use": "ahead"}, "loop.use: is ahead, and a supervised run samples nothing that it could be ahead of"),
         ("supervised", {"losses": {"image": 0, "flow": 0}}, "supervised.losses: image, text and flow are 0"),
         ("supervised", {"losses": {"flow": 0}, "trained": ["connector"]}, "of these only the flow tells anything"),
         (
@@ -123,7 +123,7 @@ def complaint(folder: Path, policy: Path, **changes: Any) -> str:
 def test_what_does_not_fit_together_is_told(
     section: str, changes: dict[str, Any], said: str, tiny_policy: Path, tmp_path: Path
 ) -> None:
-    assert said in complaint(tmp_path, tiny_policy, **{section: {**OPTIONS[section], **changes}})
+    assert said in complaint(tmp_path, tiny_policy, **{section: {**OPTIONS.get(section, {}), **changes}})
 
 
 def test_what_speaks_of_rewards_alone_is_told_to_have_no_effect(tiny_policy: Path, tmp_path: Path) -> None:
