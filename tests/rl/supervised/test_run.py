@@ -105,7 +105,11 @@ def complaint(folder: Path, policy: Path, **changes: Any) -> str:
 @pytest.mark.parametrize(
     ("section", "changes", "said"),
     [
-        ("loop", {"use": "ahead"}, "loop.use: is ahead, and a supervised run samples nothing that it could be ahead of"),
+        (
+            "loop",
+            {"use": "ahead"},
+            "loop.use: is ahead, and a supervised run samples nothing that it could be ahead of",
+        ),
         ("supervised", {"losses": {"image": 0, "flow": 0}}, "supervised.losses: image, text and flow are 0"),
         ("supervised", {"losses": {"flow": 0}, "trained": ["connector"]}, "of these only the flow tells anything"),
         (
