@@ -102,7 +102,7 @@ def _work(config: Config, prompts: int, tokens: int, pairs: int) -> list[tuple[s
         ("ranks", _ranks(config, pairs)),
         *(_warm_up(one, config.steps_of(one, steps)) for one in config.learning),
         ("training prompts", f"{prompts:,}, seen {steps * per_step / prompts:.1f} times each"),
-        ("prompts", f"{per_step:,} a step, {steps * per_step:,} in all"),
+        ("prompts", _each_step(turns, lambda turn: turn.data.prompts_per_step)),
         *_groups(config),
         ("samples", _each_step(turns, samples_of)),
         ("image tokens", f"{_each_step(turns, lambda turn: samples_of(turn) * tokens)} ({tokens} a sample)"),
@@ -136,9 +136,11 @@ def _steps(config: Config, turns: Sequence[Phase]) -> str:
 
 
 def _each_step(turns: Sequence[Phase], count: Callable[[Config], int]) -> str:
-    """``16 a step, 960 in all``, and whose step where they differ."""
-    each = [count(turn.config) for turn in turns]
+    """``16 a step, 960 in all``, and whose step where they differ; a range where groups may be sampled again."""
+    each, first = [count(turn.config) for turn in turns], turns[0].config
     whole = sum(one * turn.steps_from(0) for one, turn in zip(each, turns, strict=True))
+    if most := first.groups.most_prompts(per_step := first.data.prompts_per_step):
+        return f"{each[0]:,} to {each[0] * most // per_step:,} a step, {whole:,} to {whole * most // per_step:,} in all"
     if len(set(each)) == 1:
         return f"{each[0]:,} a step, {whole:,} in all"
     return f"{each[0]:,} a step of the language model, {each[1]:,} of the decoder, {whole:,} in all"

@@ -106,6 +106,11 @@ def notes(config: Config) -> Iterator[str]:
         )
     if "ar" in config.trainers and train.ema is not None and config.eval.policy == "live":
         yield "train.ema: the slow copy is kept and not used, because eval.policy is live; write ema there"
+    if "ar" in config.trainers and train.offload_reference and _reference_moves(config):
+        yield (
+            "train.offload_reference: moves the fixed reference policy alone, if a term asks it; the copy that "
+            f"kl_reference {config.kl_reference.use!r} carries along stays where the training is"
+        )
     yield from loop_notes(config)
     yield from decoder_notes(in_phase(config, "decoder"))
     if late := [step for step in config.tracking.profile if step > train.steps]:
@@ -263,7 +268,7 @@ def _terms(config: Config) -> Iterator[tuple[str, str]]:
 def _slow_copies(config: Config) -> Iterator[tuple[str, str]]:
     """Of the language model: a reference that moves, and what is evaluated."""
     train, learns = config.train, "ar" in config.trainers
-    moves = learns and not declared_or_nothing("kl_references", config.kl_reference.use).fixed
+    moves = learns and _reference_moves(config)
     if moves and config.kl is None:
         yield (
             "kl_reference",
@@ -279,6 +284,10 @@ def _slow_copies(config: Config) -> Iterator[tuple[str, str]]:
             "train.zero_stage",
             f"3 cuts the weights up, and a slow copy of them ({', '.join(kept)}) needs the whole; use stage 2",
         )
+
+
+def _reference_moves(config: Config) -> bool:
+    return not declared_or_nothing("kl_references", config.kl_reference.use).fixed
 
 
 def _sampling(config: Config) -> Iterator[tuple[str, str]]:

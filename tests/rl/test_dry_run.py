@@ -186,6 +186,14 @@ def test_steps_of_networks_that_take_turns_are_counted_apart() -> None:
     assert same["samples"] == "128 a step, 1,536 in all"
 
 
+def test_a_step_that_may_sample_again_has_a_range() -> None:
+    rows = rows_of("data.prompts_per_step=4", "groups={flat: resample, budget: 2.5}")
+    assert rows["prompts"] == "4 to 10 a step, 48 to 120 in all"
+    assert (rows["samples"], rows["pictures"]) == ("32 to 80 a step, 384 to 960 in all",) * 2
+    assert rows["image tokens"] == "512 to 1,280 a step, 6,144 to 15,360 in all (16 a sample)"
+    assert rows_of("data.prompts_per_step=4", "groups=skip")["samples"] == "32 a step, 384 in all"
+
+
 def test_a_language_model_that_stays_as_it_is_does_not_learn() -> None:
     decoder = ("trainers=[decoder]", "render.renders=2", "decoder.updates_per_rollout=4", "train.ranks=2")
     rows = rows_of(*decoder, "train.zero_stage=2", "decoder.zero_stage=1")

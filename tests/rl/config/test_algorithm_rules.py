@@ -97,6 +97,16 @@ def test_a_slow_copy_that_nobody_looks_at_is_told() -> None:
     assert not any("train.ema" in note for note in notes(load(None, [REWARD, "train.ema=0.9", "eval.policy=ema"])))
 
 
+def test_what_offloading_does_not_move_is_told() -> None:
+    given = [REWARD, "train.offload_reference=cpu"]
+    [told] = [note for note in notes(load(None, [*given, "kl_reference=ema"])) if "offload" in note]
+    assert told == (
+        "train.offload_reference: moves the fixed reference policy alone, if a term asks it; the copy that "
+        "kl_reference 'ema' carries along stays where the training is"
+    )
+    assert not any("offload" in note for note in notes(load(None, given)))
+
+
 def test_the_defaults_are_as_before() -> None:
     config = load(None, [REWARD])
     assert (config.kl_reference.use, config.entropy, config.train.ema, config.eval.policy) == (
