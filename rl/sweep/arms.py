@@ -60,7 +60,9 @@ def seeds_among(axes: Sequence[str]) -> tuple[list[str], list[int] | None]:
 
 def crossed(listed: Sequence[Arm], varied: Sequence[Sequence[str]], only: str) -> list[Arm]:
     """Every listed arm with every combination of the varied overrides; ``only``: the name where there is nothing to
-    choose. Raises UserError if two arms would have one name or one folder."""
+    choose. Raises UserError if a key is varied twice, or two arms would have one name or one folder."""
+    if twice := _twice(axis[0].partition("=")[0] for axis in varied):
+        raise UserError(f"{twice} is varied twice in the sweep: write all its values in one list")
     arms = []
     for arm in listed or [Arm("")]:
         for choice in itertools.product(*varied):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
+from rl.config.schema import Config
+from rl.dry_run import evaluation_steps
 from rl.preflight.machine import check_machine
 from rl.preflight.prompts import check_data
 from rl.sweep.again import check_own, has_begun
@@ -14,12 +16,13 @@ from rl.types import UserError
 
 
 def check_plan(plan: SweepPlan) -> None:
-    """Every arm's data, rewards and machine, and that every run's folder is its own. Raises UserError with all
-    mistakes."""
+    """Every arm's evaluations, data, rewards and machine, and that every run's folder is its own. Raises UserError with
+    all mistakes."""
     wrong: dict[str, list[str]] = {}
     for arm in plan.arms:
         config = next(run.config for run in plan.runs if run.arm == arm.name)
         try:
+            _check_evaluations(config)
             check_data(config)
             check_machine(config, config.train.ranks)
         except UserError as error:
@@ -35,6 +38,16 @@ def check_plan(plan: SweepPlan) -> None:
     if wrong:
         told = [f"  arm {', '.join(names)}: {message}" for message, names in wrong.items()]
         raise UserError(f"{len(wrong)} mistakes in the sweep:\n" + "\n".join(told))
+
+
+def _check_evaluations(config: Config) -> None:
+    if config.data.eval is None:
+        raise UserError("data.eval is null: a sweep compares held-out scores, so give it prompts to evaluate")
+    if len(evaluation_steps(config)) < 2:
+        raise UserError(
+            "a sweep compares an evaluation after training with one before it, and the run has fewer than two: give it "
+            "steps (train.steps), and turn eval.at_start and eval.at_end on"
+        )
 
 
 def jobs(members: Sequence[Member]) -> Iterator[str]:

@@ -97,8 +97,6 @@ def _configurations(
     config: Path, shared: Sequence[str], arms: Sequence[Arm], seeds: Sequence[int]
 ) -> dict[str, Config]:
     """Of every arm. Raises UserError with the mistakes of all arms."""
-    for seed in seeds[1:]:
-        load(config, (*shared, f"run.seed={seed}"))
     found, wrong = {}, dict[str, list[str]]()
     for arm in arms:
         try:
@@ -111,6 +109,8 @@ def _configurations(
     if wrong:
         told = [f"  arm {', '.join(names)}: {message}" for message, names in wrong.items()]
         raise UserError(f"{len(wrong)} arms of the sweep are wrong:\n" + "\n".join(told))
+    for seed in seeds[1:]:  # beside an arm: what all share may be no whole run
+        load(config, (*shared, *arms[0].overrides, f"run.seed={seed}"))
     return found
 
 

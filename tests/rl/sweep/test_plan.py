@@ -118,6 +118,17 @@ def test_mistakes_in_the_file_are_one_sentence(
     assert not (tmp_path / "s").exists()
 
 
+def test_what_all_arms_share_need_not_be_a_whole_run(tmp_path: Path, sweep_file: Path) -> None:
+    reward = "rewards: {geneval: null}"
+    (tmp_path / "geneval.yaml").write_text(f"extends: {ROOT / 'examples/geneval.yaml'}\n{reward}\n")
+    own = "{rewards.geneval.use: geneval}"
+    sweep_file.write_text(SWEEP.replace("{}", own).replace("train.lr: 1e-4", own[1:-1]))
+    assert [run.seed for run in plan(sweep_file, [], tmp_path / "s").runs] == [4, 5, 4, 5]
+    sweep_file.write_text(sweep_file.read_text().replace("[4, 5]", "[4, -5]"))
+    with pytest.raises(UserError, match="run.seed"):
+        plan(sweep_file, [], tmp_path / "s")
+
+
 def test_every_wrong_arm_is_named(tmp_path: Path, sweep_file: Path) -> None:
     text = SWEEP.replace("plain: {}", "plain: {train.lr: fast}").replace("train.lr: 1e-4", "train.lr: -1")
     sweep_file.write_text(text)
@@ -136,6 +147,16 @@ def test_every_wrong_arm_is_named(tmp_path: Path, sweep_file: Path) -> None:
         (["steps"], "'steps' is not an override: write key=value, or key=a,b,c for one run of each"),
         (["run.seed=4"], "run.seed is set by the sweep: use --seeds and --folder instead of 'run.seed=4'"),
         (["--sweep", "seed=0,x"], "--sweep seed=0,x: 'x' is not a whole number"),
+        (["loss=grpo,gspo", "loss=dapo,sapo"], "loss is varied twice in the sweep: write all its values in one list"),
+        (
+            ["data.eval=null"],
+            "data.eval is null: a sweep compares held-out scores, so give it prompts to evaluate",
+        ),
+        (
+            ["eval.at_start=false,true", "eval.every=0"],
+            "arm eval.at_start=false: a sweep compares an evaluation after training with one before it, and the run "
+            "has fewer than two: give it steps (train.steps), and turn eval.at_start and eval.at_end on",
+        ),
         (["loss=dapo,dapo"], "two arms of the sweep have the name 'loss=dapo': every arm needs its own"),
         (["--asha"], "--asha stops runs early on Ray: add --ray"),
         (
