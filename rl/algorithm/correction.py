@@ -49,7 +49,7 @@ def sequence_tis(
     return Correction(ratio_BT.clamp(max=cap), ratio_BT > cap)
 
 
-@declares(not_negative=("low",), positive=("high",))
+@declares(not_negative=("low",), positive=("high",), rising=("low", "high"))
 def token_mis(
     train_logprobs_BT: Tensor, rollout_logprobs_BT: Tensor, *, low: float = 0.5, high: float = 5.0
 ) -> Correction:

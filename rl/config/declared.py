@@ -71,6 +71,8 @@ class Declarations:
     """Options that must be numbers above 0."""
     exclusive: tuple[str, ...] = ()
     """Options of which one at most may be given a value, neither false nor null."""
+    rising: tuple[str, ...] = ()
+    """Options of which none may be above the next."""
     options_problem: str = ""
     """Of a decoder's sampler: ``module:function`` that says of its options and the number of steps which option is
     wrong, and how; it must be quick to import."""
@@ -248,6 +250,7 @@ def declarations(kind: str, use: str) -> Declarations:
         positive=_names(source, "positive", example="clip"),
         fraction=_names(source, "fraction", example="decay"),
         exclusive=_names(source, "exclusive", example="clip"),
+        rising=_names(source, "rising", example="low"),
         options_problem=_function(source, "options_problem"),
         shown=_names(source, "shown", example="kept"),
         least_group=_count(source, "least_group"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from math import inf, isnan
 
 from rl.config.declared import Declarations, Source, declared_or_nothing, read_source
@@ -67,6 +68,10 @@ def _together(
     on = [option for option in declared.exclusive if values.get(option) not in (None, False)]
     if len(on) > 1:
         yield on[-1], f"{' and '.join(on)} exclude each other; set one of them"
+    numbers = [(one, value) for one in declared.rising if isinstance(value := values.get(one), (int, float))]
+    for (low, least), (high, most) in pairwise(numbers):
+        if least > most:
+            yield low, f"is {least}, above {high} ({most}), so that nothing lies between them"
     if declared.options_problem and steps is not None:
         problem = resolve(kind, declared.options_problem)
         if found := problem(values, steps):

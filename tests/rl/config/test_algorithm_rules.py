@@ -97,6 +97,13 @@ def test_a_slow_copy_that_nobody_looks_at_is_told() -> None:
     assert not any("train.ema" in note for note in notes(load(None, [REWARD, "train.ema=0.9", "eval.policy=ema"])))
 
 
+def test_bounds_between_which_nothing_lies_are_refused() -> None:
+    bounds = [REWARD, "correction.use=token_mis", "correction.options.low=6"]
+    with pytest.raises(UserError, match=r"correction.options.low: is 6, above high \(5.0\), so that nothing lies"):
+        load(None, bounds)
+    load(None, [*bounds, "correction.options.high=6"])
+
+
 def test_what_offloading_does_not_move_is_told() -> None:
     given = [REWARD, "train.offload_reference=cpu"]
     [told] = [note for note in notes(load(None, [*given, "kl_reference=ema"])) if "offload" in note]

@@ -117,7 +117,7 @@ def test_what_is_read_is_what_python_sees() -> None:
                 seen |= {field} if getattr(read, field) != default else set()
     declared = {"least_group", "across_prompts", "centred", "on_policy", "window", "sde", "for_sde"}
     declared |= {"from_zero", "sequences", "fixed", "fraction"}
-    assert seen == declared | {"not_negative", "positive", "exclusive", "options_problem"}
+    assert seen == declared | {"not_negative", "positive", "exclusive", "rising", "options_problem"}
 
 
 @pytest.mark.usefixtures("module")
