@@ -1,7 +1,7 @@
 """``python -m rl.sweep CONFIG [key=a,b,c ...] [--seeds 0 1 2]``: which arm is better, by how much, how sure?
 
     python -m rl.sweep examples/ablations/loss.yaml                                # arms and seeds from a file
-    python -m rl.sweep examples/geneval.yaml --sweep loss=grpo,dapo seed=0,1,2     # crossed on the command line
+    python -m rl.sweep examples/geneval.yaml --sweep advantage=grpo,rloo seed=0,1,2     # crossed on the command line
     python -m rl.sweep examples/ablations/loss.yaml --dry-run                      # checked; one job a line
 
 Every run is its own ``python -m rl.launch`` process with its own folder: here, on a Ray cluster (``--ray``), or in
@@ -26,7 +26,7 @@ from rl.sweep.again import claim, is_done
 from rl.sweep.arguments import SweepArguments, read_arguments
 from rl.sweep.board import Board, make_board, summary
 from rl.sweep.earlier import find_earlier
-from rl.sweep.jobs import check_plan, jobs
+from rl.sweep.jobs import check_plan, jobs, told_alike
 from rl.sweep.member import Member, stopped_before, write_members
 from rl.sweep.plan import LAUNCH, SweepPlan, plan
 from rl.sweep.processes import run_all
@@ -44,6 +44,8 @@ def sweep(given: SweepArguments, launch: Sequence[str] = LAUNCH) -> int:
         given.config, given.overrides, given.folder, seeds=given.seeds, baseline=given.baseline, launch=launch
     )
     check_plan(planned)
+    for alike in told_alike(planned):
+        print(shown(f"warning: {alike}"), file=sys.stderr)
     members = find_members(planned)
     if given.dry_run:
         _list_jobs(planned, members)

@@ -9,7 +9,8 @@ from rl.config.schema import Config
 from rl.dry_run import evaluation_steps
 from rl.preflight.machine import check_machine
 from rl.preflight.prompts import check_data
-from rl.sweep.again import check_own, has_begun
+from rl.registry import is_module_attr
+from rl.sweep.again import changes, check_own, has_begun
 from rl.sweep.member import Member
 from rl.sweep.plan import SweepPlan
 from rl.types import UserError
@@ -48,6 +49,26 @@ def _check_evaluations(config: Config) -> None:
             "a sweep compares an evaluation after training with one before it, and the run has fewer than two: give it "
             "steps (train.steps), and turn eval.at_start and eval.at_end on"
         )
+
+
+def told_alike(plan: SweepPlan) -> Iterator[str]:
+    """Arms of which it is known before they run that nothing but chance can tell them from the baseline."""
+    first = {arm.name: next(run.config for run in plan.runs if run.arm == arm.name) for arm in plan.arms}
+    base = first[plan.baseline]
+    for name, config in first.items():
+        keys = [one.key for one in changes(base, config)] if name != plan.baseline else None
+        if keys == []:
+            yield f"{name} is the same run as {plan.baseline}: what it changes is so already."
+        elif keys and all(key.startswith("loss.") for key in keys) and _ratio_is_one(base) and _ratio_is_one(config):
+            yield (
+                f"{name} differs from {plan.baseline} in its loss alone, and with train.updates_per_rollout 1 every "
+                "ratio is 1, where all losses have one gradient; write 2 or more."
+            )
+
+
+def _ratio_is_one(config: Config) -> bool:
+    """A loss of somebody's own may be anything."""
+    return config.train.updates_per_rollout == 1 and not config.loop.ahead and not is_module_attr(config.loss.use)
 
 
 def jobs(members: Sequence[Member]) -> Iterator[str]:

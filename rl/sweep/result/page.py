@@ -9,6 +9,7 @@ from rl.evaluation.results import OVERALL
 from rl.report.template import template_environment
 from rl.run_folder.records import write_atomically
 from rl.sweep.again import changes
+from rl.sweep.jobs import told_alike
 from rl.sweep.member import Member
 from rl.sweep.plan import SweepPlan
 from rl.sweep.result.cautions import warnings
@@ -33,7 +34,8 @@ def find_result(plan: SweepPlan, members: Sequence[Member]) -> SweepResult:
         for name, config in first.items()
         if name != plan.baseline
     }
-    told, warned = answers(arms, plan.baseline, rows, regressions), warnings(arms, plan.baseline)
+    told = answers(arms, plan.baseline, rows, regressions)
+    warned = [*told_alike(plan), *warnings(arms, plan.baseline)]
     return SweepResult(plan.folder.name, plan.baseline, arms, members, rows, regressions, told, warned, changed)
 
 

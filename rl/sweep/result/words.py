@@ -120,6 +120,9 @@ def _worse(
         for other in others:
             rows = [row for row in sheet if (row.arm, row.against, row.verdict) == (arm.name, other, "worse")]
             told = "its own start" if other == START else other
+            if not any((row.arm, row.against) == (arm.name, other) for row in sheet):
+                yield f"{arm.name} against {told}: not compared, for no finished run has the same seed."
+                continue
             sure = [row for row in rows if row.versus.significant]
             unsure = [row for row in rows if not row.versus.significant and row.kind in ("task", "monitor")]
             if sure:
@@ -129,7 +132,7 @@ def _worse(
             else:
                 yield f"{arm.name} against {told}: nothing."
         if alarms := sum(len(run.alarms) for run in arm.runs):
-            yield f"{arm.name}: {alarms} alarm{'s' * (alarms > 1)} of the guards (listed below)."
+            yield f"{arm.name}: {alarms} alarm{'s' * (alarms > 1)} of the guards (listed on the page)."
 
 
 def _fallen(rows: Sequence[SheetRow]) -> str:

@@ -10,6 +10,7 @@ from rl.config.load import load
 from rl.sweep.__main__ import main
 from rl.sweep.arguments import read_arguments
 from rl.sweep.arms import Arm, settings, split_values
+from rl.sweep.jobs import told_alike
 from rl.sweep.plan import plan
 from rl.sweep.slots import make_slots
 from rl.sweep.sweep_file import value_text
@@ -220,6 +221,20 @@ def test_a_dry_run_checks_everything_and_lists_a_job_a_line(
     sweep_file.write_text(SWEEP.replace("{}", "{data.prompts_per_step: 100000}"))
     assert main([str(sweep_file), "--dry-run"]) == 2
     assert capsys.readouterr().err.startswith("error: arm plain: data.")
+
+
+def test_arms_that_chance_alone_tells_apart_are_warned_of(tmp_path: Path, config: Path) -> None:
+    def told(*typed: str) -> list[str]:
+        return list(told_alike(plan(config, typed, tmp_path / "s", seeds=[0])))
+
+    alone = "in its loss alone, and with train.updates_per_rollout 1 every ratio is 1"
+    [first, second] = told("loss=grpo,gspo,cispo")
+    assert first.startswith(f"loss=gspo differs from loss=grpo {alone}") and second.startswith("loss=cispo differs")
+    assert told("loss=grpo,gspo", "train.updates_per_rollout=2") == []
+    assert told("advantage=grpo,rloo") == []
+    assert told("anchor.options.beta=0.3,0.30") == [
+        "anchor.options.beta=0.30 is the same run as anchor.options.beta=0.3: what it changes is so already."
+    ]
 
 
 def test_runs_at_a_time_share_the_threads() -> None:

@@ -140,6 +140,13 @@ def test_what_is_not_to_be_believed_is_warned_of(tmp_path: Path) -> None:
     assert "2 seeds." in result.answers[1].sentences[0]  # those of both
 
 
+def test_what_was_not_compared_is_not_called_unhurt(tmp_path: Path) -> None:
+    result = found(tmp_path, {"small": [], "large": HACKED})
+    assert result.answers[1].question == "What got worse?"
+    against = [one for one in result.answers[1].sentences if one.startswith("large against small")]
+    assert against == ["large against small: not compared, for no finished run has the same seed."]
+
+
 def test_one_seed_is_told_to_be_one(tmp_path: Path) -> None:
     result = found(tmp_path, {"small": PLAIN[:1], "large": HACKED[:1]}, seeds=[0])
     assert result.warnings == ["Fewer than 3 seeds: small (1) and large (1). Another seed may say something else."]
