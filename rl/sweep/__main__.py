@@ -27,7 +27,7 @@ from rl.sweep.arguments import SweepArguments, read_arguments
 from rl.sweep.board import Board, make_board, summary
 from rl.sweep.earlier import find_earlier
 from rl.sweep.jobs import check_plan, jobs, told_alike
-from rl.sweep.member import Member, stopped_before, write_members
+from rl.sweep.member import Member, ended_before, write_members
 from rl.sweep.plan import LAUNCH, SweepPlan, plan
 from rl.sweep.processes import run_all
 from rl.sweep.result.page import find_result, write_page
@@ -46,7 +46,7 @@ def sweep(given: SweepArguments, launch: Sequence[str] = LAUNCH) -> int:
     check_plan(planned)
     for alike in told_alike(planned):
         print(shown(f"warning: {alike}"), file=sys.stderr)
-    members = find_members(planned)
+    members = find_members(planned, run_again=not given.collect)
     if given.dry_run:
         _list_jobs(planned, members)
         return 0
@@ -60,10 +60,11 @@ def sweep(given: SweepArguments, launch: Sequence[str] = LAUNCH) -> int:
     return 1 if any(one.state == "failed" for one in members) else 0
 
 
-def find_members(planned: SweepPlan) -> list[Member]:
-    """How every run stands before anything is started."""
+def find_members(planned: SweepPlan, *, run_again: bool = True) -> list[Member]:
+    """How every run stands before anything is started. ``run_again``: one that failed waits for another try."""
     earlier = find_earlier(planned.runs, planned.folder.parent)
-    stopped = stopped_before(planned.folder, planned.runs)
+    stopped = ended_before(planned.folder, planned.runs, "stopped early")
+    failed = {} if run_again else ended_before(planned.folder, planned.runs, "failed")
     members = []
     for run in planned.runs:
         one = Member(run)
@@ -71,6 +72,8 @@ def find_members(planned: SweepPlan) -> list[Member]:
             one.state = "kept"
         elif run.folder in stopped:
             one.state, one.reason = "stopped early", stopped[run.folder]
+        elif run.folder in failed:
+            one.state, one.reason = "failed", failed[run.folder]
         elif run.folder in earlier:
             one.state, one.source = "reused", earlier[run.folder]
         members.append(one)

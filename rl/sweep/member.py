@@ -80,8 +80,8 @@ def write_members(folder: Path, members: Sequence[Member]) -> None:
     write_atomically(folder / RESULT_FILE, "".join(json.dumps(_line(one)) + "\n" for one in members))
 
 
-def stopped_before(folder: Path, runs: Iterable[SweepRun]) -> dict[Path, str]:
-    """Runs that a scheduler had stopped early in an earlier start of the sweep, with why."""
+def ended_before(folder: Path, runs: Iterable[SweepRun], state: State) -> dict[Path, str]:
+    """Runs that ended in ``state`` in an earlier start of the sweep, with why."""
     path = folder / RESULT_FILE
     if not path.is_file():
         return {}
@@ -89,9 +89,7 @@ def stopped_before(folder: Path, runs: Iterable[SweepRun]) -> dict[Path, str]:
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return {
-            known[one["folder"]]: one["reason"]
-            for one in lines
-            if one["state"] == "stopped early" and one["folder"] in known
+            known[one["folder"]]: one["reason"] for one in lines if one["state"] == state and one["folder"] in known
         }
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}): remove it, the runs stay") from error

@@ -101,6 +101,10 @@ def test_a_failed_run_is_named_and_the_others_count(
     assert "Warning: Fewer than 3 seeds: train.lr=0.1 (1) and train.lr=0.9 (1)." in text
     assert [line["state"] for line in lines_of(folder)] == ["done", "failed", "done", "failed"]
     assert "no such model" in (folder / "sweep.html").read_text()
+    # why stays known when only the page is made again
+    assert run_sweep(launch, *arguments, "--collect") == 1
+    assert "seed 1, is missing (failed: exit code 2: rewards.ocr: no such model)." in capsys.readouterr().out
+    assert [line["state"] for line in lines_of(folder)] == ["kept", "failed", "kept", "failed"]
 
 
 def test_a_run_without_evaluations_is_a_failure(tmp_path: Path) -> None:
