@@ -156,12 +156,13 @@ class WeightSync:
                 f"{found.shape}; compute them for the same sequences."
             )
         apart = np.abs(found - canary.expected)
-        share = apart / (self.tolerance * np.maximum(1.0, np.abs(canary.expected)))
+        allowed = self.tolerance * np.maximum(1.0, np.abs(canary.expected))
+        share = apart / allowed
         if not bool((share <= 1).all()):  # NaN is a disagreement too
             worst = np.unravel_index(np.argmax(share), share.shape)
             raise SyncError(
-                f"canary of version {version}: engine and trainer {canary.what} differ by up to {apart[worst]:.3g} "
-                f"{canary.unit} (tolerance {self.tolerance:g}), at {canary.expected[worst]:.3g}; "
+                f"canary of version {version}: engine and trainer {canary.what} differ by {apart[worst]:.3g} "
+                f"{canary.unit} (tolerance {allowed[worst]:.3g}, at {canary.expected[worst]:.3g}); "
                 f"{self._likely_cause(follower, part, version, canary)}."
             )
         return float(apart.max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -10,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from rl.config.load import load
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,3 +46,19 @@ def test_it_measures_every_stage_and_prints_both_tables(tmp_path: Path) -> None:
     (row,) = [line for line in done.stdout.splitlines() if line.startswith("| small | 4 |")]
     assert float(row.split("|")[-3]) > 0  # milliseconds of the attention with a mask
     assert [path.name for path in tmp_path.iterdir()] == ["measured.json"]
+
+
+def test_every_variant_is_a_sound_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "blip3o_next"))
+    measure = importlib.import_module("measure")
+    common = [*measure._WITHOUT_COST, "policy.path=shapes", "train.steps=2"]
+    for small in ((), measure._SMALL):
+        found = {
+            name: load(measure.RECIPE, [*common, "data.prompts_per_step=4", *given, *small])
+            for name, given in measure._TRAINED.items()
+        }
+        for loss in ("nft", "flow_grpo"):
+            decoder = found[loss].trained_decoder
+            assert decoder is not None and decoder.loss.use == loss and decoder.lora is not None
+            assert found[loss].rollout.group_size * found[loss].render.renders == 16
+        assert found["full"].trained_decoder is found["lora"].trained_decoder is None
