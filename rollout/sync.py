@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from policy.trainable import WeightStream
 from rollout.weights import SyncError
 
+_RAREST = 4.0  # nats; beyond it nothing more is allowed, or a deep model in bfloat16 could say what it likes
 _NOTICEABLE = 1e-3  # of the trainer's own answers; less might be lost when weights are rounded to bfloat16
 
 
@@ -76,7 +77,7 @@ class WeightChannel(Protocol):
 class WeightSync:
     """Pushes versions of weights to followers. ``tolerance`` in the answer's unit; 1e-3 nats suit fp32.
 
-    An answer x may be off by ``tolerance`` times max(1, |x|): rounding moves the log-prob of a rare token more, in
+    An answer x may be off by ``tolerance`` times |x|, at least 1 and at most 4: rounding moves the log-prob of a rare token more, in
     proportion to it. With the embedded model in bfloat16, trained for 30 steps without an anchor, differences came to
     .012 nats above -.1, .08 between -1 and -2 and .25 between -4 and -6; over max(1, |x|) that is at most .064.
 
@@ -156,7 +157,7 @@ class WeightSync:
                 f"{found.shape}; compute them for the same sequences."
             )
         apart = np.abs(found - canary.expected)
-        allowed = self.tolerance * np.maximum(1.0, np.abs(canary.expected))
+        allowed = self.tolerance * np.clip(np.abs(canary.expected), 1.0, _RAREST)
         share = apart / allowed
         if not bool((share <= 1).all()):  # NaN is a disagreement too
             worst = np.unravel_index(np.argmax(share), share.shape)
