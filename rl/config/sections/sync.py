@@ -16,5 +16,5 @@ class SyncConfig(Section):
     canary_tokens: AtLeastOne = 64
     """Tokens of each that are compared, from the first on."""
     tolerance: Positive | None = None
-    """Largest allowed difference in nats, times -log-prob (1 to 4) for rare tokens; ``null``: 1e-3, or 0.1 x the root of
-    the layers where one of them computes in bfloat16."""
+    """Largest allowed difference in nats, times -log-prob (1 to 4) for rare tokens; ``null``: 1e-3, or 0.1 x the root
+    of the layers where one of them computes in bfloat16."""
