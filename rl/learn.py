@@ -262,8 +262,10 @@ def canary_rows(rollout: Rollout, asked: int, asked_tokens: int) -> Sequences:
 
 
 def minibatches(batch: RowsT, count: int) -> list[RowsT]:
-    """``count`` batches that together hold every row once, in order; fewer if there are fewer rows."""
-    return [batch.take(rows.tolist()) for rows in torch.arange(len(batch)).chunk(count)]
+    """``count`` batches of equal size, give or take a row, that together hold every row once, in order; fewer if there
+    are fewer rows, as where groups without signal are left out."""
+    parts = torch.arange(len(batch)).tensor_split(min(count, len(batch)))
+    return [batch.take(rows.tolist()) for rows in parts]
 
 
 def mean_metrics(updates: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -238,6 +238,7 @@ def test_minibatches_hold_every_row_once() -> None:
     assert [ids for part in parts for ids in part.prompt_ids] == list(batch.prompt_ids)
     assert torch.equal(torch.cat([part.tokens_BT for part in parts]), batch.tokens_BT)
     assert parts[1].temperature == 0.7
+    assert [len(part) for part in minibatches(batch, 4)] == [2, 1, 1, 1]  # as many updates as the schedule counts
     assert len(minibatches(batch, 9)) == 5
     assert mean_metrics([{"a": 1.0}, {"a": 2.0}]) == {"a": 1.5}
 
