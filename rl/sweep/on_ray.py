@@ -21,6 +21,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
+from rl.config.schema import Config
 from rl.evaluation.results import OVERALL, Evaluation, load_all
 from rl.process.interrupt import ended_by_signals
 from rl.run_folder.records import read_metrics
@@ -64,7 +65,7 @@ class SweepTrial(tune.Trainable):
     def _report(self, code: int | None) -> Mapping[str, object]:
         found = load_all(self._run.folder)
         done = found[-1].step if found else 0
-        score = held_out(found[-1]) if found else 0.0
+        score = held_out(found[-1], self._run.config) if found else 0.0
         return {_METRIC: score, _TIME: done, "code": code, tune.result.DONE: code is not None}
 
     def cleanup(self) -> None:
@@ -83,9 +84,11 @@ class SweepTrial(tune.Trainable):
         """Nothing either."""
 
 
-def held_out(evaluation: Evaluation) -> float:
-    """What ASHA compares: the overall score of the first reward."""
-    for tasks in evaluation.results.values():
+def held_out(evaluation: Evaluation, config: Config) -> float:
+    """What ASHA compares: the overall score of the first reward that is trained on."""
+    monitors = {name for name, reward in config.rewards.items() if reward.role == "monitor"}
+    for reward in sorted(evaluation.results, key=monitors.__contains__):
+        tasks = evaluation.results[reward]
         if (found := tasks[OVERALL].estimate) is not None:
             return found.mean
     return 0.0

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from rl.config.load import load
+from rl.evaluation.results import Evaluation, Outcome
 from rl.sweep.__main__ import sweep
 from rl.sweep.arguments import read_arguments
+from rl.sweep.on_ray import held_out
 from rl.types import UserError
 from tests.rl.synthetic_run import write_run
 
@@ -59,6 +62,14 @@ def test_ray_runs_all_and_ends_the_worst_early(tmp_path: Path, capsys: pytest.Ca
     capsys.readouterr()
     assert start(tmp_path, "--asha", "train.lr=0.8,0.1") == 0
     assert "train.lr=0.1-seed0: stopped early before (ASHA" in capsys.readouterr().err
+
+
+def test_asha_judges_by_what_is_trained_on() -> None:
+    rewards = ["rewards.nice.use=clip_score", "rewards.nice.role=monitor", "rewards.geneval.use=geneval"]
+    outcomes = (Outcome("nice", "colors", "a", 1, 0.9), Outcome("geneval", "colors", "a", 1, 0.25))
+    assert held_out(Evaluation(3, outcomes), load(None, rewards)) == 0.25
+    assert held_out(Evaluation(3, outcomes[:1]), load(None, rewards)) == 0.9  # nothing else is there
+    assert held_out(Evaluation(3, ()), load(None, rewards)) == 0.0
 
 
 def test_asha_needs_scores_on_the_way(tmp_path: Path) -> None:
