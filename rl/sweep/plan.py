@@ -71,7 +71,7 @@ def plan(
 ) -> SweepPlan:
     """``named``: the YAML of one run, or of a sweep. ``seeds``, ``baseline``: instead of what is said there.
 
-    Raises UserError for repeated seeds, a file that is not there, and every mistake in every arm's configuration.
+    Raises UserError for seeds that are repeated or given twice, a file that is not there, and every mistake in every arm's configuration.
     """
     path = shipped.find(named)
     if not path.is_file():
@@ -79,6 +79,8 @@ def plan(
     said = read_sweep_file(path) or SweepFile(named)
     axes, typed_seeds = seeds_among(overrides)
     fixed, varied = settings(axes)
+    if seeds and typed_seeds:
+        raise UserError("seeds are given twice, by --seeds and by seed=...: leave one of them out")
     chosen = tuple(seeds or typed_seeds or said.seeds or SEEDS)
     if len(set(chosen)) < len(chosen):
         raise UserError(f"seeds {' '.join(map(str, chosen))} name one twice: every run needs its own")

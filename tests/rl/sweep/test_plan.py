@@ -158,6 +158,10 @@ def test_every_wrong_arm_is_named(tmp_path: Path, sweep_file: Path) -> None:
             "arm eval.at_start=false: a sweep compares an evaluation after training with one before it, and the run "
             "has fewer than two: give it steps (train.steps), and turn eval.at_start and eval.at_end on",
         ),
+        (
+            ["--seeds", "0", "--sweep", "seed=1,2"],
+            "seeds are given twice, by --seeds and by seed=...: leave one of them out",
+        ),
         (["loss=dapo,dapo"], "two arms of the sweep have the name 'loss=dapo': every arm needs its own"),
         (["--asha"], "--asha stops runs early on Ray: add --ray"),
         (
