@@ -10,7 +10,7 @@ from dataclasses import dataclass
 Points = Sequence[tuple[float, float]]
 Band = Sequence[tuple[float, float, float]]
 LEFT, RIGHT, TOP, BOTTOM = 54, 408, 10, 214  # the frame inside the 420 x 240 pixels that page.html and script.js know
-_MAX_POINTS = 240
+MAX_POINTS = 240
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ def line_chart(
     )
 
 
-def thin(points: Points) -> list[tuple[float, float]]:
-    """At most 240 points: neighbours are averaged, never dropped."""
-    size = math.ceil(len(points) / _MAX_POINTS)
+def thin(points: Points, most: int = MAX_POINTS) -> list[tuple[float, float]]:
+    """At most so many points: neighbours are averaged, never dropped."""
+    size = math.ceil(len(points) / most)
     if size <= 1:
         return list(points)
     chunks = [points[start : start + size] for start in range(0, len(points), size)]

@@ -71,7 +71,8 @@ def plan(
 ) -> SweepPlan:
     """``named``: the YAML of one run, or of a sweep. ``seeds``, ``baseline``: instead of what is said there.
 
-    Raises UserError for seeds that are repeated or given twice, a file that is not there, and every mistake in every arm's configuration.
+    Raises UserError for seeds that are repeated or given twice, a file that is not there, and every mistake in every
+    arm's configuration.
     """
     path = shipped.find(named)
     if not path.is_file():

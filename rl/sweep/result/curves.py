@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rl.evaluation.results import GRADED, OVERALL
-from rl.report.chart import Band, Chart, Points, line_chart, running_mean, thin
+from rl.report.chart import MAX_POINTS, Band, Chart, Points, line_chart, running_mean, thin
 from rl.sweep.result.gather import MadeArm, MadeRun, rewards_of, training_seconds
 from rl.tracking.contract import GUARD_PREFIX
 
 AXES = ("step", "pictures", "seconds")
+_POINTS, _FEWEST_POINTS = 3 * MAX_POINTS, 40  # of all arms together, and of one: a page of many is to stay under 5 MB
 _HEALTH = (
     ("KL to the reference (nats per token)", "kl"),
     ("Entropy (nats per token)", "entropy"),
@@ -64,14 +65,15 @@ def _held_out(reward: str) -> Reads:
 
 def _charts(title: str, arms: Sequence[MadeArm], read: Reads) -> ArmCharts:
     lines = {arm.name: [read(run) for run in arm.runs] for arm in arms}
-    by_axis = {}
+    by_axis, most = {}, max(_FEWEST_POINTS, _POINTS // max(1, len(arms)))
     for axis in AXES:
         series, bands = dict[str, Points](), dict[str, Band]()
         for arm in arms:
             points = _band(arm, lines[arm.name], axis)
-            series[arm.name] = [(x, mean) for x, mean, _, _ in points]
+            series[arm.name] = thin([(x, mean) for x, mean, _, _ in points], most)
             if len(arm.runs) > 1:
-                lows, highs = thin([(x, low) for x, _, low, _ in points]), thin([(x, high) for x, _, _, high in points])
+                lows = thin([(x, low) for x, _, low, _ in points], most)
+                highs = thin([(x, high) for x, _, _, high in points], most)
                 bands[arm.name] = [(x, low, high) for (x, low), (_, high) in zip(lows, highs, strict=True)]
         by_axis[axis] = line_chart(title, series, bands=bands, unit=axis)
     return ArmCharts(title, by_axis)

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from rl.config.load import load
 from rl.evaluation.results import Evaluation, Outcome, save
+from rl.run_folder.records import Row
 from rl.sweep.member import Member
 from rl.sweep.plan import plan
+from rl.sweep.result.curves import arm_charts
+from rl.sweep.result.gather import MadeArm, MadeRun
 from rl.sweep.result.page import find_result
 from rl.sweep.result.sheet import START, SheetRow
 from rl.sweep.result.tables import SweepResult, as_json, markdown
@@ -158,3 +162,14 @@ def test_nothing_done_is_a_page_all_the_same(tmp_path: Path) -> None:
     result = found(tmp_path, {"small": [], "large": []})
     assert (list(result.rows), list(result.answers)) == ([], [])
     assert len(result.warnings) == 6
+
+
+def test_curves_of_many_arms_have_fewer_points() -> None:
+    """Each page has all of them three times, over steps, pictures and seconds."""
+    rows = [Row(step, {"score": 0.5, "images": 64.0}, {"total": 1.0}) for step in range(250)]
+    run = MadeRun("a", 0, Path(), load(None, ["rewards.geneval.use=geneval"]), rows, [Evaluation(0, ())], [])
+    counts = []
+    for arms in (1, 15):
+        [chart] = arm_charts([MadeArm(f"a{place}", (run, run), ()) for place in range(arms)])
+        counts.append({len(curve.line.split()) for curve in chart.by_axis["step"].curves})
+    assert counts == [{125}, {42}]
