@@ -79,8 +79,8 @@ class WeightSync:
 
     An answer x may be off by ``tolerance`` times |x|, at least 1 and at most 4: rounding moves the log-prob of a rare
     token more, in proportion to it. With the embedded model in bfloat16, trained for 30 steps without an anchor,
-    differences came to .012 nats above -.1, .08 between -1 and -2 and .25 between -4 and -6; over max(1, |x|) that is at
-    most .064.
+    differences came to .012 nats above -.1, .08 between -1 and -2 and .25 between -4 and -6; over max(1, |x|) that is
+    at most .064.
 
     In bfloat16 a deep model's answers differ by more than an update moves them, and stale weights would pass. So a part
     is compared with itself as well, until it has once been seen to move with the trainer: whatever is rounded away, an

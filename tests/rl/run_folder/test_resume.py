@@ -25,15 +25,15 @@ def again(folder: Path, *overrides: str) -> Resumed:
 
 
 def test_overrides_of_the_first_start_need_not_be_repeated(tmp_path: Path) -> None:
-    begun(tmp_path, "train.lr=2e-3", "loss=dapo", "kl=null")
+    begun(tmp_path, "train.lr=3e-3", "loss=dapo", "kl=null")
     found = again(tmp_path)
     assert found.config == load(tmp_path / CONFIG_FILE)
-    assert (found.config.train.lr, found.config.loss.use, found.config.kl) == (2e-3, "dapo", None)
+    assert (found.config.train.lr, found.config.loss.use, found.config.kl) == (3e-3, "dapo", None)
     assert list(found.changed) == []
     assert [str(one) for one in found.ignored] == [
         "kl (was null, now k3)",
         "loss.use (was dapo, now grpo)",
-        "train.lr (was 0.002, now 0.001)",
+        "train.lr (was 0.003, now 0.002)",
     ]
 
 
@@ -69,7 +69,7 @@ def test_what_may_change_is_changed(tmp_path: Path) -> None:
 def test_what_would_make_another_run_is_named_without_artefacts(tmp_path: Path) -> None:
     begun(tmp_path)
     for override, said in [
-        ("train.lr=2e-3", "differ: train.lr (was 0.001, now 0.002); leave them out to resume"),
+        ("train.lr=3e-3", "differ: train.lr (was 0.002, now 0.003); leave them out to resume"),
         ("kl=null", "differ: kl (was k3, now null);"),
         ("loss=dapo", "differ: loss.use (was grpo, now dapo);"),
         ("rewards.geneval.options.grading=graded", "differ: rewards.geneval.options.grading (was "),
