@@ -92,14 +92,12 @@ def _charts(rows: Sequence[UsageRow]) -> Sequence[Chart]:
         }
 
     queues = {"sample": "to sample", "paint": "to paint", "score": "to score"}
+    restarts = {"": [(row.step + 1.0, float(row.counts.get("deaths", 0))) for row in rows]}
     lags = [{} if row.publish_lag is None else {"lag": row.publish_lag} for row in rows]
     return (
         line_chart("Share of the time in which workers were busy", lines([row.shares for row in rows], WORKER_NAMES)),
         line_chart("Groups that wait or are at work", lines([row.queued for row in rows], queues)),
         line_chart("Staleness (steps)", {"": [(row.step + 1.0, float(row.staleness)) for row in rows]}),
         line_chart("Publish lag (seconds)", lines(lags, {"lag": "lag"})),
-        line_chart(
-            "Workers restarted since the start or a resume",
-            {"": [(row.step + 1.0, float(row.counts.get("deaths", 0))) for row in rows]},
-        ),
+        line_chart("Workers restarted since the start or a resume", restarts if _events(rows, "deaths") else {}),
     )
