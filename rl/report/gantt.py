@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rl.report.chart import BOTTOM, LEFT, RIGHT, TOP, number, ticks
 from rl.run_folder.usage import TRAINER, CallSpan
@@ -14,13 +14,13 @@ _ROLES = ("sample", "paint", "score", TRAINER)  # how names of workers begin
 
 @dataclass(frozen=True)
 class Block:
-    """A call as a rectangle in pixels; ``shade``: of its step, counted from the first one shown."""
+    """A call as a rectangle in pixels; ``shade``: of its step, counted from the first one; ``None``: of the others."""
 
     left: float
     top: float
     width: float
     height: float
-    shade: int
+    shade: int | None
     text: str
 
 
@@ -35,14 +35,16 @@ class Gantt:
     """Workers for whom there was no room."""
 
 
-def gantt(calls: Sequence[CallSpan], first_step: int = 0) -> Gantt:
-    """One lane a worker, the trainer's last, the rewards left out; ``first_step``: how the first step is called."""
+def gantt(calls: Sequence[CallSpan], first_step: int = 0, around: Sequence[CallSpan] = ()) -> Gantt:
+    """One lane a worker, the trainer's last, the rewards left out; ``first_step``: how the first step is called;
+    ``around``: calls of other steps, of which is drawn what falls into the same time."""
     names = sorted({call.worker for call in calls if not call.worker.startswith("score")}, key=_order)
     lanes = names[-_LANES:]
     shown = [call for call in calls if call.worker in lanes]
     if not shown:
         return Gantt()
     begin, end = min(call.start for call in shown), max(call.end for call in shown)
+    others = [_within(call, begin, end) for call in around if call.worker in lanes]
     length = max(end - begin, 1e-9)
     height, scale = (BOTTOM - TOP) / len(lanes), (RIGHT - LEFT) / length
     first = min(call.step for call in shown)
@@ -52,10 +54,11 @@ def gantt(calls: Sequence[CallSpan], first_step: int = 0) -> Gantt:
             round(TOP + lanes.index(call.worker) * height + 1, 1),
             round((call.end - call.start) * scale, 1),
             round(height - 2, 1),
-            call.step - first,
+            shade,
             f"{call.worker}: step {call.step + first_step}, {call.end - call.start:.3g} s",
         )
-        for call in shown
+        for call, shade in [(call, call.step - first) for call in shown]
+        + [(call, None) for call in others if call.end > call.start]
     ]
     return Gantt(
         blocks,
@@ -63,6 +66,10 @@ def gantt(calls: Sequence[CallSpan], first_step: int = 0) -> Gantt:
         [(round(LEFT + at * scale, 1), number(at)) for at in ticks(0.0, length) if at <= length],
         len(names) - len(lanes),
     )
+
+
+def _within(call: CallSpan, begin: float, end: float) -> CallSpan:
+    return replace(call, start=max(call.start, begin), end=min(call.end, end))
 
 
 def _order(name: str) -> tuple[int, int]:

@@ -35,12 +35,13 @@ def shown_workers(run_folder: Path) -> ShownWorkers | None:
     counts = {role: rows[-1].workers.get(role, 1) for role in rows[-1].shares}
     shares = [(WORKER_NAMES[role], count, _share(rows, role)) for role, count in counts.items()]
     calls = [call for row in drawn for call in row.calls]
+    around = [call for row in rows if row not in drawn for call in row.calls]
     return ShownWorkers(
         shares,
         _facts(rows),
         [chart for chart in _charts(rows) if chart.curves],
         [row.step + 1 for row in drawn],
-        gantt(calls, first_step=1),
+        gantt(calls, first_step=1, around=around),
     )
 
 

@@ -59,6 +59,20 @@ def test_a_lane_a_worker_and_a_colour_a_step() -> None:
     assert gantt([]).blocks == ()
 
 
+def test_what_falls_into_the_same_time_is_pale() -> None:
+    around = [
+        CallSpan("painter-0", 8, 14.0, 99.0),
+        CallSpan("painter-0", 2, 0.0, 9.0),
+        CallSpan("painter-7", 8, 10, 12),
+    ]
+    found = gantt([CallSpan("painter-0", 5, 10.0, 12.0), CallSpan("trainer", 5, 13.0, 20.0)], around=around)
+    assert [(block.shade, block.text) for block in found.blocks] == [
+        (0, "painter-0: step 5, 2 s"),
+        (0, "trainer: step 5, 7 s"),
+        (None, "painter-0: step 8, 6 s"),
+    ]
+
+
 def test_of_many_workers_the_last_lanes_are_drawn() -> None:
     found = gantt([CallSpan(f"painter-{number}", 0, 0.0, 1.0) for number in range(20)])
     assert (len(found.lanes), found.left_out) == (16, 4)
@@ -72,7 +86,7 @@ def test_means_facts_and_three_steps_of_the_middle(tmp_path: Path) -> None:
     assert found.shares == [("samplers", 1, 0.25), ("painters", 2, 0.5), ("trainer", 1, 0.25)]
     assert found.facts == "staleness 0 to 2, publish lag 1.1 s on average, 1.8 s at most, 1 worker restarted"
     assert found.steps == [3, 4, 5]
-    assert {block.shade for block in found.gantt.blocks} == {0, 1, 2}
+    assert {block.shade for block in found.gantt.blocks} == {0, 1, 2, None}
     titles = [chart.title for chart in found.charts]
     assert titles[:2] == ["Share of the time in which workers were busy", "Groups that wait or are at work"]
     assert [curve.name for curve in found.charts[1].curves] == ["to sample", "to paint", "to score"]
@@ -101,7 +115,8 @@ def test_the_page_of_a_run_on_a_cluster(tmp_path: Path) -> None:
         write_usage(tmp_path, step)
     text = page(read_run(tmp_path))
     calls = [attributes for tag, attributes in parse(text).found if attributes.get("class") == "call"]
-    assert len(calls) == 12
+    assert len(calls) == 12 + 3  # the fourth step is sampled and painted meanwhile, and learnt later
+    assert sum(one["fill"] == "var(--edge)" for one in calls) == 3
     assert "<title>painter-10: step 3, 2 s</title>" in text
     assert '<td>painters</td><td class="num">2</td><td class="num">50%</td>' in text
     assert "Who did what in step 1, 2, 3; seconds" in text and "</i>step 3</span>" in text
