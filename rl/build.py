@@ -109,7 +109,7 @@ def live_parts(
         draws = None if config.supervised else prompt_draws(config, train_prompts)
         sync = acting.weights_out(config, sampler, sync_tolerance(config, policy.ar.config.num_hidden_layers))
         log = experience_log(config, folder, train_prompts)
-        collects = partial(acting.collector, config, act, train_prompts, draws, tracker.message)
+        collects = partial(acting.collector, config, act, train_prompts, draws, tracker)
         collector, learner = halves(config, folder, policy, trainers, act, train_prompts, collects, sync, tracker)
         yield Run(
             config=config,

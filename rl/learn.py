@@ -14,7 +14,7 @@ from torch import Tensor
 from policy.trainable import Adapter, WeightStream
 from rl.algorithm.advantages import with_signal
 from rl.rows import by_group, per_sample, sequences
-from rl.tracking.contract import KEPT, SAMPLED
+from rl.tracking.contract import AGE, KEPT, NUMERICS, SAMPLED
 from rl.tracking.stopwatch import Stopwatch
 from rl.trainer.trainer import Trainer
 from rl.types import Experience, Forward, Rollout, Rows, Sequences, TokenBatch
@@ -158,7 +158,8 @@ class TrainedLanguageModel:
         with timer("forward"):
             batches = self.batches(experience, advantages_PG)
         with timer("update"):
-            return mean_metrics([self.trainer.update(part) for part in batches])
+            found = mean_metrics([self.trainer.update(part) for part in batches])
+        return found | by_age(found, experience.metrics)
 
     def rehearse(self, experience: Experience, advantages_PG: Tensor, rows: int) -> None:
         batch = self.batch(experience, advantages_PG)
@@ -259,6 +260,13 @@ def canary_rows(rollout: Rollout, asked: int, asked_tokens: int) -> Sequences:
         return rows
     span = rollout.span.up_to(asked_tokens)
     return replace(rows, tokens_BT=rows.tokens_BT[:, : span.most], span=span)
+
+
+def by_age(found: Mapping[str, float], collected: Mapping[str, float]) -> dict[str, float]:
+    """What of the mismatch comes from the age of the weights that sampled, where it is known what does not."""
+    if NUMERICS not in collected or "mismatch" not in found:
+        return {}
+    return {AGE: max(0.0, found["mismatch"] - collected[NUMERICS])}
 
 
 def minibatches(batch: RowsT, count: int) -> list[RowsT]:

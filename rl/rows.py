@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -23,6 +24,15 @@ def read_back(forward: Callable[[Sequences], Forward], rollout: Rollout) -> Forw
     """One forward, two uses: the decoder's hidden states and the trainer-side log-probs."""
     found = forward(sequences(rollout))
     return replace(found, logprobs_BT=found.logprobs_BT.cpu(), entropy_BT=found.entropy_BT.cpu())
+
+
+def logprobs_apart(logprobs_BT: NDArray[np.float32], rollout: Rollout) -> tuple[float, ...]:
+    """Of each group, the mean |difference| of these log-probs and the sampler's, in nats per token."""
+    apart_BT, groups = np.abs(logprobs_BT - rollout.logprobs_BT).astype(np.float64), len(rollout.prompts)
+    counted_BT = np.ones_like(apart_BT) if rollout.mask_BT is None else rollout.mask_BT.astype(np.float64)
+    apart_P = np.where(counted_BT > 0, apart_BT, 0.0).reshape(groups, -1).sum(-1)
+    found: list[float] = (apart_P / counted_BT.reshape(groups, -1).sum(-1)).tolist()
+    return tuple(found)
 
 
 def by_group(values_B: NDArray, rollout: Rollout) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from policy.base import Policy
@@ -13,6 +13,7 @@ from rl.collectors import Collector, Selective, Serial
 from rl.config.schema import Config
 from rl.data.drawing.draws import PromptDraws
 from rl.data.stream import PromptStream
+from rl.tracking.tracker import Tracker
 from rl.types import Prompt
 from rollout.samplers.contract import Sampler
 from rollout.sync import WeightChannel, WeightSync
@@ -29,10 +30,9 @@ class Acting(Protocol):
         act: Collect,
         prompts: Sequence[Prompt],
         draws: PromptDraws | None,
-        tell: Callable[[str], None],
+        tracker: Tracker,
     ) -> Collector:
-        """``draws``: where what was scored has a say in which prompts come; ``tell``: hears sentences for whoever
-        watches the run."""
+        """``draws``: where what was scored has a say in which prompts come; ``tracker``: hears how workers fare."""
 
     def weights_out(self, config: Config, sampler: Sampler, tolerance: float) -> WeightChannel:
         """Into ``sampler`` and whoever else follows; ``tolerance`` in nats."""
@@ -50,7 +50,7 @@ class ActingHere:
         act: Collect,
         prompts: Sequence[Prompt],
         draws: PromptDraws | None,
-        tell: Callable[[str], None],
+        tracker: Tracker,
     ) -> Collector:
         return start_collector(config, act, prompts, draws)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from rl.config.schema import Config
 from rl.data.drawing.draws import PromptDraws
 from rl.data.stream import PromptStream
 from rl.process.interrupt import Interrupt
+from rl.tracking.tracker import Tracker
 from rl.types import Prompt
 from rollout.samplers.contract import Sampler
 from rollout.sync import WeightChannel
@@ -69,11 +70,11 @@ class ActingOnCluster:
         act: Collect,
         prompts: Sequence[Prompt],
         draws: PromptDraws | None,
-        tell: Callable[[str], None],
+        tracker: Tracker,
     ) -> Ahead:
         assert draws is None and self._publisher is not None  # the rules say so; the sampler is started first
         stream = PromptStream(prompts, config.data.prompts_per_step, config.run.seed)
-        return Ahead(config, act, stream, self._encode, self._crews, self._publisher, tell)
+        return Ahead(config, act, stream, self._encode, self._crews, self._publisher, tracker)
 
     def weights_out(self, config: Config, sampler: Sampler, tolerance: float) -> WeightChannel:
         assert self._publisher is not None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,10 +28,13 @@ from rl.cluster.usage import ClusterUsage
 from rl.collect import Collect
 from rl.config.schema import Config
 from rl.data.stream import PromptStream
+from rl.run_folder.usage import CallSpan
 from rl.scheduler.events import Learn, RunDone
 from rl.scheduler.scheduler import Scheduler
 from rl.scheduler.work import GroupKey, Lease, Stage, WorkPlan
+from rl.tracking.contract import NUMERICS, worker_numbers
 from rl.tracking.stopwatch import Stopwatch
+from rl.tracking.tracker import Tracker
 from rl.types import Experience, Prompt, Rollout, Sample, UserError
 from rollout.samplers.base import Encode
 from rollout.seeds import group_seeds
@@ -49,16 +52,21 @@ class Ahead:
     encode: Encode
     crews: Mapping[str, Crew]
     publisher: WeightPublisher
-    tell: Callable[[str], None]
+    tracker: Tracker
 
     def collect(self, first: int, last: int) -> Iterator[Experience]:
         if first >= last:
             return
         self.publisher.stand_still(first)
         desk = _Desk(self.config, self.stream, self.encode, self.publisher, StepBoard(partial(submit, self.turn)))
-        dispatcher = Dispatcher(self._scheduler(first, last), self.crews, desk, self.tell)
-        usage = ClusterUsage(Path(str(self.config.run.folder)), {name: crew.size for name, crew in self.crews.items()})
-        self.publisher.published = dispatcher.published
+        dispatcher = Dispatcher(self._scheduler(first, last), self.crews, desk, self.tracker.message)
+        usage = self._usage()
+
+        def published() -> None:
+            usage.published()
+            dispatcher.published()
+
+        self.publisher.published = published
         dispatcher.start()
         try:
             while True:
@@ -67,11 +75,13 @@ class Ahead:
                     order = dispatcher.next_order()
                 if not isinstance(order, Learn):
                     assert isinstance(order, RunDone)
-                    self.tell(usage.told(dispatcher.counts))
+                    self.tracker.message(usage.told(dispatcher.counts))
                     return
+                queued = desk.board.queued(self._under_way(order.step, last), self.config.data.prompts_per_step)
                 step = desk.board.take(order.groups)
-                newest, waited = self.publisher.next - 1, timer.seconds["collect"]
-                usage.step(order, step, newest=newest, waited=waited, counts=dispatcher.counts)
+                waited = timer.seconds["collect"]
+                row = usage.ordered(order, step, waited=waited, queued=queued, counts=dispatcher.counts)
+                self.tracker.workers(worker_numbers(row))
                 waiting = [self._experience(order, step, timer)]
                 del step  # or its pictures would stay while the next ones are made
                 yield waiting.pop()
@@ -80,6 +90,18 @@ class Ahead:
             self.publisher.published = None
             dispatcher.close()
             desk.board.close()
+
+    def _usage(self) -> ClusterUsage:
+        sizes = {role: crew.size for role, crew in self.crews.items()}
+        return ClusterUsage(
+            Path(str(self.config.run.folder)),
+            sizes,
+            lambda: {role: crew.worked() for role, crew in self.crews.items()},
+        )
+
+    def _under_way(self, step: int, last: int) -> range:
+        """Steps that may have begun when this one is learnt."""
+        return range(step, min(step + self.config.loop.staleness + 1, last))
 
     def _scheduler(self, first: int, last: int) -> Scheduler:
         plan = work_plan(self.config, last)
@@ -93,11 +115,13 @@ class Ahead:
 
     def _experience(self, order: Learn, step: FinishedStep, timer: Stopwatch) -> Experience:
         experience = self.turn.concluded(order.step, step.rollout, step.renders, step.waiting, timer)
-        found = {} if self.publisher.in_step or step.mismatch is None else {"sync_mismatch": step.mismatch}
+        found = {} if self.publisher.in_step else {NUMERICS: step.apart}  # in step there is no age to tell it from
+        if not self.publisher.in_step and step.mismatch is not None:
+            found["sync_mismatch"] = step.mismatch
         if order.failed:
             found["failed_groups"] = float(len(order.failed))
             for key, reason in order.failed.items():
-                self.tell(f"step {order.step}: prompt {key.position} is left out: {reason}")
+                self.tracker.message(f"step {order.step}: prompt {key.position} is left out: {reason}")
         return replace(experience, metrics={**experience.metrics, **found})
 
 
@@ -133,6 +157,8 @@ class _Desk:
         return self.publisher.sets[version]
 
     def take_in(self, lease: Lease, answer: Any, pictures: Any) -> None:
+        at = time.monotonic()
+        call = CallSpan(lease.worker, lease.step, at - answer.seconds, at)
         if isinstance(answer, Sampled):
             assert answer.version is not None  # it was asked for one
             prompts = self.stream.at(lease.step)
@@ -141,9 +167,9 @@ class _Desk:
                 prompts=tuple(prompts[key.position] for key in lease.keys),
                 version=self.publisher.trained[answer.version],
             )
-            self.board.sampled(lease.keys, rollout, answer.mismatch, answer.seconds)
+            self.board.sampled(lease.keys, rollout, answer.mismatch, call)
         elif isinstance(answer, Painted):
-            self.board.painted(lease.keys, ray.get(pictures), answer.seeds, answer.seconds)
+            self.board.painted(lease.keys, ray.get(pictures), answer.seeds, answer.apart, call)
 
     def drop(self, version: int) -> None:
         self.publisher.drop(version)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rewards.pool.submission import Submission
 from rl.cluster.groups import joined, split
+from rl.run_folder.usage import CallSpan
 from rl.scheduler.work import GroupKey
 from rl.types import Renders, Rollout
 
@@ -25,8 +26,8 @@ class _Step:
     seeds: dict[GroupKey, tuple[int, ...]] = field(default_factory=dict)
     waiting: dict[GroupKey, Submission] = field(default_factory=dict)
     mismatch: float | None = None
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Of workers, by role."""
+    apart: dict[GroupKey, float] = field(default_factory=dict)
+    calls: list[CallSpan] = field(default_factory=list)
 
 
 class StepBoard:
@@ -36,9 +37,9 @@ class StepBoard:
         self._submit = submit
         self._steps: dict[int, _Step] = defaultdict(_Step)
 
-    def sampled(self, keys: Sequence[GroupKey], rollout: Rollout, mismatch: float | None, seconds: float) -> None:
+    def sampled(self, keys: Sequence[GroupKey], rollout: Rollout, mismatch: float | None, call: CallSpan) -> None:
         step = self._steps[keys[0].step]
-        step.seconds["sample"] += seconds
+        step.calls.append(call)
         step.mismatch = mismatch
         for key, group in zip(keys, split(rollout), strict=True):
             step.rollouts.setdefault(key, group)
@@ -49,17 +50,35 @@ class StepBoard:
         return joined([step.rollouts[key] for key in keys])
 
     def painted(
-        self, keys: Sequence[GroupKey], pictures: NDArray[np.uint8], seeds: Sequence[int], seconds: float
+        self,
+        keys: Sequence[GroupKey],
+        pictures: NDArray[np.uint8],
+        seeds: Sequence[int],
+        apart: Sequence[float],
+        call: CallSpan,
     ) -> None:
-        """What is new among them goes to the rewards at once."""
+        """What is new among them goes to the rewards at once. ``apart``: of each group, see ``FinishedStep``."""
         step = self._steps[keys[0].step]
-        step.seconds["paint"] += seconds
+        step.calls.append(call)
         each = len(pictures) // len(keys)
         for place, key in enumerate(keys):
             if key not in step.pictures:
                 rows = slice(place * each, (place + 1) * each)
                 step.pictures[key], step.seeds[key] = pictures[rows], tuple(seeds[rows])
+                step.apart[key] = apart[place]
                 step.waiting[key] = self._submit(key, step.rollouts[key], step.pictures[key])
+
+    def queued(self, steps: Iterable[int], groups: int) -> dict[str, int]:
+        """How many of the ``groups`` of each of these steps are still to be sampled, painted, scored; what somebody is
+        at work on counts. May be asked while others write here."""
+        found = {"sample": 0, "paint": 0, "score": 0}
+        for number in steps:
+            step = self._steps.get(number, _Step())
+            sampled, painted, waiting = len(step.rollouts), len(step.pictures), list(step.waiting.values())
+            found["sample"] += groups - sampled
+            found["paint"] += sampled - painted
+            found["score"] += sum(not one.done for one in waiting)
+        return found
 
     def take(self, keys: Sequence[GroupKey]) -> FinishedStep:
         """The step whose groups have all come through, but for those that failed; it is over."""
@@ -68,7 +87,8 @@ class StepBoard:
         rollout = joined([step.rollouts[key] for key in keys])
         seeds = tuple(seed for key in keys for seed in step.seeds[key])
         renders = Renders(pictures, seeds, len(pictures) // rollout.batch_size)
-        return FinishedStep(rollout, renders, [step.waiting[key] for key in keys], step.mismatch, dict(step.seconds))
+        waiting, apart = [step.waiting[key] for key in keys], [step.apart[key] for key in keys]
+        return FinishedStep(rollout, renders, waiting, step.mismatch, sum(apart) / len(apart), step.calls)
 
     def close(self) -> None:
         """Nobody waits for the scores any more."""
@@ -86,6 +106,8 @@ class FinishedStep:
     renders: Renders
     waiting: Sequence[Submission]
     mismatch: float | None
-    """Of the weights that it was sampled with."""
-    seconds: dict[str, float]
-    """That workers were busy with it, by role."""
+    """Of the weights that it was sampled with: what the canary has found when a sampler took them."""
+    apart: float
+    """Mean |difference| of what samplers and painters, with the very same weights, say about its tokens; nats."""
+    calls: Sequence[CallSpan]
+    """Those that made it."""

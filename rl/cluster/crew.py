@@ -30,6 +30,11 @@ class _Worker:
     ready: bool = False
     calls: int = 0
     """That it has not answered yet."""
+    since: float = 0.0
+    """When it got the first of them."""
+
+    def worked(self) -> float:
+        return time.monotonic() - self.since if self.calls else 0.0
 
 
 class WorkerFailed(Exception):
@@ -51,6 +56,7 @@ class Crew:
         self.ready: Callable[[str, RoleName], None] = lambda name, role: None
         self.lost: Callable[[str, str], None] = lambda name, reason: None
         self.restarts = 0
+        self._worked = 0.0
         self._needs = needs
         self._workers: dict[str, _Worker] = {}
         self._changed = threading.Condition()
@@ -82,6 +88,8 @@ class Crew:
             worker = self._workers.get(name)
             if worker is None:
                 return None
+            if not worker.calls:
+                worker.since = time.monotonic()
             worker.calls += 1
         promise = worker.actor.work.options(num_returns=returns).remote(version, job)
         return promise if returns > 1 else [promise]
@@ -90,7 +98,14 @@ class Crew:
         """One of the calls that were submitted has ended."""
         with self._changed:
             if worker := self._workers.get(name):
+                done = worker.worked()
                 worker.calls -= 1
+                self._worked += 0.0 if worker.calls else done
+
+    def worked(self) -> float:
+        """Seconds that all of them together have had something to do, until now."""
+        with self._changed:
+            return self._worked + sum(worker.worked() for worker in self._workers.values())
 
     def ask(self, version: int | None, job: object) -> Any:
         """Of whoever is least busy; of another one if that one dies on it. Raises: RunFailure."""
@@ -131,6 +146,7 @@ class Crew:
             worker = self._workers.pop(name, None)
             if worker is None:
                 return
+            self._worked += worker.worked()
             _kill(worker)
             if not self._closed:
                 self.restarts += 1

@@ -77,3 +77,5 @@ class Painted:
     version: int | None
     seconds: float
     seeds: tuple[int, ...]
+    apart: tuple[float, ...]
+    """Of each group, the mean |difference| of the painter's log-probs and the sampler's, whose weights are the same."""

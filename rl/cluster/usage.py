@@ -1,61 +1,90 @@
-"""How busy everybody was: ``RUN/cluster.jsonl``, one line a step, and a sentence at the end."""
+"""How busy everybody is: a line of ``RUN/cluster.jsonl`` and a few numbers for each step, and a sentence at the end."""
 
 from __future__ import annotations
 
-import json
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from rl.cluster.board import FinishedStep
+from rl.run_folder.usage import TRAINER, CallSpan, UsageRow, append_usage
 from rl.scheduler.events import Learn
-
-USAGE_FILE = "cluster.jsonl"
-_WORDS = {"sample": "samplers", "paint": "painters"}
+from rl.tracking.contract import WORKER_NAMES
 
 
 class ClusterUsage:
-    """Seconds that workers worked, of those that went by; timing alone, which says nothing about the numbers."""
+    """Seconds that workers worked, of those that went by. Times in the file are those of the clock on the wall, so that
+    what a resumed run adds can be told from what was before."""
 
-    def __init__(self, folder: Path, sizes: Mapping[str, int], now: Callable[[], float] = time.monotonic) -> None:
-        """``sizes``: workers by role."""
-        self._file, self._sizes, self._now = folder / USAGE_FILE, sizes, now
+    def __init__(
+        self,
+        folder: Path,
+        sizes: Mapping[str, int],
+        worked: Callable[[], Mapping[str, float]],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``sizes``: workers by role; ``worked``: seconds that those of a role have had something to do, until now."""
+        self._folder, self._sizes, self._worked, self._now = folder, sizes, worked, now
+        self._on_the_wall = time.time() - now()
         self._began = self._last = now()
-        self._busy: dict[str, float] = defaultdict(float)
-        self._waited = 0.0
-        self._steps = 0
+        self._worked_before = self._worked_at_first = dict(worked())
+        self._published: dict[int, float] = {}
+        self._row: UsageRow | None = None
+        self._waited, self._steps = 0.0, 0
 
-    def step(self, order: Learn, done: FinishedStep, *, newest: int, waited: float, counts: Mapping[str, int]) -> None:
-        """``newest``: steps that the newest published weights have learnt; ``waited``: seconds that the trainer had
-        nothing to do before this one."""
-        now = self._now()
-        wall, self._last = now - self._last, now
+    def ordered(
+        self, order: Learn, done: FinishedStep, *, waited: float, queued: Mapping[str, int], counts: Mapping[str, int]
+    ) -> UsageRow:
+        """The step is about to be learnt; ``waited``: seconds that the trainer had nothing to do before."""
+        now, worked = self._now(), dict(self._worked())
+        row = UsageRow(
+            step=order.step,
+            staleness=order.step - order.version,
+            publish_lag=self._lag(order.version, done),
+            seconds=round(now - self._last, 3),
+            waited=round(waited, 3),
+            busy={role: round(worked[role] - self._worked_before[role], 3) for role in self._sizes},
+            workers=dict(self._sizes),
+            queued=dict(queued),
+            counts=dict(counts),
+            calls=list(done.calls),
+        )
+        self._last, self._worked_before, self._row = now, worked, row
         self._steps, self._waited = self._steps + 1, self._waited + waited
-        for role, seconds in done.seconds.items():
-            self._busy[role] += seconds
-        row = {
-            "step": order.step,
-            "staleness": order.step - order.version,
-            "published_ahead": newest - order.version,
-            "seconds": round(wall, 3),
-            "waited": round(waited, 3),
-            "busy": {role: round(seconds, 3) for role, seconds in done.seconds.items()},
-            "workers": dict(self._sizes),
-            "counts": dict(counts),
-        }
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        return row
+
+    def published(self) -> None:
+        """What was learnt from the step that was ordered last is there for everybody."""
+        if (row := self._row) is None:
+            return
+        now, self._row = self._now(), None
+        self._published[row.step + 1] = now
+        calls = [*row.calls, CallSpan(TRAINER, row.step, self._last, now)]
+        append_usage(self._folder, replace(row, calls=[self._timed(call) for call in calls]))
 
     def told(self, counts: Mapping[str, int]) -> str:
-        """``samplers busy 31 %, painters 88 %, trainer 52 % of 210 s; 2 workers lost, 1 second lease``"""
-        wall = max(self._now() - self._began, 1e-9)
+        """``cluster: busy samplers 31%, painters 88%, trainer 52% of 210 s and 60 steps; ...``"""
+        wall, worked = max(self._now() - self._began, 1e-9), self._worked()
         shares = [
-            f"{_WORDS[role]} {self._busy[role] / (count * wall):.0%}" for role, count in self._sizes.items() if count
+            f"{WORKER_NAMES[role]} {(worked[role] - self._worked_at_first[role]) / (count * wall):.0%}"
+            for role, count in self._sizes.items()
+            if count
         ]
-        shares.append(f"trainer {max(0.0, 1 - self._waited / wall):.0%}")
+        shares.append(f"{TRAINER} {max(0.0, 1 - self._waited / wall):.0%}")
         lost, second = counts.get("deaths", 0), counts.get("second leases", 0)
         return (
             f"cluster: busy {', '.join(shares)} of {wall:.0f} s and {self._steps} steps; {lost} workers lost, "
             f"{second} calls given to a second one"
         )
+
+    def _lag(self, version: int, done: FinishedStep) -> float | None:
+        self._published = {one: at for one, at in self._published.items() if one >= version}
+        at = self._published.get(version)
+        if at is None or not done.calls:
+            return None
+        return round(max(0.0, min(call.start for call in done.calls) - at), 3)
+
+    def _timed(self, call: CallSpan) -> CallSpan:
+        start, end = (round(at + self._on_the_wall, 3) for at in (call.start, call.end))
+        return replace(call, start=start, end=end)

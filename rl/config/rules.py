@@ -34,7 +34,10 @@ _IDLE: Mapping[Part, tuple[str, Sequence[str]]] = {
             *("advantage", "loss", "aggregation", "kl", "kl_reference", "entropy", "anchor", "terms", "correction"),
             *(f"sync.{key}" for key in SyncConfig.model_fields),
             *(f"groups.{key}" for key in GroupsConfig.model_fields),
-            *(f"guards.{key}" for key in ("entropy_drop", "max_kl", "max_mismatch", "max_zero_std")),
+            *(
+                f"guards.{key}"
+                for key in ("entropy_drop", "max_kl", "max_mismatch", "max_mismatch_age", "max_zero_std")
+            ),
         ),
     ),
     "decoder": (

@@ -9,7 +9,9 @@ from rl.evaluation.results import OVERALL, Evaluation
 from rl.report.chart import Chart, line_chart
 from rl.report.decoder import Lines, decoder_figures, decoder_turns
 from rl.run_folder.records import Row
+from rl.tracking.contract import AGE, NUMERICS
 
+_MISMATCH = {NUMERICS: "with the same weights", AGE: "by their age"}
 Alarms = Mapping[str, Sequence[tuple[float, str]]]
 _HEALTH = (  # title, metric; a chart whose metric was never logged is left out
     ("KL to the reference (nats per token)", "kl"),
@@ -37,7 +39,7 @@ def charts(rows: Sequence[Row], evaluations: Sequence[Evaluation]) -> list[Chart
     told = {name: name.removeprefix("reward/") for name in _without_twin(rows, ["score", *rewards])}
     training = _metrics_chart("Training reward", rows, told, alarms)
     held_out = [_evaluation_chart(reward, evaluations) for reward in (evaluations[-1].results if evaluations else ())]
-    health = [_metrics_chart(title, rows, {name: name}, alarms) for title, name in _HEALTH]
+    health = [_metrics_chart(title, rows, lines, alarms) for title, lines in _health(logged)]
     decoder = [_metrics_chart(title, rows, lines, alarms) for title, lines in decoder_figures(logged)]
     guards = [
         _metrics_chart("Guard: " + name.removeprefix("guard/").replace("_", " "), rows, {name: name}, alarms)
@@ -46,6 +48,12 @@ def charts(rows: Sequence[Row], evaluations: Sequence[Evaluation]) -> list[Chart
     ]
     first = [training] if training.curves else []
     return [*first, *held_out, *(chart for chart in (*health, *decoder, *guards) if chart.curves)]
+
+
+def _health(logged: Sequence[str]) -> list[tuple[str, Lines]]:
+    """The mismatch in its two parts, where they can be told apart."""
+    parts = {name: told for name, told in _MISMATCH.items() if name in logged}
+    return [(title, {name: name} | (parts if name == "mismatch" else {})) for title, name in _HEALTH]
 
 
 def _without_twin(rows: Sequence[Row], names: Sequence[str]) -> Sequence[str]:

@@ -14,6 +14,7 @@ from rl.report.decoder import decoder_turns
 from rl.report.groups import shown_groups
 from rl.report.pictures import pairs
 from rl.report.template import template_environment
+from rl.report.workers import shown_workers
 from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.environment import ENVIRONMENT_FILE, Session
 from rl.run_folder.records import Row, read_json, read_metrics, write_atomically
@@ -85,6 +86,7 @@ def page(run: RecordedRun) -> str:
         pairs=pairs(run.folder, before, after) if before and after and len(run.evaluations) > 1 else [],
         charts=charts(run.metrics, evaluations),
         stages=stages(run.metrics),
+        workers=shown_workers(run.folder),
         groups=groups,
         group_steps=[(step, f"step {step}") for step in dict.fromkeys(one.step for one in groups)],
         turns=len(decoder_turns(run.metrics)),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import simpy
 
+from rl.run_folder.usage import CallSpan
 from rl.scheduler.events import (
     Answered,
     Assign,
@@ -47,16 +48,6 @@ class Faults:
     slow_factor: float = 3.0
     checkpoint_every: int = 50
     """Steps that a trainer repeats at most."""
-
-
-@dataclass(frozen=True)
-class CallSpan:
-    """A call in the picture of a few steps."""
-
-    worker: str
-    step: int
-    start: float
-    end: float
 
 
 @dataclass

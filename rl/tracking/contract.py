@@ -11,10 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rl.run_folder.records import Alarm
+from rl.run_folder.usage import TRAINER, UsageRow
 
 REWARD_PREFIX, FAILED_PREFIX, LEARNS_PREFIX, GUARD_PREFIX = "reward/", "failed/", "learns/", "guard/"
 SAMPLED, KEPT = "groups/sampled", "groups/kept"
 """Of a step that leaves groups without signal out: all of them, and those that are learnt from."""
+NUMERICS, AGE = "mismatch_numerics", "mismatch_age"
+"""Of a step that older weights have sampled: what sampler and painter, with the same weights, differ by, and what the
+weights that learn differ by beyond that. ``mismatch`` is both together."""
+WORKERS_PREFIX = "cluster/"
+WORKER_NAMES = {"sample": "samplers", "paint": "painters", TRAINER: "trainer"}
+_QUEUES = {"sample": "to sample", "paint": "to paint", "score": "to score"}
 STAGES = {  # of a step, as people say them
     "read": "reading examples",
     "encode": "encoding pictures",
@@ -46,6 +53,31 @@ def groups_kept(metrics: Mapping[str, float]) -> str | None:
     return f"{metrics[KEPT]:.0f} of {metrics[SAMPLED]:.0f} groups"
 
 
+def worker_numbers(row: UsageRow) -> dict[str, float]:
+    """``cluster/...``, for trackers and consoles."""
+    found = {f"busy/{role}": share for role, share in row.shares.items()}
+    found |= {f"queue/{stage}": float(count) for stage, count in row.queued.items()}
+    found["staleness"] = float(row.staleness)
+    if row.publish_lag is not None:
+        found["publish_lag"] = row.publish_lag
+    found["restarts"] = float(row.counts.get("deaths", 0))
+    found["second_leases"] = float(row.counts.get("second leases", 0))
+    return {WORKERS_PREFIX + name: value for name, value in found.items()}
+
+
+def workers_told(numbers: Mapping[str, float]) -> list[str]:
+    """``samplers 31%, painters 88%, trainer 52% busy``, ``0 to sample, 12 to paint, 3 to score``, ..."""
+    of = {name.removeprefix(WORKERS_PREFIX): value for name, value in numbers.items()}
+    shares = [f"{told} {of[name]:.0%}" for role, told in WORKER_NAMES.items() if (name := f"busy/{role}") in of]
+    queues = [f"{of[name]:.0f} {told}" for stage, told in _QUEUES.items() if (name := f"queue/{stage}") in of]
+    facts = [f"{', '.join(shares)} busy"] if shares else []
+    facts += [", ".join(queues)] if queues else []
+    facts += [f"staleness {of['staleness']:.0f}"] if "staleness" in of else []
+    facts += [f"publish lag {of['publish_lag']:.1f} s"] if "publish_lag" in of else []
+    facts += [f"{of['restarts']:.0f} restarted"] if of.get("restarts") else []
+    return facts
+
+
 class Console:
     """Shows nothing at all, not even alarms: those are in metrics.jsonl."""
 
@@ -53,6 +85,9 @@ class Console:
         self, step: int, metrics: Mapping[str, float], seconds: Mapping[str, float], alarms: Sequence[Alarm]
     ) -> None:
         """After each step."""
+
+    def workers(self, numbers: Mapping[str, float]) -> None:
+        """Before a step's numbers, of a run on a cluster: ``cluster/...``."""
 
     def message(self, text: str) -> None:
         """A sentence that stays visible."""

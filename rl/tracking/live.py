@@ -24,12 +24,13 @@ from rl.tracking.contract import (
     Console,
     groups_kept,
     who_learnt,
+    workers_told,
 )
 from rl.tracking.terminal import Terminal
 
 _SPARKS, _ASCII_SPARKS = "▁▂▃▄▅▆▇█", "_.:-=+*#"
 _LABELS, _STAGES, _MOST_SPARK, _MOST_BAR = 38, 22, 30, 24  # columns beside the sparklines and beside the stages' bars
-_OTHER_LINES = 10  # of the panel, beside its metrics
+_OTHER_LINES = 11  # of the panel, beside its metrics
 
 
 class LiveConsole(Console):
@@ -41,6 +42,7 @@ class LiveConsole(Console):
         self._history: dict[str, deque[float]] = {}
         self._alarms: deque[str] = deque(maxlen=3)
         self._latest: tuple[Mapping[str, float], Mapping[str, float]] = ({}, {})
+        self._workers: Mapping[str, float] = {}
         self._lock = threading.Lock()  # held for moments only, and never while drawing
         self._terminal = terminal or Terminal()
         self._live = Live(
@@ -62,6 +64,10 @@ class LiveConsole(Console):
                 self._history.setdefault(name, deque(maxlen=200)).append(value)
             self._alarms.extend(shown(alarm.sentence) for alarm in alarms)
         self._live.refresh()
+
+    def workers(self, numbers: Mapping[str, float]) -> None:
+        with self._lock:
+            self._workers = dict(numbers)
 
     def message(self, text: str) -> None:
         self._terminal.print(shown(text), highlight=False, markup=False, emoji=False)
@@ -90,6 +96,7 @@ class LiveConsole(Console):
             alarms = list(self._alarms)
             picture = _Picture(self._terminal, metrics, seconds, history)
             parts: list[RenderableType] = [picture.headline(self._clock), picture.activity(self._activity)]
+            parts += [picture.workers(self._workers)] if self._workers else []
         if metrics:
             parts += [Text(), picture.body()]
         parts += [Text(f"! {sentence}", style="bold yellow") for sentence in alarms]
@@ -133,6 +140,9 @@ class _Picture:
         if known is not None:
             return self._line(shown(what), known.done, known.total, far, "cyan")
         return self._text(f"{shown(what)}{self._dot}{far}", "cyan")
+
+    def workers(self, numbers: Mapping[str, float]) -> RenderableType:
+        return self._text(self._dot.join(workers_told(numbers)), "cyan")
 
     def _line(self, what: str, done: int, total: int, facts: str, style: str) -> RenderableType:
         line = Table.grid(padding=(0, 2))

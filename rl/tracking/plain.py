@@ -10,7 +10,7 @@ from typing import TextIO
 from rl.process.output import shown
 from rl.run_folder.records import Alarm
 from rl.tracking.clock import Activity, Clock, duration, images_per_second, total_seconds
-from rl.tracking.contract import FAILED_PREFIX, HEALTH, REWARD_PREFIX, Console, groups_kept, who_learnt
+from rl.tracking.contract import FAILED_PREFIX, HEALTH, REWARD_PREFIX, Console, groups_kept, who_learnt, workers_told
 
 _SHORT = {"zero_std_fraction": "zero-std", "failed_fraction": "failed"}
 
@@ -29,6 +29,7 @@ class PlainConsole(Console):
         self._stream, self._quiet_s, self._now = stream, quiet_s, now
         self._clock, self._activity = Clock(total_steps, first_step, now), Activity(now)
         self._stepping = False
+        self._workers: list[str] = []
         self._last = now()
         self._lock = threading.RLock()
         self._closed = threading.Event()
@@ -56,9 +57,13 @@ class PlainConsole(Console):
         rate = images_per_second(metrics, seconds)
         if rate is not None:
             parts.append(f"{rate:.1f} images/s")
-        self.message("  ".join([*parts, f"ETA {self._clock.eta()}"]))
+        self.message("  ".join([*parts, *self._workers, f"ETA {self._clock.eta()}"]))
+        self._workers = []
         for alarm in alarms:
             self.message(f"ALARM  {alarm.sentence}")
+
+    def workers(self, numbers: Mapping[str, float]) -> None:
+        self._workers = workers_told(numbers)
 
     def message(self, text: str) -> None:
         with self._lock:

@@ -67,6 +67,7 @@ class Tracker:
             )
             self._services = TrackerServices(config.to, identity, self.message)
             closing.callback(self._services.finish)
+            self._workers: Mapping[str, float] = {}
             self._closing = closing.pop_all()  # runs every closing step, even after one of them has failed
 
     def _open_console(
@@ -102,8 +103,15 @@ class Tracker:
         numbers = {name: value for name, value in known.items() if not name.startswith(EVALUATION_PREFIXES)}
         measured = {f"seconds/{name}": value for name, value in seconds.items()}
         measured |= {f"memory/{name}": value for name, value in memory.items()}
-        self._services.log(numbers | measured, step + 1)
+        self._services.log({**numbers, **measured, **self._workers}, step + 1)
+        self._workers = {}
         self.console.step(step, known, seconds, alarms)
+
+    def workers(self, numbers: Mapping[str, float]) -> None:
+        """How busy a cluster was until the step that is logged next, for people and trackers; ``metrics.jsonl``, which
+        is the same in every run of a configuration, has nothing of it."""
+        self._workers = numbers
+        self.console.workers(numbers)
 
     def evaluated(self, done: int, metrics: Mapping[str, float], grid: Path | None) -> None:
         """An evaluation after ``done`` steps, with its picture grid, to the trackers; 0 is the base."""

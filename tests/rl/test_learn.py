@@ -14,8 +14,8 @@ from policy.ar.forward import image_forward
 from policy.trainable import WeightStream
 from rl.algorithm import advantages, losses
 from rl.algorithm.objective import PolicyObjective
-from rl.learn import Learner, TrainedLanguageModel, mean_metrics, minibatches, without_flat_groups
-from rl.rows import sequences
+from rl.learn import Learner, TrainedLanguageModel, by_age, mean_metrics, minibatches, without_flat_groups
+from rl.rows import logprobs_apart, sequences
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import Experience, Forward, Prompt, Renders, Rollout, Rows, Scores, Sequences, TokenBatch
 from rollout.sync import Canary, WeightSync
@@ -210,6 +210,27 @@ def test_samples_of_older_weights_are_read_back_by_the_trainer() -> None:
     assert batch.reference_hidden_BSD is None  # and no anchor
     assert trainer.objective.referred(batch)
     assert batch.valid_B.tolist() == [True, False, True, True, True, True]
+
+
+def test_the_mismatch_of_older_weights_is_told_apart() -> None:
+    assert by_age({"mismatch": 0.25}, {"mismatch_numerics": 0.0625}) == {"mismatch_age": 0.1875}
+    assert by_age({"mismatch": 0.25}, {"mismatch_numerics": 0.5}) == {"mismatch_age": 0.0}
+    assert by_age({"mismatch": 0.25}, {}) == {} == by_age({"loss": 1.0}, {"mismatch_numerics": 0.5})
+    part, old = TrainedLanguageModel(make_trainer()), replace(an_experience(), version=-1)
+    found = part.learn(replace(old, metrics={"mismatch_numerics": 0.125}), torch.zeros(2, 3), Stopwatch())
+    assert found["mismatch_age"] == pytest.approx(found["mismatch"] - 0.125)
+
+
+def test_of_each_group_what_two_say_about_its_tokens() -> None:
+    rollout = an_experience(prompts=2, group_size=1).rollout
+    apart_BT = np.zeros_like(rollout.logprobs_BT)
+    apart_BT[0], apart_BT[1, :2] = 0.5, -2.0
+    told = logprobs_apart(rollout.logprobs_BT + apart_BT, rollout)
+    assert told == pytest.approx((0.5, 4.0 / rollout.tokens_BT.shape[1]), rel=1e-6)
+    mask_BT = np.zeros(rollout.tokens_BT.shape, bool)
+    mask_BT[:, :4] = True
+    masked = logprobs_apart(rollout.logprobs_BT + apart_BT, replace(rollout, mask_BT=mask_BT))
+    assert masked == pytest.approx((0.5, 1.0), rel=1e-6)
 
 
 def test_a_canary_is_a_few_sequences_and_what_the_trainer_makes_of_them() -> None:

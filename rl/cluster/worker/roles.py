@@ -15,7 +15,7 @@ from rl.build import decoder_there, language_model, load_policy
 from rl.cluster.jobs import Painted, PaintJob, RoleName, Sampled, SampleJob, WorkerStart
 from rl.cluster.worker.held import HeldWeights
 from rl.cluster.worker.replica import LanguageModelReplica
-from rl.rows import read_back
+from rl.rows import logprobs_apart, read_back
 from rl.trainer.answer import frozen
 from rl.types import Prompt
 from rollout.render import painted, render_seeds
@@ -69,7 +69,9 @@ class PainterRole:
     def work(self, version: int | None, job: PaintJob) -> tuple[Painted, NDArray[np.uint8]]:
         started, options = time.perf_counter(), self._config.render
         self.weights.hold(version)
-        hidden_BSD = read_back(self._forward, job.rollout).hidden_BSD
+        forward = read_back(self._forward, job.rollout)
+        hidden_BSD, apart = forward.hidden_BSD, logprobs_apart(forward.logprobs_BT.float().numpy(), job.rollout)
+        del forward
         seed = self._config.run.seed
         seeds = render_seeds(job.rollout, seed_mode=options.seed, renders=options.renders, run_seed=seed, step=job.step)
         with self._there():
@@ -83,7 +85,7 @@ class PainterRole:
                 micro_batch=options.micro_batch,
             )
             pictures = np.concatenate(list(parts))
-        return Painted(self.weights.version, time.perf_counter() - started, seeds), pictures
+        return Painted(self.weights.version, time.perf_counter() - started, seeds, apart), pictures
 
 
 ROLES: dict[RoleName, type[SamplerRole] | type[PainterRole]] = {"sample": SamplerRole, "paint": PainterRole}

@@ -43,7 +43,10 @@ class GuardsConfig(Section):
     max_kl: Positive | None = 1.0
     """Mean KL to the reference policy, in nats per token."""
     max_mismatch: Positive | None = 0.05
-    """Mean absolute difference of sampler and trainer log-probs, in nats."""
+    """Mean absolute difference of sampler and trainer log-probs, in nats; with ``loop.staleness`` that of sampler and
+    painter, which have the same weights."""
+    max_mismatch_age: Positive | None = 0.3
+    """``loop.staleness``: what the trainer's log-probs differ by beyond that, because its weights are newer."""
     max_zero_std: Fraction | None = 0.9
     """Fraction of groups whose rewards are all equal (nothing to learn)."""
     max_copied: Fraction | None = 0.5

@@ -56,7 +56,8 @@ class Guards:
             for name in metrics
             if name.startswith(EVAL_PREFIX)
         )
-        alarms = [self._check_one(watch, step, metrics.get(watch.metric)) for watch in (*self._watches, *evaluated)]
+        watches = [watch for watch in (*self._watches, *evaluated) if watch.unless not in metrics]
+        alarms = [self._check_one(watch, step, metrics.get(watch.metric)) for watch in watches]
         alarms.append(self._departure.check(step, metrics))
         return [*(alarm for alarm in alarms if alarm is not None), *self._disagreement.check(step, metrics)]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rl.config.sections.guards import WINDOW
-from rl.tracking.contract import GUARD_PREFIX
+from rl.tracking.contract import AGE, GUARD_PREFIX, NUMERICS
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class MetricWatch:
     kind: Literal["rise", "drop", "change", "relative rise", "relative drop", "maximum", "minimum"]
     advice: str
     window: int = WINDOW
+    unless: str | None = None
+    """Another metric, which says more where there is one."""
 
     @property
     def has_baseline(self) -> bool:
@@ -27,6 +29,7 @@ class MetricWatch:
 _LOOK = "look at the pictures; a KL term, a smaller learning rate or a second reward keeps the policy honest"
 _ALIKE = "the pictures of one prompt grow alike; "
 _COLLAPSE = "sampling is collapsing; lower train.lr or raise the KL weight"
+_SYNC = "disagree on log-probs; check the weight sync, and that dtypes and temperature agree"
 _FAR = "the policy is far from its reference; raise the KL weight or lower train.lr"
 WATCHES = (
     MetricWatch("guard/darkness", "darkness_rise", "rise", _LOOK),
@@ -44,11 +47,14 @@ WATCHES = (
         "the decoder paints something else than the sampled tokens, having been trained on another policy's states",
     ),
     MetricWatch("kl", "max_kl", "maximum", _FAR),
+    MetricWatch("mismatch", "max_mismatch", "maximum", f"sampler and trainer {_SYNC}", unless=NUMERICS),
+    MetricWatch(NUMERICS, "max_mismatch", "maximum", f"sampler and painter, with the same weights, {_SYNC}"),
     MetricWatch(
-        "mismatch",
-        "max_mismatch",
+        AGE,
+        "max_mismatch_age",
         "maximum",
-        "sampler and trainer disagree on log-probs; check the weight sync, and that dtypes and temperature agree",
+        "the policy has moved far since the weights that sampled, whose numbers are in order; lower train.lr or "
+        "loop.staleness",
     ),
     MetricWatch(
         "zero_std_fraction",

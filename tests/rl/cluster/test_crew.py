@@ -122,6 +122,23 @@ def test_a_dead_one_is_replaced_under_a_new_name_and_the_question_put_to_another
     assert crew.submit("sampler-0", 1, "job") is None
 
 
+def test_how_long_workers_have_had_something_to_do(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    crew, clock = a_crew(), [100.0]
+    monkeypatch.setattr(crew_module.time, "monotonic", lambda: clock[0])
+    crew.submit("sampler-0", 1, "job")
+    clock[0] = 101.0
+    crew.submit("sampler-0", 1, "another")  # two calls at one time are one worker's time
+    crew.submit("sampler-1", 1, "job")
+    clock[0] = 103.0
+    assert crew.worked() == 3.0 + 2.0
+    crew.answered("sampler-0")
+    crew.dismiss("sampler-1", "died")
+    clock[0] = 104.0
+    crew.answered("sampler-0")
+    clock[0] = 110.0
+    assert crew.worked() == 4.0 + 2.0
+
+
 def test_who_does_not_answer_is_given_up(world: World) -> None:
     crew = a_crew(1, timeout_s=0.1)
     world.works = {0: SILENCE}

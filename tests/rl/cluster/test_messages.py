@@ -38,7 +38,7 @@ def test_a_picture_costs_the_driver_a_few_kilobytes() -> None:
         SampleJob([bare(rollout.prompts[0])], [Condition(rollout.prompt_ids[0])], GROUP, rollout.seeds),
         Sampled(3, 1e-6, 5.0, rollout),
         PaintJob(7, rollout),
-        Painted(3, 9.0, rollout.seeds),
+        Painted(3, 9.0, rollout.seeds, (0.001,) * len(rollout.prompts)),
     ]
     assert sum(len(pickle.dumps(one)) for one in messages) / GROUP < MOST
 

@@ -8,9 +8,10 @@ import pytest
 from rich.console import ConsoleDimensions
 
 from rl.run_folder.records import Alarm
+from rl.run_folder.usage import UsageRow
 from rl.tracking.clock import Activity, Clock, duration
 from rl.tracking.console import make_console
-from rl.tracking.contract import Console
+from rl.tracking.contract import Console, worker_numbers
 from rl.tracking.live import LiveConsole, sparkline
 from rl.tracking.plain import PlainConsole
 from rl.tracking.terminal import Terminal
@@ -78,6 +79,39 @@ def test_plain_line(plain: tuple[PlainConsole, io.StringIO, _Hand]) -> None:
     assert first.startswith("step 1/10  score 0.500  geneval 0.500  kl 0.001  zero-std 0.25  4.0 s  32.0 images/s  ETA")
     assert alarm == "ALARM  darkness rose from 0.1 to 0.5"
     assert second.startswith("step 2/10  score 0.500  ocr FAILED 3  failed 0.1  4.0 s")
+
+
+WORKERS = worker_numbers(
+    UsageRow(
+        step=4,
+        staleness=2,
+        publish_lag=0.42,
+        seconds=10.0,
+        waited=4.8,
+        busy={"sample": 3.1, "paint": 17.6},
+        workers={"sample": 1, "paint": 2},
+        queued={"sample": 0, "paint": 12, "score": 3},
+        counts={"deaths": 1},
+    )
+)
+
+
+def test_how_busy_a_cluster_is(
+    plain: tuple[PlainConsole, io.StringIO, _Hand], live: Callable[[Terminal], LiveConsole]
+) -> None:
+    facts = ["samplers 31%, painters 88%, trainer 52% busy", "0 to sample, 12 to paint, 3 to score", "staleness 2"]
+    console, out, _ = plain
+    console.workers(WORKERS)
+    console.step(0, {"score": 0.5}, {"total": 1.0}, [])
+    console.step(1, {"score": 0.5}, {"total": 1.0}, [])
+    first, second = out.getvalue().splitlines()
+    assert "  ".join([*facts, "publish lag 0.4 s", "1 restarted", "ETA"]) in first
+    assert "busy" not in second  # told once
+    terminal = _Sized(180, 40)
+    view = live(terminal)
+    assert "busy" not in drawn(view, terminal)
+    view.workers(WORKERS)
+    assert " · ".join([*facts, "publish lag 0.4 s", "1 restarted"]) in drawn(view, terminal)
 
 
 def test_a_step_in_which_one_of_two_networks_rests_says_who_learnt(
@@ -217,6 +251,7 @@ def test_the_view_fits_into_the_terminal(
     console = live(terminal)
     for step in range(5):
         console.step(step, METRICS | {"lr": step / 7}, {"sample": 3.0, "a long stage": 1.0}, [])
+    console.workers(WORKERS)
     console.stage("sending weights to the sampler")
     console.advance(93_312, 186_624, "tokens")
     assert all(len(line) <= size[0] for line in drawn(console, terminal).splitlines())

@@ -161,6 +161,27 @@ def test_maxima_need_no_baseline() -> None:
     assert sentence.startswith("mismatch is 0.2 at step 5 (guards.max_mismatch: 0.05): sampler")
 
 
+def test_the_age_of_weights_is_no_fault_of_the_sync() -> None:
+    """Together they are above max_mismatch, and none of it is a difference of weights that should be the same."""
+    old = {"mismatch": 0.2, "mismatch_numerics": 0.01, "mismatch_age": 0.19}
+    assert alarms_of(old) == []
+    [sentence] = alarms_of({"mismatch": 0.5, "mismatch_numerics": 0.01, "mismatch_age": 0.49})
+    assert sentence == (
+        "mismatch age is 0.49 at step 5 (guards.max_mismatch_age: 0.3): the policy has moved far since the weights "
+        "that sampled, whose numbers are in order; lower train.lr or loop.staleness"
+    )
+    [sentence] = alarms_of({"mismatch": 0.2, "mismatch_numerics": 0.2, "mismatch_age": 0.0})
+    assert sentence == (
+        "mismatch numerics is 0.2 at step 5 (guards.max_mismatch: 0.05): sampler and painter, with the same weights, "
+        "disagree on log-probs; check the weight sync, and that dtypes and temperature agree"
+    )
+
+
+def alarms_of(metrics: dict[str, float]) -> list[str]:
+    guards = Guards(GuardsConfig())
+    return [alarm.sentence for step in range(WINDOW) for alarm in guards.check(step, metrics)]
+
+
 def test_monitors_and_evaluations() -> None:
     guards = Guards(GuardsConfig(), monitors=["clip"])
     assert len(run(guards, "reward/clip", [0.8] * 5 + [0.6] * 5)) == 1

@@ -82,6 +82,7 @@ def test_tensorboard_holds_everything_and_goes_on_after_a_resume(tmp_path: Path)
                 tracker.evaluated(0, {"eval/a/overall": 0.5}, tmp_path / "grid.png")
             for step in steps:
                 tracker.pictures(step, "train", np.zeros((1, 8, 8, 3), np.uint8), ["a"])
+                tracker.workers({"cluster/busy/paint": step / 10})
                 tracker.log(step, {"score": step + offset, "eval/a/overall": 0.75}, {"sample": 2.0})
 
     run(range(4), None, 0.0)  # killed after four steps, with a checkpoint after two
@@ -90,6 +91,8 @@ def test_tensorboard_holds_everything_and_goes_on_after_a_resume(tmp_path: Path)
     assert [(one.step, one.value) for one in events.Scalars("score")] == [(1, 0.0), (2, 1.0), (3, 2.5), (4, 3.5)]
     assert [(one.step, one.value) for one in events.Scalars("eval/a/overall")] == [(0, 0.5)]  # with its evaluation only
     assert events.Scalars("seconds/sample")[0].value == 2.0
+    assert [one.step for one in events.Scalars("cluster/busy/paint")] == [1, 2, 3, 4]
+    assert "cluster" not in (tmp_path / "metrics.jsonl").read_text()  # where everything can be repeated
     assert [one.step for one in events.Images("evaluation")] == [0]
     assert events.Images("train")[0].step == 1
     assert b'"lr": 0.1' in events.Tensors("configuration/text_summary")[0].tensor_proto.string_val[0]
