@@ -9,6 +9,7 @@ VENV  ?= .venv
 READY := $(VENV)/.ready-$(EXTRA)
 RUN   := $(VENV)/bin/python
 DEMO  := $(RUN) -m rl.launch examples/geneval.yaml
+SHORT := train.steps=100 eval.every=50
 
 .PHONY: demo test slow lint format lock setup
 demo: $(READY)
@@ -16,7 +17,7 @@ ifeq ($(strip $(ARGS)),)
 	@if [ -s runs/geneval/metrics.jsonl ]; then \
 	  echo "runs/geneval holds a demo run already. Go on with it:  make demo ARGS=--resume"; \
 	  echo "Another one beside it:  make demo ARGS=run.folder=runs/second   (or remove runs/geneval)"; \
-	else echo "$(DEMO)"; $(DEMO); fi
+	else echo "$(DEMO) $(SHORT)"; $(DEMO) $(SHORT); fi
 else
 	$(DEMO) $(ARGS)
 endif
