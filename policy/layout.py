@@ -35,6 +35,19 @@ class TokenLayout:
         """A picture, as what is sampled after a prompt."""
         return Span(self.image_start_id, self.image_end_id, self.tokens_per_image)
 
+    def words(self, end: int, most: int) -> Span:
+        """An answer of at most ``most`` tokens, the last of them ``end``: any id but those of pictures."""
+        start = self.image_end_id if self.image_start_id == 0 else 0
+        stop = self.image_start_id if self.image_end_id == self.vocab_size else self.vocab_size
+        inside = start < self.image_start_id and self.image_end_id < stop
+        return Span(
+            start,
+            stop,
+            max_length=most,
+            end=end,
+            without=(self.image_start_id, self.image_end_id) if inside else None,
+        )
+
     def problems(self) -> list[str]:
         """Contradictions inside the layout itself, one clause each."""
         found = []

@@ -55,7 +55,8 @@ class Span:
     many as come until one of them says that it is the end.
 
     ``Span(151674, 217210, length=729)`` is a picture of BLIP3o-NEXT; ``Span(0, 151669, max_length=64, end=151645)`` an
-    answer in words of at most 64 tokens, the end included.
+    answer in words of at most 64 tokens, the end included. Where image tokens lie between words, they are left out:
+    ``Span(0, 255, max_length=8, end=254, without=(81, 209))``.
     """
 
     start: int
@@ -63,14 +64,25 @@ class Span:
     length: int | None = None
     max_length: int | None = None
     end: int | None = None
+    without: tuple[int, int] | None = None
+    """Ids from the first to below the second, inside ``start`` to ``stop``, that never come."""
 
     def __post_init__(self) -> None:
+        if self.without is not None:
+            first, last = self.without
+            object.__setattr__(self, "without", (first, last))  # of JSON it is a list
+            if not self.start < first < last < self.stop:
+                raise ValueError(f"what a span leaves out lies inside it, got {self}")
         if (self.length is None) == (self.max_length is None) or (self.end is None) != (self.max_length is None):
             raise ValueError("a span has a length, or a max_length and the id of its end")
         if not 0 <= self.start < self.stop or self.most < 1:
             raise ValueError(f"a span of at least one token from at least one id, got {self}")
-        if self.end is not None and not self.start <= self.end < self.stop:
+        if self.end is not None and not self.holds(self.end):
             raise ValueError(f"the end of a span is one of its own ids, got {self}")
+
+    def holds(self, token: int) -> bool:
+        first, last = self.without or (self.stop, self.stop)
+        return self.start <= token < self.stop and not first <= token < last
 
     @property
     def most(self) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from policy.ar.layers import EAGER, LayerHalves, attend, causal, right_padded
+from policy.ar.span import codes_of, rows_of
 from rl.types import Forward, Span
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def image_forward(
     ``prompt_ids`` are B ragged rows that end with <im_start> <S0>; ``tokens_BT`` are vocabulary ids. A prompt that
     several rows share goes through the model once: its group's tokens look at the same keys and values. Nobody sees
     a pad, so a picture cannot depend on its neighbours in the batch. Log-probs are those of the distribution sampled
-    from: only image tokens, at ``temperature``. They go through the image rows of the lm_head, ``chunk`` positions at
+    from: only ids of the span, at ``temperature``. They go through its rows of the lm_head, ``chunk`` positions at
     a time, so that memory does not grow with the text vocabulary. Differentiable in ``hidden_BSD`` and
     ``logprobs_BT``, and in ``entropy_BT`` if ``entropy_learns``, else it is detached. ``recompute``: of each layer only
     what goes in is kept for the backward pass, which makes the rest again. ``prompts``: also the log-probs of the
@@ -47,8 +48,8 @@ def image_forward(
     """
     rows = _Packed.of(prompt_ids, tokens_BT)
     prompts_PLD, hidden_BSD = _hidden(ar, rows, halves, recompute)
-    head_KD = ar.lm_head.weight[span.start : span.stop]
-    codes_BT, token_logprobs = tokens_BT - span.start, partial(_token_logprobs, entropy_learns=entropy_learns)
+    head_KD = rows_of(span, ar.lm_head.weight)
+    codes_BT, token_logprobs = codes_of(span, tokens_BT), partial(_token_logprobs, entropy_learns=entropy_learns)
     logprobs_BT, entropy_BT = _chunked(token_logprobs, hidden_BSD[:, :-1], head_KD, codes_BT, temperature, chunk)
     if not prompts:
         return Forward(hidden_BSD, logprobs_BT, entropy_BT)

@@ -43,7 +43,9 @@ def check_tokens(tokens_BT: NDArray[np.int64], span: Span, rows: int) -> NDArray
         raise UserError(
             f"tokens: got shape {tokens_BT.shape} of {tokens_BT.dtype}, expected integers of shape {wanted}."
         )
-    wrong = np.argwhere((tokens_BT < span.start) | (tokens_BT >= span.stop))
+    first, last = span.without or (span.stop, span.stop)
+    outside_BT = (tokens_BT < span.start) | (tokens_BT >= span.stop) | ((tokens_BT >= first) & (tokens_BT < last))
+    wrong = np.argwhere(outside_BT)
     if len(wrong):
         row, column = (int(index) for index in wrong[0])
         raise UserError(

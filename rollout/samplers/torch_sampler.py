@@ -19,6 +19,7 @@ from policy.ar.decoding import Decoding
 from policy.ar.forward import image_forward
 from policy.ar.layers import EAGER, LayerHalves
 from policy.ar.replayed import ReplayedDecoding
+from policy.ar.span import ids_of, rows_of
 from policy.layout import TokenLayout
 from policy.trainable import WeightStream
 from rl.types import Span
@@ -123,7 +124,7 @@ class TorchSampler(CheckedSampler):
         hidden_BD, next_hidden = self._decoding(rows, owner, count)
         uniform_BT = torch.from_numpy(np.stack([np.random.Generator(np.random.Philox(s)).random(count) for s in seeds]))
         uniform_BT = uniform_BT.to(self.device)
-        head_KD = self._model.lm_head.weight[span.start : span.stop]
+        head_KD = rows_of(span, self._model.lm_head.weight)
         tokens, logprobs, states = [], [], [hidden_BD]
         ended_B = torch.zeros(len(seeds), dtype=torch.bool, device=self.device)
         for step in range(count):
@@ -131,7 +132,7 @@ class TorchSampler(CheckedSampler):
             logprobs_BK = logits_BK.log_softmax(-1)
             code_B = _draw(logprobs_BK, uniform_BT[:, step])
             logprob_B = logprobs_BK.gather(1, code_B[:, None])[:, 0]
-            token_B = code_B + span.start
+            token_B = ids_of(span, code_B)
             if span.end is not None:
                 token_B = token_B.masked_fill(ended_B, span.end)
                 logprob_B = logprob_B.masked_fill(ended_B, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from policy.ar.forward import image_forward
 from policy.base import Policy
+from policy.layout import TokenLayout
 from rl.types import Prompt, Span, UserError
 from tests.rollout.sampling_engines import start_engine
 
@@ -66,6 +68,30 @@ def test_what_an_engine_cannot_sample_is_refused(engine: Any, policy: Policy) ->
     assert np.array_equal(engine.sample([PROMPT], 1, [1]).tokens_BT, before.tokens_BT)
 
 
+def test_what_a_span_leaves_out_never_comes_and_has_no_share(torch_engine: Any, policy: Policy) -> None:
+    words = Span(3, 11, max_length=9, end=9, without=(5, 8))
+    found = torch_engine.sample([PROMPT], 40, range(40), span=words)
+    assert set(found.tokens_BT.flatten().tolist()) == {3, 4, 8, 9, 10}
+    ids, tokens_BT = found.prompt_ids_per_sample(), torch.from_numpy(found.tokens_BT)
+    with torch.no_grad():
+        forward = image_forward(policy.ar, words, ids, tokens_BT)
+        logits_BTK = forward.hidden_BSD[:, :-1] @ policy.ar.lm_head.weight[[3, 4, 8, 9, 10]].T
+    places_BT = torch.tensor([[3, 4, 8, 9, 10].index(one) for one in found.tokens_BT.flatten()]).view(tokens_BT.shape)
+    by_hand_BT = logits_BTK.log_softmax(-1).gather(2, places_BT[..., None])[..., 0].numpy()
+    assert np.abs(forward.logprobs_BT.numpy() - by_hand_BT).max() < 1e-5
+    assert np.abs(by_hand_BT - found.logprobs_BT)[found.mask_BT].max() < 1e-4
+    with pytest.raises(UserError, match="row 0, position 1 has id 6, not one of the span's"):
+        torch_engine.logprobs(ids[:1], np.array([[3, 6] + [9] * 7]), span=words)
+
+
+def test_words_are_all_ids_but_those_of_pictures() -> None:
+    tiny = TokenLayout(255, 81, 128, 16, 78, 79, 80, (4, 4))
+    assert tiny.words(254, 8) == Span(0, 255, max_length=8, end=254, without=(81, 209))
+    assert replace(tiny, vocab_size=209).words(79, 8) == Span(0, 81, max_length=8, end=79)
+    assert replace(tiny, image_start_id=0).words(254, 8) == Span(128, 255, max_length=8, end=254)
+    assert Span(0, 255, max_length=8, end=254, without=[81, 209]) == tiny.words(254, 8)  # type: ignore[arg-type]
+
+
 def test_the_beginning_of_a_span() -> None:
     assert Span(2, 9, length=7).up_to(3) == Span(2, 9, length=3)
     assert Span(2, 9, length=7).up_to(8) == Span(2, 9, length=7)
@@ -80,8 +106,10 @@ def test_the_beginning_of_a_span() -> None:
         ({"max_length": 4}, "a max_length and the id of its end"),
         ({"length": 0}, "at least one token"),
         ({"max_length": 4, "end": 9}, "the end of a span is one of its own ids"),
+        ({"max_length": 4, "end": 5, "without": (4, 6)}, "the end of a span is one of its own ids"),
+        ({"length": 4, "without": (2, 6)}, "what a span leaves out lies inside it"),
     ],
 )
-def test_a_span_that_means_nothing_is_refused(wrong: dict[str, int], sentence: str) -> None:
+def test_a_span_that_means_nothing_is_refused(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Span(2, 9, **wrong)
