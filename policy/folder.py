@@ -84,18 +84,19 @@ def read_task_templates(folder: Path) -> dict[str, str]:
     """Task -> template of a complete folder; none for a policy that reads text alone. Raises: UserError."""
     where, config = folder / CONFIG_FILE, read_json(folder / CONFIG_FILE)
     templates = config.get("task_templates", {})
-    if not isinstance(templates, dict) or set(templates) - {"edit"}:
-        raise UserError(f"{where}: task_templates is {templates!r}; it may hold one task, edit, with its template.")
+    if not isinstance(templates, dict) or set(templates) - {"edit", "answer"}:
+        raise UserError(f"{where}: task_templates is {templates!r}; it may hold templates for edit and answer.")
     reads = config.get("prompt_encoder", "template") != "template"
     if templates and not reads:
         raise UserError(f"{where}: task_templates are for prompts with pictures; write prompt_encoder: {_INLINE}.")
-    if config.get("prompt_encoder") == _INLINE and not templates:
+    if config.get("prompt_encoder") == _INLINE and "edit" not in templates:
         raise UserError(f"{where}: prompt_encoder {_INLINE} needs task_templates with a template for edit; add it.")
     for task, template in templates.items():
-        before, found, _ = str(template).partition("{picture}")
-        if not found or "{prompt}" not in before:
+        before, found, after = str(template).partition("{picture}")
+        if not found or "{prompt}" not in (before if task == "edit" else before + after):
+            order = "and, behind it," if task == "edit" else "and"
             raise UserError(
-                f"{where}: task_templates.{task} must hold {{prompt}} and, behind it, {{picture}}; say where they go."
+                f"{where}: task_templates.{task} must hold {{prompt}} {order} {{picture}}; say where they go."
             )
     return dict(templates)
 

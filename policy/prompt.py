@@ -11,13 +11,13 @@ from transformers import PreTrainedTokenizerFast
 
 from policy.layout import TokenLayout
 from rl.data.prompt_list import name_of
-from rl.data.tasks import require_picture
+from rl.data.tasks import no_answers, require_picture, task_of
 from rl.types import Prompt, UserError
 
 
 @dataclass(frozen=True)
 class Condition:
-    """``Condition((5, 6, 26, 25))``: token ids that end with <im_start> <S0>."""
+    """``Condition((5, 6, 26, 25))``: token ids that end with <im_start> <S0>, or as the template of questions does."""
 
     ids: tuple[int, ...]
     features: Tensor | None = None  # of pictures in the prompt, in place of ids; read by encoders of such prompts
@@ -52,6 +52,8 @@ class TemplateEncoder:
 
     def __call__(self, prompt: Prompt, /) -> Condition:
         require_picture(prompt)
+        if task_of(prompt) == "answer":
+            raise no_answers(prompt)
         if prompt.pictures:
             raise UserError(
                 f"{name_of(prompt)} holds pictures, and this policy reads text alone; take them out of the prompt's "

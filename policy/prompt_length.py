@@ -10,6 +10,7 @@ from policy.ar.size import ArSize
 from policy.folder import read_policy_config, read_task_templates, resolve_folder
 from policy.layout import TokenLayout
 from rl.data.prompt_list import name_of
+from rl.data.tasks import no_answers, task_of
 from rl.types import Prompt, UserError
 
 _AFTER = 2  # <im_start> <S0>
@@ -43,11 +44,16 @@ def require_room_in_template(prompts: Sequence[Prompt], policy: str) -> None:
     """
     folder = resolve_folder(policy)
     layout, template = read_policy_config(folder)
-    edits = read_task_templates(folder).get("edit", template).replace("{picture}", "")
+    templates = {task: text.replace("{picture}", "") for task, text in read_task_templates(folder).items()}
+    questions = [prompt for prompt in prompts if task_of(prompt) == "answer"]
+    if questions and "answer" not in templates:
+        raise no_answers(questions[0])
     room, inside = room_for_prompt(folder, layout), layout.tokens_per_image
 
     def filled(prompt: Prompt, text: str) -> str:
-        return edits.replace("{prompt}", text) if prompt.pictures else template.format(prompt=text)
+        if not prompt.pictures:
+            return template.format(prompt=text)
+        return templates.get(task_of(prompt), template).replace("{prompt}", text)
 
     def after(prompt: Prompt) -> int:
         return _AFTER + inside * bool(prompt.pictures)

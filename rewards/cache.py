@@ -1,6 +1,6 @@
 """Scores on disk by content: the same picture, prompt, reward and options are scored once.
 
-The key is a hash of the picture's bytes and shape, the prompt's text, metadata and pictures, the reward's ``use`` and
+The key is a hash of the picture's bytes and shape, the answer if it is words, the prompt's text, metadata and pictures, the reward's ``use`` and
 options, and the version of its code (``rewards.pool.version``); a reference file counts by its content, a prompt's
 picture by its pixels, ids, groups and the prompt's line not at all. Failures are not kept. Entries are JSON text,
 floats exact to the bit.
@@ -84,7 +84,8 @@ def content_hash(sample: Sample) -> str | None:
     try:
         metadata = dict(sample.prompt.metadata)
         parts = [sample.prompt.text, metadata, file_hash(metadata), picture.shape, picture.dtype.str]
-        asked = _text([*parts, *(one.digest for one in sample.prompt.pictures)])
+        answer = [] if sample.answer is None else [[sample.answer.text, sample.answer.complete]]
+        asked = _text([*parts, *(one.digest for one in sample.prompt.pictures), *answer])
     except TypeError:
         return None
     digest = hashlib.sha256(f"{asked}\n".encode())

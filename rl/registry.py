@@ -77,6 +77,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "vlm_judge": "rewards.library.vlm_judge.reward:VlmJudge",
         "details": "rewards.library.details.reward:Details",
         "edit": "rewards.library.edit.reward:Edit",
+        "answer": "rewards.library.answer.reward:AnswerMatch",
         "quality": "rewards.library.quality:Quality",
         "similarity": "rewards.library.similarity:Similarity",
         "remote": "rewards.remote.client:Remote",

@@ -129,13 +129,23 @@ class Rollout:
 
 
 @dataclass(frozen=True)
+class WrittenAnswer:
+    """Words that the policy wrote: ``WrittenAnswer("left of")``. Not ``complete``: cut off before it said that it had ended."""
+
+    text: str
+    complete: bool = True
+
+
+@dataclass(frozen=True)
 class Sample:
-    """What a reward sees: one picture with its prompt. ``picture`` is (H, W, 3) uint8 RGB and read-only."""
+    """What a reward sees: one picture with its prompt, or an answer. ``picture`` is (H, W, 3) uint8 RGB and read-only;
+    of an answer in words, it is the one that the question is about."""
 
     id: str
     group: str
     prompt: Prompt
     picture: NDArray[np.uint8]
+    answer: WrittenAnswer | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from policy.layout import TokenLayout
 from policy.prompt import Condition, TemplateEncoder
 from rl.data.pictures import Picture
 from rl.data.prompt_list import name_of
-from rl.data.tasks import require_picture, task_of
+from rl.data.tasks import no_answers, require_picture, task_of
 from rl.types import Prompt, UserError
 
 PictureTokens = Callable[[Picture], tuple[int, ...]]
@@ -22,10 +22,10 @@ _KEPT = 4096  # pictures whose tokens are remembered: a run's prompts come again
 
 @dataclass(frozen=True)
 class InlineEncoder:
-    """A prompt of text alone as by ``TemplateEncoder``; one with a picture in the policy's template for edits.
+    """A prompt of text alone as by ``TemplateEncoder``; one with a picture in the policy's template for its task.
 
-    The instruction stands before the picture and the answer right behind it, so that each of its tokens is as far from
-    the one that takes its place as any other.
+    An instruction stands before the picture and the answer right behind it, so that each of its tokens is as far from
+    the one that takes its place as any other. What follows a question is words: nothing opens a picture there.
     """
 
     pictures = True
@@ -35,7 +35,7 @@ class InlineEncoder:
     template: str
     layout: TokenLayout
     tasks: Mapping[str, str]
-    """Task -> template; ``edit`` has ``{prompt}`` before ``{picture}``."""
+    """Task -> template; ``edit`` has ``{prompt}`` before ``{picture}``, ``answer`` both in any order."""
     picture_tokens: PictureTokens
     _known: OrderedDict[Picture, tuple[int, ...]] = field(default_factory=OrderedDict, repr=False, compare=False)
 
@@ -44,14 +44,14 @@ class InlineEncoder:
         if picture is None:
             return self._of_text(prompt)
         before, after = self._around(prompt)
-        return Condition((*before, *self._tokens(picture), *after, self.layout.im_start_id, self.layout.scale_id))
+        return Condition((*before, *self._tokens(picture), *after, *self._opening(prompt)))
 
     def length(self, prompt: Prompt) -> int:
         """Of ``self(prompt).ids``, without a look at the picture."""
         if self._picture(prompt) is None:
             return len(self._of_text(prompt).ids)
         before, after = self._around(prompt)
-        return len(before) + self.layout.tokens_per_image + len(after) + 2
+        return len(before) + self.layout.tokens_per_image + len(after) + len(self._opening(prompt))
 
     def unknown_words(self, text: str) -> list[str]:
         return self._of_text.unknown_words(text)
@@ -63,17 +63,25 @@ class InlineEncoder:
     def _picture(self, prompt: Prompt) -> Picture | None:
         """``None``: the prompt is text alone. Raises: UserError if it lacks a picture, or holds too many."""
         require_picture(prompt)
+        task = task_of(prompt)
+        if task == "answer" and task not in self.tasks:
+            raise no_answers(prompt)
         if len(prompt.pictures) > 1:
+            reads = "edits one" if task == "edit" else "answers about one"
             raise UserError(
-                f"{name_of(prompt)} holds {len(prompt.pictures)} pictures, and this policy edits one; leave one in the "
+                f"{name_of(prompt)} holds {len(prompt.pictures)} pictures, and this policy {reads}; leave one in the "
                 f"prompt's line or choose a policy that reads several"
             )
-        return prompt.pictures[0] if task_of(prompt) == "edit" else None
+        return None if task == "draw" else prompt.pictures[0]
 
     def _around(self, prompt: Prompt) -> tuple[list[int], list[int]]:
         """Ids before and after the picture."""
-        before, _, after = self.tasks["edit"].partition("{picture}")
-        return self._ids(before.replace("{prompt}", prompt.text)), self._ids(after)
+        before, _, after = self.tasks[task_of(prompt)].partition("{picture}")
+        return self._ids(before.replace("{prompt}", prompt.text)), self._ids(after.replace("{prompt}", prompt.text))
+
+    def _opening(self, prompt: Prompt) -> tuple[int, ...]:
+        """Of the picture that is asked for, if one is."""
+        return () if task_of(prompt) == "answer" else (self.layout.im_start_id, self.layout.scale_id)
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)

@@ -16,12 +16,30 @@ from policy.base import Policy
 from policy.layout import TokenLayout
 from rl.data.shapes.edits.instructions import COUNT_WORDS, DIRECTIONS, PHRASES
 
+ANSWER_TEMPLATE: Final = "<|vision_start|>{picture}<|vision_end|> {prompt} answer :"
 EDIT_TEMPLATE: Final = "{prompt} <|vision_start|>{picture}<|vision_end|>"
 SPECIALS: Final = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|im_end|>")
 """Qwen3's own names."""
 _OF_QUESTIONS: Final = (
     *("answer", "are", "bigger", "color", "dark", "describe", "does", "five", "from", "high", "how", "light", "low"),
-    *("many", "no", "read", "say", "shape", "smaller", "there", "what", "where", "which", "yes", "zero", "?", ",", ":"),
+    *(
+        "many",
+        "no",
+        "or",
+        "read",
+        "say",
+        "shape",
+        "smaller",
+        "there",
+        "what",
+        "where",
+        "which",
+        "yes",
+        "zero",
+        "?",
+        ",",
+        ":",
+    ),
 )
 
 
@@ -58,6 +76,11 @@ def extended_model(ar: Qwen3ForCausalLM, vocab_size: int) -> Qwen3ForCausalLM:
         ar.lm_head.weight = embeddings.weight
     ar.config.vocab_size = ar.vocab_size = vocab_size
     return ar
+
+
+def with_answers(policy: Policy) -> Policy:
+    """One that reads instructions, able to read questions too: what it has not learnt to answer yet."""
+    return replace(policy, task_templates={**policy.task_templates, "answer": ANSWER_TEMPLATE})
 
 
 def with_editing(policy: Policy) -> Policy:

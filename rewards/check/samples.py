@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.types import Prompt, Sample
+from rl.data.tasks import task_of
+from rl.types import Prompt, Sample, WrittenAnswer
 
 GROUPS, MEMBERS = 4, 4
 _SIDE = 64
@@ -29,7 +31,7 @@ def trial_samples(prompts: Sequence[Prompt] | None = None) -> list[Sample]:
     rng = np.random.default_rng(0)
     chosen = list(prompts or _PROMPTS)[:GROUPS]
     return [
-        Sample(f"trial-{group}-{member}", prompt.id, prompt, _picture(member, rng))
+        Sample(f"trial-{group}-{member}", prompt.id, prompt, _picture(member, rng), _answer(prompt, member))
         for group, prompt in enumerate(chosen)
         for member in range(MEMBERS)
     ]
@@ -37,9 +39,15 @@ def trial_samples(prompts: Sequence[Prompt] | None = None) -> list[Sample]:
 
 def resized(samples: Sequence[Sample], height: int, width: int) -> list[Sample]:
     """The same samples with their pictures repeated or cut to another size."""
-    return [
-        Sample(one.id, one.group, one.prompt, np.ascontiguousarray(np.resize(one.picture, (height, width, 3))))
-        for one in samples
+    return [replace(one, picture=np.ascontiguousarray(np.resize(one.picture, (height, width, 3)))) for one in samples]
+
+
+def _answer(prompt: Prompt, kind: int) -> WrittenAnswer | None:
+    """Words, if it is a question: two that may be right, none at all, and some that were cut off."""
+    if task_of(prompt) != "answer":
+        return None
+    return (WrittenAnswer("yes"), WrittenAnswer("two"), WrittenAnswer(""), WrittenAnswer("red or", complete=False))[
+        kind
     ]
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl.data.pictures import Picture
-from rl.types import Prompt, Sample
+from rl.types import Prompt, Sample, WrittenAnswer
 
 AnyArray = NDArray[Any]
 """Of numbers of any kind: pictures are uint8, what a prompt carries may be anything."""
@@ -132,6 +132,7 @@ class SharedSample:
     picture: SharedArray
     prompt_pictures: tuple[SharedArray, ...] = ()
     """In place of those that ``prompt`` has lost."""
+    answer: WrittenAnswer | None = None
 
 
 def to_shared(sample: Sample, memory: SharedMemory, written: dict[int, SharedArray]) -> SharedSample:
@@ -147,7 +148,7 @@ def to_shared(sample: Sample, memory: SharedMemory, written: dict[int, SharedArr
     prompt = _with_metadata(sample.prompt, {key: written[id(array)] for key, array in arrays.items()})
     prompt = replace(prompt, pictures=()) if pictures else prompt
     shown = tuple(written[id(array)] for array in pictures)
-    return SharedSample(sample.id, sample.group, prompt, memory.put(sample.picture), shown)
+    return SharedSample(sample.id, sample.group, prompt, memory.put(sample.picture), shown, sample.answer)
 
 
 def from_shared(samples: Sequence[SharedSample], fd: int) -> tuple[list[Sample], MappedMemory]:
@@ -162,7 +163,7 @@ def _from_shared(sample: SharedSample, mapped: MappedMemory) -> Sample:
     prompt = _with_metadata(sample.prompt, arrays)
     if sample.prompt_pictures:
         prompt = replace(prompt, pictures=tuple(Picture(mapped.array(one)) for one in sample.prompt_pictures))
-    return Sample(sample.id, sample.group, prompt, mapped.array(sample.picture))
+    return Sample(sample.id, sample.group, prompt, mapped.array(sample.picture), sample.answer)
 
 
 def _is_plain(value: object) -> bool:

@@ -33,7 +33,7 @@ from rewards.pictures import Encoding
 from rewards.reference import REFERENCE
 from rewards.remote.request_pictures import PromptPictures, RequestPicture
 from rl.data.pictures import Picture, PictureError
-from rl.types import Prompt, Sample, Score
+from rl.types import Prompt, Sample, Score, WrittenAnswer
 
 
 def _finite(value: JsonValue) -> JsonValue:
@@ -107,11 +107,17 @@ class PictureIn(_Message):
             raise PictureError("the picture's data is not base64") from error
 
 
+class AnswerIn(_Message):
+    text: str
+    complete: bool = Field(default=True, description="false: cut off before it said that it had ended")
+
+
 class SampleIn(_Message):
     id: Text
     group: Text = Field(description="samples of one group belong to one prompt and are scored together")
     prompt: PromptIn
     picture: PictureIn
+    answer: AnswerIn | None = Field(default=None, description="words that were written; absent for pictures")
 
 
 class ScoreRequest(_Message):
@@ -208,7 +214,7 @@ def encode_sample(sample: Sample, encoding: Encoding, shared: PromptPictures) ->
     }
     if shared.images:  # an older server, which takes text alone, does not know the key
         prompt["images"] = [picture.name for picture in shared.images]
-    row = {
+    row: dict[str, object] = {
         "id": sample.id,
         "group": sample.group,
         "prompt": prompt,
@@ -217,6 +223,8 @@ def encode_sample(sample: Sample, encoding: Encoding, shared: PromptPictures) ->
             "data": base64.b64encode(pictures.encode(sample.picture, encoding)).decode("ascii"),
         },
     }
+    if sample.answer is not None:  # as above
+        row["answer"] = {"text": sample.answer.text, "complete": sample.answer.complete}
     try:
         return json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:  # a numpy array, NaN, half a surrogate pair
@@ -273,7 +281,8 @@ def to_sample(sample: SampleIn, picture: NDArray[np.uint8], shared: Mapping[str,
     asked = sample.prompt
     metadata = asked.metadata | {key: shared[name] for key, name in asked.pictures.items()}
     images = tuple(Picture(shared[name]) for name in asked.images)
-    return Sample(sample.id, sample.group, Prompt(asked.id, asked.text, metadata, images), picture)
+    answer = None if sample.answer is None else WrittenAnswer(sample.answer.text, sample.answer.complete)
+    return Sample(sample.id, sample.group, Prompt(asked.id, asked.text, metadata, images), picture, answer)
 
 
 def _score(row: ScoreOut) -> Score:

@@ -1,4 +1,4 @@
-"""What a prompt asks for: a picture of its text, or its own picture changed as the text says."""
+"""What a prompt asks for: a picture of its text, its own picture changed as the text says, or words about it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,36 @@ from typing import Final, Literal
 from rl.data.prompt_list import name_of
 from rl.types import Prompt, UserError
 
-Task = Literal["draw", "edit"]
+Task = Literal["draw", "edit", "answer"]
 TASK: Final = "task"
-"""The metadata key that may say so: ``"task": "edit"``."""
+"""The metadata key that may say so: ``"task": "edit"``; that a prompt is a question, it alone says."""
 
 
 def task_of(prompt: Prompt) -> Task:
-    """A prompt that holds pictures, or says ``"task": "edit"``, is an instruction to edit."""
+    """A prompt that holds pictures, or says ``"task": "edit"``, is an instruction to edit; one that says ``"task":
+    "answer"`` a question about its picture."""
+    if prompt.metadata.get(TASK) == "answer":
+        return "answer"
     return "edit" if prompt.pictures or prompt.metadata.get(TASK) == "edit" else "draw"
 
 
 def require_picture(prompt: Prompt) -> None:
-    """Raises UserError if an instruction to edit holds no picture."""
-    if task_of(prompt) == "edit" and not prompt.pictures:
+    """Raises UserError if an instruction to edit, or a question, holds no picture."""
+    task = task_of(prompt)
+    if task != "draw" and not prompt.pictures:
+        what = "an instruction to edit" if task == "edit" else "a question about a picture"
         raise UserError(
-            f'{name_of(prompt)} is an instruction to edit ("{TASK}": "edit") and holds no picture; name the picture '
-            f'under "image" in its line'
+            f'{name_of(prompt)} is {what} ("{TASK}": "{task}") and holds no picture; name the picture under "image" in '
+            f"its line"
         )
+
+
+def no_answers(prompt: Prompt) -> UserError:
+    """What is said where a policy has not learnt to answer."""
+    return UserError(
+        f"{name_of(prompt)} is a question, and this policy does not answer in words (its policy.json has no "
+        f"task_templates with answer); leave the questions out, or choose a policy that was trained to answer"
+    )
 
 
 def require_pictures(prompts: Sequence[Prompt]) -> None:

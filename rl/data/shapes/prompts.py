@@ -10,6 +10,8 @@ import numpy as np
 from rl.data.shapes.captions import TEMPLATES
 from rl.data.shapes.edits.contents import EDIT_TAGS, PROBE_TAGS
 from rl.data.shapes.edits.prompts import edit_prompts
+from rl.data.shapes.questions.contents import QUESTION_TAGS
+from rl.data.shapes.questions.prompts import question_prompts
 from rl.data.shapes.world import GENEVAL_TAGS, TAGS, contents
 from rl.types import Prompt, UserError
 
@@ -25,7 +27,8 @@ def prompts(
     ``split`` is one of train, rl, heldout (of edits also cross), or several of them; ``per_task`` a number, or one for
     each of ``tags``.
     A task with fewer distinct captions than that repeats them under new ids, which means new sampling seeds. Tags that
-    begin with ``edit_`` are instructions to change a picture, each with one of its own (``edits``).
+    begin with ``edit_`` are instructions to change a picture, each with one of its own (``edits``); with ``ask_``,
+    questions about one (``questions``).
     Raises: UserError on an unknown split or task.
     """
     splits = [split] if isinstance(split, str) else list(split)
@@ -34,6 +37,9 @@ def prompts(
     for tag in tags:
         if tag in (*EDIT_TAGS, *PROBE_TAGS):
             found += edit_prompts(tag, splits, _count(per_task, tag), seed)
+            continue
+        if tag in QUESTION_TAGS:
+            found += question_prompts(tag, splits, _count(per_task, tag), seed)
             continue
         parts = [content for one in splits for content in contents(tag, one)]
         rng = np.random.default_rng([seed, TAGS.index(tag)])

@@ -16,11 +16,13 @@ from policy.base import Policy
 from policy.folder import read_task_templates
 from policy.pictures.view import square_view
 from policy.prompt_length import require_room_in_template
-from policy.shapes.vocabulary import SPECIALS, extended_tokenizer, instruction_words, with_editing
+from policy.shapes.vocabulary import SPECIALS, extended_tokenizer, instruction_words, with_answers, with_editing
 from rl.data.pictures import Picture
 from rl.data.shapes.edits.contents import EDIT_TAGS, PROBE_TAGS
 from rl.data.shapes.edits.prompts import edit_examples
 from rl.data.shapes.prompts import prompts
+from rl.data.shapes.questions.contents import QUESTION_TAGS
+from rl.data.shapes.questions.prompts import questions
 from rl.types import Prompt, UserError
 from tests.policy.editing import editing_policy
 
@@ -123,6 +125,47 @@ def test_prompts_that_cannot_be_read_are_told(policy: Policy, tmp_path: Path) ->
         assert words in str(caught.value)
 
 
+def test_a_question_is_followed_by_words(policy: Policy) -> None:
+    able, picture = with_answers(policy), Picture(next(edit_examples("edit_move", ["rl"], 1)).before)
+    prompt = Prompt("q", "how many red circles?", {"task": "answer"}, (picture,))
+    ids = able.encode_prompt(prompt).ids
+    marks = [able.tokenizer.convert_tokens_to_ids(mark) for mark in SPECIALS[:2]]
+    words = able.tokenizer.convert_tokens_to_ids(["how", "many", "red", "circles", "?", "answer", ":"])
+    assert ids == (marks[0], *able.picture_tokens(picture), marks[1], *words)
+    assert able.prompt_length(prompt) == len(ids)
+    edit = Prompt("e", "move the circle up", pictures=(picture,))
+    assert able.encode_prompt(edit) == policy.encode_prompt(edit)
+
+
+def test_every_word_of_a_question_and_its_answer_is_known(policy: Policy) -> None:
+    for question in (one for tag in QUESTION_TAGS for one in questions(tag, ["rl"], 40)):
+        words = " ".join(question.answer) if question.tag == "ask_read" else question.answer
+        assert not policy.encode_prompt.unknown_words(f"{question.text} {words}"), question.text
+
+
+def test_questions_to_a_policy_that_does_not_answer_are_told(policy: Policy, tiny_policy: Path) -> None:
+    picture = Picture(np.zeros((64, 64, 3), np.uint8))
+    prompt = Prompt("q", "how many circles?", {"task": "answer"}, (picture,), "q.jsonl:4")
+    sentence = (
+        "prompt 'q' ('how many circles?', q.jsonl:4) is a question, and this policy does not answer in words (its "
+        "policy.json has no task_templates with answer); leave the questions out, or choose a policy that was trained "
+        "to answer"
+    )
+    for ask in (
+        lambda: policy.encode_prompt(prompt),
+        lambda: Policy.load(tiny_policy).encode_prompt(prompt),
+        lambda: require_room_in_template([prompt], str(policy.folder)),
+        lambda: require_room_in_template([prompt], str(tiny_policy)),
+    ):
+        with pytest.raises(UserError) as caught:
+            ask()
+        assert str(caught.value) == sentence
+    with pytest.raises(UserError, match="is a question about a picture .* and holds no picture"):
+        with_answers(policy).encode_prompt(replace(prompt, pictures=()))
+    with pytest.raises(UserError, match="holds 2 pictures, and this policy answers about one"):
+        with_answers(policy).encode_prompt(replace(prompt, pictures=(picture, picture)))
+
+
 def test_edits_too_long_are_found_before_a_policy_is_loaded(policy: Policy, tmp_path: Path) -> None:
     picture = Picture(np.zeros((64, 64, 3), np.uint8))
     room = 128 - 16 - 1
@@ -141,7 +184,11 @@ def test_edits_too_long_are_found_before_a_policy_is_loaded(policy: Policy, tmp_
     [
         ({"task_templates": {"edit": "{picture} {prompt}"}}, "task_templates.edit must hold {prompt} and, behind it,"),
         ({"task_templates": {"edit": "{prompt}"}}, "task_templates.edit must hold {prompt} and, behind it, {picture}"),
-        ({"task_templates": {"sing": "{prompt}"}}, "it may hold one task, edit, with its template"),
+        (
+            {"task_templates": {"edit": "{prompt} {picture}", "answer": "{picture}"}},
+            "task_templates.answer must hold {prompt} and {picture}; say where they go",
+        ),
+        ({"task_templates": {"sing": "{prompt}"}}, "it may hold templates for edit and answer"),
         ({"task_templates": {}}, "prompt_encoder inline needs task_templates with a template for edit; add it"),
         ({"prompt_encoder": "template"}, "task_templates are for prompts with pictures; write prompt_encoder: inline"),
     ],

@@ -20,7 +20,7 @@ def word_in(split: str) -> Plan:
         new = words[0]
         others = [one.words[0] for one in edit_contents("edit_word", split) if one.words[0] != new]
         old = others[draft.rng.integers(len(others))]
-        row, column = _write(draft, old)
+        row, column = write_letters(draft, old)
         first = min(column, GRID - len(new))
         places = tuple(range(row * GRID, (row + 1) * GRID))
 
@@ -47,7 +47,7 @@ def letter(draft: Draft, words: tuple[str, ...]) -> Finish:
         text = "".join(spelled)
         if text.count(old) == 1 and not {text, text.replace(old, new)} & set(WORDS):
             break
-    row, column = _write(draft, text)
+    row, column = write_letters(draft, text)
     place = row * GRID + column + at
 
     def finish(done: Draft) -> SceneChange:
@@ -60,7 +60,7 @@ def letter(draft: Draft, words: tuple[str, ...]) -> Finish:
     return finish
 
 
-def _write(draft: Draft, text: str) -> tuple[int, int]:
+def write_letters(draft: Draft, text: str) -> tuple[int, int]:
     """Row and column of the first letter; nothing else comes into the row."""
     row = int(draft.rng.integers(GRID))
     column = int(draft.rng.integers(GRID - len(text) + 1))

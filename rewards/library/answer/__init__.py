@@ -1,0 +1,1 @@
+"""The ``answer`` reward: are the words that the policy wrote the right ones?"""

@@ -1,0 +1,1 @@
+"""Questions about pictures of the shapes world, with their answers."""
