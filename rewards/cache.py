@@ -1,9 +1,9 @@
 """Scores on disk by content: the same picture, prompt, reward and options are scored once.
 
-The key is a hash of the picture's bytes and shape, the answer if it is words, the prompt's text, metadata and pictures, the reward's ``use`` and
-options, and the version of its code (``rewards.pool.version``); a reference file counts by its content, a prompt's
-picture by its pixels, ids, groups and the prompt's line not at all. Failures are not kept. Entries are JSON text,
-floats exact to the bit.
+The key is a hash of the picture's bytes and shape, the answer if it is words, the prompt's text, metadata and pictures,
+the reward's ``use`` and options, and the version of its code (``rewards.pool.version``); a reference file counts by its
+content, a prompt's picture by its pixels, ids, groups and the prompt's line not at all. Failures are not kept. Entries
+are JSON text, floats exact to the bit.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ COMMANDS = {
     "push": ("rl.push", "put a run's policy on a model hub, with its card"),
     "paint": ("policy.paint", "a picture of a prompt"),
     "edit": ("policy.edit", "a picture changed as an instruction says"),
+    "ask": ("policy.ask", "a question about a picture, answered in words"),
     "convert": ("policy.convert", "a BLIP3o-NEXT checkpoint into a policy folder, and back"),
     "doctor": ("rl.doctor", "what this machine has and what is missing"),
     "keys": ("rl.keys", "every key of a configuration, explained"),

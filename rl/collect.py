@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from rewards.pool.pool import RewardPool
 from rewards.pool.submission import Submission, gather
 from rewards.scoring import Scoring, mean_scores
 from rl.algorithm.advantages import zero_std_fraction
+from rl.answers.answering import Answering, describe_answers, is_answered, is_question
 from rl.config.schema import Config, RenderConfig, RewardComponent, RolloutConfig
 from rl.config.sections.schedule import ScheduleConfig
 from rl.evaluation.variance import split_metrics
@@ -92,6 +94,8 @@ class Collect:
     """Around the painting of what is evaluated: without the fresh noise that training pictures may get on their way."""
     shown_details: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Reward -> those of its details of which the means are logged."""
+    answering: Answering | None = None
+    """How questions are answered; ``None``: there are none."""
     sees_references: bool = False
     """The decoder sees the pictures that are to be changed."""
     tell: Callable[[str], None] | None = None
@@ -110,8 +114,11 @@ class Collect:
         group_size = group_size or self.schedule.phase(step).group_size or self.rollout.group_size
         with timer("sample"):
             seeds = group_seeds(seed, step, prompts, group_size)
-            rollout = sample(self.sampler, prompts, group_size, seeds, self.rollout)
+            rollout = sample(self.sampler, prompts, group_size, seeds, self.rollout, self._span(prompts))
             self.lend_memory(self.rollout.sleep)
+        name = f"step{step}-{part}" if part else f"step{step}"
+        if is_answered(rollout):
+            return self.concluded(step, rollout, *self._answers(rollout, name), timer)
         hidden_BSD, forward = self._read(rollout, timer)
         with timer("paint"):
             noise = Noise(self.render.seed, seed, step)
@@ -119,7 +126,7 @@ class Collect:
                 hidden_BSD,
                 rollout,
                 noise,
-                f"step{step}-{part}" if part else f"step{step}",
+                name,
                 learnt_from=self.schedule.learns(step, "decoder"),
                 renders=self.schedule.phase(step).renders,
             )
@@ -139,7 +146,11 @@ class Collect:
         with timer("forward"):
             reference = self.refer(step, rollout)
         with timer("guards"):
-            metrics = describe_pictures(rollout, renders, self.fidelity)
+            metrics = (
+                describe_answers(rollout)
+                if is_answered(rollout)
+                else describe_pictures(rollout, renders, self.fidelity)
+            )
             if self.grid_period is not None:
                 metrics["guard/grid_pattern"] = grid_pattern(renders.one_each, self.grid_period)
         with timer("score"):
@@ -177,8 +188,22 @@ class Collect:
     def held_out(
         self, name: str, prompts: Sequence[Prompt], samples_per_prompt: int, seeds: Sequence[int], seed: int
     ) -> tuple[NDArray[np.uint8], dict[str, list[Score]]]:
-        """One picture and its scores for each of P * k samples, with noise that depends on the sample alone."""
-        return self.shown(name, *self.written(prompts, samples_per_prompt, seeds), seed)
+        """One picture and its scores for each of P * k samples, with noise that depends on the sample alone. Answers
+        come with the pictures that they are about."""
+        kinds = [[row for row, one in enumerate(prompts) if is_question(one) is asked] for asked in (False, True)]
+        if not all(kinds):
+            return self.shown(name, *self.written(prompts, samples_per_prompt, seeds), seed)
+        order, parts = list[int](), []
+        for kind, rows in zip(("", "-answers"), kinds, strict=True):
+            places = [row * samples_per_prompt + index for row in rows for index in range(samples_per_prompt)]
+            asked = [prompts[row] for row in rows]
+            written = self.written(asked, samples_per_prompt, [seeds[place] for place in places])
+            parts.append(self.shown(f"{name}{kind}", *written, seed))
+            order += places
+        back = np.argsort(order)
+        pictures = np.concatenate([shown for shown, _ in parts])[back]
+        found = {reward: [*parts[0][1][reward], *parts[1][1][reward]] for reward in parts[0][1]}
+        return pictures, {reward: [scores[place] for place in back] for reward, scores in found.items()}
 
     def written(
         self, prompts: Sequence[Prompt], samples_per_prompt: int, seeds: Sequence[int]
@@ -186,9 +211,9 @@ class Collect:
         """The first half of that: tokens, and the hidden states that are painted."""
         timer = Stopwatch(tell=self.tell)
         with timer("sample"):
-            rollout = sample(self.sampler, prompts, samples_per_prompt, seeds, self.rollout)
+            rollout = sample(self.sampler, prompts, samples_per_prompt, seeds, self.rollout, self._span(prompts))
             self.lend_memory(min(self.rollout.sleep, 1))  # no new weights will come before it is asked again
-        return rollout, self._read(rollout, timer)[0]
+        return rollout, torch.empty(0) if is_answered(rollout) else self._read(rollout, timer)[0]
 
     def shown(
         self, name: str, rollout: Rollout, hidden_BSD: Tensor, seed: int, steps: int | None = None
@@ -197,7 +222,10 @@ class Collect:
         timer = Stopwatch(tell=self.tell)
         with timer("paint"), self.showing():
             noise = Noise("sample", seed, 0)
-            renders, waiting = self.paint(hidden_BSD, rollout, noise, name, learnt_from=False, steps=steps)
+            if is_answered(rollout):
+                renders, waiting = self._answers(rollout, name)
+            else:
+                renders, waiting = self.paint(hidden_BSD, rollout, noise, name, learnt_from=False, steps=steps)
         with timer("score"):
             return renders.one_each, mean_scores(gather(waiting, self.progress), renders.per_sample)
 
@@ -237,6 +265,14 @@ class Collect:
         if level:
             self.sampler.sleep(level)
 
+    def _span(self, prompts: Sequence[Prompt]) -> Span | None:
+        return None if self.answering is None else self.answering.span(prompts)
+
+    def _answers(self, rollout: Rollout, name: str) -> tuple[Renders, list[Submission]]:
+        """In place of painting."""
+        assert self.answering is not None
+        return self.answering.renders(rollout), [self.rewards.submit(self.answering.samples(rollout, name))]
+
     def _read(self, rollout: Rollout, timer: Stopwatch) -> tuple[Tensor, Forward | None]:
         """What is painted: the engine's own hidden states, or those of a forward, which is then kept."""
         if rollout.hidden_BSD is not None:
@@ -257,9 +293,14 @@ def canary_rollout(config: Config, image: Span, act: Collect, prompts: Sequence[
 
 
 def sample(
-    sampler: Sampler, prompts: Sequence[Prompt], group_size: int, seeds: Sequence[int], options: RolloutConfig
+    sampler: Sampler,
+    prompts: Sequence[Prompt],
+    group_size: int,
+    seeds: Sequence[int],
+    options: RolloutConfig,
+    span: Span | None = None,
 ) -> Rollout:
-    """P prompts -> P * G token sequences, each from its own seed."""
+    """P prompts -> P * G token sequences, each from its own seed. ``span``: of what, pictures if ``None``."""
     return sampler.sample(
         prompts,
         group_size,
@@ -267,7 +308,8 @@ def sample(
         temperature=options.temperature,
         top_p=options.top_p,
         top_k=options.top_k,
-        hidden=options.hidden_states == "sampler",
+        span=span,
+        hidden=options.hidden_states == "sampler" and span is None,
     )
 
 

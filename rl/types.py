@@ -130,7 +130,7 @@ class Rollout:
 
 @dataclass(frozen=True)
 class WrittenAnswer:
-    """Words that the policy wrote: ``WrittenAnswer("left of")``. Not ``complete``: cut off before it said that it had ended."""
+    """Words that the policy wrote: ``WrittenAnswer("left of")``. Not ``complete``: cut off before they had ended."""
 
     text: str
     complete: bool = True

@@ -125,6 +125,8 @@ class RolloutConfig(Section):
     """Nucleus sampling; must be 1 (off) while training."""
     top_k: Count = 0
     """Sample among the k likeliest tokens; must be 0 (off) while training."""
+    answer_tokens: AtLeastOne = 16
+    """Longest answer to a question, its end included; never more than a picture has."""
     hidden_states: Literal["sampler", "trainer"] = "sampler"
     """Whose final hidden states are painted: the sampler's own where the engine has them (``torch``), which saves a
     forward, or the trainer's; in one precision they differ by float noise."""

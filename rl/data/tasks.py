@@ -40,6 +40,16 @@ def no_answers(prompt: Prompt) -> UserError:
     )
 
 
+def require_one_kind(prompts: Sequence[Prompt], where: str) -> None:
+    """Raises UserError if some ask for words and others for pictures."""
+    asked = sum(task_of(prompt) == "answer" for prompt in prompts)
+    if 0 < asked < len(prompts):
+        raise UserError(
+            f"{where}: {asked:,} of {len(prompts):,} prompts are questions that are answered in words, the others ask "
+            f"for pictures, and a step samples one kind; train on the questions in a run of their own"
+        )
+
+
 def require_pictures(prompts: Sequence[Prompt]) -> None:
     """The same of all of them."""
     for prompt in prompts:

@@ -25,7 +25,7 @@ from rl.data.stream import (
     require_sound_metadata,
     require_text_alone,
 )
-from rl.data.tasks import require_pictures
+from rl.data.tasks import require_one_kind, require_pictures, task_of
 from rl.types import Prompt, UserError
 
 _LOOKED_AT, _ASKED = 64, 8  # examples of a supervised run
@@ -42,6 +42,7 @@ def check_data(config: Config) -> tuple[PromptList, PromptList]:
         return _check_examples(config, config.supervised)
     train_prompts = load_prompts(config.data.train, "data.train")
     eval_prompts = load_prompts(config.data.eval, "data.eval") if config.data.eval else PromptList([])
+    require_one_kind(train_prompts, "data.train")
     PromptStream(train_prompts, config.data.prompts_per_step, config.run.seed)
     check_draws(config, train_prompts)
     if needs := needs_of(config.rewards):
@@ -97,8 +98,25 @@ def _check_policy_reads(config: Config, prompts: Sequence[Prompt]) -> str:
         return ""
     if not declared.pictures:
         require_text_alone(prompts, encoder, config.policy.path)
-    _check_decoder_learns(config)
+    if any(task_of(prompt) == "answer" for prompt in prompts):
+        _check_answers(config)
+    else:
+        _check_decoder_learns(config)
     return require_sound_pictures(prompts)
+
+
+def _check_answers(config: Config) -> None:
+    """Prompts hold questions: what a step of words alone can't be. Raises UserError."""
+    for key, wrong, fix in (
+        (
+            "trainers",
+            "decoder" in config.trainers,
+            "nothing is painted that a decoder learns from; train ar alone",
+        ),
+        ("loop.use", config.loop.ahead, "only the serial loop answers them so far; set it to serial"),
+    ):
+        if wrong:
+            raise UserError(f"{key}: data holds questions that are answered in words, and {fix}")
 
 
 def _check_decoder_learns(config: Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -113,7 +114,7 @@ def test_answers_go_to_a_worker_and_over_the_wire() -> None:
     with RewardPool({"answer": RewardComponent(use="answer")}) as pool:
         assert [one.value for one in pool.score(samples)["answer"]] == [1.0, 0.0, 0.0]
     sent = [*samples, sample("red", None)]
-    rows = [encode_sample(one, "png", PromptPictures()) for one in sent]
+    rows = [encode_sample(replace(one, id=f"{number}"), "png", PromptPictures()) for number, one in enumerate(sent)]
     assert ["answer" in json.loads(row) for row in rows] == [True, True, True, False]
     request = parse_request(join_request("answer", rows, [], "png"), RequestLimits())
     assert [to_sample(one, BLANK, {}).answer for one in request.samples] == [one.answer for one in sent]

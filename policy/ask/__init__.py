@@ -1,0 +1,1 @@
+"""``python -m policy.ask``: a question about a picture."""

@@ -1,0 +1,72 @@
+"""Questions in a step: the policy answers in words, nothing is painted, and rewards are given the words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from policy.base import Policy
+from policy.pictures.view import square_view
+from policy.words import Words
+from rl.data.tasks import task_of
+from rl.types import Prompt, Renders, Rollout, Sample, Span, UserError
+
+
+@dataclass(frozen=True)
+class Answering:
+    """How this policy answers."""
+
+    policy: Policy
+    most: int
+    """Tokens of an answer, its end included."""
+
+    @cached_property
+    def words(self) -> Words:
+        """Raises: UserError if it cannot."""
+        return Words.of(self.policy.tokenizer, self.policy.layout, self.most)
+
+    def span(self, prompts: Sequence[Prompt]) -> Span | None:
+        """What is sampled after these; ``None``: pictures. Raises: UserError if they ask for both."""
+        asked = sum(is_question(prompt) for prompt in prompts)
+        if asked not in (0, len(prompts)):
+            raise UserError(
+                f"a step holds {asked} questions and {len(prompts) - asked} prompts for pictures, and one of each kind "
+                f"is sampled at a time; train on questions in a run of their own"
+            )
+        return self.words.span if asked else None
+
+    def samples(self, rollout: Rollout, name: str) -> list[Sample]:
+        """Each answer, with the picture that it is about."""
+        answers = self.words.read(rollout.tokens_BT.tolist())
+        prompts = [rollout.prompt_of(index) for index in range(rollout.batch_size)]
+        return [
+            Sample(f"{name}-{index}", prompt.id, prompt, np.asarray(prompt.pictures[0].pixels), answer)
+            for index, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
+        ]
+
+    def renders(self, rollout: Rollout) -> Renders:
+        """In place of pictures that were painted: what each question is about, as the policy sees it."""
+        side = self.policy.decoder.picture_side
+        views = [square_view(prompt.pictures[0].pixels, side) for prompt in rollout.prompts]
+        owner_B = [rollout.prompts.index(rollout.prompt_of(index)) for index in range(rollout.batch_size)]
+        return Renders(np.stack(views)[owner_B], rollout.seeds, per_sample=1)
+
+
+def is_question(prompt: Prompt) -> bool:
+    return task_of(prompt) == "answer"
+
+
+def is_answered(rollout: Rollout) -> bool:
+    """Whether it holds words and no pictures."""
+    return rollout.mask_BT is not None
+
+
+def describe_answers(rollout: Rollout) -> dict[str, float]:
+    """``answer/length``: mean number of tokens, the end included; ``answer/unended``: share without an end, which a
+    reward does not take for an answer."""
+    assert rollout.mask_BT is not None and rollout.span is not None
+    ended_B = ((rollout.tokens_BT == rollout.span.end) & rollout.mask_BT).any(1)
+    return {"answer/length": float(rollout.mask_BT.sum(1).mean()), "answer/unended": float(1.0 - ended_B.mean())}

@@ -1,0 +1,68 @@
+"""A run on questions: the policy answers in words, the same loss learns, and drawings are evaluated beside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from policy.base import Policy
+from policy.shapes.vocabulary import with_answers
+from rl.config.load import load
+from rl.preflight.prompts import check_data
+from rl.types import UserError
+from tests.policy.editing import editing_policy
+from tests.rl.run_case import launch, metrics, write_config
+
+_DATA = {
+    "train": {"use": "shapes", "options": {"split": "rl", "per_task": 6, "tags": ["ask_exists", "ask_color"]}},
+    "eval": {"use": "shapes", "options": {"split": "heldout", "per_task": 3, "tags": ["two_object", "ask_exists"]}},
+    "prompts_per_step": 4,
+}
+_REWARDS = {"answer": {"use": "answer"}, "geneval": {"use": "geneval", "role": "monitor"}}
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("policy")
+    with_answers(Policy.load(editing_policy(base / "edits"))).save(base / "answers")
+    return base / "answers"
+
+
+@pytest.mark.slow
+def test_questions_are_learnt_from_their_answers(policy: Path, tmp_path: Path) -> None:
+    rewards = {"length": {"use": "tests.rl.answers.plugins:short"}, "answer": {"use": "answer", "role": "monitor"}}
+    rollout = {"engine": "torch", "group_size": 6, "answer_tokens": 3}
+    train = {"steps": 3, "lr": 1e-3, "warmup_steps": 0, "micro_batch": 5}
+    evaluated = rewards | {"geneval": {"use": "geneval", "role": "monitor"}}
+    done = launch(write_config(tmp_path, policy, data=_DATA, rewards=evaluated, train=train, rollout=rollout))
+    assert done.returncode == 0, done.stderr
+    rows = [row for _, row in metrics(tmp_path / "run")]
+    assert all(row["mismatch"] < 1e-5 and row["sync_mismatch"] < 1e-4 for row in rows)
+    assert all(row.keys() >= {"answer/length", "answer/unended", "detail/answer/complete"} for row in rows)
+    assert all(1 <= row["answer/length"] <= 3 and not any("guard/ink" in name for name in row) for row in rows)
+    assert all(row["answer/unended"] == pytest.approx(1 - row["detail/answer/complete"]) for row in rows)
+    found = (tmp_path / "run" / "evaluation-3.json").read_text()
+    assert '"two_object"' in found and '"ask_exists"' in found
+
+
+def _checked(policy: Path, folder: Path, **changes: object) -> str:
+    with pytest.raises(UserError) as caught:
+        check_data(load(write_config(folder, policy, **{"data": _DATA, "rewards": _REWARDS, **changes})))
+    return str(caught.value)
+
+
+def test_what_cannot_be_answered_is_told_before_anything_is_loaded(
+    policy: Path, tiny_policy: Path, tmp_path: Path
+) -> None:
+    both = {"use": "shapes", "options": {"split": "rl", "per_task": 6, "tags": ["two_object", "ask_exists"]}}
+    assert _checked(policy, tmp_path, data={**_DATA, "train": both}) == (
+        "data.train: 6 of 12 prompts are questions that are answered in words, the others ask for pictures, and a step "
+        "samples one kind; train on the questions in a run of their own"
+    )
+    assert "is a question, and this policy does not answer in words" in _checked(tiny_policy, tmp_path)
+    told = _checked(policy, tmp_path, loop={"use": "ahead"}, eval={"every": 0})
+    assert told == (
+        "loop.use: data holds questions that are answered in words, and only the serial loop answers them so far; set "
+        "it to serial"
+    )
