@@ -24,7 +24,7 @@ from rl.algorithm.copies import Decay, warmed
 from rl.algorithm.entropy import EntropyTerm
 from rl.algorithm.objective import PolicyObjective
 from rl.algorithm.terms import MOVING, AnchorTerm, KLTerm, LossTerm
-from rl.answers.answering import Answering
+from rl.answers.answering import WordAnswers
 from rl.collect import Collect, RewardWatch
 from rl.collectors import Logged
 from rl.config.declared import declarations
@@ -180,7 +180,7 @@ def start_collecting(
         grid_period=policy.decoder.vae.spatial_compression_ratio if "decoder" in config.trainers else None,
         painting=decoder_there(config, policy),
         showing=showing(config, policy),
-        answering=Answering(policy, config.rollout.answer_tokens),
+        answering=WordAnswers(policy, config.rollout.answer_tokens),
         sees_references=policy.decoder.reference is not None,
         shown_details={name: declarations("rewards", reward.use).shown for name, reward in config.rewards.items()},
     )

@@ -18,7 +18,7 @@ from rewards.pool.pool import RewardPool
 from rewards.pool.submission import Submission, gather
 from rewards.scoring import Scoring, mean_scores
 from rl.algorithm.advantages import zero_std_fraction
-from rl.answers.answering import Answering, describe_answers, is_answered, is_question
+from rl.answers.answering import Shown, WordAnswers, by_kind, describe_answers, is_answered
 from rl.config.schema import Config, RenderConfig, RewardComponent, RolloutConfig
 from rl.config.sections.schedule import ScheduleConfig
 from rl.evaluation.variance import split_metrics
@@ -94,7 +94,7 @@ class Collect:
     """Around the painting of what is evaluated: without the fresh noise that training pictures may get on their way."""
     shown_details: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Reward -> those of its details of which the means are logged."""
-    answering: Answering | None = None
+    answering: WordAnswers | None = None
     """How questions are answered; ``None``: there are none."""
     sees_references: bool = False
     """The decoder sees the pictures that are to be changed."""
@@ -116,9 +116,6 @@ class Collect:
             seeds = group_seeds(seed, step, prompts, group_size)
             rollout = sample(self.sampler, prompts, group_size, seeds, self.rollout, self._span(prompts))
             self.lend_memory(self.rollout.sleep)
-        name = f"step{step}-{part}" if part else f"step{step}"
-        if is_answered(rollout):
-            return self.concluded(step, rollout, *self._answers(rollout, name), timer)
         hidden_BSD, forward = self._read(rollout, timer)
         with timer("paint"):
             noise = Noise(self.render.seed, seed, step)
@@ -126,7 +123,7 @@ class Collect:
                 hidden_BSD,
                 rollout,
                 noise,
-                name,
+                f"step{step}-{part}" if part else f"step{step}",
                 learnt_from=self.schedule.learns(step, "decoder"),
                 renders=self.schedule.phase(step).renders,
             )
@@ -146,11 +143,7 @@ class Collect:
         with timer("forward"):
             reference = self.refer(step, rollout)
         with timer("guards"):
-            metrics = (
-                describe_answers(rollout)
-                if is_answered(rollout)
-                else describe_pictures(rollout, renders, self.fidelity)
-            )
+            metrics = describe_pictures(rollout, renders, self.fidelity)
             if self.grid_period is not None:
                 metrics["guard/grid_pattern"] = grid_pattern(renders.one_each, self.grid_period)
         with timer("score"):
@@ -187,23 +180,14 @@ class Collect:
 
     def held_out(
         self, name: str, prompts: Sequence[Prompt], samples_per_prompt: int, seeds: Sequence[int], seed: int
-    ) -> tuple[NDArray[np.uint8], dict[str, list[Score]]]:
+    ) -> Shown:
         """One picture and its scores for each of P * k samples, with noise that depends on the sample alone. Answers
         come with the pictures that they are about."""
-        kinds = [[row for row, one in enumerate(prompts) if is_question(one) is asked] for asked in (False, True)]
-        if not all(kinds):
-            return self.shown(name, *self.written(prompts, samples_per_prompt, seeds), seed)
-        order, parts = list[int](), []
-        for kind, rows in zip(("", "-answers"), kinds, strict=True):
-            places = [row * samples_per_prompt + index for row in rows for index in range(samples_per_prompt)]
-            asked = [prompts[row] for row in rows]
-            written = self.written(asked, samples_per_prompt, [seeds[place] for place in places])
-            parts.append(self.shown(f"{name}{kind}", *written, seed))
-            order += places
-        back = np.argsort(order)
-        pictures = np.concatenate([shown for shown, _ in parts])[back]
-        found = {reward: [*parts[0][1][reward], *parts[1][1][reward]] for reward in parts[0][1]}
-        return pictures, {reward: [scores[place] for place in back] for reward, scores in found.items()}
+
+        def show(asked: Sequence[Prompt], sampled_with: Sequence[int]) -> Shown:
+            return self.shown(name, *self.written(asked, samples_per_prompt, sampled_with), seed)
+
+        return by_kind(prompts, samples_per_prompt, seeds, show)
 
     def written(
         self, prompts: Sequence[Prompt], samples_per_prompt: int, seeds: Sequence[int]
@@ -213,7 +197,7 @@ class Collect:
         with timer("sample"):
             rollout = sample(self.sampler, prompts, samples_per_prompt, seeds, self.rollout, self._span(prompts))
             self.lend_memory(min(self.rollout.sleep, 1))  # no new weights will come before it is asked again
-        return rollout, torch.empty(0) if is_answered(rollout) else self._read(rollout, timer)[0]
+        return rollout, self._read(rollout, timer)[0]
 
     def shown(
         self, name: str, rollout: Rollout, hidden_BSD: Tensor, seed: int, steps: int | None = None
@@ -222,10 +206,7 @@ class Collect:
         timer = Stopwatch(tell=self.tell)
         with timer("paint"), self.showing():
             noise = Noise("sample", seed, 0)
-            if is_answered(rollout):
-                renders, waiting = self._answers(rollout, name)
-            else:
-                renders, waiting = self.paint(hidden_BSD, rollout, noise, name, learnt_from=False, steps=steps)
+            renders, waiting = self.paint(hidden_BSD, rollout, noise, name, learnt_from=False, steps=steps)
         with timer("score"):
             return renders.one_each, mean_scores(gather(waiting, self.progress), renders.per_sample)
 
@@ -246,7 +227,9 @@ class Collect:
         renders: int | None = None,
     ) -> tuple[Renders, list[Submission]]:
         """``learnt_from``: by the decoder too, if it learns; its way to each picture is then kept. ``steps``,
-        ``renders``: others than those of ``render``."""
+        ``renders``: others than those of ``render``. Answers in words are not painted."""
+        if self.answering is not None and is_answered(rollout):
+            return self.answering.renders(rollout), [self.rewards.submit(self.answering.samples(rollout, name))]
         told = {"steps": steps, "renders": renders}
         options = self.render.model_copy(update={name: count for name, count in told.items() if count is not None})
         seen = references_of(rollout) if self.sees_references else None
@@ -268,13 +251,10 @@ class Collect:
     def _span(self, prompts: Sequence[Prompt]) -> Span | None:
         return None if self.answering is None else self.answering.span(prompts)
 
-    def _answers(self, rollout: Rollout, name: str) -> tuple[Renders, list[Submission]]:
-        """In place of painting."""
-        assert self.answering is not None
-        return self.answering.renders(rollout), [self.rewards.submit(self.answering.samples(rollout, name))]
-
     def _read(self, rollout: Rollout, timer: Stopwatch) -> tuple[Tensor, Forward | None]:
         """What is painted: the engine's own hidden states, or those of a forward, which is then kept."""
+        if is_answered(rollout):
+            return torch.empty(0), None
         if rollout.hidden_BSD is not None:
             return rollout.hidden_BSD, None
         with timer("forward"):
@@ -368,6 +348,8 @@ def references_of(rollout: Rollout) -> References | None:
 
 def describe_pictures(rollout: Rollout, renders: Renders, fidelity: Fidelity) -> dict[str, float]:
     """What the guards see."""
+    if is_answered(rollout):
+        return describe_answers(rollout)
     one_each = renders.one_each
     metrics = picture_metrics(one_each, rollout.group_size) | token_metrics(rollout.tokens_BT)
     metrics |= edit_metrics(rollout, one_each, fidelity.tokenizer)

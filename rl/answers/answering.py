@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from policy.base import Policy
 from policy.pictures.view import square_view
 from policy.words import Words
-from rl.data.tasks import task_of
-from rl.types import Prompt, Renders, Rollout, Sample, Span, UserError
+from rl.data.tasks import is_question
+from rl.types import Prompt, Renders, Rollout, Sample, Score, Span, UserError
 
 
 @dataclass(frozen=True)
-class Answering:
+class WordAnswers:
     """How this policy answers."""
 
     policy: Policy
@@ -55,8 +56,29 @@ class Answering:
         return Renders(np.stack(views)[owner_B], rollout.seeds, per_sample=1)
 
 
-def is_question(prompt: Prompt) -> bool:
-    return task_of(prompt) == "answer"
+Shown = tuple[NDArray[np.uint8], dict[str, list[Score]]]
+"""A picture of each sample, and every reward's verdict on it."""
+
+
+def by_kind(
+    prompts: Sequence[Prompt],
+    each: int,
+    seeds: Sequence[int],
+    show: Callable[[Sequence[Prompt], Sequence[int]], Shown],
+) -> Shown:
+    """What ``show`` makes of P prompts with ``each`` seeds, questions apart from prompts for pictures, in order."""
+    kinds = [[row for row, one in enumerate(prompts) if is_question(one) is asked] for asked in (False, True)]
+    if not all(kinds):
+        return show(prompts, seeds)
+    places = [[row * each + index for row in rows for index in range(each)] for rows in kinds]
+    drawn, answered = (
+        show([prompts[row] for row in rows], [seeds[place] for place in of])
+        for rows, of in zip(kinds, places, strict=True)
+    )
+    back = np.argsort([*places[0], *places[1]])
+    found = {reward: [*scores, *answered[1][reward]] for reward, scores in drawn[1].items()}
+    in_order = {reward: [scores[place] for place in back] for reward, scores in found.items()}
+    return np.concatenate([drawn[0], answered[0]])[back], in_order
 
 
 def is_answered(rollout: Rollout) -> bool:

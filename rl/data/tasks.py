@@ -21,6 +21,11 @@ def task_of(prompt: Prompt) -> Task:
     return "edit" if prompt.pictures or prompt.metadata.get(TASK) == "edit" else "draw"
 
 
+def is_question(prompt: Prompt) -> bool:
+    """Whether it is answered in words."""
+    return task_of(prompt) == "answer"
+
+
 def require_picture(prompt: Prompt) -> None:
     """Raises UserError if an instruction to edit, or a question, holds no picture."""
     task = task_of(prompt)
@@ -42,7 +47,7 @@ def no_answers(prompt: Prompt) -> UserError:
 
 def require_one_kind(prompts: Sequence[Prompt], where: str) -> None:
     """Raises UserError if some ask for words and others for pictures."""
-    asked = sum(task_of(prompt) == "answer" for prompt in prompts)
+    asked = sum(map(is_question, prompts))
     if 0 < asked < len(prompts):
         raise UserError(
             f"{where}: {asked:,} of {len(prompts):,} prompts are questions that are answered in words, the others ask "

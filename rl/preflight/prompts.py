@@ -25,7 +25,7 @@ from rl.data.stream import (
     require_sound_metadata,
     require_text_alone,
 )
-from rl.data.tasks import require_one_kind, require_pictures, task_of
+from rl.data.tasks import is_question, require_one_kind, require_pictures
 from rl.types import Prompt, UserError
 
 _LOOKED_AT, _ASKED = 64, 8  # examples of a supervised run
@@ -98,7 +98,7 @@ def _check_policy_reads(config: Config, prompts: Sequence[Prompt]) -> str:
         return ""
     if not declared.pictures:
         require_text_alone(prompts, encoder, config.policy.path)
-    if any(task_of(prompt) == "answer" for prompt in prompts):
+    if any(map(is_question, prompts)):
         _check_answers(config)
     else:
         _check_decoder_learns(config)

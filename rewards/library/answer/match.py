@@ -32,12 +32,13 @@ def right_answers(metadata: Mapping[str, object]) -> tuple[Right, ...] | None:
     if given is None:
         return None
     several = list(given) if isinstance(given, (list, tuple)) else [given]
-    if not several or not all(_is_right(one) for one in several):
+    right = [one for one in map(_right, several) if one is not None]
+    if not several or len(right) < len(several):
         raise ValueError(
             f"answer is {given!r}: it must be a text that is not blank, a number, or a list of these of which each is "
             f"right"
         )
-    return tuple(one if isinstance(one, str) else float(one) for one in several)
+    return tuple(right)
 
 
 def metadata_problem(metadata: Mapping[str, object]) -> str | None:
@@ -93,7 +94,10 @@ def _holds(said: str, right: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(right)}(?!\w)", said) is not None
 
 
-def _is_right(one: object) -> bool:
+def _right(one: object) -> Right | None:
+    """``None`` if it is neither a text nor a number."""
     if isinstance(one, str):
-        return bool(normalised(one))
-    return isinstance(one, (int, float)) and not isinstance(one, bool) and math.isfinite(one)
+        return one if normalised(one) else None
+    if isinstance(one, bool) or not isinstance(one, (int, float)) or not math.isfinite(one):
+        return None
+    return float(one)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_questions_are_learnt_from_their_answers(policy: Path, tmp_path: Path) -
     assert '"two_object"' in found and '"ask_exists"' in found
 
 
-def _checked(policy: Path, folder: Path, **changes: object) -> str:
+def _checked(policy: Path, folder: Path, **changes: Any) -> str:
     with pytest.raises(UserError) as caught:
         check_data(load(write_config(folder, policy, **{"data": _DATA, "rewards": _REWARDS, **changes})))
     return str(caught.value)

@@ -12,13 +12,13 @@ from rl.data.shapes.edits.things import Thing, things_in
 from rl.data.shapes.looks import LOOKS
 from rl.data.shapes.prompts import prompts
 from rl.data.shapes.questions.contents import COARSE_TAGS, FINE_TAGS, QUESTION_TAGS, question_contents
-from rl.data.shapes.questions.make import Question
+from rl.data.shapes.questions.make import ShapesQuestion
 from rl.data.shapes.questions.prompts import chance_levels, questions
 from rl.data.shapes.sprites import CLASSES, COLORS, GRID
 from rl.types import UserError
 
 
-def seen(question: Question) -> str:
+def seen(question: ShapesQuestion) -> str:
     """The answer, found in the scene by the words of the question."""
     things = things_in(question.scene)
     words = question.text.rstrip("?").replace(",", "").split()

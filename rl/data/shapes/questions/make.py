@@ -33,7 +33,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Question:
+class ShapesQuestion:
     """``scene``: 16 cell indices; ``looks``: how each is drawn."""
 
     tag: str
@@ -53,14 +53,14 @@ class Question:
         return {"tag": self.tag, "task": "answer", "answer": right}
 
 
-def make_question(content: QuestionContent, rng: Generator, choice: int = 0) -> Question:
+def make_question(content: QuestionContent, rng: Generator, choice: int = 0) -> ShapesQuestion:
     """One question of ``content`` about a picture of its own; ``choice``: which words it is asked in."""
     draft = Draft(rng)
     _PLANS[content.tag](draft, content)
     draft.fill()
     phrases = PHRASES[content.tag]
     text = phrases[choice % len(phrases)].format(*content.words, counted=_counted(content))
-    return Question(content.tag, text, scene_of(draft.things), _looks(draft, content), content.answer)
+    return ShapesQuestion(content.tag, text, scene_of(draft.things), _looks(draft, content), content.answer)
 
 
 def _counted(content: QuestionContent) -> str:

@@ -10,14 +10,14 @@ import numpy as np
 
 from rl.data.pictures import Picture
 from rl.data.shapes.questions.contents import QUESTION_TAGS, question_contents
-from rl.data.shapes.questions.make import Question, make_question
+from rl.data.shapes.questions.make import ShapesQuestion, make_question
 from rl.data.shapes.world import SPLITS
 from rl.types import Prompt
 
 _PICTURES_SEED = 31
 
 
-def questions(tag: str, splits: Sequence[str], number: int, seed: int = 0) -> Iterator[Question]:
+def questions(tag: str, splits: Sequence[str], number: int, seed: int = 0) -> Iterator[ShapesQuestion]:
     """``number`` questions of one kind, spread over contents first; each has a picture of its own.
 
     Pictures of different splits come from different random numbers. Raises: UserError on an unknown split or tag.
