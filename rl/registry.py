@@ -60,6 +60,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "image_tokenizers": {
         "patch_vq": "policy.tokenizers.patch:PatchTokenizer",
         "ta_tok": "policy.tokenizers.ta_tok:TaTok",
+        "hybrid": "policy.tokenizers.hybrid:HybridTokenizer",
     },
     "decoder_samplers": {
         "euler": "policy.trajectory:euler",
