@@ -83,8 +83,8 @@ class HybridTokenizer:
 
     kind = "hybrid"
 
-    def __init__(self, config_: HybridConfig, encoder: HybridEncoder, image_start_id: int) -> None:
-        self.settings, self.encoder, self.image_start_id = config_, encoder, image_start_id
+    def __init__(self, settings: HybridConfig, encoder: HybridEncoder, image_start_id: int) -> None:
+        self.settings, self.encoder, self.image_start_id = settings, encoder, image_start_id
 
     @torch.no_grad()
     def encode(self, pictures_BHW3: NDArray[np.uint8], /) -> NDArray[np.int64]:
