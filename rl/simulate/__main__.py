@@ -2,10 +2,13 @@
 
     python -m rl.simulate examples/blip3o_next/geneval.yaml --workers 8..512 --pictures-per-worker 64
     python -m rl.simulate examples/geneval.yaml --run runs/geneval --workers 3..12 --staleness 1
+    python -m rl.simulate examples/geneval.yaml --schedules 10000
 
 The scheduler of a run on many machines with an event queue instead of machines. What each call takes is read from a
 table (H100s, derived and not measured) or from a run's own log. Written to ``--out``: ``simulation.json`` and
-``simulation.svg``. Exit codes: 0 done, 2 a user's mistake, 3 no run could go on under such faults, 130 interrupted.
+``simulation.svg``; ``schedules.json`` with ``--schedules``, which tries small runs with faults of every kind. Exit
+codes: 0 done, 2 a user's mistake, 3 no run could go on under such faults, or something was lost or doubled, 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -18,9 +21,10 @@ from rl.process.command import command
 from rl.process.disk import make_folder
 from rl.process.output import shown
 from rl.run_folder.records import write_atomically
-from rl.simulate.arguments import read_plan
+from rl.simulate.arguments import SimulationPlan, read_plan
 from rl.simulate.findings import as_json, console_table, scale, sentences
 from rl.simulate.picture import draw
+from rl.simulate.schedules import try_schedules
 from rl.tracking.terminal import Terminal
 from rl.types import RunFailure
 
@@ -32,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, simulate, tell; returns the exit code."""
     plan = read_plan(arguments)
     make_folder(plan.out, "--out", "starting a simulation")
+    if plan.schedules is not None:
+        return _try(plan, plan.schedules)
     numbers = ", ".join(map(str, plan.workers))
     print(f"{plan.steps} steps on {numbers} workers, without and with faults", file=sys.stderr, flush=True)
     try:
@@ -46,6 +52,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(shown(sentence))
     print(shown(f"{plan.out}: simulation.json, simulation.svg"))
     return 0
+
+
+def _try(plan: SimulationPlan, schedules: int) -> int:
+    print(f"{schedules:,} small runs with faults of every kind", file=sys.stderr, flush=True)
+    tally = try_schedules(plan.work, schedules, plan.seed)
+    write_atomically(plan.out / "schedules.json", json.dumps(tally.as_json(), indent=1) + "\n")
+    Terminal(narrowest=_TABLE_WIDTH).print(tally.table())
+    for sentence in tally.sentences():
+        print(shown(sentence))
+    print(shown(f"{plan.out}: schedules.json"))
+    return 0 if tally.holds else 3
 
 
 if __name__ == "__main__":

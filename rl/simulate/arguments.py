@@ -11,11 +11,12 @@ from pathlib import Path
 from rl.config.load import load
 from rl.process.parser import CommandParser
 from rl.simulate.costs import H100, costs_of_run, read_costs
-from rl.simulate.simulation import Faults
+from rl.simulate.faults import Faults
 from rl.simulate.workload import Workload
 from rl.types import UserError
 
 _LEAST, _MOST = 3, 4096
+_MOST_SCHEDULES = 1_000_000
 _MOST_GROUPS = 2_000_000  # of all steps; some minutes
 
 
@@ -33,6 +34,8 @@ class SimulationPlan:
     seed: int
     out: Path
     decoder_learns: bool = False
+    schedules: int | None = None
+    """Instead of all that: this many small runs, each with faults of every kind."""
 
     def work_of(self, workers: int) -> Workload:
         each = self.pictures_per_worker
@@ -66,6 +69,7 @@ def read_plan(given: Sequence[str] | None) -> SimulationPlan:
         found.seed,
         found.out or Path("runs", f"{found.config.stem}-simulated"),
         "decoder" in config.trainers,
+        found.schedules,
     )
     groups = plan.work_of(plan.workers[-1]).groups
     if groups * plan.steps > _MOST_GROUPS:
@@ -85,7 +89,16 @@ def _parser() -> CommandParser:
     add = parser.add_argument
     add("config", type=Path, metavar="CONFIG", help="a run's YAML file")
     add("overrides", nargs="*", metavar="key=value", help="of it: data.prompts_per_step=128 render.steps=10")
-    add("--workers", type=worker_counts, default="8..512", metavar="N..N", help="doubling, or N,N (default 8..512)")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
+        "--schedules",
+        type=_whole(1, _MOST_SCHEDULES),
+        metavar="N",
+        help="instead: N small runs with faults of every kind; says what was lost, doubled, and how long it took",
+    )
+    either.add_argument(
+        "--workers", type=worker_counts, default="8..512", metavar="N..N", help="doubling, or N,N (default 8..512)"
+    )
     add("--staleness", type=_whole(0, 64), default=2, metavar="N", help="versions a step's weights are old (default 2)")
     add(
         "--pictures-per-worker",

@@ -9,7 +9,8 @@ from rich.table import Table as RichTable
 
 from rl.simulate.arguments import SimulationPlan
 from rl.simulate.bounds import StepBounds, WorkerSplit, best_split, bounds
-from rl.simulate.simulation import Faults, Simulated, Simulation
+from rl.simulate.faults import NO_FAULTS, Faults
+from rl.simulate.simulation import Simulated, Simulation
 from rl.simulate.workload import Workload
 
 _SCORERS = 4  # one worker for rewards beside so many others
@@ -62,7 +63,7 @@ def scale(plan: SimulationPlan) -> Iterator[ScalingRow]:
     for workers in plan.workers:
         work = plan.work_of(workers)
         split = best_split(work, workers, scorers(workers), plan.staleness)
-        clean = simulated(plan, work, split, plan.staleness, Faults())
+        clean = simulated(plan, work, split, plan.staleness, NO_FAULTS)
         faulty = simulated(plan, work, split, plan.staleness, plan.faults)
         yield ScalingRow(
             workers,

@@ -11,8 +11,8 @@ from rl.report.chart import line_chart
 from rl.report.gantt import gantt
 from rl.simulate.arguments import SimulationPlan
 from rl.simulate.bounds import best_split, bounds
+from rl.simulate.faults import NO_FAULTS
 from rl.simulate.findings import ScalingRow, scorers, simulated
-from rl.simulate.simulation import Faults
 
 _SHOWN = (0, 1, 2, 3)  # staleness
 
@@ -62,7 +62,7 @@ def _by_staleness(plan: SimulationPlan, row: ScalingRow) -> dict[str, list[tuple
     """On the same split."""
     formula = [(float(staleness), row.bounds.seconds(staleness)) for staleness in _SHOWN]
     seen = [
-        (float(staleness), simulated(plan, row.work, row.split, staleness, Faults()).step_seconds(staleness))
+        (float(staleness), simulated(plan, row.work, row.split, staleness, NO_FAULTS).step_seconds(staleness))
         for staleness in _SHOWN
     ]
     return {"closed form": formula, "simulated": seen}

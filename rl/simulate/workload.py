@@ -74,11 +74,11 @@ class Workload:
         sampled = waves * self.sample(math.ceil(self.groups / (devices * waves)))
         return sampled + math.ceil(self.groups / devices) * self.paint + self.update(devices) + self.costs.switch
 
-    def plan(self, steps: int, staleness: int) -> WorkPlan:
+    def plan(self, steps: int, staleness: int, *, blocks: bool = False) -> WorkPlan:
         """What the scheduler is told; its deadlines are far above what the calls take."""
 
         def stage(name: str, seconds: float, most: int = 1) -> Stage:
-            return Stage(name, most, max(_DEADLINE, _LONGEST_USUAL * seconds))
+            return Stage(name, most, max(_DEADLINE, _LONGEST_USUAL * seconds), blocks)
 
         stages = (
             stage("sample", self.sample(self.groups_a_call), self.groups_a_call),

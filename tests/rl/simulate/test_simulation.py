@@ -6,7 +6,8 @@ import pytest
 
 from rl.simulate.bounds import WorkerSplit, best_split, bounds
 from rl.simulate.costs import H100, read_costs
-from rl.simulate.simulation import Faults, Simulation
+from rl.simulate.faults import Faults
+from rl.simulate.simulation import Simulation
 from rl.simulate.workload import Workload
 from rl.types import RunFailure
 
