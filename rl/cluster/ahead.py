@@ -169,7 +169,8 @@ class _Desk:
             )
             self.board.sampled(lease.keys, rollout, answer.mismatch, call)
         elif isinstance(answer, Painted):
-            self.board.painted(lease.keys, ray.get(pictures), answer.seeds, answer.apart, call)
+            found = ray.get(pictures, timeout=self.config.cluster.timeout_s)
+            self.board.painted(lease.keys, found, answer.seeds, answer.apart, call)
 
     def drop(self, version: int) -> None:
         self.publisher.drop(version)

@@ -21,6 +21,7 @@ from rl.config.sections.cluster import ClusterConfig
 from rl.types import RunFailure, UserError
 
 _WAKE_S = 0.5
+_NO_CODE = "failed to import on the worker"  # Ray's words
 _WORDS: dict[RoleName, str] = {"sample": "sampler", "paint": "painter"}
 
 
@@ -259,6 +260,9 @@ def cause_of(error: BaseException) -> BaseException:
 
 def _told(error: BaseException) -> str:
     cause = cause_of(error)
+    if _NO_CODE in str(cause):
+        missing = str(cause).strip().splitlines()[-1].strip()
+        return f"can't import easel-rl on its machine ({missing}): install the same version there"
     words = " ".join(str(cause).split("\n")[0].split())[:300]
     if isinstance(cause, (UserError, RunFailure)):
         return words

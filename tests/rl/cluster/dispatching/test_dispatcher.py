@@ -3,104 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
-from rl.cluster.dispatcher import Dispatcher
 from rl.scheduler.events import Learn, RunDone
-from rl.scheduler.scheduler import Scheduler
-from rl.scheduler.work import Lease, Stage, WorkPlan
+from rl.scheduler.work import Stage, WorkPlan
 from rl.types import RunFailure
 from rollout.weights import SyncError
-
-
-@dataclass
-class FakeCrew:
-    """Answers at once: with the weights that were asked for, or what ``fates`` holds for the call."""
-
-    role: str
-    workers: list[str]
-    fates: list[object] = field(default_factory=list)
-    calls: list[tuple[str, int, Any]] = field(default_factory=list)
-    dismissed: list[tuple[str, str]] = field(default_factory=list)
-    ready: Any = None
-    lost: Any = None
-
-    def names(self) -> list[str]:
-        return list(self.workers)
-
-    def submit(self, name: str, version: int, job: object, *, returns: int = 1) -> list[Any] | None:
-        if name not in self.workers:
-            return None
-        self.calls.append((name, version, job))
-        fate = self.fates.pop(0) if self.fates else None
-        future: Future[Any] = Future()
-        if isinstance(fate, BaseException):
-            future.set_exception(fate)
-        elif fate != "silence":
-            future.set_result(SimpleNamespace(version=version if fate is None else fate))
-        return [SimpleNamespace(future=lambda: future), "pictures"][:returns]
-
-    def answered(self, name: str) -> None: ...
-
-    def dismiss(self, name: str, reason: str) -> None:
-        if name in self.workers:
-            self.workers.remove(name)
-            self.dismissed.append((name, reason))
-            new = f"{self.role}-{len(self.dismissed) + 10}"
-            self.workers.append(new)
-            self.lost(name, reason)
-            self.ready(new, self.role)
-
-
-@dataclass
-class FakeDesk:
-    broken: bool = False
-    taken: list[tuple[str, int, Any]] = field(default_factory=list)
-    dropped: list[int] = field(default_factory=list)
-
-    def job(self, lease: Lease) -> Any:
-        return lease.told
-
-    def set_of(self, version: int) -> int:
-        return version + 100
-
-    def take_in(self, lease: Lease, answer: Any, pictures: Any) -> None:
-        if self.broken:
-            raise KeyError("no such place")
-        self.taken.append((lease.stage, lease.step, pictures))
-
-    def drop(self, version: int) -> None:
-        self.dropped.append(version)
-
-
-@contextmanager
-def dispatching(
-    plan: WorkPlan, *, broken: bool = False, **crews: FakeCrew
-) -> Iterator[tuple[Dispatcher, FakeDesk, list[str]]]:
-    desk, said = FakeDesk(broken), list[str]()
-    dispatcher = Dispatcher(Scheduler(plan, at=0.0), crews, desk, said.append)  # type: ignore[arg-type]
-    dispatcher.start()
-    try:
-        yield dispatcher, desk, said
-    finally:
-        dispatcher.close()
-
-
-def plan(steps: int, staleness: int = 0, **options: Any) -> WorkPlan:
-    stages = (Stage("sample", 2, 1e6, blocks=True), Stage("paint", 1, 1e6, blocks=True))
-    return WorkPlan(steps, 2, staleness, stages, **{"absence": 1e9, "update_deadline": 1e9, **options})
-
-
-def crews() -> dict[str, FakeCrew]:
-    return {role: FakeCrew(role, [f"{role}-0", f"{role}-1"]) for role in ("sample", "paint")}
+from tests.rl.cluster.dispatching.fakes import crews, dispatching, plan
 
 
 def test_every_step_is_made_with_its_weights_and_learnt_in_order() -> None:
@@ -172,7 +83,7 @@ def test_a_group_that_everybody_fails_on_ends_the_run_by_name() -> None:
 def test_a_fault_of_our_own_is_told_and_nobody_waits_for_ever() -> None:
     workers = crews()
     with (
-        dispatching(plan(1), broken=True, **workers) as (dispatcher, _, _),
+        dispatching(plan(1), troubles=[KeyError("no such place")], **workers) as (dispatcher, _, _),
         pytest.raises(RunFailure, match="what gives the cluster its work broke: KeyError: 'no such place'"),
     ):
         dispatcher.next_order()
