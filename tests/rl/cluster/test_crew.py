@@ -172,13 +172,15 @@ def test_workers_that_never_come_up_are_not_tried_for_ever(world: World) -> None
     assert len(world.actors) == 3
 
 
-def test_a_machine_without_our_code_is_told_what_it_lacks(world: World) -> None:
+@pytest.mark.parametrize("at_start", [False, True])
+def test_a_machine_without_our_code_is_told_what_it_lacks(at_start: bool, world: World) -> None:
     words = (
         "The actor with name _Actor failed to import on the worker. This may be because needed library dependencies "
         "are not installed in the worker environment:\n\nTraceback (most recent call last):\n  File ...\n"
         "ModuleNotFoundError: No module named 'rl'\n"
     )
-    world.loads = {number: RayTaskError("load", "", RuntimeError(words)) for number in range(9)}
+    error = RayTaskError("load", words, RuntimeError(words))
+    world.loads = dict.fromkeys(range(9), ActorDiedError(error) if at_start else error)
     with pytest.raises(RunFailure) as caught:
         a_crew(1)
     assert str(caught.value) == (

@@ -103,3 +103,10 @@ def test_schedules_or_workers(capsys: pytest.CaptureFixture[str]) -> None:
             command.main([str(CONFIG), *given])
         assert caught.value.code == 2
         assert told in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ten_thousand_other_schedules() -> None:
+    tally = try_schedules(WORK, 10_000, seed=1)
+    assert (tally.schedules, tally.lost, tally.doubled, tally.wrong) == (10_000, 0, 0, 0)
+    assert tally.struck.total() > 100_000
