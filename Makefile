@@ -16,7 +16,7 @@ demo: $(READY)
 ifeq ($(strip $(ARGS)),)
 	@if [ -s runs/geneval/metrics.jsonl ]; then \
 	  echo "runs/geneval holds a demo run already. Go on with it:  make demo ARGS=--resume"; \
-	  echo "Another one beside it:  make demo ARGS=run.folder=runs/second   (or remove runs/geneval)"; \
+	  echo "Another one beside it:  make demo ARGS=\"$(SHORT) run.folder=runs/second\"   (or remove runs/geneval)"; \
 	else echo "$(DEMO) $(SHORT)"; $(DEMO) $(SHORT); fi
 else
 	$(DEMO) $(ARGS)

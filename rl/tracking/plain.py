@@ -46,6 +46,8 @@ class PlainConsole(Console):
             parts.append(learnt)
         if "score" in metrics:
             parts.append(f"score {metrics['score']:.3f}")
+        elif "loss" in metrics:  # learns from pictures, not rewards
+            parts.append(f"loss {metrics['loss']:.3g}")
         rewards = {name: value for name, value in metrics.items() if name.startswith(REWARD_PREFIX)}
         parts += [f"{name.removeprefix(REWARD_PREFIX)} {value:.3f}" for name, value in rewards.items()]
         failed = {name: value for name, value in metrics.items() if name.startswith(FAILED_PREFIX)}

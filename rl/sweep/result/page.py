@@ -17,7 +17,7 @@ from rl.sweep.result.compare import summarise_arms
 from rl.sweep.result.curves import AXES, arm_charts
 from rl.sweep.result.gather import MadeArm, gather, rewards_of, tasks_of
 from rl.sweep.result.sheet import START, sheet
-from rl.sweep.result.tables import FOOTNOTE, SweepResult
+from rl.sweep.result.tables import COMPARED, SweepResult
 from rl.sweep.result.words import answers, headline, p_text
 from rl.tracking.clock import duration
 
@@ -61,7 +61,7 @@ def page(result: SweepResult) -> str:
         charts=arm_charts(made),
         axes=AXES,
         scale=_scale(made),
-        footnote=FOOTNOTE,
+        compared=COMPARED,
     )
 
 

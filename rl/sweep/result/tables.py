@@ -17,10 +17,13 @@ from rl.sweep.result.gather import MadeArm
 from rl.sweep.result.sheet import SheetRow
 from rl.sweep.result.words import Answer, p_text, scored
 
-FOOTNOTE = (
-    "Mean over seeds [95 % bootstrap interval over seeds] (lowest .. highest seed); held-out prompts, same seeds. "
+COMPARED = (
     "Differences to the baseline are paired (same prompt, same seeds), seeds and prompts both random; p: two-sided, "
     "after Holm over what is asked at once."
+)
+FOOTNOTE = (
+    "Mean over seeds [95 % bootstrap interval over seeds] (lowest .. highest seed); held-out prompts, same seeds. "
+    + COMPARED
 )
 
 

@@ -81,6 +81,12 @@ def test_plain_line(plain: tuple[PlainConsole, io.StringIO, _Hand]) -> None:
     assert second.startswith("step 2/10  score 0.500  ocr FAILED 3  failed 0.1  4.0 s")
 
 
+def test_plain_line_of_a_run_that_learns_from_pictures(plain: tuple[PlainConsole, io.StringIO, _Hand]) -> None:
+    console, out, _ = plain
+    console.step(0, {"loss": 0.4719, "entropy": 0.5, "images": 32}, {"total": 1.0}, [])
+    assert out.getvalue().startswith("step 1/10  loss 0.472  entropy 0.5  1.0 s")
+
+
 WORKERS = worker_numbers(
     UsageRow(
         step=4,
