@@ -257,7 +257,7 @@ def _terms(trial: Trial) -> Iterator[Finding]:
     outputs, rows = trial.inputs
 
     def take(chosen: Any) -> tuple[Any, ...]:
-        columns = {name: value[chosen] for name, value in vars(outputs).items()}
+        columns = {name: None if value is None else value[chosen] for name, value in vars(outputs).items()}
         return replace(outputs, **columns), rows.take(chosen)
 
     yield from penalty(trial, take, _PER_TOKEN)
