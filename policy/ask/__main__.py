@@ -10,9 +10,9 @@ import torch
 from policy.ar.decoding import Decoding
 from policy.ar.span import ids_of, rows_of
 from policy.base import Policy
-from policy.folder import read_policy_config, read_task_templates, resolve_folder
+from policy.pictures.given import given_picture, require_task
 from policy.words import Words
-from rl.data.pictures import Picture, PictureError
+from rl.data.pictures import Picture
 from rl.process.command import command
 from rl.process.parser import CommandParser
 from rl.types import Prompt, UserError, WrittenAnswer
@@ -46,8 +46,9 @@ def main() -> int:
     options = parser.parse_args()
     if options.tokens < 1:
         raise UserError(f"--tokens is {options.tokens}; an answer has at least one.")
-    picture = _picture(options.picture)
-    require_answering(options.policy)
+    picture = given_picture(options.picture, "name the one that you ask about")
+    otherwise = "does not answer questions, it makes pictures alone"
+    require_task(options.policy, "answer", otherwise, "answer")
     policy = Policy.load(options.policy, device=options.device)
     if unknown := policy.encode_prompt.unknown_words(options.question):
         print(f"note: this model does not know the words {', '.join(unknown)}", file=sys.stderr)
@@ -56,29 +57,6 @@ def main() -> int:
         print(f"note: the answer has no end within {options.tokens} tokens; raise --tokens", file=sys.stderr)
     print(answer.text)
     return 0
-
-
-def require_answering(policy: str) -> None:
-    """Raises: UserError if the policy of this name does not answer in words."""
-    folder = resolve_folder(policy)
-    read_policy_config(folder)
-    if "answer" not in read_task_templates(folder):
-        raise UserError(
-            f"--policy {policy}: this policy does not answer questions, it makes pictures alone (its policy.json has "
-            f"no task_templates with answer); give a policy that was trained to answer."
-        )
-
-
-def _picture(file: Path) -> Picture:
-    """Raises: UserError if it is missing or no picture."""
-    if not file.is_file():
-        raise UserError(f"there is no picture {str(file)!r}; name the one that you ask about.")
-    picture = Picture(file)
-    try:
-        picture.check()
-    except PictureError as error:
-        raise UserError(f"the picture {str(file)!r} can't be read: {error}; name another.") from error
-    return picture
 
 
 if __name__ == "__main__":

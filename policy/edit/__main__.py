@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from policy.base import Policy
-from policy.folder import read_policy_config, read_task_templates, resolve_folder
 from policy.paint import check_out, paint_prompt
+from policy.pictures.given import given_picture, require_task
 from policy.pictures.view import square_view
-from rl.data.pictures import Picture, PictureError
+from rl.data.pictures import Picture
 from rl.process.command import command
 from rl.process.parser import CommandParser
-from rl.types import Prompt, UserError
+from rl.types import Prompt
 
 
 def edit(
@@ -43,8 +43,8 @@ def main() -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     check_out(options.out)
-    picture = _picture(options.picture)
-    require_editing(options.policy)
+    picture = given_picture(options.picture, "name the one to be edited")
+    require_task(options.policy, "edit", "does not edit, it draws from text alone", "edit")
     policy = Policy.load(options.policy, device=options.device)
     if unknown := policy.encode_prompt.unknown_words(options.instruction):
         print(f"note: this model does not know the words {', '.join(unknown)}", file=sys.stderr)
@@ -61,29 +61,6 @@ def main() -> int:
     Image.fromarray(np.concatenate(shown, axis=1)).save(options.out)
     print(f"{options.out}: {options.count} x {options.instruction!r}")
     return 0
-
-
-def require_editing(policy: str) -> None:
-    """Raises: UserError if the policy of this name reads text alone."""
-    folder = resolve_folder(policy)
-    read_policy_config(folder)
-    if "edit" not in read_task_templates(folder):
-        raise UserError(
-            f"--policy {policy}: this policy does not edit, it draws from text alone (its policy.json has no "
-            f"task_templates with edit); give a policy that was trained to edit."
-        )
-
-
-def _picture(file: Path) -> Picture:
-    """Raises: UserError if it is missing or no picture."""
-    if not file.is_file():
-        raise UserError(f"there is no picture {str(file)!r}; name the one to be edited.")
-    picture = Picture(file)
-    try:
-        picture.check()
-    except PictureError as error:
-        raise UserError(f"the picture {str(file)!r} can't be read: {error}; name another.") from error
-    return picture
 
 
 if __name__ == "__main__":

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from policy.pictures.view import square_view
 from rl.data.examples.contract import Example, ExampleStream
 from rl.data.prompt_list import name_of
 from rl.process.disk import disk_errors
 from rl.run_folder.records import write_atomically
 from rl.supervised.batch import PictureBatch
 from rl.supervised.reconstruct import ReconstructionBatch, ReconstructionRows
-from rl.supervised.rows import RowMaker, square_view
+from rl.supervised.rows import RowMaker
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import Prompt, ShownPictures, UserError
 

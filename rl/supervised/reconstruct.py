@@ -14,7 +14,7 @@ from policy.decoder import Decoder
 from policy.supervised.autoencoder import Reconstruction, ReconstructionQuery
 from rl.algorithm.terms import Control, Shown, Term
 from rl.data.examples.contract import Example
-from rl.supervised.rows import as_pixels, picture_side
+from rl.supervised.rows import as_pixels
 from rollout.seeds import sample_seed
 
 _LATENTS = 1e-3  # weight of their mean square, which keeps them near 0
@@ -35,8 +35,8 @@ class ReconstructionRows:
     seed: int
 
     @property
-    def side(self) -> tuple[int, int]:
-        return picture_side(self.decoder)
+    def side(self) -> int:
+        return self.decoder.picture_side
 
     def problem(self, example: Example) -> str | None:
         """None: prompts are not read."""

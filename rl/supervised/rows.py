@@ -13,11 +13,9 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from policy.base import Policy
-from policy.decoder import Decoder
 from policy.prompt_length import room_for_prompt
 from rl.config.sections.supervised import SupervisedConfig
 from rl.data.examples.contract import Example
@@ -40,8 +38,8 @@ class RowMaker:
     """Pictures that are encoded at one time."""
 
     @property
-    def side(self) -> tuple[int, int]:
-        return picture_side(self.policy.decoder)
+    def side(self) -> int:
+        return self.policy.decoder.picture_side
 
     @cached_property
     def _room(self) -> int:
@@ -145,25 +143,6 @@ def _labelled(labels: Mapping[str, NDArray[np.int64]], name: str, tokens: int) -
     return torch.from_numpy(labels[name]) if name in labels else torch.full((tokens,), IGNORED)
 
 
-def picture_side(decoder: Decoder) -> tuple[int, int]:
-    """Height and width of a picture as the policy paints it."""
-    _, height, width = decoder.latent_shape
-    each = int(decoder.vae.spatial_compression_ratio)
-    return height * each, width * each
-
-
 def as_pixels(pictures_BHW3: NDArray[np.uint8]) -> Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W) in [-1, 1]."""
     return torch.tensor(np.ascontiguousarray(pictures_BHW3)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-
-
-def square_view(pixels_HW3: NDArray[np.uint8], side: tuple[int, int]) -> NDArray[np.uint8]:
-    """The middle of a picture in the shape that the policy paints: tokens and latents are of the same view."""
-    height, width = side
-    if pixels_HW3.shape[:2] == side:
-        return pixels_HW3
-    scale = max(height / pixels_HW3.shape[0], width / pixels_HW3.shape[1])
-    size = (max(width, round(pixels_HW3.shape[1] * scale)), max(height, round(pixels_HW3.shape[0] * scale)))
-    resized = np.asarray(Image.fromarray(pixels_HW3).resize(size, Image.Resampling.BICUBIC))
-    top, left = (resized.shape[0] - height) // 2, (resized.shape[1] - width) // 2
-    return np.ascontiguousarray(resized[top : top + height, left : left + width])

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from policy.base import Policy
+from policy.pictures.view import square_view
 from rl.config.sections.supervised import ConditionDrop, SupervisedConfig
 from rl.data.examples.contract import Example
 from rl.data.examples.order import NumberedStream
 from rl.data.pictures import Picture
 from rl.data.shapes.examples import examples
 from rl.supervised.collect import BAD_FILE, Dataset
-from rl.supervised.rows import RowMaker, square_view
+from rl.supervised.rows import RowMaker
 from rl.types import Prompt, UserError
 
 
@@ -133,11 +134,12 @@ def test_tokens_that_differ_from_the_prompts_picture_count_more(policy: Policy) 
     assert weights_BT[1].tolist() == [1.0] * 16
 
 
-def test_tokens_and_latents_are_of_the_same_square_view() -> None:
-    pixels = np.zeros((10, 30, 3), np.uint8)
-    pixels[:, 10:20] = 200
-    assert square_view(pixels, (10, 10)).mean() == 200
-    assert square_view(pixels, (20, 20)).shape == (20, 20, 3)
+def test_a_wide_picture_is_learnt_as_the_model_reads_it(policy: Policy, tmp_path: Path) -> None:
+    """The same middle, resized in the same way: a picture to be changed and the changed one must not differ by that."""
+    side = policy.decoder.picture_side
+    wide = np.random.default_rng(0).integers(0, 256, (3 * side, 5 * side, 3), np.uint8)
+    found = a_dataset(policy, tmp_path, set(), [])._pixels(Example(examples()[0].prompt, Picture(wide)))
+    assert isinstance(found, np.ndarray) and (found == square_view(wide, side)).all()
 
 
 def test_examples_of_the_shapes_world_show_what_they_say(policy: Policy) -> None:
