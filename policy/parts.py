@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from policy.conditions import REFERENCE_PART
+
 CONFIG_FILE = "policy.json"
 """Token layout, prompt template, prompt encoder, the decoder's condition."""
 PARTS = {
@@ -14,3 +16,8 @@ PARTS = {
     "image_tokenizer": ("config.json", "model.safetensors"),
 }
 """Folder -> the files that it must hold; weights may also lie in several files with an index."""
+
+
+def weights_of(part: str) -> str:
+    """The name of a part's weights file."""
+    return PARTS["connector" if part == REFERENCE_PART else part][-1]

@@ -1,0 +1,51 @@
+"""Eyes for a decoder that has none: it sees the picture that is to be changed, and has not learnt yet what to do with
+it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from diffusers import SanaTransformer2DModel
+from torch import nn
+
+from policy.base import Policy
+from policy.conditions import ATTENDED, BESIDE_NOISE, CHANNELS
+from policy.decoder import Decoder, make_connector
+from policy.pictures.reference import ReferenceLatents
+
+
+def with_references(policy: Policy, ways: Sequence[str] = (CHANNELS,)) -> Policy:
+    """The same policy with a decoder that sees references in these ``ways``.
+
+    What is new is zeros: as channels of the noise a reference changes nothing before it is learnt from; where it is
+    attended to, its vectors are zeros, as for guidance. Pictures without a reference are what they were.
+    """
+    old = policy.decoder
+    if old.reference is not None:
+        raise ValueError(f"this decoder sees references already: {', '.join(old.reference.ways)}")
+    caption_channels, latent_channels = old.connector[2].out_features, int(old.vae.config.latent_channels)
+    where = next(old.connector.parameters())
+    connector = None
+    if ATTENDED in ways:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            connector = make_connector(latent_channels, caption_channels).to(where.device, where.dtype)
+        nn.init.zeros_(connector[3].weight)
+        connector.requires_grad_(False)
+    reference = ReferenceLatents(connector, beside_noise=BESIDE_NOISE in ways, channels=CHANNELS in ways)
+    transformer = _with_channels(old.transformer, latent_channels) if CHANNELS in ways else old.transformer
+    return replace(policy, decoder=Decoder(old.connector, transformer, old.vae, old.scheduler, reference).eval())
+
+
+def _with_channels(old: SanaTransformer2DModel, more: int) -> SanaTransformer2DModel:
+    """With weights of zero for what stands in the channels behind the noise's."""
+    layer = old.patch_embed.proj
+    weight = torch.cat([layer.weight.data, layer.weight.data.new_zeros(len(layer.weight), more, *layer.kernel_size)], 1)
+    state = {name: value.clone() for name, value in old.state_dict().items()} | {"patch_embed.proj.weight": weight}
+    found = SanaTransformer2DModel.from_config(
+        {**old.config, "in_channels": layer.in_channels + more, "out_channels": layer.in_channels}
+    )
+    found.load_state_dict(state, assign=True)
+    return found.to(weight.device).requires_grad_(False)
