@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from policy.conditions import AR_HIDDEN, ATTENDED, BESIDE_NOISE, CHANNELS, REFERENCE_PART, read_ways
+from policy.conditions import AR_HIDDEN, ATTENDED, BESIDE_NOISE, CHANNELS, read_ways
 from policy.decoder import Decoder, make_connector
 from policy.folder import read_policy_config, read_prompt_encoder, read_task_templates, resolve_folder
 from policy.json_file import read_json, write_json
 from policy.layout import TokenLayout
-from policy.parts import CONFIG_FILE
+from policy.parts import CONFIG_FILE, REFERENCE_PART
 from policy.pictures.reference import ReferenceLatents
 from policy.pictures.view import square_view
 from policy.prompt import PromptEncoder

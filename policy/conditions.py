@@ -22,8 +22,6 @@ BESIDE_NOISE: Final = "beside_noise"
 CHANNELS: Final = "channels"
 """They are further channels of the noise."""
 WAYS: Final = (ATTENDED, BESIDE_NOISE, CHANNELS)
-REFERENCE_PART: Final = "reference_connector"
-"""Of a policy folder whose decoder attends to references."""
 _NOT_BUILT = {
     "token_ids": "the decoder embeds the tokens' ids itself, as in GLM-Image",
     "code_vectors": "the decoder reads the tokenizer's vectors of the tokens, as in X-Omni",

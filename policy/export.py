@@ -14,9 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from policy.checksums import CHECKSUMS_FILE, write_checksums
-from policy.conditions import REFERENCE_PART
 from policy.json_file import write_json
-from policy.parts import weights_of
+from policy.parts import REFERENCE_PART, weights_of
 from policy.trainable import Adapter, WeightStream
 from rl.process.disk import true_cause, words
 from rl.types import UserError

@@ -9,12 +9,12 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from policy.conditions import ATTENDED, CHANNELS, REFERENCE_PART, check_fits, read_condition, read_ways
+from policy.conditions import ATTENDED, CHANNELS, check_fits, read_condition, read_ways
 from policy.convert.blip3o_next import is_blip3o_next
 from policy.convert.hub import is_hub_name, near_folder, policy_of_hub
 from policy.json_file import read_json
 from policy.layout import TokenLayout
-from policy.parts import CONFIG_FILE, PARTS
+from policy.parts import CONFIG_FILE, PARTS, REFERENCE_PART
 from rl.registry import locate
 from rl.types import UserError
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from policy.conditions import REFERENCE_PART
-
 CONFIG_FILE = "policy.json"
 """Token layout, prompt template, prompt encoder, the decoder's condition."""
+REFERENCE_PART = "reference_connector"
+"""Of a policy whose decoder attends to pictures that are to be changed; of others there is none."""
 PARTS = {
     "ar": ("config.json", "model.safetensors"),
     "connector": ("config.json", "model.safetensors"),

@@ -1,9 +1,8 @@
 """A checkpoint into a policy folder, ``python -m policy.convert blip3o-next SOURCE OUT``, and back.
 
 ``python -m policy.convert --back POLICY --like SOURCE OUT`` writes what was trained in the form of SOURCE, which the
-original code loads. ``python -m policy.convert --references POLICY OUT`` writes a policy whose decoder sees pictures
-that are to be changed, and has yet to learn what to do with them. SOURCE is a folder or a name on the Hugging Face hub,
-``owner/name`` or ``owner/name@revision``. Exit codes: 0 done, 2 a mistake.
+original code loads. SOURCE is a folder or a name on the Hugging Face hub, ``owner/name`` or ``owner/name@revision``.
+Exit codes: 0 done, 2 a mistake.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from policy.conditions import CHANNELS, WAYS
 from policy.convert.hub import fetched, is_hub_name
 from policy.convert.out_folder import require_new
 from rl.process.command import command
@@ -27,8 +25,6 @@ FORMATS = ("blip3o-next",)
 def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
-        if given.references:
-            return _references(given.references, given.ways, given.words)
         return _back(given.back, given.like, given.words) if given.back else _forth(given.words, given.parts)
     except PermissionError as error:
         raise UserError(f"{error.filename}: this user may not read or write it.") from error
@@ -63,17 +59,6 @@ def _back(policy: Path, like: str | None, words: Sequence[str]) -> int:
     return 0
 
 
-def _references(policy: str, ways: str, words: Sequence[str]) -> int:
-    if len(words) != 1:
-        raise UserError("give both folders: python -m policy.convert --references POLICY OUT")
-    require_new(Path(words[0]))
-    from policy.convert.references import to_seeing_policy  # torch
-
-    to_seeing_policy(policy, Path(words[0]), ways)
-    print(f"{words[0]}: a policy folder whose decoder sees references; it learns to use them by supervised runs")
-    return 0
-
-
 def _source(name: str, at: str) -> Path:
     if Path(name).is_dir():
         return Path(name)
@@ -85,14 +70,10 @@ def _source(name: str, at: str) -> Path:
 def _parser() -> CommandParser:
     parser = CommandParser(prog="python -m policy.convert", description="A checkpoint into a policy folder, and back.")
     add = parser.add_argument
-    add("words", nargs="+", metavar="WORD", help="blip3o-next SOURCE OUT; with --back or --references: OUT")
+    add("words", nargs="+", metavar="WORD", help="blip3o-next SOURCE OUT; with --back: OUT")
     add("--parts", type=Path, metavar="FOLDER", help="with PART/config.json of other sizes than the published model's")
     add("--back", type=Path, metavar="POLICY", help="write this policy folder in the form of the checkpoint --like")
     add("--like", metavar="SOURCE", help="the checkpoint that POLICY was converted from")
-    add("--references", metavar="POLICY", help="write this policy with a decoder that sees pictures to be changed")
-    add(
-        "--ways", default=CHANNELS, help=f"of seeing them, with commas between: {', '.join(WAYS)} (default: {CHANNELS})"
-    )
     return parser
 
 

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from policy.conditions import REFERENCE_PART
 from policy.convert.blip3o_next import recognised
 from policy.convert.checkpoint import INDEX, read_tensors, weight_files
 from policy.convert.keys import EMBEDDINGS, HEAD, PREFIXES, part_of
@@ -21,7 +20,7 @@ from policy.convert.part_configs import CONFIGURED
 from policy.convert.same import blocks_as, equal
 from policy.convert.tensor_file import StoredTensor, TensorFile, read_tensor_file
 from policy.convert.tokenizer_files import TOKENIZER_FILES
-from policy.parts import CONFIG_FILE, weights_of
+from policy.parts import CONFIG_FILE, REFERENCE_PART, weights_of
 from rl.types import UserError
 
 _TRAINED = ("ar", "connector", "transformer", REFERENCE_PART)

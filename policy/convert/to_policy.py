@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from policy.conditions import AR_HIDDEN, REFERENCE_PART
+from policy.conditions import AR_HIDDEN
 from policy.convert.blip3o_next import EDIT_TEMPLATE, TEMPLATE, Blip3oNext
 from policy.convert.checks import check_shapes
 from policy.convert.keys import EMBEDDINGS, HEAD
@@ -18,7 +18,7 @@ from policy.convert.tensor_file import StoredTensor, write_tensor_file
 from policy.convert.tokenizer_files import check_tokenizer, copy_tokenizer
 from policy.json_file import JsonObject, write_json
 from policy.layout import TokenLayout
-from policy.parts import CONFIG_FILE, weights_of
+from policy.parts import CONFIG_FILE, REFERENCE_PART, weights_of
 
 _PAPERS = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt")
 """The checkpoint's card and licence, under which a policy that is trained from it stands."""

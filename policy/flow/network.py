@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from policy.conditions import REFERENCE_PART
 from policy.flow.rows import Flow, FlowQuery
 from policy.lora.adapters import Lora, StoredWeight
+from policy.parts import REFERENCE_PART
 from policy.pictures.reference import GivenLatents, ReferenceLatents, flow_of
 from policy.trainable import AdaptedNetwork, Gathered, WeightStream
 

@@ -95,7 +95,7 @@ class SupervisedNetwork:
                 raise UserError(
                     f"supervised.trained: has {one}, and this policy's decoder does not attend to pictures that are to "
                     f"be changed (reference in its policy.json); take it out, or start from what "
-                    f"python -m policy.convert --references POLICY OUT writes"
+                    f"python -m policy.references POLICY OUT writes"
                 )
             if not begun:
                 parts = {name.rsplit(".", count)[0] for name in whole for count in range(1, name.count(".") + 1)}

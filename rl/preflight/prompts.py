@@ -128,7 +128,7 @@ def _check_decoder_learns(config: Config, prompts: Sequence[Prompt]) -> None:
     if not ways:
         raise UserError(
             f"trainers: the decoder of {config.policy.path!r} does not see the pictures that are to be changed "
-            f"(reference in its policy.json); train ar alone, or start from what python -m policy.convert --references "
+            f"(reference in its policy.json); train ar alone, or start from what python -m policy.references "
             f"{config.policy.path} OUT writes, after a supervised run on edits"
         )
     if BESIDE_NOISE in ways and trained.zero_stage == 3 and not all(prompt.pictures for prompt in prompts):

@@ -8,7 +8,6 @@ import pytest
 
 from policy.convert.__main__ import main
 from policy.folder import read_policy_config
-from policy.json_file import read_json
 
 
 def test_forth_and_back(made_twin: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,25 +69,3 @@ def test_a_folder_that_is_taken_is_refused_before_anything_is_read(
     for typed in (["blip3o-next", "nowhere", str(out)], ["--back", "nowhere", "--like", "nowhere", str(out)]):
         assert main(typed) == 2
         assert capsys.readouterr().err == f"error: {out} exists and is not empty; name a new folder.\n"
-
-
-def test_a_policy_is_given_eyes_for_references(
-    tiny_policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out, again = tmp_path / "seeing", tmp_path / "again"
-    assert main(["--references", str(tiny_policy), str(out)]) == 0
-    assert capsys.readouterr().out.startswith(f"{out}: a policy folder whose decoder sees references")
-    assert read_json(out / "policy.json")["reference"] == ["channels"]
-    read_policy_config(out)
-    for typed, said in (
-        ([str(out), str(again)], f"the decoder of {out} sees references already (channels); train it as it is."),
-        (
-            [str(tiny_policy), str(again), "--ways", "chanels"],
-            "--ways: there is no 'chanels', did you mean 'channels'?",
-        ),
-        ([str(tiny_policy), str(again), "--ways", "beside_noise"], "which a picture twice as wide would squeeze; use"),
-        ([str(again), "a", "b"], "give both folders: python -m policy.convert --references POLICY OUT"),
-    ):
-        assert main(["--references", *typed]) == 2
-        assert said in capsys.readouterr().err
-    assert not again.exists()

@@ -14,7 +14,7 @@ import torch
 from policy.base import Policy
 from policy.conditions import ATTENDED, BESIDE_NOISE, CHANNELS
 from policy.decoder import Decoder
-from policy.pictures.untrained import with_references
+from policy.references import with_references
 from rl.config.load import load
 from rl.data.pictures import Picture
 from rl.preflight.prompts import check_data
@@ -102,6 +102,6 @@ def test_a_decoder_without_eyes_does_not_learn_from_edits(tmp_path: Path) -> Non
         )
     assert str(caught.value) == (
         f"trainers: the decoder of '{policy}' does not see the pictures that are to be changed (reference in its "
-        f"policy.json); train ar alone, or start from what python -m policy.convert --references {policy} OUT writes, "
+        f"policy.json); train ar alone, or start from what python -m policy.references {policy} OUT writes, "
         "after a supervised run on edits"
     )

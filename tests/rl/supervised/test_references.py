@@ -10,7 +10,7 @@ import torch
 
 from policy.base import Policy
 from policy.conditions import ATTENDED, CHANNELS
-from policy.pictures.untrained import with_references
+from policy.references import with_references
 from policy.supervised.network import SupervisedNetwork
 from policy.trainable import LanguageModel
 from rl.config.sections.supervised import ConditionDrop, LossWeights, SupervisedConfig
@@ -137,6 +137,6 @@ def test_a_decoder_without_eyes_has_none_to_train(tiny_policy: Path) -> None:
         )
     assert str(caught.value) == (
         "supervised.trained: has reference, and this policy's decoder does not attend to pictures that are to be "
-        "changed (reference in its policy.json); take it out, or start from what python -m policy.convert --references "
+        "changed (reference in its policy.json); take it out, or start from what python -m policy.references "
         "POLICY OUT writes"
     )
