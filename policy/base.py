@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from policy.conditions import AR_HIDDEN, ATTENDED, BESIDE_NOISE, REFERENCE_PART, read_ways
+from policy.conditions import AR_HIDDEN, ATTENDED, BESIDE_NOISE, CHANNELS, read_ways
 from policy.decoder import Decoder, make_connector
 from policy.folder import read_policy_config, read_prompt_encoder, read_task_templates, resolve_folder
 from policy.json_file import read_json, write_json
 from policy.layout import TokenLayout
-from policy.parts import CONFIG_FILE
+from policy.parts import CONFIG_FILE, REFERENCE_PART
 from policy.pictures.reference import ReferenceLatents
 from policy.pictures.view import square_view
 from policy.prompt import PromptEncoder
@@ -144,13 +144,14 @@ def load_reference(folder: Path, dtype: torch.dtype) -> ReferenceLatents | None:
     ways = read_ways(read_json(folder / CONFIG_FILE), str(folder / CONFIG_FILE))
     if not ways:
         return None
+    other = {"beside_noise": BESIDE_NOISE in ways, "channels": CHANNELS in ways}
     if ATTENDED not in ways:
-        return ReferenceLatents(None, beside_noise=True)
+        return ReferenceLatents(None, **other)
     with reading(folder / REFERENCE_PART) as part:
         config = read_json(part / "config.json")
         connector = make_connector(config["latent_channels"], config["caption_channels"])
         connector.load_state_dict(load_file(part / "model.safetensors"))
-    return ReferenceLatents(connector.to(dtype), beside_noise=BESIDE_NOISE in ways)
+    return ReferenceLatents(connector.to(dtype), **other)
 
 
 def save_reference(reference: ReferenceLatents, folder: Path) -> None:

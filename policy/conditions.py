@@ -19,8 +19,9 @@ ATTENDED: Final = "attended"
 """The transformer attends to a reference's latents, behind the hidden states."""
 BESIDE_NOISE: Final = "beside_noise"
 """They stand to the right of the noise."""
-REFERENCE_PART: Final = "reference_connector"
-"""Of a policy folder whose decoder attends to references."""
+CHANNELS: Final = "channels"
+"""They are further channels of the noise."""
+WAYS: Final = (ATTENDED, BESIDE_NOISE, CHANNELS)
 _NOT_BUILT = {
     "token_ids": "the decoder embeds the tokens' ids itself, as in GLM-Image",
     "code_vectors": "the decoder reads the tokenizer's vectors of the tokens, as in X-Omni",
@@ -45,9 +46,14 @@ def read_condition(config: JsonObject, where: str) -> str:
 def read_ways(config: JsonObject, where: str) -> tuple[str, ...]:
     """``reference`` of a ``policy.json``; none for most. Raises: UserError naming ``where``."""
     ways = config.get("reference", [])
-    if not isinstance(ways, list) or set(ways) - {ATTENDED, BESIDE_NOISE} or len(set(ways)) < len(ways):
+    if not isinstance(ways, list) or set(ways) - set(WAYS) or len(set(ways)) < len(ways):
         raise UserError(
-            f"{where}: reference is {ways!r}; it may be a list of {ATTENDED} and {BESIDE_NOISE}, or left out."
+            f"{where}: reference is {ways!r}; it may be a list of {ATTENDED}, {BESIDE_NOISE} and {CHANNELS}, or "
+            f"left out."
+        )
+    if BESIDE_NOISE in ways and CHANNELS in ways:
+        raise UserError(
+            f"{where}: reference has {BESIDE_NOISE} and {CHANNELS}, which are two places for one picture; keep one."
         )
     return tuple(ways)
 
@@ -57,5 +63,5 @@ def check_fits(ways: Sequence[str], transformer: JsonObject, where: str) -> None
     if BESIDE_NOISE in ways and transformer.get("interpolation_scale") is not None:
         raise UserError(
             f"{where}: reference has {BESIDE_NOISE}, and the transformer has positions (interpolation_scale is not "
-            f"null), which a picture twice as wide would squeeze; use {ATTENDED} alone."
+            f"null), which a picture twice as wide would squeeze; use {ATTENDED} or {CHANNELS}."
         )

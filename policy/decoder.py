@@ -61,8 +61,8 @@ class Decoder(nn.Module):
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of one picture's latents."""
-        config = self.transformer.config
-        return config.in_channels, config.sample_size, config.sample_size
+        side = self.transformer.config.sample_size
+        return int(self.vae.config.latent_channels), side, side
 
     @property
     def picture_side(self) -> int:
@@ -111,7 +111,9 @@ class Decoder(nn.Module):
         condition, width = self.connector(hidden_BSD), latents.shape[-1]
         if self.reference is not None and reference_BChw is not None:
             join = self.reference.without if unconditional else self.reference.condition
-            condition, latents = join(condition, reference_BChw), self.reference.widened(latents, reference_BChw)
+            condition = join(condition, reference_BChw)
+        if self.reference is not None:
+            latents = self.reference.widened(latents, reference_BChw)
         flow = self.transformer(latents, encoder_hidden_states=condition, timestep=timestep_B, return_dict=False)[0]
         return flow if flow.shape[-1] == width else flow[..., :width]
 

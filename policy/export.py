@@ -15,13 +15,13 @@ from torch import Tensor
 
 from policy.checksums import CHECKSUMS_FILE, write_checksums
 from policy.json_file import write_json
-from policy.parts import PARTS
+from policy.parts import REFERENCE_PART, weights_of
 from policy.trainable import Adapter, WeightStream
 from rl.process.disk import true_cause, words
 from rl.types import UserError
 
-DECODER_FOLDERS = ("connector", "transformer")
-"""Of a policy: what a trained decoder may change."""
+DECODER_FOLDERS = ("connector", "transformer", REFERENCE_PART)
+"""Of a policy: what a trained decoder may change; the last only where it attends to references."""
 _OF_THE_BASE = shutil.ignore_patterns(
     "README*", "readme*", CHECKSUMS_FILE, "*.sha256", ".*", "*.png", "model_index.json"
 )
@@ -37,22 +37,24 @@ def export(policy_folder: Path, trained: Mapping[str, WeightStream], out: Path) 
     export.
     Raises: UserError if a tensor is missing or has another shape.
     """
-    weights = {folder: _of_folder(policy_folder / folder, found) for folder, found in _by_folder(trained).items()}
+    found = _by_folder(trained, policy_folder)
+    weights = {folder: _of_folder(policy_folder / folder, tensors) for folder, tensors in found.items()}
     left = {str(policy_folder): _OF_THE_BASE} | {str(policy_folder / folder): _WEIGHTS for folder in weights}
     with _replacing(out, "policy") as unfinished:
         shutil.copytree(policy_folder, unfinished, ignore=lambda d, names: left[d](d, names) if d in left else [])
         for folder, tensors in weights.items():
-            pattern = PARTS[folder][1].replace(".safetensors", "{suffix}.safetensors")
+            pattern = weights_of(folder).replace(".safetensors", "{suffix}.safetensors")
             save_torch_state_dict(tensors, unfinished / folder, filename_pattern=pattern, metadata={"format": "pt"})
         write_checksums(unfinished)
     return out
 
 
-def _by_folder(trained: Mapping[str, WeightStream]) -> dict[str, Iterator[tuple[str, Tensor]]]:
+def _by_folder(trained: Mapping[str, WeightStream], policy_folder: Path) -> dict[str, Iterator[tuple[str, Tensor]]]:
     """Folder of a policy -> its weights under the names of its files."""
     found = {name: trained[name].tensors() for name in ("ar", "vae") if name in trained}
     for folder in DECODER_FOLDERS if "decoder" in trained else ():
-        found[folder] = _under(f"{folder}.", trained["decoder"])
+        if folder != REFERENCE_PART or (policy_folder / folder).is_dir():
+            found[folder] = _under(f"{folder}.", trained["decoder"])
     return found
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from policy.conditions import ATTENDED, REFERENCE_PART, check_fits, read_condition, read_ways
+from policy.conditions import ATTENDED, CHANNELS, check_fits, read_condition, read_ways
 from policy.convert.blip3o_next import is_blip3o_next
 from policy.convert.hub import is_hub_name, near_folder, policy_of_hub
 from policy.json_file import read_json
 from policy.layout import TokenLayout
-from policy.parts import CONFIG_FILE, PARTS
+from policy.parts import CONFIG_FILE, PARTS, REFERENCE_PART
 from rl.registry import locate
 from rl.types import UserError
 
@@ -131,6 +131,7 @@ def _mismatches(folder: Path, layout: TokenLayout) -> list[str]:
         read_json(folder / part / "config.json")
         for part in ("ar", "connector", "transformer", "vae", "image_tokenizer")
     )
+    twice = CHANNELS in read_ways(read_json(folder / CONFIG_FILE), str(folder / CONFIG_FILE))
     reference = folder / REFERENCE_PART / "config.json"
     sees = read_json(reference) if reference.is_file() else {}
     pairs = [
@@ -153,8 +154,8 @@ def _mismatches(folder: Path, layout: TokenLayout) -> list[str]:
         (
             "in_channels of transformer",
             transformer.get("in_channels", _LATENTS),
-            "latent_channels of vae",
-            vae.get("latent_channels", _LATENTS),
+            "twice the latent_channels of vae" if twice else "latent_channels of vae",
+            vae.get("latent_channels", _LATENTS) * (2 if twice else 1),
         ),
         ("codes of image_tokenizer", image_tokenizer.get("codes"), "num_image_tokens", layout.num_image_tokens),
     ]

@@ -21,6 +21,7 @@ COMMANDS = {
     "paint": ("policy.paint", "a picture of a prompt"),
     "edit": ("policy.edit", "a picture changed as an instruction says"),
     "ask": ("policy.ask", "a question about a picture, answered in words"),
+    "references": ("policy.references", "eyes for a decoder that is to learn to edit"),
     "convert": ("policy.convert", "a BLIP3o-NEXT checkpoint into a policy folder, and back"),
     "doctor": ("rl.doctor", "what this machine has and what is missing"),
     "keys": ("rl.keys", "every key of a configuration, explained"),

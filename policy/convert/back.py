@@ -20,10 +20,10 @@ from policy.convert.part_configs import CONFIGURED
 from policy.convert.same import blocks_as, equal
 from policy.convert.tensor_file import StoredTensor, TensorFile, read_tensor_file
 from policy.convert.tokenizer_files import TOKENIZER_FILES
-from policy.parts import CONFIG_FILE, PARTS
+from policy.parts import CONFIG_FILE, REFERENCE_PART, weights_of
 from rl.types import UserError
 
-_TRAINED = ("ar", "connector", "transformer")
+_TRAINED = ("ar", "connector", "transformer", REFERENCE_PART)
 """Parts that training may change; all others, and what is in no part, are the source's."""
 _FROZEN = ("vae",)
 """Looked at all the same: where they differ, the policy comes from another checkpoint."""
@@ -53,7 +53,7 @@ def to_checkpoint(policy: Path, source: Path, out: Path, *, tell: Callable[[str]
             shutil.copyfile(path, target)
     counts = Counter(str(part_of(key)) for key in changed)
     total = Counter(str(part_of(key)) for key in trained)
-    told = ", ".join(f"{part} {counts[part]} of {total[part]}" for part in _TRAINED)
+    told = ", ".join(f"{part} {counts[part]} of {total[part]}" for part in _TRAINED if total[part])
     tell(f"trained tensors: {told}; all others are those of {source}")
 
 
@@ -63,7 +63,9 @@ def _trained(policy: Path, source: Path, original: Tensors, *, tied: bool) -> Te
         raise UserError(f"{policy} is no policy folder: it has no {CONFIG_FILE}; give one (of a run: RUN/policy).")
     found: dict[str, StoredTensor] = {}
     for part in (*_TRAINED, *_FROZEN):
-        tensors = read_tensors(policy / part, PARTS[part][-1])
+        if part == REFERENCE_PART and not (policy / part).is_dir():
+            continue
+        tensors = read_tensors(policy / part, weights_of(part))
         found |= {PREFIXES[part] + name: tensor for name, tensor in tensors.items()}
     if HEAD in found and HEAD not in original:
         _require_tied(found[HEAD], found.get(EMBEDDINGS), policy, source)

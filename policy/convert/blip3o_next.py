@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from policy.conditions import ATTENDED, BESIDE_NOISE, REFERENCE_PART
+from policy.conditions import ATTENDED, BESIDE_NOISE
 from policy.convert.checkpoint import read_tensors
 from policy.convert.keys import EMBEDDINGS, PREFIXES, sort_keys
 from policy.convert.part_configs import PartConfig, read_part_configs
 from policy.convert.tensor_file import StoredTensor
 from policy.json_file import JsonObject, read_json
 from policy.layout import TokenLayout
-from policy.parts import CONFIG_FILE
+from policy.parts import CONFIG_FILE, REFERENCE_PART
 from rl.types import UserError
 
 TEMPLATE = (

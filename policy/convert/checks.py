@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
-from policy.conditions import ATTENDED, REFERENCE_PART
+from policy.conditions import ATTENDED
 from policy.convert.blip3o_next import Blip3oNext
 from policy.convert.keys import HEAD, PREFIXES
 from policy.convert.model_shapes import (
@@ -17,6 +17,7 @@ from policy.convert.model_shapes import (
     vae_shapes,
 )
 from policy.json_file import JsonObject
+from policy.parts import REFERENCE_PART
 from rl.types import UserError
 
 _OTHER_SIZES = "give the configurations of this model's parts: --parts FOLDER, with {part}/config.json in it"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from policy.conditions import REFERENCE_PART
+from policy.parts import REFERENCE_PART
 
 PREFIXES = {
     "ar": "",

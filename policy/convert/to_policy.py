@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from policy.conditions import AR_HIDDEN, REFERENCE_PART
+from policy.conditions import AR_HIDDEN
 from policy.convert.blip3o_next import EDIT_TEMPLATE, TEMPLATE, Blip3oNext
 from policy.convert.checks import check_shapes
 from policy.convert.keys import EMBEDDINGS, HEAD
@@ -18,7 +18,7 @@ from policy.convert.tensor_file import StoredTensor, write_tensor_file
 from policy.convert.tokenizer_files import check_tokenizer, copy_tokenizer
 from policy.json_file import JsonObject, write_json
 from policy.layout import TokenLayout
-from policy.parts import CONFIG_FILE, PARTS
+from policy.parts import CONFIG_FILE, REFERENCE_PART, weights_of
 
 _PAPERS = ("README.md", "LICENSE", "LICENSE.md", "LICENSE.txt")
 """The checkpoint's card and licence, under which a policy that is trained from it stands."""
@@ -41,7 +41,7 @@ def to_policy(folder: Path, out: Path, part_configs: Path | None = None, *, tell
         for part, tensors in parts.items():
             (unfinished / part).mkdir()
             tell(f"{part}: {len(tensors)} tensors, {_size(tensors) / 1e6:,.1f} MB")
-            write_tensor_file(unfinished / part / _weights_of(part), tensors)
+            write_tensor_file(unfinished / part / weights_of(part), tensors)
         _write_configs(source, layout, unfinished)
         copy_tokenizer(folder, unfinished / "tokenizer")
         for name in _PAPERS:
@@ -85,10 +85,6 @@ def _write_configs(source: Blip3oNext, layout: TokenLayout, out: Path) -> None:
     if source.reference:
         policy["reference"] = list(source.reference)
     write_json(out / CONFIG_FILE, policy)
-
-
-def _weights_of(part: str) -> str:
-    return PARTS["connector" if part == REFERENCE_PART else part][-1]
 
 
 def _size(tensors: Mapping[str, StoredTensor]) -> int:

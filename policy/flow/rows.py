@@ -22,6 +22,20 @@ class SharedHidden:
 
 
 @dataclass(frozen=True)
+class SharedReferences:
+    """Latents of the pictures that B token sequences change, zeros where ``has_B`` is False."""
+
+    values_BChw: Tensor
+    has_B: Tensor
+
+    def to(self, device: object) -> SharedReferences:
+        return SharedReferences(self.values_BChw.to(device), self.has_B.to(device))  # type: ignore[call-overload]
+
+    def take(self, sequences: Tensor) -> SharedReferences:
+        return SharedReferences(self.values_BChw[sequences], self.has_B[sequences])
+
+
+@dataclass(frozen=True)
 class FlowQuery(Rows):
     """N pairs of a picture and a timestep.
 
@@ -33,12 +47,15 @@ class FlowQuery(Rows):
     timestep_N: Tensor  # float32, in [0, 1000], as the network is told
     sequence_N: Tensor  # int64: whose hidden states
     hidden: SharedHidden
+    references: SharedReferences | None = None  # of the same sequences; None: none changes a picture
 
     def take(self, rows: Sequence[int]) -> Self:
         """With the hidden states that these rows point at, and no others."""
         taken = super().take(rows)
         used, sequence_N = taken.sequence_N.unique(return_inverse=True)
-        return replace(taken, sequence_N=sequence_N, hidden=SharedHidden(self.hidden.values_BSD[used]))
+        references = None if self.references is None else self.references.take(used)
+        hidden = SharedHidden(self.hidden.values_BSD[used])
+        return replace(taken, sequence_N=sequence_N, hidden=hidden, references=references)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from policy.ar.forward import image_forward
 from policy.flow.network import FlowNetwork
+from policy.pictures.reference import GivenLatents, ReferenceLatents, flow_of
 from policy.trainable import Adapter, Gathered, LanguageModel, Network, WeightStream
 from rl.registry import did_you_mean
 from rl.types import Forward, Sequences, Span, UserError
@@ -31,6 +32,11 @@ class PictureQuery(Sequences):
     states: Tensor  # (B, C, h, w) float32
     timestep_B: Tensor  # float32, in [0, 1000], as the decoder is told
     keep_B: Tensor  # 1, or 0: the condition is dropped
+    references_BChw: Tensor | None = (
+        None  # latents of what is to be changed, zeros of nothing; None: nothing in any row
+    )
+    has_reference_B: Tensor | None = None  # bool
+    keep_reference_B: Tensor | None = None  # 1, or 0: what is attended to of it is dropped
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class SupervisedNetwork:
         language: LanguageModel,
         connector: nn.Module,
         transformer: SanaTransformer2DModel,
+        reference: ReferenceLatents | None = None,
         *,
         trained: Sequence[str],
         vocabulary: int | None = None,
@@ -64,17 +71,18 @@ class SupervisedNetwork:
         recompute: bool = False,
         heads: Mapping[str, int] | None = None,
     ) -> None:
-        """``trained``: beginnings of the names of weights. ``vocabulary``: a picture's token is one of so many ids;
-        ``None``: of the image tokens. ``prompts``, ``flow``: what is asked beside its tokens. ``heads``: name ->
-        classes.
+        """``reference``: how the decoder sees pictures that are to be changed. ``trained``: beginnings of the names of
+        weights. ``vocabulary``: a picture's token is one of so many ids; ``None``: of the image tokens. ``prompts``,
+        ``flow``: what is asked beside its tokens. ``heads``: name -> classes.
 
         Raises: UserError naming one of ``trained`` that no weight begins with.
         """
-        self.language, self.flow_network = language, FlowNetwork(connector, transformer, recompute=recompute)
+        self.language = language
+        self.flow_network = FlowNetwork(connector, transformer, reference, recompute=recompute)
         self._heads = dict(heads or {})
         span = language.span
         self._span = span if vocabulary is None else Span(0, vocabulary, length=span.most)
-        module = _PictureTerms(language, connector, transformer, self._heads, prompts, flow, detach)
+        module = _PictureTerms(language, connector, transformer, reference, self._heads, prompts, flow, detach)
         self.module: nn.Module = module
         self._trained = self._chosen(trained)
         module.through_language = bool(language.lora) or any(name.startswith("ar.") for name in self._trained)
@@ -83,6 +91,12 @@ class SupervisedNetwork:
         whole, found = dict(self.module.named_parameters()), dict[str, nn.Parameter]()
         for one in trained:
             begun = {name: value for name, value in whole.items() if name == one or name.startswith(f"{one}.")}
+            if not begun and one.partition(".")[0] == "reference":
+                raise UserError(
+                    f"supervised.trained: has {one}, and this policy's decoder does not attend to pictures that are to "
+                    f"be changed (reference in its policy.json); take it out, or start from what "
+                    f"python -m policy.references POLICY OUT writes"
+                )
             if not begun:
                 parts = {name.rsplit(".", count)[0] for name in whole for count in range(1, name.count(".") + 1)}
                 raise UserError(f"supervised.trained: no weight begins with {one!r}{did_you_mean(one, parts)}")
@@ -98,7 +112,7 @@ class SupervisedNetwork:
         if not isinstance(rows, PictureQuery):
             return plain
         dtype = next(self.module.parameters()).dtype
-        asked = (rows.states.to(dtype), rows.timestep_B, rows.keep_B.to(dtype))
+        asked = (rows.states.to(dtype), rows.timestep_B, rows.keep_B.to(dtype), _given(rows, dtype))
         return (*plain[:3], self._span, *asked)
 
     def outputs(self, raw: tuple[Tensor, ...]) -> PictureAnswer:
@@ -138,6 +152,12 @@ class SupervisedNetwork:
         return [*self.language.used_directly(), *self.flow_network.used_directly()]
 
 
+def _given(rows: PictureQuery, dtype: torch.dtype) -> GivenLatents | None:
+    if rows.references_BChw is None or rows.has_reference_B is None or rows.keep_reference_B is None:
+        return None
+    return GivenLatents(rows.references_BChw.to(dtype), rows.has_reference_B, rows.keep_reference_B.to(dtype))
+
+
 class _PictureTerms(nn.Module):
     """All of it behind the one call that an engine makes."""
 
@@ -146,6 +166,7 @@ class _PictureTerms(nn.Module):
         language: LanguageModel,
         connector: nn.Module,
         transformer: nn.Module,
+        reference: ReferenceLatents | None,
         heads: Mapping[str, int],
         prompts: bool,
         flow: bool,
@@ -153,6 +174,7 @@ class _PictureTerms(nn.Module):
     ) -> None:
         super().__init__()
         self.ar, self.connector, self.transformer = language.ar, connector, transformer
+        self.reference = reference
         width = language.ar.config.hidden_size
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # the same on every rank
@@ -171,6 +193,7 @@ class _PictureTerms(nn.Module):
         states: Tensor | None = None,
         timestep_B: Tensor | None = None,
         keep_B: Tensor | None = None,
+        given: GivenLatents | None = None,
     ) -> tuple[Tensor, ...]:
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.through_language):
             found = image_forward(
@@ -191,15 +214,16 @@ class _PictureTerms(nn.Module):
         if found.prompt_logprobs_BL is not None:
             of_prompts = found.prompt_logprobs_BL
         flow = (
-            self._answered(hidden_BSD, states, timestep_B, keep_B) if self._flow else states.new_zeros(len(states), 0)
+            self._answered(hidden_BSD, states, timestep_B, keep_B, given)
+            if self._flow
+            else states.new_zeros(len(states), 0)
         )
         logits = [head(hidden_BSD[:, 1:]) for head in self.heads.values()]
         return hidden_BSD, found.logprobs_BT, found.entropy_BT, of_prompts, flow, *logits
 
-    def _answered(self, hidden_BSD: Tensor, states: Tensor, timestep_B: Tensor, keep_B: Tensor) -> Tensor:
+    def _answered(
+        self, hidden_BSD: Tensor, states: Tensor, timestep_B: Tensor, keep_B: Tensor, given: GivenLatents | None
+    ) -> Tensor:
         read_BSD = hidden_BSD.detach() if self._detach else hidden_BSD
         condition = self.connector(read_BSD * keep_B[:, None, None])
-        flow: Tensor = self.transformer(
-            states, encoder_hidden_states=condition, timestep=timestep_B, return_dict=False
-        )[0]
-        return flow
+        return flow_of(self.transformer, self.reference, states, timestep_B, condition, given)

@@ -32,6 +32,7 @@ def flow_trainer(config: Config, trained: DecoderConfig, decoder: Decoder, team:
     network = FlowNetwork(
         decoder.connector,
         decoder.transformer,
+        decoder.reference,
         train=trained.train,
         recompute=trained.gradient_checkpointing,
         lora=add_lora(decoder.transformer, trained.lora, seed=config.run.seed) if trained.lora else None,
@@ -82,5 +83,6 @@ def trained_decoder(
         trained.updates_per_rollout,
         paints,
         reread if trained.follow else None,
+        None if decoder.reference is None else decoder.encoded,
         most_apart(trained.dtype, trainer.device),
     )

@@ -9,11 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from policy.flow.rows import Flow, FlowQuery, SharedHidden
+from policy.decoder import References
+from policy.flow.rows import Flow, FlowQuery, SharedHidden, SharedReferences
 from policy.flow.walk import FlowTrajectory
 from policy.trainable import Adapter, WeightStream
 from rl.algorithm.flow.batch import FlowBatch
 from rl.algorithm.flow.credit import decoder_advantages
+from rl.collect import references_of
 from rl.decoder.rows import PaintedPictures
 from rl.learn import mean_metrics
 from rl.tracking.stopwatch import Stopwatch
@@ -52,6 +54,8 @@ class TrainedDecoder:
     reread: Callable[[Experience], Tensor] | None = None
     """Hidden states of the same tokens under the language model of now, which the decoder then follows: it learns on
     them and is compared with what it said on those that it painted."""
+    eyes: Callable[[References], Tensor] | None = None
+    """Latents of the pictures that are to be changed; ``None``: the decoder does not see them."""
     most_apart: float = 1e-9
     """See :func:`most_apart`."""
 
@@ -62,7 +66,7 @@ class TrainedDecoder:
     def learn(self, experience: Experience, advantages_PG: Tensor, timer: Stopwatch) -> dict[str, float]:
         """``advantages_PG`` are the language model's; a decoder has advantages of its own."""
         with timer("decoder"):
-            pictures = painted_pictures(experience, _advantages(experience))
+            pictures = painted_pictures(experience, _advantages(experience), self.eyes)
             now_BSD = self.reread(experience) if self.reread else None
             batches = [self._with_old(*part, now_BSD) for part in self._batches(pictures, experience)]
             found: list[dict[str, float]] = []
@@ -79,7 +83,7 @@ class TrainedDecoder:
         """With advantages of +1 and -1 in turn: two samples may have been equally good."""
         sequences, renders = experience.rollout.batch_size, experience.renders.per_sample
         signs_BK = (1.0 - 2.0 * (torch.arange(renders) % 2)).expand(sequences, renders)
-        pictures = painted_pictures(experience, (signs_BK, torch.ones(sequences, renders, dtype=torch.bool)))
+        pictures = painted_pictures(experience, (signs_BK, torch.ones(sequences, renders, dtype=torch.bool)), self.eyes)
         batch = self.rows(pictures, experience)
         wanted = rows * len(batch) // sequences
         for start in range(0, wanted, self.trainer.at_once):
@@ -125,12 +129,24 @@ class TrainedDecoder:
         self.trainer.load(folder)
 
 
-def painted_pictures(experience: Experience, earned: tuple[Tensor, Tensor]) -> PaintedPictures:
-    """``earned``: advantages and what counts, (B, K). The hidden states are those that were painted."""
+def painted_pictures(
+    experience: Experience, earned: tuple[Tensor, Tensor], eyes: Callable[[References], Tensor] | None = None
+) -> PaintedPictures:
+    """``earned``: advantages and what counts, (B, K). The hidden states are those that were painted, and so are the
+    references, seen through ``eyes``."""
     trajectory, forward = experience.renders.trajectory, experience.forward
     hidden_BSD = experience.rollout.hidden_BSD if forward is None else forward.hidden_BSD
     assert isinstance(trajectory, FlowTrajectory) and hidden_BSD is not None  # the collector keeps both
-    return PaintedPictures(trajectory, hidden_BSD.detach().cpu(), *earned)
+    seen = references_of(experience.rollout) if eyes else None
+    references = None if seen is None or eyes is None else _shared(seen, eyes(seen).float().cpu())
+    return PaintedPictures(trajectory, hidden_BSD.detach().cpu(), *earned, references)
+
+
+def _shared(seen: References, latents_RChw: Tensor) -> SharedReferences:
+    has_B = torch.tensor([one is not None for one in seen])
+    values = latents_RChw.new_zeros(len(seen), *latents_RChw.shape[1:])
+    values[has_B] = latents_RChw
+    return SharedReferences(values, has_B)
 
 
 def _advantages(experience: Experience) -> tuple[Tensor, Tensor]:

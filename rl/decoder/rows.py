@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from policy.flow.rows import SharedHidden
+from policy.flow.rows import SharedHidden, SharedReferences
 from policy.flow.walk import FlowTrajectory
 from rl.algorithm.flow.batch import FlowBatch, TrainedWindow
 from rl.algorithm.flow.nft import noised
@@ -36,6 +36,8 @@ class PaintedPictures:
     hidden_BSD: Tensor
     advantages_BK: Tensor
     valid_BK: Tensor
+    references: SharedReferences | None = None
+    """Of the token sequences that change a picture; ``None``: none does, or the decoder does not see it."""
 
     def rows_of(self, each: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of ``each`` rows a picture: its place, its token sequence, its advantage, whether it counts."""
@@ -66,6 +68,7 @@ def finished_pictures(
         timestep_N=schedule.timesteps_T[place_N],
         sequence_N=sequence_N,
         hidden=SharedHidden(pictures.hidden_BSD),
+        references=pictures.references,
         t_N=t_N,
         target=target,
         advantages_N=advantages_N,
@@ -85,6 +88,7 @@ def window_steps(pictures: PaintedPictures, schedule: Schedule) -> FlowBatch:
         timestep_N=schedule.timesteps_T[places[step_N]],
         sequence_N=sequence_N,
         hidden=SharedHidden(pictures.hidden_BSD),
+        references=pictures.references,
         t_N=torch.tensor(schedule.sigmas, dtype=torch.float32)[places[step_N]],
         target=trajectory.states[picture_N, step_N + 1],
         advantages_N=advantages_N,

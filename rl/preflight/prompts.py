@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from policy.conditions import read_ways
+from policy.conditions import BESIDE_NOISE, read_ways
 from policy.folder import read_prompt_encoder, resolve_folder
 from policy.json_file import read_json
 from policy.parts import CONFIG_FILE
@@ -101,7 +101,7 @@ def _check_policy_reads(config: Config, prompts: Sequence[Prompt]) -> str:
     if any(map(is_question, prompts)):
         _check_answers(config)
     else:
-        _check_decoder_learns(config)
+        _check_decoder_learns(config, prompts)
     return require_sound_pictures(prompts)
 
 
@@ -119,11 +119,21 @@ def _check_answers(config: Config) -> None:
             raise UserError(f"{key}: data holds questions that are answered in words, and {fix}")
 
 
-def _check_decoder_learns(config: Config) -> None:
-    """Prompts hold pictures: what a decoder has seen of them on its way is not kept for its update."""
-    where = resolve_folder(config.policy.path) / CONFIG_FILE
-    if "decoder" in config.trainers and read_ways(read_json(where), str(where)):
+def _check_decoder_learns(config: Config, prompts: Sequence[Prompt]) -> None:
+    """Prompts hold pictures, which a decoder that learns from them must see. Raises UserError."""
+    where, trained = resolve_folder(config.policy.path) / CONFIG_FILE, config.trained_decoder
+    if trained is None:
+        return
+    ways = read_ways(read_json(where), str(where))
+    if not ways:
         raise UserError(
-            f"trainers: the decoder of {config.policy.path!r} sees the pictures that are to be changed, and training "
-            f"it on such prompts is not built yet; train ar alone, or take the pictures out of data"
+            f"trainers: the decoder of {config.policy.path!r} does not see the pictures that are to be changed "
+            f"(reference in its policy.json); train ar alone, or start from what python -m policy.references "
+            f"{config.policy.path} OUT writes, after a supervised run on edits"
+        )
+    if BESIDE_NOISE in ways and trained.zero_stage == 3 and not all(prompt.pictures for prompt in prompts):
+        raise UserError(
+            f"decoder.zero_stage: is 3, and the decoder of {config.policy.path!r} sees references beside its noise, so "
+            f"that pictures with and without one are computed apart, which sharded weights do not allow; make it 2 or "
+            f"less, or data.train of edits alone"
         )

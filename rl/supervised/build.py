@@ -72,6 +72,7 @@ def taught(config: Config, options: SupervisedConfig, language: LanguageModel, p
         language,
         policy.decoder.connector,
         policy.decoder.transformer,
+        policy.decoder.reference,
         trained=options.trained,
         vocabulary=policy.ar.lm_head.weight.shape[0] if options.softmax == "all" else None,
         prompts=options.losses.text > 0,

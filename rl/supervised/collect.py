@@ -93,9 +93,9 @@ class Dataset:
 
     def _pixels(self, example: Example) -> NDArray[np.uint8] | str:
         """Or why the row can't be used."""
-        if problem := self.make.problem(example):
-            return problem
         try:
+            if problem := self.make.problem(example):  # it looks at the prompt's own pictures too
+                return problem
             return square_view(example.picture.pixels, self.make.side)
         except UserError as error:
             return str(error).partition("; ")[0]

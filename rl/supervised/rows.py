@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from policy.base import Policy
+from policy.pictures.view import square_view
 from policy.prompt_length import room_for_prompt
 from rl.config.sections.supervised import SupervisedConfig
 from rl.data.examples.contract import Example
@@ -55,13 +56,14 @@ class RowMaker:
         prompt_ids = [self.policy.encode_prompt(example.prompt).ids for example in examples]
         order = sorted(range(len(examples)), key=lambda row: len(prompt_ids[row]))
         drawn = [self._drawn(step, row) for row in range(len(examples))]
-        sigma_B, kept_B, noise = (torch.stack(column)[order] for column in zip(*drawn, strict=True))
+        sigma_B, kept_B, seen_B, noise = (torch.stack(column)[order] for column in zip(*drawn, strict=True))
         ids = [prompt_ids[row] for row in order]
         tokens_BT = torch.from_numpy(self._tokens(pixels_BHW3[order]))
         latents = self._latents(pixels_BHW3[order]) if self.options.losses.flow else torch.zeros_like(noise)
         sigma_4d = sigma_B.view(-1, 1, 1, 1)
         weights = {name: self._weights([examples[row] for row in order], name) for name in ("image", "text", "flow")}
         labels_BTH, heads = self._labels([examples[row] for row in order], tokens_BT)
+        references_BChw, has_B = self._references([examples[row] for row in order])
         return PictureBatch(
             prompt_ids=ids,
             tokens_BT=tokens_BT,
@@ -69,6 +71,9 @@ class RowMaker:
             states=(1 - sigma_4d) * latents + sigma_4d * noise,
             timestep_B=sigma_B * _TIMESTEPS,
             keep_B=kept_B,
+            references_BChw=references_BChw,
+            has_reference_B=has_B,
+            keep_reference_B=None if has_B is None else seen_B,
             target=noise - latents,
             image_B=weights["image"],
             text_B=weights["text"],
@@ -78,13 +83,29 @@ class RowMaker:
             heads=heads,
         )
 
-    def _drawn(self, step: int, row: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(noise level, 1 or 0 for a dropped condition, noise)."""
+    def _drawn(self, step: int, row: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(noise level, 1 or 0 for a dropped condition, the same for a dropped reference, noise)."""
         generator = torch.Generator().manual_seed(sample_seed(self.seed, step, "supervised", row))
         uniform, normal = torch.rand(2, generator=generator), torch.randn((), generator=generator)
         sigma = uniform[0] if self.options.sigmas == "uniform" else torch.sigmoid(normal)
-        kept = (uniform[1] >= self.options.drop.condition).float()
-        return sigma, kept, torch.randn(self.policy.decoder.latent_shape, generator=generator)
+        noise = torch.randn(self.policy.decoder.latent_shape, generator=generator)
+        drop, apart, both = self.options.drop, *torch.rand(2, generator=generator)
+        together = both < drop.both
+        kept = (uniform[1] >= drop.condition) & ~together
+        return sigma, kept.float(), ((apart >= drop.reference) & ~together).float(), noise
+
+    def _references(self, examples: Sequence[Example]) -> tuple[Tensor | None, Tensor | None]:
+        """(latents of the pictures that are to be changed, whether there is one); ``None`` for a decoder without eyes
+        for them, and where no row of the step has one: what sees them then learns nothing on any rank."""
+        pictures = [next(iter(example.prompt.pictures), None) for example in examples]
+        decoder = self.policy.decoder
+        if decoder.reference is None or not self.options.losses.flow or not any(pictures):
+            return None, None
+        has_B = torch.tensor([picture is not None for picture in pictures])
+        found = torch.zeros(len(pictures), *decoder.latent_shape)
+        views = [square_view(picture.pixels, self.side) for picture in pictures if picture is not None]
+        found[has_B] = self._latents(np.stack(views))
+        return found, has_B
 
     def _tokens(self, pixels_BHW3: NDArray[np.uint8]) -> NDArray[np.int64]:
         return np.concatenate([self.policy.image_tokenizer.encode(part) for part in self._parts(pixels_BHW3)])

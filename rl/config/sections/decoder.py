@@ -30,7 +30,7 @@ class DecoderConfig(Optimisation):
     """``nft`` (DiffusionNFT) and ``awm``, on finished pictures; ``flow_grpo``, on the stochastic steps of
     ``render.sampler``."""
     train: Literal["transformer", "connector", "all"] = "transformer"
-    """Which of its networks; the autoencoder never."""
+    """Which of its networks (``all``: with what attends to pictures that are to be changed); the autoencoder never."""
     lora: DecoderLora | None = None
     """Train adapters of the transformer instead; the reference is then the same network without them."""
     timesteps: AtLeastOne = 3

@@ -30,6 +30,10 @@ class ConditionDrop(Section):
 
     condition: Fraction = 0.1
     """The hidden states are zeros before the connector, which is what painting with guidance asks the decoder."""
+    reference: Fraction = 0.1
+    """Of edits: what the decoder attends to of the picture that is to be changed is zeros behind its connector."""
+    both: Fraction = 0.0
+    """Both at once, beside the shares of each alone: painting with guidance asks just that of an edit."""
 
 
 class SupervisedConfig(Section):
@@ -41,8 +45,9 @@ class SupervisedConfig(Section):
     """Examples in each step."""
     trained: Annotated[Names, AfterValidator(some)] = ("ar", "connector", "transformer")
     """What learns, by the beginnings of the names of weights: ``ar`` (with ``train.lora``, its adapters),
-    ``connector``, ``transformer``, or parts of them, such as ``transformer.caption_projection``; or ``[vae]``, the
-    autoencoder alone, on pictures that are to come back as they are."""
+    ``connector``, ``transformer``, ``reference`` (what a decoder attends to of a picture that is to be changed), or
+    parts of them, such as ``transformer.caption_projection``; or ``[vae]``, the autoencoder alone, on pictures that are
+    to come back as they are."""
     losses: LossWeights = LossWeights()
     """Weights of the losses, of all but an autoencoder."""
     latent_noise: NotNegative = 0.15

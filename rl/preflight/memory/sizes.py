@@ -56,7 +56,7 @@ class DecoderSize:
             width=_width(transformer),
             expansion=float(transformer.get("mlp_ratio", 2.5)),
             latents=(side // int(transformer.get("patch_size", 1))) ** 2,
-            latent_numbers=side**2 * int(transformer.get("in_channels", 32)),
+            latent_numbers=side**2 * int(vae.get("latent_channels", 32)),
             layers=int(transformer.get("num_layers", 20)),
             connector=stored_numbers(folder / "connector"),
             transformer=stored_numbers(folder / "transformer"),

@@ -209,5 +209,5 @@ def test_folders_that_do_not_fit_are_told(twins: Path, tmp_path: Path) -> None:
         read_policy_config(folder)
     config = json.loads((folder / "policy.json").read_text())
     (folder / "policy.json").write_text(json.dumps(config | {"reference": "attended"}))
-    with pytest.raises(UserError, match="it may be a list of attended and beside_noise, or left out"):
+    with pytest.raises(UserError, match="it may be a list of attended, beside_noise and channels, or left out"):
         read_policy_config(folder)
