@@ -90,14 +90,15 @@ class SupervisedObjective:
         return found
 
     def _redrawn(self, known: Redrawn) -> dict[str, Term]:
-        from_codes_B1, from_features_B1, quantiser_B1 = (value_B.float()[:, None] for value_B in known)
-        shown = {
-            "redrawn/codes": Shown(from_codes_B1.detach(), "sum"),
-            "redrawn/features": Shown(from_features_B1.detach(), "sum"),
+        losses = self.losses
+        weighed = {
+            "reconstruction": (losses.reconstruction, known.from_codes_B),
+            "reading": (losses.reading, known.from_features_B),
+            "quantiser": (losses.quantiser, known.quantiser_B),
         }
-        weights = self.losses
-        found = {"reconstruction": Term(weights.reconstruction * (from_codes_B1 + from_features_B1), shown)}
-        return found | {"quantiser": _term(weights.quantiser, quantiser_B1, "quantiser")}
+        return {
+            name: _term(weight, value_B.float()[:, None], name) for name, (weight, value_B) in weighed.items() if weight
+        }
 
     def _words(self, logprobs_BL: Tensor, rows: PictureBatch) -> Tensor:
         assert rows.text_each_B is not None

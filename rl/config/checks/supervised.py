@@ -71,7 +71,7 @@ def _understanding(config: Config, options: SupervisedConfig) -> Iterator[tuple[
     if options.redraws and not any(one.partition(".")[0] == "understanding" for one in options.trained):
         yield (
             "supervised.losses",
-            "reconstruction and quantiser are for an understanding branch that learns; set them to 0, or put "
+            "reconstruction, reading and quantiser are for an understanding branch that learns; set them to 0, or put "
             "understanding into supervised.trained",
         )
     if options.understanding and options.of_autoencoder:

@@ -24,8 +24,10 @@ class LossWeights(Section):
     heads: NotNegative = 0.3
     """Cross-entropies of ``supervised.heads`` together."""
     reconstruction: NotNegative = 0.0
-    """Mean absolute error of the pixels that linear maps, thrown away in the end, make of the codes and of the features
-    of an understanding branch (a hybrid image tokenizer): what the language model's answers do not ask for stays."""
+    """Of an understanding branch (a hybrid image tokenizer), the mean absolute error of the pixels that a linear map,
+    thrown away in the end, makes of the codes' vectors: what no answer asks for stays in them all the same."""
+    reading: NotNegative = 0.0
+    """The same of what the language model reads of a picture, its features."""
     quantiser: NotNegative = 0.0
     """How far its vectors are from their codes; 0 of ``fsq``, which has no codebook."""
 
@@ -86,7 +88,7 @@ class SupervisedConfig(Section):
 
     @property
     def redraws(self) -> bool:
-        return self.losses.reconstruction > 0 or self.losses.quantiser > 0
+        return max(self.losses.reconstruction, self.losses.reading, self.losses.quantiser) > 0
 
     @property
     def of_autoencoder(self) -> bool:
