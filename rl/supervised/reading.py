@@ -35,16 +35,20 @@ class Reading:
     def __call__(self, example: Example, drawn: float) -> Condition:
         """``drawn``: between 0 and 1, which says how its picture is read. Its features, if any, have no numbers yet."""
         by_features = is_question(example.prompt) and drawn < self.options.features
-        return self._encoders[by_features](example.prompt)
+        return (self._of_features if by_features else self._of_codes)(example.prompt)
 
     def pixels(self, pictures_BHW3: NDArray[np.uint8]) -> Tensor | None:
         """As the branch sees them."""
         return self.policy.understanding.pixels(pictures_BHW3) if self.looks else None
 
     @cached_property
-    def _encoders(self) -> tuple[PromptEncoder, PromptEncoder]:
+    def _of_codes(self) -> PromptEncoder:
+        return self.policy.encoder_of({})
+
+    @cached_property
+    def _of_features(self) -> PromptEncoder:
         nothing = torch.zeros(self.policy.layout.tokens_per_image, 0)
-        return self.policy.encoder_of({}), self.policy.encoder_of({"answer": lambda picture: nothing})
+        return self.policy.encoder_of({"answer": lambda picture: nothing})
 
 
 def features_of(conditions: Sequence[Condition]) -> tuple[PictureFeatures | None, ...] | None:

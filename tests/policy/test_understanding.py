@@ -108,7 +108,8 @@ def test_what_both_views_know_is_told_by_redrawing(policy: Policy) -> None:
     assert all(parameter.grad is not None for parameter in one.trained())
     names = {name for name, value in one.module.named_parameters() if value.requires_grad}
     assert {name.partition(".")[0] for name in names} == {"understanding", "redraw"}
-    assert one.outputs(one.module(*one.inputs(replace(query, pixels_B3HW=None)))).redrawn is None
+    unseen = replace(query, pixels_B3HW=None, features=None)
+    assert one.outputs(one.module(*one.inputs(unseen))).redrawn is None
 
 
 def test_it_is_exported_as_the_image_tokenizer(policy: Policy, folder: Path, tmp_path: Path) -> None:
