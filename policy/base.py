@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -12,12 +12,21 @@ from typing import TypeVar
 import torch
 from diffusers import AutoencoderDC, FlowMatchEulerDiscreteScheduler, SanaTransformer2DModel
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from policy.conditions import AR_HIDDEN, ATTENDED, BESIDE_NOISE, CHANNELS, read_ways
 from policy.decoder import Decoder, make_connector
-from policy.folder import read_policy_config, read_prompt_encoder, read_task_templates, resolve_folder
+from policy.folder import (
+    FEATURES,
+    no_understanding,
+    read_policy_config,
+    read_prompt_encoder,
+    read_reads,
+    read_task_templates,
+    resolve_folder,
+)
 from policy.json_file import read_json, write_json
 from policy.layout import TokenLayout
 from policy.parts import CONFIG_FILE, REFERENCE_PART
@@ -25,6 +34,7 @@ from policy.pictures.reference import ReferenceLatents
 from policy.pictures.view import square_view
 from policy.prompt import PromptEncoder
 from policy.tokenizers.contract import ImageTokenizer
+from policy.tokenizers.hybrid import HybridTokenizer
 from rl.data.pictures import Picture
 from rl.registry import resolve
 from rl.types import Prompt, UserError
@@ -47,13 +57,39 @@ class Policy:
     """A ``prompt_encoders`` component; ``policy.json`` names it."""
     task_templates: Mapping[str, str] = field(default_factory=dict)
     """Task -> the template of its prompts, for encoders of prompts with pictures."""
+    reads: Mapping[str, str] = field(default_factory=dict)
+    """Task -> how its pictures are read, ``codes`` or ``features``; codes where it says nothing."""
+    features_dtype: torch.dtype | None = None
+    """To which features are rounded, that of the coarsest engine that reads them; ``None``: the language model's."""
 
     @cached_property
     def encode_prompt(self) -> PromptEncoder:
+        return self.encoder_of({task: self.picture_vectors for task, how in self.reads.items() if how == FEATURES})
+
+    def encoder_of(self, vectors: Mapping[str, Callable[[Picture], Tensor]]) -> PromptEncoder:
+        """One that reads the pictures of these tasks as features."""
         kind = resolve("prompt_encoders", self.prompt_encoder)
-        sees = {"tasks": self.task_templates, "picture_tokens": self.picture_tokens} if self.task_templates else {}
+        sees: dict[str, object] = {}
+        if self.task_templates:
+            sees = {"tasks": self.task_templates, "picture_tokens": self.picture_tokens}
+        if vectors:
+            sees["picture_vectors"] = vectors
         encoder: PromptEncoder = kind(self.tokenizer, self.prompt_template, self.layout, **sees)
         return encoder
+
+    @property
+    def understanding(self) -> HybridTokenizer:
+        """The branch with which it reads pictures as features. Raises: UserError if there is none."""
+        if not isinstance(self.image_tokenizer, HybridTokenizer):
+            raise no_understanding(str(self.folder), self.image_tokenizer.kind)
+        return self.image_tokenizer
+
+    def picture_vectors(self, picture: Picture) -> Tensor:
+        """(T, D): a picture as the language model reads it by features, on the CPU. Raises: UserError if it can't be
+        read, or if the policy has no branch for that."""
+        view = square_view(picture.pixels, self.decoder.picture_side)
+        features_TD = self.understanding.features(view[None].copy())[0]
+        return features_TD.to("cpu", self.features_dtype or self.ar.dtype)
 
     def picture_tokens(self, picture: Picture) -> tuple[int, ...]:
         """A picture as the language model reads it: its own image tokens. Raises: UserError if it can't be read."""
@@ -71,9 +107,16 @@ class Policy:
 
     @classmethod
     def load(
-        cls, folder: str | Path, dtype: str = "float32", device: str = "cpu", *, decoder_dtype: str | None = None
+        cls,
+        folder: str | Path,
+        dtype: str = "float32",
+        device: str = "cpu",
+        *,
+        decoder_dtype: str | None = None,
+        reads: str | None = None,
     ) -> Policy:
-        """Reads a policy folder (or an embedded name). Raises: UserError on a missing or mismatched part."""
+        """Reads a policy folder (or an embedded name). ``reads``: how questions read pictures, if not as the folder
+        says. Raises: UserError on a missing or mismatched part."""
         folder = resolve_folder(folder)
         disable_progress_bar()  # one for each part of a folder that is here already
         layout, template = read_policy_config(folder)
@@ -90,6 +133,7 @@ class Policy:
             image_tokenizer=load_image_tokenizer(folder, layout).to(device),
             prompt_encoder=read_prompt_encoder(folder),
             task_templates=read_task_templates(folder),
+            reads=read_reads(folder, reads),
         )
 
     def save(self, folder: Path) -> None:
@@ -114,6 +158,8 @@ class Policy:
             content["prompt_encoder"] = self.prompt_encoder
         if self.task_templates:
             content["task_templates"] = dict(self.task_templates)
+        if self.reads:
+            content["reads"] = dict(self.reads)
         if self.decoder.reference is not None:
             content["reference"] = list(self.decoder.reference.ways)
             save_reference(self.decoder.reference, folder)

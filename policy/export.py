@@ -22,6 +22,7 @@ from rl.types import UserError
 
 DECODER_FOLDERS = ("connector", "transformer", REFERENCE_PART)
 """Of a policy: what a trained decoder may change; the last only where it attends to references."""
+TOKENIZER_FOLDER = "image_tokenizer"
 _OF_THE_BASE = shutil.ignore_patterns(
     "README*", "readme*", CHECKSUMS_FILE, "*.sha256", ".*", "*.png", "model_index.json"
 )
@@ -30,15 +31,17 @@ _WEIGHTS = shutil.ignore_patterns("*.safetensors", "*.safetensors.index.json")
 
 def export(policy_folder: Path, trained: Mapping[str, WeightStream], out: Path) -> Path:
     """Writes a complete policy folder: ``policy_folder`` with the weights of the ``trained`` parts replaced: ``ar``,
-    ``vae``, and ``decoder``, which is both connector and transformer.
+    ``vae``, ``understanding`` (the image tokenizer), and ``decoder``, which is both connector and transformer.
 
     The tensors have the names and dtypes of the original files (so a tied lm_head is not stored twice). What speaks of
     the original alone (its card, its checksums) stays behind. ``out`` appears by one rename and may replace an earlier
     export.
     Raises: UserError if a tensor is missing or has another shape.
     """
-    found = _by_folder(trained, policy_folder)
-    weights = {folder: _of_folder(policy_folder / folder, tensors) for folder, tensors in found.items()}
+    weights = {
+        folder: dict(found) if folder == TOKENIZER_FOLDER else _of_folder(policy_folder / folder, found)
+        for folder, found in _by_folder(trained, policy_folder).items()
+    }
     left = {str(policy_folder): _OF_THE_BASE} | {str(policy_folder / folder): _WEIGHTS for folder in weights}
     with _replacing(out, "policy") as unfinished:
         shutil.copytree(policy_folder, unfinished, ignore=lambda d, names: left[d](d, names) if d in left else [])
@@ -52,6 +55,11 @@ def export(policy_folder: Path, trained: Mapping[str, WeightStream], out: Path) 
 def _by_folder(trained: Mapping[str, WeightStream], policy_folder: Path) -> dict[str, Iterator[tuple[str, Tensor]]]:
     """Folder of a policy -> its weights under the names of its files."""
     found = {name: trained[name].tensors() for name in ("ar", "vae") if name in trained}
+    if "understanding" in trained:
+        found[TOKENIZER_FOLDER] = (  # a TA-Tok's file has other names and no adapter for reading
+            (name, value.detach().to("cpu", copy=True).contiguous())
+            for name, value in trained["understanding"].tensors()
+        )
     for folder in DECODER_FOLDERS if "decoder" in trained else ():
         if folder != REFERENCE_PART or (policy_folder / folder).is_dir():
             found[folder] = _under(f"{folder}.", trained["decoder"])

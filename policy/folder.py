@@ -19,6 +19,10 @@ from rl.registry import locate
 from rl.types import UserError
 
 EMBEDDED = {"shapes": Path(__file__).parent / "shapes" / "weights"}
+HYBRID = "hybrid"
+"""The kind of image tokenizer that has features too."""
+CODES, FEATURES = "codes", "features"
+"""How a picture in a prompt is read."""
 _INLINE = "inline"  # the prompt encoder that needs a template for edits
 _LATENTS = 32  # channels, where a configuration of diffusers says nothing
 OF_A_RUN, RUN_FILE = "policy", "config.yaml"  # what a run folder holds
@@ -101,6 +105,32 @@ def read_task_templates(folder: Path) -> dict[str, str]:
     return dict(templates)
 
 
+def read_reads(folder: Path, instead: str | None = None) -> dict[str, str]:
+    """Task -> how a complete folder's policy reads its pictures; ``instead``: how questions do, whatever it says.
+
+    Raises: UserError if they are to be read as features and there is no branch for that.
+    """
+    where, config = folder / CONFIG_FILE, read_json(folder / CONFIG_FILE)
+    reads = config.get("reads", {})
+    if not isinstance(reads, dict) or set(reads) - {"answer"} or set(reads.values()) - {CODES, FEATURES}:
+        raise UserError(f'{where}: reads is {reads!r}; write {{"answer": "{CODES}"}} or {{"answer": "{FEATURES}"}}.')
+    if instead is not None and instead != reads.get("answer", CODES):
+        reads = {"answer": instead}
+    tokenizer = read_json(folder / "image_tokenizer" / "config.json")
+    if reads.get("answer") == FEATURES and tokenizer.get("kind") != HYBRID:
+        raise no_understanding(str(folder), str(tokenizer.get("kind")))
+    return dict(reads)
+
+
+def no_understanding(policy: str, kind: str) -> UserError:
+    """What is said where a policy can't read pictures as features."""
+    return UserError(
+        f"{policy}: this policy has no understanding branch (its image_tokenizer is of kind {kind}, not {HYBRID}), so "
+        f"questions can't read a picture's features; let them read codes (policy.reads: {CODES}), or choose a policy "
+        f"that has one."
+    )
+
+
 def _check_complete(folder: Path) -> None:
     if not (folder / CONFIG_FILE).is_file() and is_blip3o_next(folder):
         raise UserError(
@@ -158,5 +188,10 @@ def _mismatches(folder: Path, layout: TokenLayout) -> list[str]:
             vae.get("latent_channels", _LATENTS) * (2 if twice else 1),
         ),
         ("codes of image_tokenizer", image_tokenizer.get("codes"), "num_image_tokens", layout.num_image_tokens),
+        *(
+            [("reads of image_tokenizer", image_tokenizer.get("reads"), "hidden_size of ar", ar.get("hidden_size"))]
+            if image_tokenizer.get("kind") == HYBRID
+            else []
+        ),
     ]
     return [f"{a} is {x} but {b} is {y}" for a, x, b, y in pairs if x != y]

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from policy.layout import TokenLayout
 from rl.data.prompt_list import name_of
 from rl.data.tasks import no_answers, require_picture, task_of
-from rl.types import Prompt, UserError
+from rl.types import PictureFeatures, Prompt, UserError
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Condition:
     """``Condition((5, 6, 26, 25))``: token ids that end with <im_start> <S0>, or as the template of questions does."""
 
     ids: tuple[int, ...]
-    features: Tensor | None = None  # of pictures in the prompt, in place of ids; read by encoders of such prompts
+    features: PictureFeatures | None = None  # of a picture in the prompt, in place of ids
     latents: Tensor | None = None  # of a picture to be edited, for the decoder
 
 
@@ -28,7 +28,8 @@ class PromptEncoder(Protocol):
     """Prompts of one policy, as the language model reads them.
 
     Built with the policy's tokenizer, template and layout, and, where ``policy.json`` has ``task_templates``, with
-    ``tasks`` and ``picture_tokens``. A class that reads prompts with pictures says so in its body, ``pictures = True``:
+    ``tasks`` and ``picture_tokens``; with ``picture_vectors`` where ``reads`` there says that pictures are read as
+    features. A class that reads prompts with pictures says so in its body, ``pictures = True``:
     it is read without importing it. It may say ``length(prompt)`` without a look at the picture.
     """
 

@@ -18,7 +18,7 @@ from policy.ar.forward import image_forward
 from policy.ar.layers import EAGER, LayerHalves
 from policy.json_file import JsonObject
 from policy.lora.adapters import Lora, StoredWeight, with_neighbours
-from rl.types import Forward, Rows, Sequences, Span
+from rl.types import Forward, PictureFeatures, Rows, Sequences, Span
 
 if TYPE_CHECKING:
     from transformers import Qwen3ForCausalLM
@@ -149,7 +149,7 @@ class LanguageModel(AdaptedNetwork):
         self.module: nn.Module = _SpanLogprobs(ar, chunk, halves, recompute, entropy_learns)
 
     def inputs(self, rows: Sequences) -> tuple[object, ...]:
-        return rows.prompt_ids, rows.tokens_BT, rows.temperature, rows.span or self.span
+        return rows.prompt_ids, rows.tokens_BT, rows.temperature, rows.span or self.span, rows.features
 
     def outputs(self, raw: tuple[Tensor, ...]) -> Forward:
         hidden_BSD, logprobs_BT, entropy_BT = raw
@@ -182,7 +182,12 @@ class _SpanLogprobs(nn.Module):
         self.entropy_learns = entropy_learns
 
     def forward(
-        self, prompt_ids: Sequence[Sequence[int]], tokens_BT: Tensor, temperature: float, span: Span
+        self,
+        prompt_ids: Sequence[Sequence[int]],
+        tokens_BT: Tensor,
+        temperature: float,
+        span: Span,
+        features: Sequence[PictureFeatures | None] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(hidden_BSD, logprobs_BT, entropy_BT); the gradient flows through the first two, or through all."""
         out = image_forward(
@@ -190,6 +195,7 @@ class _SpanLogprobs(nn.Module):
             span,
             prompt_ids,
             tokens_BT,
+            features=features,
             temperature=temperature,
             chunk=self.chunk,
             halves=self.halves,

@@ -147,7 +147,10 @@ def sync_tolerance(config: Config, layers: int) -> float:
 def load_policy(config: Config) -> Policy:
     """The language model as it is trained, the decoder as it paints, both where this process computes."""
     render = config.render
-    policy = Policy.load(config.policy.path, dtype=config.train.dtype, decoder_dtype=config.decoder_dtype)
+    policy = Policy.load(
+        config.policy.path, dtype=config.train.dtype, decoder_dtype=config.decoder_dtype, reads=config.policy.reads
+    )
+    policy.features_dtype = getattr(torch, config.policy.dtype)  # what the sampler reads, the trainer reads as well
     policy.decoder.sampler = component("decoder_samplers", render.sampler)
     if not config.render.offload:
         policy.decoder.to(pick_device())

@@ -185,6 +185,7 @@ class TrainedLanguageModel:
             tokens_BT=rows.tokens_BT,
             temperature=rows.temperature,
             span=rows.span,
+            features=rows.features,
             rollout_logprobs_BT=torch.from_numpy(rollout.logprobs_BT),
             old_logprobs_BT=None if forward is None else forward.logprobs_BT,
             advantages_B=per_sample(advantages_PG, rollout),

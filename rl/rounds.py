@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rl.algorithm.advantages import with_signal
-from rl.rows import by_group, group_sizes
+from rl.rows import by_group, group_sizes, joined_features
 from rl.tracking.contract import FAILED_PREFIX
 from rl.types import Experience, Forward, Renders, Rollout, Score, Scores
 
@@ -111,6 +111,7 @@ def _of_places(experience: Experience, places: Sequence[range]) -> Experience:
             rollout,
             prompts=tuple(rollout.prompts[place] for place in at),
             prompt_ids=tuple(rollout.prompt_ids[place] for place in at),
+            features=rollout.features and tuple(rollout.features[place] for place in at),
             tokens_BT=rollout.tokens_BT[rows],
             logprobs_BT=rollout.logprobs_BT[rows],
             seeds=tuple(rollout.seeds[row] for row in rows),
@@ -140,6 +141,7 @@ def _joined_rollout(rollouts: Sequence[Rollout]) -> Rollout:
         rollouts[0],
         prompts=tuple(prompt for one in rollouts for prompt in one.prompts),
         prompt_ids=tuple(ids for one in rollouts for ids in one.prompt_ids),
+        features=joined_features(rollouts),
         tokens_BT=np.concatenate([one.tokens_BT for one in rollouts]),
         logprobs_BT=np.concatenate([one.logprobs_BT for one in rollouts]),
         seeds=tuple(seed for one in rollouts for seed in one.seeds),

@@ -11,19 +11,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rl.types import Forward, Rollout, Sequences
+from rl.types import Forward, PictureFeatures, Rollout, Sequences
 
 
 def sequences(rollout: Rollout) -> Sequences:
     """B prompts with the tokens after each."""
     tokens_BT = torch.from_numpy(rollout.tokens_BT)
-    return Sequences(rollout.prompt_ids_per_sample(), tokens_BT, rollout.temperature, rollout.span)
+    return Sequences(
+        rollout.prompt_ids_per_sample(), tokens_BT, rollout.temperature, rollout.span, rollout.features_per_sample()
+    )
 
 
 def read_back(forward: Callable[[Sequences], Forward], rollout: Rollout) -> Forward:
     """One forward, two uses: the decoder's hidden states and the trainer-side log-probs."""
     found = forward(sequences(rollout))
     return replace(found, logprobs_BT=found.logprobs_BT.cpu(), entropy_BT=found.entropy_BT.cpu())
+
+
+def joined_features(rollouts: Sequence[Rollout]) -> tuple[PictureFeatures | None, ...] | None:
+    """Of their prompts, one rollout's behind the other's."""
+    if all(one.features is None for one in rollouts):
+        return None
+    return tuple(found for one in rollouts for found in one.features or (None,) * len(one.prompts))
 
 
 def logprobs_apart(logprobs_BT: NDArray[np.float32], rollout: Rollout) -> tuple[float, ...]:

@@ -96,6 +96,19 @@ class Span:
 
 
 @dataclass(frozen=True)
+class PictureFeatures:
+    """A picture that the language model reads as vectors: they stand in place of the embeddings of as many ids of its
+    prompt, from ``start`` on. Prompts with the same ids and the same picture are the same.
+
+    Example: right after <|vision_start|>, of the embedded model: ``start`` 1, ``vectors_ND`` (16, 192).
+    """
+
+    start: int
+    digest: str  # of the picture
+    vectors_ND: Tensor = field(compare=False)
+
+
+@dataclass(frozen=True)
 class Rollout:
     """Image tokens sampled for P prompts, G each, with the behaviour policy's log-probs.
 
@@ -115,6 +128,7 @@ class Rollout:
     hidden_BSD: Tensor | None = (
         None  # the engine's own final hidden states, as in Forward, if it was asked and has them
     )
+    features: tuple[PictureFeatures | None, ...] | None = None  # P, of prompts that hold a picture as vectors
 
     @property
     def batch_size(self) -> int:
@@ -126,6 +140,10 @@ class Rollout:
     def prompt_ids_per_sample(self) -> list[tuple[int, ...]]:
         """B ragged rows: each prompt's ids repeated for its group."""
         return [ids for ids in self.prompt_ids for _ in range(self.group_size)]
+
+    def features_per_sample(self) -> list[PictureFeatures | None] | None:
+        """The same of the pictures in them."""
+        return None if self.features is None else [one for one in self.features for _ in range(self.group_size)]
 
 
 @dataclass(frozen=True)
@@ -343,6 +361,7 @@ class Sequences(Rows):
     tokens_BT: Tensor  # int64
     temperature: float
     span: Span | None = None  # what the tokens are; None: a picture
+    features: Sequence[PictureFeatures | None] | None = None  # B, of prompts that hold a picture as vectors
 
 
 @dataclass(frozen=True, kw_only=True)

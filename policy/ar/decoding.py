@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Qwen3ForCausalLM, Qwen3Model
 
-from policy.ar.layers import EAGER, LayerHalves, attend, causal, right_padded
+from policy.ar.layers import EAGER, LayerHalves, attend, causal, embedded, right_padded
+from rl.types import PictureFeatures
 
 
 class Decoding:
@@ -22,7 +23,9 @@ class Decoding:
         owner_B: Tensor,
         count: int,
         halves: LayerHalves = EAGER,
+        features: Sequence[PictureFeatures | None] | None = None,
     ) -> None:
+        """``features``: of prompts that hold a picture as vectors."""
         device = owner_B.device
         ids_PL, lengths_P = right_padded(rows, device)
         self.model, self.used, self.halves = ar.model, ids_PL.shape[1], halves
@@ -38,7 +41,7 @@ class Decoding:
             self.keys.append(_with_room(key[owner_B], count))
             self.values.append(_with_room(value[owner_B], count))
 
-        self.first_hidden_BD = prefill(self.model, ids_PL, lengths_P, keep, halves)[owner_B]
+        self.first_hidden_BD = prefill(self.model, ids_PL, lengths_P, keep, halves, features)[owner_B]
 
     def step(self, tokens_B: Tensor) -> Tensor:
         """Feeds one token per sample -> (B, D) final hidden states at it."""
@@ -61,11 +64,12 @@ def prefill(
     lengths_P: Tensor,
     keep: Callable[[int, Tensor, Tensor], None],
     halves: LayerHalves,
+    features: Sequence[PictureFeatures | None] | None = None,
 ) -> Tensor:
     """Each prompt once -> (P, D) final hidden states at their last ids; causal, so the padding on the right is never
     seen. ``keep`` is given the number, keys and values of each layer.
     """
-    states = model.embed_tokens(ids_PL)
+    states = embedded(model, ids_PL, features, ids_PL.shape[1])
     rotary = model.rotary_emb(states, torch.arange(ids_PL.shape[1], device=ids_PL.device)[None])
     sees = causal(ids_PL.shape[1], ids_PL.device)
     for index, layer in enumerate(model.layers):

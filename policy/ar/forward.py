@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from policy.ar.layers import EAGER, LayerHalves, attend, causal, right_padded
+from policy.ar.layers import EAGER, LayerHalves, attend, causal, embedded, right_padded
 from policy.ar.span import codes_of, rows_of
-from rl.types import Forward, Span
+from rl.types import Forward, PictureFeatures, Span
 
 if TYPE_CHECKING:
-    from transformers import Qwen3ForCausalLM
+    from transformers import Qwen3ForCausalLM, Qwen3Model
     from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
 
@@ -28,6 +28,7 @@ def image_forward(
     prompt_ids: Sequence[Sequence[int]],
     tokens_BT: Tensor,
     *,
+    features: Sequence[PictureFeatures | None] | None = None,
     temperature: float = 1.0,
     chunk: int = 1024,
     halves: LayerHalves = EAGER,
@@ -37,7 +38,8 @@ def image_forward(
 ) -> Forward:
     """Hidden states, log-probs and entropy of the given tokens of a span (BLIP3o-NEXT, arXiv 2510.15857, section 3).
 
-    ``prompt_ids`` are B ragged rows that end with <im_start> <S0>; ``tokens_BT`` are vocabulary ids. A prompt that
+    ``prompt_ids`` are B ragged rows that end with <im_start> <S0>; ``features``: of rows that hold a picture as
+    vectors; ``tokens_BT`` are vocabulary ids. A prompt that
     several rows share goes through the model once: its group's tokens look at the same keys and values. Nobody sees
     a pad, so a picture cannot depend on its neighbours in the batch. Log-probs are those of the distribution sampled
     from: only ids of the span, at ``temperature``. They go through its rows of the lm_head, ``chunk`` positions at
@@ -46,7 +48,7 @@ def image_forward(
     what goes in is kept for the backward pass, which makes the rest again. ``prompts``: also the log-probs of the
     prompts' own ids, over the vocabulary.
     """
-    rows = _Packed.of(prompt_ids, tokens_BT)
+    rows = _Packed.of(prompt_ids, features, tokens_BT)
     prompts_PLD, hidden_BSD = _hidden(ar, rows, halves, recompute)
     head_KD = rows_of(span, ar.lm_head.weight)
     codes_BT, token_logprobs = codes_of(span, tokens_BT), partial(_token_logprobs, entropy_learns=entropy_learns)
@@ -76,23 +78,32 @@ class _Packed:
     """
 
     prompts_PL: Tensor  # padded on the right, where causal attention never looks
+    features_P: Sequence[PictureFeatures | None]
     tokens_BT: Tensor
     owner_B: Tensor
     lengths_P: Tensor
 
     @classmethod
-    def of(cls, prompt_ids: Sequence[Sequence[int]], tokens_BT: Tensor) -> _Packed:
-        index: dict[tuple[int, ...], int] = {}
-        owner_B = [index.setdefault(tuple(ids), len(index)) for ids in prompt_ids]
-        prompts_PL, lengths_P = right_padded(index, tokens_BT.device)
-        return cls(prompts_PL, tokens_BT, torch.tensor(owner_B, device=tokens_BT.device), lengths_P)
+    def of(
+        cls,
+        prompt_ids: Sequence[Sequence[int]],
+        features: Sequence[PictureFeatures | None] | None,
+        tokens_BT: Tensor,
+    ) -> _Packed:
+        index: dict[tuple[tuple[int, ...], PictureFeatures | None], int] = {}
+        given = zip(map(tuple, prompt_ids), features or [None] * len(prompt_ids), strict=True)
+        owner_B = [index.setdefault(one, len(index)) for one in given]
+        prompts_PL, lengths_P = right_padded([ids for ids, _ in index], tokens_BT.device)
+        pictures = [one for _, one in index]
+        return cls(prompts_PL, pictures, tokens_BT, torch.tensor(owner_B, device=tokens_BT.device), lengths_P)
 
-    def ids(self) -> Tensor:
-        """(1, P * L + B * T): all prompts, then all tokens, one row for the layers' products."""
-        return torch.cat([self.prompts_PL.flatten(), self.tokens_BT.flatten()])[None]
+    def embedded(self, model: Qwen3Model) -> Tensor:
+        """(1, P * L + B * T, D): all prompts, then all tokens, one row for the layers' products."""
+        ids = torch.cat([self.prompts_PL.flatten(), self.tokens_BT.flatten()])[None]
+        return embedded(model, ids, self.features_P, self.prompts_PL.shape[1])
 
     def positions(self) -> Tensor:
-        """Of ``ids`` in their own sequences."""
+        """Of what is ``embedded`` in their own sequences."""
         prompt_PL = torch.arange(self.prompts_PL.shape[1], device=self.owner_B.device).expand_as(self.prompts_PL)
         after_T = torch.arange(self.tokens_BT.shape[1], device=self.owner_B.device)
         token_BT = self.lengths_P[self.owner_B][:, None] + after_T
@@ -116,10 +127,9 @@ class _Packed:
 def _hidden(ar: Qwen3ForCausalLM, rows: _Packed, halves: LayerHalves, recompute: bool) -> tuple[Tensor, Tensor]:
     """(P, L, D) and (B, T + 1, D) final hidden states after the norm: at each prompt's ids; and at the last id of each
     row's prompt and at its T tokens."""
-    ids, owner_B = rows.ids(), rows.owner_B
-    states = ar.model.embed_tokens(ids)
+    states, owner_B = rows.embedded(ar.model), rows.owner_B
     rotary = ar.model.rotary_emb(states, rows.positions())
-    prompts_see, tokens_see = causal(rows.prompts_PL.shape[1], ids.device), rows.tokens_see()
+    prompts_see, tokens_see = causal(rows.prompts_PL.shape[1], states.device), rows.tokens_see()
 
     def through(layer: Qwen3DecoderLayer, states: Tensor) -> Tensor:
         (query, of_tokens), (key, token_key), (value, token_value) = map(
@@ -136,7 +146,7 @@ def _hidden(ar: Qwen3ForCausalLM, rows: _Packed, halves: LayerHalves, recompute:
         states = checkpoint(through, layer, states, use_reentrant=False) if recompute else through(layer, states)
     states_ND, count = ar.model.norm(states)[0], rows.prompts_PL.numel()
     prompts_PLD = states_ND[:count].unflatten(0, rows.prompts_PL.shape)
-    last_PD = prompts_PLD[torch.arange(len(prompts_PLD), device=ids.device), rows.lengths_P - 1]
+    last_PD = prompts_PLD[torch.arange(len(prompts_PLD), device=states.device), rows.lengths_P - 1]
     tokens_BTD = states_ND[count:].unflatten(0, rows.tokens_BT.shape)
     return prompts_PLD, torch.cat([last_PD[owner_B][:, None], tokens_BTD], 1)
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, apply_rotary_pos_emb
+from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3Model, apply_rotary_pos_emb
+
+from rl.types import PictureFeatures
 
 
 def query_key_value(
@@ -57,6 +59,18 @@ def right_padded(rows: Collection[Sequence[int]], device: torch.device) -> tuple
     longest = max(map(len, rows))
     ids_PL = torch.tensor([[*ids, *[0] * (longest - len(ids))] for ids in rows], device=device)
     return ids_PL, torch.tensor([len(ids) for ids in rows], device=device)
+
+
+def embedded(model: Qwen3Model, ids: Tensor, features: Sequence[PictureFeatures | None] | None, width: int) -> Tensor:
+    """(..., D) embeddings of the ids, but for those in whose place a picture's vectors stand; prompt p begins with the
+    ``p * width``-th id."""
+    states: Tensor = model.embed_tokens(ids)
+    there = [(row, one) for row, one in enumerate(features or ()) if one is not None]
+    if not there:
+        return states
+    places = [row * width + one.start + place for row, one in there for place in range(len(one.vectors_ND))]
+    vectors_ND = torch.cat([one.vectors_ND.to(states) for _, one in there])
+    return states.flatten(0, -2).index_put((torch.tensor(places, device=ids.device),), vectors_ND).view_as(states)
 
 
 def causal(length: int, device: torch.device) -> Tensor:

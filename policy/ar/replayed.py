@@ -14,6 +14,7 @@ from transformers import Qwen3ForCausalLM
 
 from policy.ar.decoding import prefill
 from policy.ar.layers import EAGER, LayerHalves, attend, right_padded
+from rl.types import PictureFeatures
 
 _WIDTH = 64
 """A step attends to the first n * 64 slots of the cache, the fewest that hold all that is written: one graph for n."""
@@ -44,7 +45,12 @@ class ReplayedDecoding:
         self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
         self._used, self._real = 0, batch
 
-    def begin(self, rows: Sequence[tuple[int, ...]], owner_B: Tensor) -> Tensor:
+    def begin(
+        self,
+        rows: Sequence[tuple[int, ...]],
+        owner_B: Tensor,
+        features: Sequence[PictureFeatures | None] | None = None,
+    ) -> Tensor:
         """Each prompt once -> (B, D) final hidden states at their ends; what was before is forgotten."""
         self._real = len(owner_B)
         owner_B = torch.cat([owner_B, owner_B[-1:].expand(self.batch - self._real)])
@@ -55,7 +61,7 @@ class ReplayedDecoding:
             self._keys[layer][:, :, : self._used] = key[owner_B]
             self._values[layer][:, :, : self._used] = value[owner_B]
 
-        last_PD = prefill(self.model, ids_PL, lengths_P, keep, self.halves)
+        last_PD = prefill(self.model, ids_PL, lengths_P, keep, self.halves, features)
         self._position_B.copy_(lengths_P[owner_B])
         slots = torch.arange(self.slots, device=owner_B.device)
         self._written_BS.copy_(slots < self._position_B[:, None])

@@ -10,6 +10,7 @@ import torch
 from policy.ar.decoding import Decoding
 from policy.ar.span import ids_of, rows_of
 from policy.base import Policy
+from policy.folder import CODES, FEATURES
 from policy.pictures.given import given_picture, require_task
 from policy.words import Words
 from rl.data.pictures import Picture
@@ -22,9 +23,10 @@ from rl.types import Prompt, UserError, WrittenAnswer
 def ask(policy: Policy, picture: Picture, question: str, *, most: int = 16) -> WrittenAnswer:
     """The likeliest word after word, at most ``most`` of them."""
     words = Words.of(policy.tokenizer, policy.layout, most)
-    ids = policy.encode_prompt(Prompt("question", question, {"task": "answer"}, (picture,))).ids
+    asked = policy.encode_prompt(Prompt("question", question, {"task": "answer"}, (picture,)))
     owner = torch.zeros(1, dtype=torch.long, device=policy.ar.device)
-    decoding, written = Decoding(policy.ar, [ids], owner, words.span.most), list[int]()
+    decoding = Decoding(policy.ar, [asked.ids], owner, words.span.most, features=[asked.features])
+    written = list[int]()
     head_KD, hidden_BD = rows_of(words.span, policy.ar.lm_head.weight), decoding.first_hidden_BD
     while len(written) < words.span.most:
         token_B = ids_of(words.span, (hidden_BD @ head_KD.T).argmax(-1))
@@ -42,6 +44,7 @@ def main() -> int:
     parser.add_argument("question")
     parser.add_argument("--policy", default="shapes", help="policy folder, or an embedded model's name")
     parser.add_argument("--tokens", type=int, default=16, help="longest answer, with its end")
+    parser.add_argument("--reads", choices=(CODES, FEATURES), help="the picture by these, if not as the policy says")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     if options.tokens < 1:
@@ -49,7 +52,7 @@ def main() -> int:
     picture = given_picture(options.picture, "name the one that you ask about")
     otherwise = "does not answer questions, it makes pictures alone"
     require_task(options.policy, "answer", otherwise, "answer")
-    policy = Policy.load(options.policy, device=options.device)
+    policy = Policy.load(options.policy, device=options.device, reads=options.reads)
     if unknown := policy.encode_prompt.unknown_words(options.question):
         print(f"note: this model does not know the words {', '.join(unknown)}", file=sys.stderr)
     answer = ask(policy, picture, options.question, most=options.tokens)

@@ -1,4 +1,5 @@
-"""Prompts with a picture inside: its image tokens stand in the text, as in BLIP3o-NEXT-edit (arXiv 2510.15857)."""
+"""Prompts with a picture inside: its image tokens stand in the text, as in BLIP3o-NEXT-edit (arXiv 2510.15857), or
+placeholders of which the language model reads the picture's features in place of their embeddings."""
 
 from __future__ import annotations
 
@@ -6,7 +7,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Final
 
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from policy.layout import TokenLayout
@@ -14,9 +17,13 @@ from policy.prompt import Condition, TemplateEncoder
 from rl.data.pictures import Picture
 from rl.data.prompt_list import name_of
 from rl.data.tasks import no_answers, require_picture, task_of
-from rl.types import Prompt, UserError
+from rl.types import PictureFeatures, Prompt, UserError
 
 PictureTokens = Callable[[Picture], tuple[int, ...]]
+PictureVectors = Callable[[Picture], Tensor]
+"""Its features, as many as it has tokens; made anew each time, for what makes them may learn."""
+PLACEHOLDER: Final = "<|image_pad|>"
+"""Qwen3's own, in whose places features stand."""
 _KEPT = 4096  # pictures whose tokens are remembered: a run's prompts come again
 
 
@@ -37,6 +44,8 @@ class InlineEncoder:
     tasks: Mapping[str, str]
     """Task -> template; ``edit`` has ``{prompt}`` before ``{picture}``, ``answer`` both in any order."""
     picture_tokens: PictureTokens
+    picture_vectors: Mapping[str, PictureVectors] = field(default_factory=dict)
+    """Of the tasks whose pictures are read as features."""
     _known: OrderedDict[Picture, tuple[int, ...]] = field(default_factory=OrderedDict, repr=False, compare=False)
 
     def __call__(self, prompt: Prompt, /) -> Condition:
@@ -44,6 +53,11 @@ class InlineEncoder:
         if picture is None:
             return self._of_text(prompt)
         before, after = self._around(prompt)
+        if make := self.picture_vectors.get(task_of(prompt)):
+            vectors_ND = make(picture)
+            inside = (self._placeholder,) * len(vectors_ND)
+            features = PictureFeatures(len(before), picture.digest, vectors_ND)
+            return Condition((*before, *inside, *after, *self._opening(prompt)), features)
         return Condition((*before, *self._tokens(picture), *after, *self._opening(prompt)))
 
     def length(self, prompt: Prompt) -> int:
@@ -92,3 +106,13 @@ class InlineEncoder:
             if len(self._known) > _KEPT:
                 self._known.popitem(last=False)
         return self._known[picture]
+
+    @cached_property
+    def _placeholder(self) -> int:
+        found = self.tokenizer.get_vocab().get(PLACEHOLDER)
+        if found is None:
+            raise UserError(
+                f"this policy's tokenizer has no {PLACEHOLDER}, in whose places a picture's features stand; let its "
+                f"questions read codes (policy.reads: codes), or choose a policy that reads features"
+            )
+        return found

@@ -13,13 +13,17 @@ from torch import Tensor, nn
 
 from policy.ar.forward import image_forward
 from policy.flow.network import FlowNetwork
+from policy.lora.adapters import StoredWeight
 from policy.pictures.reference import GivenLatents, ReferenceLatents, flow_of
+from policy.supervised.understanding import Redrawn, UnderstandingTerms
 from policy.trainable import Adapter, Gathered, LanguageModel, Network, WeightStream
 from rl.registry import did_you_mean
-from rl.types import Forward, Sequences, Span, UserError
+from rl.types import Forward, PictureFeatures, Sequences, Span, UserError
 
 if TYPE_CHECKING:
     from diffusers import SanaTransformer2DModel
+
+    from policy.tokenizers.hybrid import HybridEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +36,10 @@ class PictureQuery(Sequences):
     states: Tensor  # (B, C, h, w) float32
     timestep_B: Tensor  # float32, in [0, 1000], as the decoder is told
     keep_B: Tensor  # 1, or 0: the condition is dropped
-    references_BChw: Tensor | None = (
-        None  # latents of what is to be changed, zeros of nothing; None: nothing in any row
-    )
+    references_BChw: Tensor | None = None  # latents of what is to be changed, zeros of nothing; None: in no row
     has_reference_B: Tensor | None = None  # bool
     keep_reference_B: Tensor | None = None  # 1, or 0: what is attended to of it is dropped
+    pixels_B3HW: Tensor | None = None  # of each row's picture, where ``features`` are made of it or it is redrawn
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class PictureAnswer:
     forward: Forward
     flow: Tensor | None  # (B, C, h, w), noise minus clean latents; None where it was not asked
     head_logits: Mapping[str, Tensor]  # (B, T, K) of each head
+    redrawn: Redrawn | None = None  # what the understanding branch knows of the pictures, if it was asked
 
 
 class SupervisedNetwork:
@@ -70,22 +74,29 @@ class SupervisedNetwork:
         detach: bool = False,
         recompute: bool = False,
         heads: Mapping[str, int] | None = None,
+        understanding: HybridEncoder | None = None,
+        redraw: bool = False,
     ) -> None:
         """``reference``: how the decoder sees pictures that are to be changed. ``trained``: beginnings of the names of
         weights. ``vocabulary``: a picture's token is one of so many ids; ``None``: of the image tokens. ``prompts``,
-        ``flow``: what is asked beside its tokens. ``heads``: name -> classes.
+        ``flow``: what is asked beside its tokens. ``heads``: name -> classes. ``understanding``: the branch that makes
+        features of the rows' pictures; ``redraw``: it is asked what it knows of them.
 
         Raises: UserError naming one of ``trained`` that no weight begins with.
         """
         self.language = language
         self.flow_network = FlowNetwork(connector, transformer, reference, recompute=recompute)
-        self._heads = dict(heads or {})
+        self._heads, self._understanding = dict(heads or {}), understanding
         span = language.span
         self._span = span if vocabulary is None else Span(0, vocabulary, length=span.most)
-        module = _PictureTerms(language, connector, transformer, reference, self._heads, prompts, flow, detach)
+        branch = None if understanding is None else UnderstandingTerms(understanding)
+        decoder = (connector, transformer, reference)
+        module = _PictureTerms(language, *decoder, self._heads, prompts, flow, detach, branch, redraw)
         self.module: nn.Module = module
         self._trained = self._chosen(trained)
-        module.through_language = bool(language.lora) or any(name.startswith("ar.") for name in self._trained)
+        through = ("ar.", "understanding.encoder.", "understanding.continuous.")
+        module.through_language = bool(language.lora) or any(name.startswith(through) for name in self._trained)
+        self._redraw = redraw
 
     def _chosen(self, trained: Sequence[str]) -> dict[str, nn.Parameter]:
         whole, found = dict(self.module.named_parameters()), dict[str, nn.Parameter]()
@@ -105,24 +116,35 @@ class SupervisedNetwork:
             found = {name: value for name, value in found.items() if not name.startswith("ar.")}
             adapters = {id(one) for one in self.language.lora.parameters()}
             found |= {name: value for name, value in whole.items() if id(value) in adapters}
-        return found | {name: value for name, value in whole.items() if name.startswith("heads.")}
+        found = {name: value for name, value in found.items() if name not in self._never_learnt}
+        return found | {name: value for name, value in whole.items() if name.startswith(("heads.", "redraw."))}
+
+    @property
+    def _never_learnt(self) -> set[str]:
+        branch = self._understanding
+        return set() if branch is None else {f"understanding.{name}" for name in branch.never_learnt}
 
     def inputs(self, rows: Sequences) -> tuple[object, ...]:
         plain = self.language.inputs(rows)
         if not isinstance(rows, PictureQuery):
             return plain
         dtype = next(self.module.parameters()).dtype
-        asked = (rows.states.to(dtype), rows.timestep_B, rows.keep_B.to(dtype), _given(rows, dtype))
-        return (*plain[:3], self._span, *asked)
+        pixels_B3HW = None if rows.pixels_B3HW is None else rows.pixels_B3HW.to(dtype)
+        asked = (rows.states.to(dtype), rows.timestep_B, rows.keep_B.to(dtype), _given(rows, dtype), pixels_B3HW)
+        return (*plain[:3], self._span, rows.features, *asked)
 
     def outputs(self, raw: tuple[Tensor, ...]) -> PictureAnswer:
         hidden_BSD, logprobs_BT, entropy_BT, *more = raw
         if not more:
             return PictureAnswer(Forward(hidden_BSD, logprobs_BT, entropy_BT), None, {})
-        prompts_BL, flow, *logits = more
+        prompts_BL, flow, *more = more
+        logits, of_pictures = more[: len(self._heads)], more[len(self._heads) :]
         forward = Forward(hidden_BSD, logprobs_BT, entropy_BT, prompts_BL if prompts_BL.shape[1] else None)
         return PictureAnswer(
-            forward, flow if flow.shape[1:].numel() else None, dict(zip(self._heads, logits, strict=True))
+            forward,
+            flow if flow.shape[1:].numel() else None,
+            dict(zip(self._heads, logits, strict=True)),
+            Redrawn(*of_pictures) if of_pictures else None,
         )
 
     def trained(self) -> Sequence[nn.Parameter]:
@@ -131,16 +153,22 @@ class SupervisedNetwork:
     @property
     def trained_parts(self) -> frozenset[str]:
         """Where anything learns."""
-        own = {name.partition(".")[0] for name in self._trained} - {"heads"}
-        return frozenset({"ar"} & own | ({"decoder"} if own - {"ar"} else set()))
+        own = {name.partition(".")[0] for name in self._trained} - {"heads", "redraw"}
+        apart = {"ar", "understanding"}
+        return frozenset(apart & own | ({"decoder"} if own - apart else set()))
 
     def weights(self, gathered: Gathered = nullcontext) -> WeightStream:
         return self.language.weights(gathered)
 
     def streams(self, gathered: Gathered = nullcontext) -> dict[str, WeightStream]:
-        """Of the parts that learn, as a policy folder keeps them: ``ar``, ``decoder``."""
-        whole = {"ar": self.weights, "decoder": self.flow_network.weights}
+        """Of the parts that learn, as a policy folder keeps them: ``ar``, ``decoder``, ``understanding``."""
+        whole = {"ar": self.weights, "decoder": self.flow_network.weights, "understanding": self._branch_weights}
         return {name: whole[name](gathered) for name in sorted(self.trained_parts)}
+
+    def _branch_weights(self, gathered: Gathered) -> WeightStream:
+        assert self._understanding is not None  # something of it is trained
+        values = self._understanding.state_dict(keep_vars=True)
+        return WeightStream.stored([StoredWeight(name, (value,)) for name, value in values.items()], gathered)
 
     def adapter(self, gathered: Gathered = nullcontext) -> Adapter | None:
         return self.language.adapter(gathered)
@@ -171,6 +199,8 @@ class _PictureTerms(nn.Module):
         prompts: bool,
         flow: bool,
         detach: bool,
+        branch: UnderstandingTerms | None,
+        redraw: bool,
     ) -> None:
         super().__init__()
         self.ar, self.connector, self.transformer = language.ar, connector, transformer
@@ -179,7 +209,11 @@ class _PictureTerms(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # the same on every rank
             self.heads = nn.ModuleDict({name: nn.Linear(width, classes) for name, classes in heads.items()})
-        self._language = language
+        if branch is not None:
+            self.understanding = branch.branch
+        if branch is not None and redraw:
+            self.redraw = branch.redraw
+        self._language, self._branch, self._redrawn = language, branch, redraw
         self._prompts, self._flow, self._detach = prompts, flow, detach
         self.through_language = True
         """Whether a gradient goes into the language model."""
@@ -190,17 +224,23 @@ class _PictureTerms(nn.Module):
         tokens_BT: Tensor,
         temperature: float,
         span: Span,
+        features: Sequence[PictureFeatures | None] | None = None,
         states: Tensor | None = None,
         timestep_B: Tensor | None = None,
         keep_B: Tensor | None = None,
         given: GivenLatents | None = None,
+        pixels_B3HW: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
+        nothing: Tensor | None = None
+        if self._branch is not None and pixels_B3HW is not None:
+            features, nothing = self._branch.put(features, pixels_B3HW)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.through_language):
             found = image_forward(
                 self.ar,
                 span,
                 prompt_ids,
                 tokens_BT,
+                features=features,
                 temperature=temperature,
                 chunk=self._language.chunk,
                 halves=self._language.halves,
@@ -208,8 +248,9 @@ class _PictureTerms(nn.Module):
                 prompts=states is not None and self._prompts,
             )
         hidden_BSD = found.hidden_BSD
+        logprobs_BT = found.logprobs_BT if nothing is None else found.logprobs_BT + nothing
         if states is None or timestep_B is None or keep_B is None:
-            return hidden_BSD, found.logprobs_BT, found.entropy_BT
+            return hidden_BSD, logprobs_BT, found.entropy_BT
         of_prompts = hidden_BSD.new_zeros(len(hidden_BSD), 0)
         if found.prompt_logprobs_BL is not None:
             of_prompts = found.prompt_logprobs_BL
@@ -219,7 +260,8 @@ class _PictureTerms(nn.Module):
             else states.new_zeros(len(states), 0)
         )
         logits = [head(hidden_BSD[:, 1:]) for head in self.heads.values()]
-        return hidden_BSD, found.logprobs_BT, found.entropy_BT, of_prompts, flow, *logits
+        known = self._branch.redrawn(pixels_B3HW) if self._branch and self._redrawn and pixels_B3HW is not None else ()
+        return hidden_BSD, logprobs_BT, found.entropy_BT, of_prompts, flow, *logits, *known
 
     def _answered(
         self, hidden_BSD: Tensor, states: Tensor, timestep_B: Tensor, keep_B: Tensor, given: GivenLatents | None

@@ -20,20 +20,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import SiglipVisionModel
 
+from policy.folder import HYBRID
 from policy.json_file import JsonObject
 from policy.layout import TokenLayout
 from policy.tokenizers.hybrid_config import HybridConfig
+from policy.tokenizers.names import renamed
 from policy.tokenizers.quantisers import Fsq, NearestCode, Quantised, SimVq
 from rl.types import UserError
-
-_TA_TOK = {
-    "vision_tower.encoder.": "encoder.",
-    "vision_tower.encode_task_layer.0.": "discrete.0.",
-    "vision_tower.bottleneck.in_linear.": "discrete.2.",
-    "vision_tower.bottleneck.regularizer.embedding.": "quantiser.table.",
-    "vision_tower.bottleneck.regularizer.embedding_proj.": "quantiser.map.",
-}
-"""Names in a TA-Tok's file -> names here."""
 
 
 class Seen(NamedTuple):
@@ -48,7 +41,8 @@ class HybridEncoder(nn.Module):
 
     def __init__(self, config: HybridConfig) -> None:
         super().__init__()
-        self.merge = config.merge
+        self.merge, self.reads = config.merge, config.reads
+        self.side, self.token_side = config.side, int(config.vision["patch_size"]) * config.merge
         self.encoder = SiglipVisionModel(config.tower())
         self.encoder.post_layernorm = nn.Identity()  # features are taken before it
         self.quantiser = _quantiser(config)
@@ -59,18 +53,30 @@ class HybridEncoder(nn.Module):
             nn.Linear(config.merged, config.reads), nn.GELU("tanh"), nn.Linear(config.reads, config.reads)
         )
 
+    @property
+    def never_learnt(self) -> tuple[str, ...]:
+        """Weights that stay as they are drawn: of SimVQ, the table behind the codebook."""
+        return ("quantiser.table.weight",) if isinstance(self.quantiser, SimVq) else ()
+
     def features(self, pixels_B3HW: Tensor) -> Tensor:
         """(B, T, k * k * C)."""
         states: Tensor = self.encoder(pixels_B3HW.to(self.encoder.dtype)).last_hidden_state
         return merged(states.float(), self.merge)
 
+    def pixels_of_tokens(self, pixels_B3HW: Tensor) -> Tensor:
+        """(B, T, 3 * s * s): those of the square that each token stands for."""
+        edge = self.side * self.token_side  # patches do not always fill the picture
+        tokens = pixels_B3HW[..., :edge, :edge].unflatten(2, (self.side, -1)).unflatten(4, (self.side, -1))
+        return tokens.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
     def write(self, features_BTU: Tensor) -> Quantised:
-        quantised: Quantised = self.quantiser(self.discrete(features_BTU))
+        vectors = self.discrete(features_BTU.to(self.encoder.dtype))
+        quantised: Quantised = self.quantiser(vectors)
         return quantised
 
     def read(self, features_BTU: Tensor) -> Tensor:
         """(B, T, D): in place of the embeddings of image tokens."""
-        read: Tensor = self.continuous(features_BTU)
+        read: Tensor = self.continuous(features_BTU.to(self.encoder.dtype))
         return read
 
     def forward(self, pixels_B3HW: Tensor) -> Seen:
@@ -81,7 +87,7 @@ class HybridEncoder(nn.Module):
 class HybridTokenizer:
     """An image tokenizer that also gives features of the pictures that it reads."""
 
-    kind = "hybrid"
+    kind = HYBRID
 
     def __init__(self, settings: HybridConfig, encoder: HybridEncoder, image_start_id: int) -> None:
         self.settings, self.encoder, self.image_start_id = settings, encoder, image_start_id
@@ -98,16 +104,16 @@ class HybridTokenizer:
         parts = [self.encoder.read(self.encoder.features(part)) for part in self._parts(pictures_BHW3)]
         return torch.cat(parts)
 
-    def _parts(self, pictures_BHW3: NDArray[np.uint8]) -> Iterator[Tensor]:
-        """(b, 3, S, S) in -1 to 1. Squeezed, not cropped, by Pillow's bicubic filter, as TA-Tok does."""
+    def pixels(self, pictures_BHW3: NDArray[np.uint8]) -> Tensor:
+        """(B, 3, S, S) in -1 to 1. Squeezed, not cropped, by Pillow's bicubic filter, as TA-Tok does."""
         side = (self.settings.vision["image_size"],) * 2
+        resized = [np.asarray(Image.fromarray(one).resize(side, Image.Resampling.BICUBIC)) for one in pictures_BHW3]
+        return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2) / 127.5 - 1.0
+
+    def _parts(self, pictures_BHW3: NDArray[np.uint8]) -> Iterator[Tensor]:
         device = next(self.encoder.parameters()).device
         for start in range(0, len(pictures_BHW3), self.settings.batch):
-            some = pictures_BHW3[start : start + self.settings.batch]
-            resized = np.stack(
-                [np.asarray(Image.fromarray(one).resize(side, Image.Resampling.BICUBIC)) for one in some]
-            )
-            yield torch.from_numpy(resized).to(device).permute(0, 3, 1, 2) / 127.5 - 1.0
+            yield self.pixels(pictures_BHW3[start : start + self.settings.batch]).to(device)
 
     def to(self, device: torch.device | str) -> Self:
         self.encoder.to(device)
@@ -159,11 +165,10 @@ def _quantiser(config: HybridConfig) -> Fsq | NearestCode | SimVq:
 
 
 def _renamed(weights: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Of a TA-Tok's file what is needed here; behind it come a pooling head and a decoder that nobody reads."""
+    """Of a TA-Tok's file what is needed here."""
     for name, tensor in weights.items():
-        before = next((one for one in _TA_TOK if name.startswith(one)), None)
-        if before is not None:
-            yield _TA_TOK[before] + name.removeprefix(before), tensor
+        if own := renamed(name):
+            yield own, tensor
 
 
 def _check(file: Path, encoder: HybridEncoder, found: dict[str, Tensor], new: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from transformers import SiglipVisionConfig
 
+from policy.folder import HYBRID
 from policy.json_file import JsonObject
 from policy.layout import TokenLayout
 from rl.registry import did_you_mean
@@ -54,7 +55,7 @@ class HybridConfig:
         return SiglipVisionConfig(**{**self.vision, "num_hidden_layers": layers, "vision_use_head": False})
 
     def to_json(self) -> dict[str, object]:
-        return {"kind": "hybrid", **asdict(self), "vision": dict(self.vision), "levels": list(self.levels)}
+        return {"kind": HYBRID, **asdict(self), "vision": dict(self.vision), "levels": list(self.levels)}
 
     @classmethod
     def from_json(cls, content: JsonObject, where: Path, layout: TokenLayout) -> HybridConfig:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from policy.base import Policy
+from policy.folder import FEATURES, read_reads
 from policy.layout import TokenLayout
 from policy.prompt_length import require_room, room_for_prompt
 from rl.config.schema import Config
@@ -46,6 +47,8 @@ def make_sampler(
         engine = "vllm" if torch.cuda.is_available() and importlib.util.find_spec("vllm") else "torch"
     compiled = {"compile": True} if config.policy.compile and engine == "torch" else {}  # vLLM has ways of its own
     sleeps = {"sleeps": True} if config.rollout.sleep else {}
+    reads = FEATURES in read_reads(folder, config.policy.reads).values()
+    features = {"features": True} if engine == "vllm" and reads else {}
     make: Callable[..., Any] = resolve("samplers", engine)
     if engine == "vllm" and ranks > 1:
         make = partial(SamplerProcess, engine)
@@ -56,6 +59,6 @@ def make_sampler(
         seed=config.run.seed,
         dtype=config.policy.dtype,
         max_prompt_tokens=max_prompt_tokens,
-        **{**compiled, **sleeps, **config.rollout.options},
+        **{**compiled, **sleeps, **features, **config.rollout.options},
     )
     return sampler

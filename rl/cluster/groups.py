@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rl.rows import joined_features
 from rl.types import Rollout
 
 
@@ -26,6 +27,7 @@ def joined(groups: Sequence[Rollout]) -> Rollout:
         first,
         prompts=tuple(prompt for one in groups for prompt in one.prompts),
         prompt_ids=tuple(ids for one in groups for ids in one.prompt_ids),
+        features=joined_features(groups),
         tokens_BT=np.concatenate([one.tokens_BT for one in groups]),
         logprobs_BT=np.concatenate([one.logprobs_BT for one in groups]),
         seeds=tuple(seed for one in groups for seed in one.seeds),
@@ -41,6 +43,7 @@ def _group(rollout: Rollout, index: int) -> Rollout:
         rollout,
         prompts=rollout.prompts[index : index + 1],
         prompt_ids=rollout.prompt_ids[index : index + 1],
+        features=rollout.features and rollout.features[index : index + 1],
         tokens_BT=cut(rollout.tokens_BT),
         logprobs_BT=cut(rollout.logprobs_BT),
         seeds=rollout.seeds[rows],

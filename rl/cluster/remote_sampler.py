@@ -13,7 +13,7 @@ from rl.cluster.crew import Crew
 from rl.cluster.jobs import SampleJob, bare
 from rl.cluster.publisher import WeightPublisher
 from rl.process.progress import Progress, untold
-from rl.types import Prompt, Rollout, Span
+from rl.types import PictureFeatures, Prompt, Rollout, Span
 from rollout.samplers.base import Encode
 
 
@@ -59,6 +59,7 @@ class RemoteSampler:
         *,
         temperature: float = 1.0,
         span: Span | None = None,
+        features: Sequence[PictureFeatures | None] | None = None,
     ) -> NDArray[np.float32]:
         raise NotImplementedError("each sampler of a cluster is asked when it takes new weights")
 

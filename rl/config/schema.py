@@ -90,6 +90,8 @@ class PolicyConfig(Section):
     """A policy folder, a finished run's folder, ``owner/name[@revision]`` on a hub, or ``shapes``, the embedded one."""
     dtype: Dtype = "float32"
     """Precision of the weights in the sampler and, where ``render.dtype`` says nothing else, in the decoder."""
+    reads: Literal["codes", "features"] | None = None
+    """How pictures in questions are read, if not as the policy's own ``policy.json`` says."""
     compile: Bool = False
     """Compile the layers of language model and decoder (torch.compile; needs a C++ compiler or a GPU): a minute or two
     before the first step, less when started again; then a step of the embedded model takes an eighth less, so it pays

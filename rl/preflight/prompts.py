@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from policy.conditions import BESIDE_NOISE, read_ways
-from policy.folder import read_prompt_encoder, resolve_folder
+from policy.folder import read_prompt_encoder, read_reads, resolve_folder
 from policy.json_file import read_json
 from policy.parts import CONFIG_FILE
 from policy.prompt_length import require_room_in_template
@@ -99,6 +99,7 @@ def _check_policy_reads(config: Config, prompts: Sequence[Prompt]) -> str:
     if not declared.pictures:
         require_text_alone(prompts, encoder, config.policy.path)
     if any(map(is_question, prompts)):
+        read_reads(resolve_folder(config.policy.path), config.policy.reads)
         _check_answers(config)
     else:
         _check_decoder_learns(config, prompts)

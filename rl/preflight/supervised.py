@@ -7,19 +7,26 @@ from math import prod
 from pathlib import Path
 
 from policy.convert.tensor_file import read_tensor_file
+from policy.folder import HYBRID
+from policy.json_file import read_json
 from policy.lora.targets import adapter_parameters, linear_layers
+from policy.tokenizers.names import renamed
 from rl.config.schema import Config
 from rl.config.sections.supervised import SupervisedConfig
 from rl.registry import did_you_mean
 from rl.types import UserError
 
 _PARTS = ("ar", "connector", "transformer", "vae")
+_UNDERSTANDING = "understanding"
 
 
 def supervised_parameters(config: Config, options: SupervisedConfig, folder: Path) -> int:
-    """How many numbers learn. Raises: UserError on a name that no weight begins with."""
+    """How many numbers learn. Raises: UserError on a name that no weight begins with, or an understanding branch that
+    is asked for and not there."""
     found: dict[str, int] = {}
     whole = {f"{part}.{name}": count for part in _PARTS for name, count in _numbers(folder / part)}
+    if options.understanding:
+        whole |= _branch(folder, f"supervised.{options.understanding}")
     for one in options.trained:
         begun = {name: count for name, count in whole.items() if f"{name}.".startswith(f"{one}.")}
         if not begun:
@@ -32,6 +39,23 @@ def supervised_parameters(config: Config, options: SupervisedConfig, folder: Pat
         return numbers
     adapters = adapter_parameters(config.train.lora, linear_layers(folder / "ar"))
     return numbers - sum(found[name] for name in of_ar) + adapters
+
+
+def _branch(folder: Path, key: str) -> dict[str, int]:
+    """Of a hybrid image tokenizer, under the names of its own file, be it that of a TA-Tok."""
+    config = read_json(folder / "image_tokenizer" / "config.json")
+    if config.get("kind") != HYBRID:
+        raise UserError(
+            f"{key}: the policy {str(folder)!r} has no understanding branch (its image_tokenizer is of kind "
+            f"{config.get('kind')}, not {HYBRID}); choose a policy that has one, or leave it out"
+        )
+    reads, merged = config["reads"], config["vision"]["hidden_size"] * config.get("merge", 1) ** 2
+    adapter = {"0.weight": merged * reads, "0.bias": reads, "2.weight": reads * reads, "2.bias": reads}
+    found = {f"continuous.{name}": count for name, count in adapter.items()}
+    for name, count in _numbers(folder / "image_tokenizer"):
+        own = renamed(name) if name.startswith("vision_tower.") else name
+        found |= {own: count} if own else {}
+    return {f"{_UNDERSTANDING}.{name}": count for name, count in found.items()}
 
 
 def _numbers(part: Path) -> Iterator[tuple[str, int]]:

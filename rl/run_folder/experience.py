@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl.process.disk import disk_errors
+from rl.run_folder import features
 from rl.types import Experience, Prompt, Renders, Rollout, Scores, Span, UserError
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ class ExperienceLog:
             version=about["version"],
             mask_BT=arrays.get("mask_BT"),
             span=None if about["span"] is None else Span(**about["span"]),
+            features=features.read(about.get("features")),
         )
         nothing = Renders(np.zeros((0, 0, 0, 3), np.uint8), (), 1)
         scores = Scores({}, arrays["total_B"], arrays["valid_B"], arrays["score_B"])
@@ -135,6 +137,7 @@ def _arrays(experience: Experience, rng: RngState, memory: object) -> dict[str, 
         "prompts": [prompt.id for prompt in rollout.prompts],
         "group_size": rollout.group_size,
         "prompt_ids": rollout.prompt_ids,
+        "features": features.written(rollout.features),
         "seeds": rollout.seeds,
         "temperature": rollout.temperature,
         "span": None if rollout.span is None else asdict(rollout.span),

@@ -80,6 +80,8 @@ def taught(config: Config, options: SupervisedConfig, language: LanguageModel, p
         detach=options.detach,
         recompute=config.train.gradient_checkpointing,
         heads=options.heads,
+        understanding=policy.understanding.encoder if options.understanding else None,
+        redraw=options.redraws,
     )
     objective = SupervisedObjective(options.losses, policy.layout.image)
     return Taught(

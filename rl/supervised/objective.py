@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from policy.supervised.network import PictureAnswer
+from policy.supervised.understanding import Redrawn
 from rl.algorithm.terms import Control, Shown, Term
 from rl.config.sections.supervised import LossWeights
 from rl.supervised.batch import PictureBatch
@@ -83,9 +84,21 @@ class SupervisedObjective:
             assert rows.flow_each_B is not None
             error_B = (outputs.flow.float() - rows.target).square().flatten(1).mean(1)
             found["flow"] = _term(self.losses.flow, (error_B * rows.flow_each_B)[:, None] * back_B1, "flow")
+        found |= self._redrawn(outputs.redrawn) if outputs.redrawn else {}
         for name, logits_BTK in outputs.head_logits.items():
             found[f"head_{name}"] = _term(self.losses.heads, _head(name, logits_BTK, rows) * back_B1, f"head/{name}")
         return found
+
+    def _redrawn(self, known: Redrawn) -> dict[str, Term]:
+        losses = self.losses
+        weighed = {
+            "reconstruction": (losses.reconstruction, known.from_codes_B),
+            "reading": (losses.reading, known.from_features_B),
+            "quantiser": (losses.quantiser, known.quantiser_B),
+        }
+        return {
+            name: _term(weight, value_B.float()[:, None], name) for name, (weight, value_B) in weighed.items() if weight
+        }
 
     def _words(self, logprobs_BL: Tensor, rows: PictureBatch) -> Tensor:
         assert rows.text_each_B is not None

@@ -22,6 +22,7 @@ from rl.config.sections.supervised import SupervisedConfig
 from rl.data.examples.contract import Example
 from rl.supervised.batch import HeadNames, PictureBatch
 from rl.supervised.objective import IGNORED
+from rl.supervised.reading import Reading, features_of
 from rl.types import UserError
 from rollout.seeds import sample_seed
 
@@ -43,21 +44,25 @@ class RowMaker:
         return self.policy.decoder.picture_side
 
     @cached_property
+    def _reading(self) -> Reading:
+        return Reading(self.policy, self.options)
+
+    @cached_property
     def _room(self) -> int:
         return room_for_prompt(self.policy.folder, self.policy.layout)
 
     def problem(self, example: Example) -> str | None:
         """Why no row can be made of it, whatever its picture."""
-        length = len(self.policy.encode_prompt(example.prompt).ids)
+        length = self.policy.prompt_length(example.prompt)
         return f"its prompt has {length} tokens, and there is room for {self._room}" if length > self._room else None
 
     def __call__(self, examples: Sequence[Example], pixels_BHW3: NDArray[np.uint8], step: int) -> PictureBatch:
         """Sorted by the length of their prompts, so that a micro-batch holds few pads."""
-        prompt_ids = [self.policy.encode_prompt(example.prompt).ids for example in examples]
-        order = sorted(range(len(examples)), key=lambda row: len(prompt_ids[row]))
+        read = [self._reading(example, self._how(step, row)) for row, example in enumerate(examples)]
+        order = sorted(range(len(examples)), key=lambda row: len(read[row].ids))
         drawn = [self._drawn(step, row) for row in range(len(examples))]
         sigma_B, kept_B, seen_B, noise = (torch.stack(column)[order] for column in zip(*drawn, strict=True))
-        ids = [prompt_ids[row] for row in order]
+        ids = [read[row].ids for row in order]
         tokens_BT = torch.from_numpy(self._tokens(pixels_BHW3[order]))
         latents = self._latents(pixels_BHW3[order]) if self.options.losses.flow else torch.zeros_like(noise)
         sigma_4d = sigma_B.view(-1, 1, 1, 1)
@@ -68,6 +73,8 @@ class RowMaker:
             prompt_ids=ids,
             tokens_BT=tokens_BT,
             temperature=1.0,
+            features=features_of([read[row] for row in order]),
+            pixels_B3HW=self._reading.pixels(pixels_BHW3[order]),
             states=(1 - sigma_4d) * latents + sigma_4d * noise,
             timestep_B=sigma_B * _TIMESTEPS,
             keep_B=kept_B,
@@ -106,6 +113,11 @@ class RowMaker:
         views = [square_view(picture.pixels, self.side) for picture in pictures if picture is not None]
         found[has_B] = self._latents(np.stack(views))
         return found, has_B
+
+    def _how(self, step: int, row: int) -> float:
+        """Which of its two views a question's picture is read by."""
+        generator = torch.Generator().manual_seed(sample_seed(self.seed, step, "read", row))
+        return float(torch.rand((), generator=generator))
 
     def _tokens(self, pixels_BHW3: NDArray[np.uint8]) -> NDArray[np.int64]:
         return np.concatenate([self.policy.image_tokenizer.encode(part) for part in self._parts(pixels_BHW3)])

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from policy.ar.size import ArSize
 from policy.layout import TokenLayout
 from policy.prompt import Condition
 from policy.prompt_length import room_for_prompt
 from rl.process.progress import Progress, untold
-from rl.types import Prompt, Rollout, Sequences, Span, UserError
-from rollout.samplers.checks import Sampling, check_ids, check_sampling, check_tokens
+from rl.types import PictureFeatures, Prompt, Rollout, Sequences, Span, UserError
+from rollout.samplers.checks import Sampling, check_features, check_ids, check_sampling, check_tokens
 
 Encode = Callable[[Prompt], Condition]
 Sampled = tuple[NDArray[np.int64], NDArray[np.float32], Tensor | None]
@@ -31,6 +32,7 @@ class CheckedSampler(ABC):
     def __init__(self, folder: str | Path, layout: TokenLayout, encode: Encode, max_prompt_tokens: int) -> None:
         self.layout, self.encode = layout, encode
         self.max_prompt_tokens = min(max_prompt_tokens, room_for_prompt(Path(folder), layout))
+        self._hidden_size = ArSize.read(Path(folder) / "ar").hidden
         self.versions = {"ar": 0}
         self.progress: Progress = untold
         self._drawn, self._wanted = 0, 0
@@ -62,14 +64,14 @@ class CheckedSampler(ABC):
         how, span = Sampling(temperature, top_p, top_k), span or self.layout.image
         check_sampling(len(prompts) * group_size, seeds, how)
         self._check_span(span)
-        prompt_ids = tuple(self._prompt_ids(prompt) for prompt in prompts)
+        rows = [self._condition(prompt) for prompt in prompts]
         self._drawn, self._wanted = 0, len(seeds) * span.most
-        tokens_BT, logprobs_BT, hidden_BSD = self._sample(prompt_ids, group_size, seeds, how, span, hidden)
+        tokens_BT, logprobs_BT, hidden_BSD = self._sample(rows, group_size, seeds, how, span, hidden)
         self._wanted = 0
         return Rollout(
             prompts=tuple(prompts),
             group_size=group_size,
-            prompt_ids=prompt_ids,
+            prompt_ids=tuple(row.ids for row in rows),
             tokens_BT=tokens_BT,
             logprobs_BT=logprobs_BT,
             seeds=tuple(int(seed) for seed in seeds),
@@ -78,6 +80,7 @@ class CheckedSampler(ABC):
             mask_BT=None if span.end is None else _until_end(tokens_BT, span.end),
             span=span,
             hidden_BSD=hidden_BSD,
+            features=tuple(row.features for row in rows) if any(row.features for row in rows) else None,
         )
 
     def logprobs(
@@ -87,12 +90,14 @@ class CheckedSampler(ABC):
         *,
         temperature: float = 1.0,
         span: Span | None = None,
+        features: Sequence[PictureFeatures | None] | None = None,
     ) -> NDArray[np.float32]:
         """Teacher-forced log-probs (B, T) of given tokens under the engine's current weights."""
         span = span or self.layout.image
         check_sampling(len(prompt_ids), [0] * len(prompt_ids), Sampling(temperature))
         self._check_span(span)
-        checked = [self._checked(ids, f"prompt {row}") for row, ids in enumerate(prompt_ids)]
+        given = zip(prompt_ids, features or [None] * len(prompt_ids), strict=True)
+        checked = [self._checked(ids, seen, f"prompt {row}") for row, (ids, seen) in enumerate(given)]
         return self._logprobs(checked, check_tokens(tokens_BT, span, len(checked)), temperature, span)
 
     def answer(self, question: object) -> NDArray[np.float32]:
@@ -100,7 +105,13 @@ class CheckedSampler(ABC):
         if not isinstance(question, Sequences):
             raise TypeError(f"a sampler is asked about Sequences, not {type(question).__name__}")
         rows = question
-        return self.logprobs(rows.prompt_ids, rows.tokens_BT.numpy(), temperature=rows.temperature, span=rows.span)
+        return self.logprobs(
+            rows.prompt_ids,
+            rows.tokens_BT.numpy(),
+            temperature=rows.temperature,
+            span=rows.span,
+            features=rows.features,
+        )
 
     def sleep(self, level: int) -> None:
         """An engine that keeps its memory says so."""
@@ -109,7 +120,7 @@ class CheckedSampler(ABC):
     @abstractmethod
     def _sample(
         self,
-        prompt_ids: Sequence[tuple[int, ...]],
+        rows: Sequence[Condition],
         group_size: int,
         seeds: Sequence[int],
         how: Sampling,
@@ -137,17 +148,20 @@ class CheckedSampler(ABC):
 
     @abstractmethod
     def _logprobs(
-        self, prompt_ids: Sequence[tuple[int, ...]], tokens_BT: NDArray[np.int64], temperature: float, span: Span
+        self, rows: Sequence[Condition], tokens_BT: NDArray[np.int64], temperature: float, span: Span
     ) -> NDArray[np.float32]: ...
 
-    def _prompt_ids(self, prompt: Prompt) -> tuple[int, ...]:
+    def _condition(self, prompt: Prompt) -> Condition:
         condition, where = self.encode(prompt), f"prompt '{prompt.id}'"
-        if condition.features is not None or condition.latents is not None:
-            raise UserError(f"{where}: this engine reads prompts of text alone, and this one holds pictures.")
-        return self._checked(condition.ids, where)
+        if condition.latents is not None:
+            raise UserError(f"{where}: a language model doesn't read latents, and this prompt holds a picture's.")
+        return self._checked(condition.ids, condition.features, where)
 
-    def _checked(self, ids: Sequence[object], where: str) -> tuple[int, ...]:
-        return check_ids(ids, self.layout, max_prompt_tokens=self.max_prompt_tokens, where=where)
+    def _checked(self, ids: Sequence[object], features: PictureFeatures | None, where: str) -> Condition:
+        checked = check_ids(ids, self.layout, max_prompt_tokens=self.max_prompt_tokens, where=where)
+        if features is not None:
+            check_features(features, len(checked), self._hidden_size, where)
+        return Condition(checked, features)
 
 
 def _until_end(tokens_BT: NDArray[np.int64], end: int) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policy.layout import TokenLayout
-from rl.types import Span, UserError
+from rl.types import PictureFeatures, Span, UserError
 from rollout.samplers.contract import EngineError
 
 
@@ -33,6 +33,25 @@ def check_ids(ids: Sequence[object], layout: TokenLayout, *, max_prompt_tokens: 
             )
         checked.append(int(token))
     return tuple(checked)
+
+
+def check_features(features: PictureFeatures, length: int, hidden_size: int, where: str) -> None:
+    """An engine would take what it is given. Raises: UserError if the vectors do not fit model or prompt."""
+    count, width = features.vectors_ND.shape
+    if width != hidden_size:
+        raise UserError(
+            f"{where}: its picture's vectors have {width} numbers each and the language model's hidden size is "
+            f"{hidden_size}; use the image tokenizer of this policy folder."
+        )
+    if not 0 <= features.start <= length - count:
+        raise UserError(
+            f"{where}: its picture's {count} vectors stand from id {features.start} on, beyond the end of {length} "
+            "ids; use the prompt encoder of this policy folder."
+        )
+    if not bool(features.vectors_ND.isfinite().all()):
+        raise UserError(
+            f"{where}: its picture's vectors are not finite; restore image_tokenizer/ of this policy folder."
+        )
 
 
 def check_tokens(tokens_BT: NDArray[np.int64], span: Span, rows: int) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl.process.progress import Progress
-from rl.types import Prompt, Rollout, RunFailure, Span
+from rl.types import PictureFeatures, Prompt, Rollout, RunFailure, Span
 from rollout.proof import SumsLive
 from rollout.sync import Follower
 
@@ -55,8 +55,10 @@ class Sampler(Follower, SumsLive, Protocol):
         *,
         temperature: float = 1.0,
         span: Span | None = None,
+        features: Sequence[PictureFeatures | None] | None = None,
     ) -> NDArray[np.float32]:
-        """Teacher-forced log-probs (B, T) of given tokens under the engine's current weights."""
+        """Teacher-forced log-probs (B, T) of given tokens under the engine's current weights. ``features``: of prompts
+        that hold a picture as vectors."""
 
     def sleep(self, level: int) -> None:
         """Lends the GPU's memory to others until it is asked or gets new weights: 1, and it can be asked as it is; 2,

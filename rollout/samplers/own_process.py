@@ -136,20 +136,20 @@ class SamplerProcess(CheckedSampler):
 
     def _sample(
         self,
-        prompt_ids: Sequence[tuple[int, ...]],
+        rows: Sequence[Condition],
         group_size: int,
         seeds: Sequence[int],
         how: Sampling,
         span: Span,
         hidden: bool,
     ) -> Sampled:
-        found: Sampled = self._ask("_sample", prompt_ids, group_size, seeds, how, span, hidden)
+        found: Sampled = self._ask("_sample", rows, group_size, seeds, how, span, hidden)
         return found
 
     def _logprobs(
-        self, prompt_ids: Sequence[tuple[int, ...]], tokens_BT: NDArray[np.int64], temperature: float, span: Span
+        self, rows: Sequence[Condition], tokens_BT: NDArray[np.int64], temperature: float, span: Span
     ) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = self._ask("_logprobs", prompt_ids, tokens_BT, temperature, span)
+        found: NDArray[np.float32] = self._ask("_logprobs", rows, tokens_BT, temperature, span)
         return found
 
     def sleep(self, level: int) -> None:

@@ -21,6 +21,7 @@ from policy.ar.layers import EAGER, LayerHalves
 from policy.ar.replayed import ReplayedDecoding
 from policy.ar.span import ids_of, rows_of
 from policy.layout import TokenLayout
+from policy.prompt import Condition
 from policy.trainable import WeightStream
 from rl.types import Span
 from rollout.proof import LiveSum, sums_of
@@ -58,16 +59,16 @@ class TorchSampler(CheckedSampler):
 
     def _sample(
         self,
-        prompt_ids: Sequence[tuple[int, ...]],
+        rows: Sequence[Condition],
         group_size: int,
         seeds: Sequence[int],
         how: Sampling,
         span: Span,
         hidden: bool,
     ) -> Sampled:
-        owner_B = [row for row in range(len(prompt_ids)) for _ in range(group_size)]
+        owner_B = [row for row in range(len(rows)) for _ in range(group_size)]
         parts = [
-            self._sample_part(prompt_ids, owner_B[start:end], seeds[start:end], how, span, hidden)
+            self._sample_part(rows, owner_B[start:end], seeds[start:end], how, span, hidden)
             for start, end in _chunks(len(owner_B), self.max_num_seqs)
         ]
         tokens, logprobs, states = zip(*parts, strict=True)
@@ -76,12 +77,19 @@ class TorchSampler(CheckedSampler):
 
     @torch.inference_mode()
     def _logprobs(
-        self, prompt_ids: Sequence[tuple[int, ...]], tokens_BT: NDArray[np.int64], temperature: float, span: Span
+        self, rows: Sequence[Condition], tokens_BT: NDArray[np.int64], temperature: float, span: Span
     ) -> NDArray[np.float32]:
         tokens = torch.from_numpy(tokens_BT).to(self.device)
         parts = [
-            image_forward(self._model, span, prompt_ids[start:end], tokens[start:end], temperature=temperature)
-            for start, end in _chunks(len(prompt_ids), self.max_num_seqs)
+            image_forward(
+                self._model,
+                span,
+                [row.ids for row in rows[start:end]],
+                tokens[start:end],
+                features=[row.features for row in rows[start:end]],
+                temperature=temperature,
+            )
+            for start, end in _chunks(len(rows), self.max_num_seqs)
         ]
         return self._finite(torch.cat([part.logprobs_BT for part in parts])).cpu().numpy()
 
@@ -111,7 +119,7 @@ class TorchSampler(CheckedSampler):
     @torch.inference_mode()
     def _sample_part(
         self,
-        prompt_ids: Sequence[tuple[int, ...]],
+        rows: Sequence[Condition],
         owner_B: Sequence[int],
         seeds: Sequence[int],
         how: Sampling,
@@ -119,9 +127,8 @@ class TorchSampler(CheckedSampler):
         hidden: bool,
     ) -> Sampled:
         first, count = owner_B[0], span.most
-        rows = list(prompt_ids[first : owner_B[-1] + 1])
         owner = torch.tensor(owner_B, device=self.device) - first
-        hidden_BD, next_hidden = self._decoding(rows, owner, count)
+        hidden_BD, next_hidden = self._decoding(rows[first : owner_B[-1] + 1], owner, count)
         uniform_BT = torch.from_numpy(np.stack([np.random.Generator(np.random.Philox(s)).random(count) for s in seeds]))
         uniform_BT = uniform_BT.to(self.device)
         head_KD = rows_of(span, self._model.lm_head.weight)
@@ -148,17 +155,18 @@ class TorchSampler(CheckedSampler):
         return torch.stack(tokens, 1).cpu().numpy(), logprobs_BT, torch.stack(states, 1) if hidden else None
 
     def _decoding(
-        self, rows: Sequence[tuple[int, ...]], owner_B: Tensor, count: int
+        self, rows: Sequence[Condition], owner_B: Tensor, count: int
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """(B, D) hidden states at the ends of the prompts, and from a token of each sample to those at it."""
+        ids, features = [row.ids for row in rows], [row.features for row in rows]
         if self.device.type != "cuda":
-            decoding = Decoding(self._model, rows, owner_B, count, self._halves)
+            decoding = Decoding(self._model, ids, owner_B, count, self._halves, features)
             return decoding.first_hidden_BD, decoding.step
         if self._replayed is None or self._replayed.batch < len(owner_B):
             self._replayed = None  # its memory goes before the new one's comes
             slots = self.max_prompt_tokens + self.layout.tokens_per_image
             self._replayed = ReplayedDecoding(self._model, len(owner_B), slots, self._halves)
-        return self._replayed.begin(rows, owner_B), self._replayed.step
+        return self._replayed.begin(ids, owner_B, features), self._replayed.step
 
     def _finite(self, logprobs_BT: Tensor) -> Tensor:
         bad_positions = int((~logprobs_BT.isfinite()).sum())

@@ -1,7 +1,7 @@
-"""Qwen3 inside vLLM that can only write image tokens.
+"""Qwen3 inside vLLM that can only write the ids of a span: image tokens, or words.
 
-The mask sits in the model, not in a sampling parameter: ``compute_logits`` multiplies the image rows of the lm_head
-only and leaves every other word at -inf. So it costs nothing per request and needs no logits processor (vLLM's two GPU
+The mask sits in the model, not in a sampling parameter: ``compute_logits`` multiplies the span's rows of the lm_head
+only and leaves every other id at -inf. So it costs nothing per request and needs no logits processor (vLLM's two GPU
 runners disagree on those and cap ``allowed_token_ids``).
 
 Given tokens are scored here too: vLLM's own prompt log-probs build (positions, vocabulary) several times over, 0.6 GB
@@ -21,17 +21,21 @@ from vllm.model_executor.models.qwen3 import Qwen3ForCausalLM
 from vllm.model_executor.models.registry import ModelRegistry
 from vllm.sequence import IntermediateTensors
 
+from policy.ar.span import codes_of, rows_of
+from rl.types import Span
+
 _POSITIONS = 128  # scored at one time
 ARCHITECTURE = "EaselImageQwen3ForCausalLM"
 
 
 class ImageQwen3ForCausalLM(Qwen3ForCausalLM):
-    """``compute_logits``: (N, D) hidden states -> (N, V) logits, finite only at the image tokens."""
+    """``compute_logits``: (N, D) hidden states -> (N, V) logits, finite only at the ids of ``span``."""
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         config = vllm_config.model_config.hf_config
-        self.image_rows = slice(config.image_start_id, config.image_start_id + config.num_image_tokens)
+        image_end = config.image_start_id + config.num_image_tokens
+        self.span = Span(config.image_start_id, image_end, length=1)  # whoever asks sets it
         self.count: Callable[[int], None] = lambda tokens: None  # hears how many are drawn, in every step of the engine
         self.kept: list[Tensor] | None = None
         # vLLM's own NaN check raises in the middle of a step, after which every later request hangs for ever.
@@ -55,29 +59,34 @@ class ImageQwen3ForCausalLM(Qwen3ForCausalLM):
 
     def take_logprobs(self, tokens: Sequence[int], before: int, temperature: float) -> Tensor | None:
         """Log-probs of ``tokens``, which followed ``before`` others in the one sequence that was prefilled since
-        ``keep_states``, over the image tokens; ``None`` if it did not go through in one forward.
+        ``keep_states``, over the ids of ``span``; ``None`` if it did not go through in one forward.
         """
         kept, self.kept = self.kept or [], None
         if len(kept) != 1 or len(kept[0]) < before + len(tokens) - 1:
             return None
         first = before - 1  # what follows a token is told by the state at it
         states_ND = kept[0][first : first + len(tokens)]
-        codes_N = torch.tensor(tokens, device=states_ND.device) - self.image_rows.start
+        codes_N = codes_of(self.span, torch.tensor(tokens, device=states_ND.device))
         parts = zip(states_ND.split(_POSITIONS), codes_N.split(_POSITIONS), strict=True)
         return torch.cat([self._logprobs(states, codes, temperature) for states, codes in parts])
 
     def _logprobs(self, states_ND: Tensor, codes_N: Tensor, temperature: float) -> Tensor:
-        logits_NK = functional.linear(states_ND, self.lm_head.weight[self.image_rows]).float() / temperature
-        self.bad_positions = self.bad_positions.to(logits_NK.device) + (~logits_NK.isfinite()).any(-1).sum()
+        logits_NK = self._span_logits(states_ND).float() / temperature
         return logits_NK.log_softmax(-1).gather(1, codes_N[:, None])[:, 0]
 
     def compute_logits(self, hidden_states: Tensor) -> Tensor:
         self.count(len(hidden_states))
-        image_logits = functional.linear(hidden_states, self.lm_head.weight[self.image_rows])
-        self.bad_positions = self.bad_positions.to(image_logits.device) + (~image_logits.isfinite()).any(-1).sum()
-        logits = image_logits.new_full((len(hidden_states), self.config.vocab_size), -torch.inf)
-        logits[:, self.image_rows] = image_logits.nan_to_num()
+        span, logits_NK = self.span, self._span_logits(hidden_states).nan_to_num()
+        logits = logits_NK.new_full((len(hidden_states), self.config.vocab_size), -torch.inf)
+        first, last = span.without or (span.stop, span.stop)
+        logits[:, span.start : first] = logits_NK[:, : first - span.start]
+        logits[:, last : span.stop] = logits_NK[:, first - span.start :]
         return logits
+
+    def _span_logits(self, states_ND: Tensor) -> Tensor:
+        logits_NK = functional.linear(states_ND, rows_of(self.span, self.lm_head.weight))
+        self.bad_positions = self.bad_positions.to(logits_NK.device) + (~logits_NK.isfinite()).any(-1).sum()
+        return logits_NK
 
     def take_bad_positions(self) -> int:
         """How many positions had NaN or infinite logits since the last call."""

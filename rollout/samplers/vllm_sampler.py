@@ -13,17 +13,18 @@ import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from policy.ar.forward import parameter_shapes
 from policy.ar.size import ArSize
 from policy.layout import TokenLayout
+from policy.prompt import Condition
 from policy.trainable import WeightStream
 from rl.types import Span, UserError
 from rollout.proof import LiveSum, sums_of
@@ -54,7 +55,8 @@ class VllmSampler(CheckedSampler):
     ``folder`` is a policy folder (its ``ar/`` is a plain Qwen3 checkpoint) and ``encode`` turns a prompt's text into
     ids that end with <im_start> <S0>. Options: ``max_num_seqs`` sequences sampled at once, ``kv_cache_mb`` (default:
     room for that many full sequences), ``enforce_eager`` (default: on CPU only), ``engine_options`` passed to vLLM as
-    they are; ``sleeps``, whether it will be asked to. Raises: UserError where vLLM cannot run.
+    they are; ``sleeps``, whether it will be asked to; ``features``, whether prompts may hold pictures as vectors, for
+    which vLLM does without a CUDA graph of the embeddings. Raises: UserError where vLLM cannot run.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class VllmSampler(CheckedSampler):
         kv_cache_mb: int | None = None,
         enforce_eager: bool | None = None,
         sleeps: bool = False,
+        features: bool = False,
         engine_options: dict[str, object] | None = None,
     ) -> None:
         ar_folder = Path(folder) / "ar"
@@ -97,6 +100,7 @@ class VllmSampler(CheckedSampler):
             "use_tqdm_on_load": False,
             **({"enable_chunked_prefill": False} if on_cpu else {}),  # it crashes with seeds on the CPU
             **({"enable_sleep_mode": True} if sleeps and not on_cpu else {}),
+            **({"enable_prompt_embeds": True} if features else {}),
             **(engine_options or {}),
         }
         self._llm: LLM | None = _start(options, layout, on_cpu)
@@ -106,7 +110,7 @@ class VllmSampler(CheckedSampler):
 
     def _sample(
         self,
-        prompt_ids: Sequence[tuple[int, ...]],
+        rows: Sequence[Condition],
         group_size: int,
         seeds: Sequence[int],
         how: Sampling,
@@ -116,14 +120,14 @@ class VllmSampler(CheckedSampler):
         from vllm import SamplingParams
 
         del hidden  # vLLM keeps them to itself
-        count = span.most
         # One request per sample, because seeds are arbitrary; a group shares its prompt through the prefix cache.
         params = [
             SamplingParams(
                 seed=int(seed),
                 **how._asdict(),
-                min_tokens=count,
-                max_tokens=count,
+                min_tokens=span.length or 0,
+                max_tokens=span.most,
+                stop_token_ids=None if span.end is None else [span.end],
                 ignore_eos=True,
                 detokenize=False,
                 logprobs=0,
@@ -131,40 +135,39 @@ class VllmSampler(CheckedSampler):
             )
             for seed in seeds
         ]
-        outputs = self._generate([ids for ids in prompt_ids for _ in range(group_size)], params)
-        tokens_BT = np.array([output.outputs[0].token_ids for output in outputs], dtype=np.int64)
-        logprobs_BT = np.array([output.outputs[0].logprobs.logprobs for output in outputs], dtype=np.float32)
+        outputs = self._generate([row for row in rows for _ in range(group_size)], params, span)
+        drawn = [output.outputs[0] for output in outputs]
+        fill = -1 if span.end is None else span.end  # a picture is never short
+        tokens_BT = np.full((len(drawn), span.most), fill, np.int64)
+        logprobs_BT = np.zeros((len(drawn), span.most), np.float32)
+        for row, one in enumerate(drawn):
+            tokens_BT[row, : len(one.token_ids)] = one.token_ids
+            logprobs_BT[row, : len(one.token_ids)] = one.logprobs.logprobs
         return check_tokens(tokens_BT, span, len(seeds)), logprobs_BT, None
 
-    def _check_span(self, span: Span) -> None:
-        image = self.layout.image
-        if span.most > image.most or span != replace(
-            image, length=span.most
-        ):  # the mask of the image rows sits in the model
-            raise UserError(f"rollout.engine: vllm samples pictures only, not {span}; use engine: torch.")
-
     def _logprobs(
-        self, prompt_ids: Sequence[tuple[int, ...]], tokens_BT: NDArray[np.int64], temperature: float, span: Span
+        self, rows: Sequence[Condition], tokens_BT: NDArray[np.int64], temperature: float, span: Span
     ) -> NDArray[np.float32]:
-        """From one prefill of each row, not T steps, through the image rows alone."""
+        """From one prefill of each row, not T steps, through the span's rows alone."""
+        self._on_model(lambda model: setattr(model, "span", span))
         return np.stack(
-            [self._scored(ids, tokens, temperature) for ids, tokens in zip(prompt_ids, tokens_BT.tolist(), strict=True)]
+            [self._scored(row, tokens, temperature) for row, tokens in zip(rows, tokens_BT.tolist(), strict=True)]
         )
 
     @torch.inference_mode()
-    def _scored(self, ids: tuple[int, ...], tokens: list[int], temperature: float) -> NDArray[np.float32]:
+    def _scored(self, row: Condition, tokens: list[int], temperature: float) -> NDArray[np.float32]:
         """(T,) log-probs of one row; all of its states are computed anew, whatever the prefix cache holds."""
         from vllm import SamplingParams
 
         # One token is the least that vLLM can be asked for, and nobody reads it.
         params = SamplingParams(max_tokens=1, seed=0, skip_reading_prefix_cache=True, detokenize=False)
         self._on_model(lambda model: model.keep_states())
-        self._run([(*ids, *tokens[:-1])], [params])
-        found = self._on_model(lambda model: model.take_logprobs(tokens, len(ids), temperature))
+        self._run([Condition((*row.ids, *tokens[:-1]), row.features)], [params])
+        found = self._on_model(lambda model: model.take_logprobs(tokens, len(row.ids), temperature))
         self._refuse_bad_positions()
         if found is None:
             raise EngineError(
-                f"vLLM did not compute a sequence of {len(ids) + len(tokens) - 1} tokens in one forward: leave "
+                f"vLLM did not compute a sequence of {len(row.ids) + len(tokens) - 1} tokens in one forward: leave "
                 "max_num_batched_tokens out of rollout.options.engine_options, or make it larger than that."
             )
         return found.cpu().numpy()
@@ -219,19 +222,20 @@ class VllmSampler(CheckedSampler):
             raise EngineError(f"this sampling engine cannot be used any more: {self._failure}; start a new one.")
         return self._llm
 
-    def _generate(self, rows: Sequence[tuple[int, ...]], params: Sequence[SamplingParams]) -> list[RequestOutput]:
+    def _generate(self, rows: Sequence[Condition], params: Sequence[SamplingParams], span: Span) -> list[RequestOutput]:
         """Outputs in the order of ``rows``. Raises: EngineError if logits were NaN or infinite."""
+        self._on_model(lambda model: setattr(model, "span", span))
         outputs = self._run(rows, params)
         self._refuse_bad_positions()
         return outputs
 
-    def _run(self, rows: Sequence[tuple[int, ...]], params: Sequence[SamplingParams]) -> list[RequestOutput]:
+    def _run(self, rows: Sequence[Condition], params: Sequence[SamplingParams]) -> list[RequestOutput]:
         """An engine interrupted in a step would hang: it is not used again."""
         engine = self._engine
         self._nap.end()
         try:
             with torch.random.fork_rng(devices=[]):  # vLLM's sampler draws from the global generator on every step
-                outputs = engine.generate([{"prompt_token_ids": list(ids)} for ids in rows], params, use_tqdm=False)
+                outputs = engine.generate([_asked(row) for row in rows], params, use_tqdm=False)
         except BaseException as error:
             self._failure = f"it was interrupted while sampling ({type(error).__name__}: {error})"
             raise
@@ -251,6 +255,18 @@ class VllmSampler(CheckedSampler):
         engine = self._on_model(lambda model: model.checkpoint_names())
         for name in sorted(engine ^ set(self._shapes)):
             raise UserError(f"vLLM and transformers disagree about parameter '{name}'; use a plain Qwen3 checkpoint.")
+
+
+def _asked(row: Condition) -> dict[str, object]:
+    """A prompt as vLLM takes it; of a mixed one it reads the vectors only where no token id stands."""
+    asked: dict[str, object] = {"prompt_token_ids": list(row.ids)}
+    if row.features is None:
+        return asked
+    start, vectors_ND = row.features.start, row.features.vectors_ND.detach().cpu()
+    stop = start + len(vectors_ND)
+    whole_LD = functional.pad(vectors_ND, (0, 0, start, len(row.ids) - stop))
+    is_id = [not start <= place < stop for place in range(len(row.ids))]
+    return {**asked, "prompt_embeds": whole_LD, "prompt_is_token_ids": is_id}
 
 
 def _check_semaphores() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from policy.json_file import JsonObject
+from rl.run_folder import features
 from rl.types import Sequences, Span
 from rollout.sync import Canary
 
@@ -25,6 +26,7 @@ def written(canaries: Mapping[str, Canary]) -> dict[str, JsonObject]:
             "tokens": rows.tokens_BT.tolist(),
             "temperature": rows.temperature,
             "span": None if rows.span is None else asdict(rows.span),
+            "features": features.written(rows.features),
             "expected": canary.expected.tolist(),
             "what": canary.what,
             "unit": canary.unit,
@@ -39,5 +41,6 @@ def read(stored: Mapping[str, JsonObject]) -> dict[str, Canary]:
 def _canary(one: JsonObject) -> Canary:
     prompt_ids = [tuple(ids) for ids in one["prompt_ids"]]
     span = None if one["span"] is None else Span(**one["span"])
-    rows = Sequences(prompt_ids, torch.tensor(one["tokens"], dtype=torch.int64), one["temperature"], span)
+    tokens_BT = torch.tensor(one["tokens"], dtype=torch.int64)
+    rows = Sequences(prompt_ids, tokens_BT, one["temperature"], span, features.read(one.get("features")))
     return Canary(rows, np.array(one["expected"], np.float32), one["what"], one["unit"])

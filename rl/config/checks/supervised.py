@@ -20,6 +20,7 @@ _IDLE = (
 def check_supervised(config: Config, options: SupervisedConfig) -> Iterator[tuple[str, str]]:
     """(key, message) of every broken rule."""
     yield from _losses(options)
+    yield from _understanding(config, options)
     yield from _optimiser(config, options)
     if config.loop.ahead:
         yield "loop.use", "is ahead, and a supervised run samples nothing that it could be ahead of; write serial"
@@ -42,6 +43,8 @@ def _losses(options: SupervisedConfig) -> Iterator[tuple[str, str]]:
             "supervised.trained",
             f"is {list(options.trained)}: an autoencoder learns by itself, before those that paint on its latents",
         )
+    if options.redraws and options.understanding:
+        return
     if not (losses.image or losses.text or losses.flow):
         yield "supervised.losses", "image, text and flow are 0, so there is nothing to learn; give one a weight"
     elif not (losses.flow or _has_language(options)):
@@ -51,6 +54,33 @@ def _losses(options: SupervisedConfig) -> Iterator[tuple[str, str]]:
         )
     if options.heads and not losses.heads:
         yield "supervised.losses.heads", "is 0, so supervised.heads learn nothing; give it a weight or take them out"
+
+
+def _understanding(config: Config, options: SupervisedConfig) -> Iterator[tuple[str, str]]:
+    codes = [
+        one
+        for one in options.trained
+        if one.partition(".")[0] == "understanding" and not one.startswith("understanding.continuous")
+    ]
+    if codes and options.losses.image:
+        yield (
+            "supervised.trained",
+            f"holds {codes[0]!r}, which changes the codes that losses.image teaches to write; train "
+            "understanding.continuous alone beside it, or set supervised.losses.image to 0",
+        )
+    if options.redraws and not any(one.partition(".")[0] == "understanding" for one in options.trained):
+        yield (
+            "supervised.losses",
+            "reconstruction, reading and quantiser are for an understanding branch that learns; set them to 0, or put "
+            "understanding into supervised.trained",
+        )
+    if options.understanding and options.of_autoencoder:
+        yield "supervised.features", "is for questions, and an autoencoder reads none; set it to 0"
+    if codes and config.train.dtype != "float32":
+        yield (
+            "train.dtype",
+            f"is {config.train.dtype}, in which an image tokenizer that learns would round its codes; write float32",
+        )
 
 
 def _optimiser(config: Config, options: SupervisedConfig) -> Iterator[tuple[str, str]]:

@@ -23,6 +23,13 @@ class LossWeights(Section):
     """Mean square error of the flow that the decoder answers for the noised picture."""
     heads: NotNegative = 0.3
     """Cross-entropies of ``supervised.heads`` together."""
+    reconstruction: NotNegative = 0.0
+    """Of an understanding branch (a hybrid image tokenizer), the mean absolute error of the pixels that a linear map,
+    thrown away in the end, makes of the codes' vectors: what no answer asks for stays in them all the same."""
+    reading: NotNegative = 0.0
+    """The same of what the language model reads of a picture, its features."""
+    quantiser: NotNegative = 0.0
+    """How far its vectors are from their codes; 0 of ``fsq``, which has no codebook."""
 
 
 class ConditionDrop(Section):
@@ -45,9 +52,9 @@ class SupervisedConfig(Section):
     """Examples in each step."""
     trained: Annotated[Names, AfterValidator(some)] = ("ar", "connector", "transformer")
     """What learns, by the beginnings of the names of weights: ``ar`` (with ``train.lora``, its adapters),
-    ``connector``, ``transformer``, ``reference`` (what a decoder attends to of a picture that is to be changed), or
-    parts of them, such as ``transformer.caption_projection``; or ``[vae]``, the autoencoder alone, on pictures that are
-    to come back as they are."""
+    ``connector``, ``transformer``, ``reference`` (what a decoder attends to of a picture that is to be changed),
+    ``understanding`` (a hybrid image tokenizer), or parts of them, such as ``transformer.caption_projection`` or
+    ``understanding.continuous``; or ``[vae]``, the autoencoder alone, on pictures that are to come back as they are."""
     losses: LossWeights = LossWeights()
     """Weights of the losses, of all but an autoencoder."""
     latent_noise: NotNegative = 0.15
@@ -69,9 +76,23 @@ class SupervisedConfig(Section):
     """Linear heads that read something from the final hidden state at each image token while it is trained: ``code``
     (the token itself), ``place`` (where it stands), or what the examples label; the name, and how many classes there
     are. They keep it there for the decoder and are thrown away."""
+    features: Fraction = 0.0
+    """Share of questions of which the picture is read by the features of the understanding branch, the others by its
+    codes: a policy that is to answer from both learns both."""
     max_bad_rows: Fraction = 0.05
     """Stop the run when more of the rows so far can't be used (a broken picture, a prompt that is too long);
     fewer are left out, counted and named."""
+
+    @property
+    def understanding(self) -> str | None:
+        """The key for which the policy must have an understanding branch, if there is one."""
+        if any(name.partition(".")[0] == "understanding" for name in self.trained):
+            return "trained"
+        return "features" if self.features else "losses" if self.redraws else None
+
+    @property
+    def redraws(self) -> bool:
+        return max(self.losses.reconstruction, self.losses.reading, self.losses.quantiser) > 0
 
     @property
     def of_autoencoder(self) -> bool:

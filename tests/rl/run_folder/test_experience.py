@@ -59,7 +59,7 @@ def test_nothing_that_a_learner_looks_at_is_forgotten() -> None:
     """A new field of these is to be written, or named here as what a language model learns without."""
     left_out = {"hidden_BSD", "by_reward", "renders", "forward", "reference", "seconds"}
     stored = {"prompts", "group_size", "prompt_ids", "tokens_BT", "logprobs_BT", "seeds", "temperature", "version"}
-    stored |= {"mask_BT", "span", "total_B", "valid_B", "score_B", "step", "rollout", "scores", "metrics"}
+    stored |= {"features", "mask_BT", "span", "total_B", "valid_B", "score_B", "step", "rollout", "scores", "metrics"}
     assert {one.name for kind in (Rollout, Scores, Experience) for one in dataclasses.fields(kind)} == left_out | stored
 
 

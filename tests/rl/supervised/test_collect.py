@@ -10,15 +10,19 @@ import pytest
 import torch
 
 from policy.base import Policy
+from policy.pictures.inline import PLACEHOLDER
 from policy.pictures.view import square_view
-from rl.config.sections.supervised import ConditionDrop, SupervisedConfig
+from rl.config.sections.supervised import ConditionDrop, LossWeights, SupervisedConfig
 from rl.data.examples.contract import Example
 from rl.data.examples.order import NumberedStream
 from rl.data.pictures import Picture
 from rl.data.shapes.examples import examples
+from rl.data.shapes.questions.prompts import question_prompts
+from rl.supervised.batch import PictureBatch
 from rl.supervised.collect import BAD_FILE, Dataset
 from rl.supervised.rows import RowMaker
 from rl.types import Prompt, UserError
+from tests.policy.reading import reading_policy
 
 
 class Some:
@@ -150,3 +154,41 @@ def test_examples_of_the_shapes_world_show_what_they_say(policy: Policy) -> None
     assert {row.prompt.metadata["tag"] for row in rows if not row.weights} == {"colors"}
     with pytest.raises(UserError, match="unknown task 'colour'"):
         examples(tags=["colour"])
+
+
+class Questions(Some):
+    """Each about a picture of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(set())
+        self.prompts = question_prompts("ask_shade", ["train"], 64)
+
+    def __getitem__(self, index: int, /) -> Example:
+        return Example(self.prompts[index], self.prompts[index].pictures[0])
+
+
+def test_some_questions_read_features_and_the_others_codes(tmp_path: Path) -> None:
+    """The same ones again when the step is asked for again, whatever the order of the rows."""
+    policy = Policy.load(reading_policy(tmp_path))
+    options = SupervisedConfig(features=0.5, trained=("ar",), losses=LossWeights(flow=0.0))
+
+    def batch(options: SupervisedConfig) -> PictureBatch:
+        make = RowMaker(policy, options, seed=5)
+        lesson = next(Dataset(NumberedStream(Questions(), 64, 0), make, tmp_path, 0.0, 4).collect(0, 1))
+        assert isinstance(lesson.batch, PictureBatch)
+        return lesson.batch
+
+    some, again = batch(options), batch(options)
+    assert some.features is not None and some.features == again.features and some.pixels_B3HW is not None
+    assert 20 < sum(one is not None for one in some.features) < 44
+    pad = policy.tokenizer.convert_tokens_to_ids(PLACEHOLDER)
+    for ids, one, pixels in zip(some.prompt_ids, some.features, some.pixels_B3HW, strict=True):
+        assert (one is None) == (pad not in ids)
+        shown = next(p for p in Questions().prompts if torch.equal(_seen(policy, p), pixels))
+        assert one is None or one.digest == shown.pictures[0].digest
+    none = batch(options.model_copy(update={"features": 0.0}))
+    assert none.features is None and none.pixels_B3HW is None
+
+
+def _seen(policy: Policy, prompt: Prompt) -> torch.Tensor:
+    return policy.understanding.pixels(prompt.pictures[0].pixels[None].copy())[0]

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from policy.supervised.network import PictureAnswer
+from policy.supervised.understanding import Redrawn
 from rl.algorithm.terms import total_loss
 from rl.config.sections.supervised import LossWeights
 from rl.supervised.batch import HeadNames, PictureBatch
@@ -93,3 +94,14 @@ def test_what_changes_counts_more() -> None:
     expected = -(found.forward.logprobs_BT * torch.tensor([4.0, 1.0, 1.0, 1.0])).sum() / (7 * 4)
     torch.testing.assert_close(total_loss(terms, objective.weights(prepared)), expected)
     assert list(terms) == ["image"]
+
+
+def test_what_is_redrawn_is_the_mean_over_pictures_and_each_part_has_its_weight() -> None:
+    losses = LossWeights(image=0.0, flow=0.0, heads=0.0, reconstruction=0.5, reading=2.0, quantiser=0.0)
+    objective = SupervisedObjective(losses, IMAGE)
+    known = Redrawn(torch.tensor([1.0, 2, 3, 4]), torch.tensor([0.1, 0.2, 0.3, 0.6]), torch.full((4,), 9.0))
+    prepared = objective.prepare(batch())
+    terms = objective(replace(answer(), redrawn=known), prepared)
+    assert set(terms) == {"reconstruction", "reading", "head_place"}  # what weighs nothing is left out
+    loss = total_loss({name: terms[name] for name in ("reconstruction", "reading")}, objective.weights(prepared))
+    torch.testing.assert_close(loss, torch.tensor(0.5 * 2.5 + 2.0 * 0.3))

@@ -118,6 +118,17 @@ def complaint(folder: Path, policy: Path, **changes: Any) -> str:
             "there is no 'shapse' among the examples, did you mean 'shapes'?",
         ),
         ("supervised", {"heads": {"place": 16}, "losses": {"heads": 0}}, "supervised.losses.heads: is 0"),
+        (
+            "supervised",
+            {"trained": ["ar", "understanding.encoder"]},
+            "supervised.trained: holds 'understanding.encoder', which changes the codes that losses.image teaches to "
+            "write; train understanding.continuous alone beside it, or set supervised.losses.image to 0",
+        ),
+        (
+            "supervised",
+            {"losses": {"reading": 1.0}},
+            "supervised.losses: reconstruction, reading and quantiser are for an understanding branch that learns",
+        ),
         ("train", {"ranks": 7}, "train.ranks: 7 ranks can't share the 6 rows of a step"),
         ("train", {"zero_stage": 3}, "train.zero_stage: 3 cuts up the weights that paint; use stage 2"),
         ("train", {"updates_per_rollout": 2}, "train.updates_per_rollout: is 2, and a supervised step is one update"),
