@@ -94,7 +94,9 @@ class Dataset:
     def _pixels(self, example: Example) -> NDArray[np.uint8] | str:
         """Or why the row can't be used."""
         try:
-            if problem := self.make.problem(example):  # it looks at the prompt's own pictures too
+            for given in example.prompt.pictures:
+                _ = given.pixels  # or whoever encodes them would find what is wrong with one
+            if problem := self.make.problem(example):
                 return problem
             return square_view(example.picture.pixels, self.make.side)
         except UserError as error:
