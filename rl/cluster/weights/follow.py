@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 from safetensors.torch import load_file
 from torch import Tensor
@@ -12,17 +11,13 @@ from torch import Tensor
 from policy.trainable import WeightStream
 from rl.cluster.weights.merge import MergedPart
 from rl.cluster.weights.sets import WeightSet
-from rollout.proof import PublishedSums, SumsLive, prove
+from rollout.proof import PublishedSums, prove
 from rollout.sync import Follower, WeightSync
 from rollout.weights import SyncError
 
 
-class ProvenFollower(Follower, SumsLive, Protocol):
-    """Takes weights, is asked canaries, and tells the sums of what it computes with."""
-
-
 def load_into(
-    follower: ProvenFollower,
+    follower: Follower,
     found: WeightSet,
     *,
     tolerance: float,

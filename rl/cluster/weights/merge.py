@@ -22,7 +22,7 @@ class MergedPart:
 
     def __init__(self, found: WeightSet, part: str, adapter: Adapter, base: Mapping[str, Tensor]) -> None:
         """Raises: UserError naming an adapter's layer that the base does not have."""
-        self.version, self.file = found.version, found.file
+        self.version, self.source = found.version, found.source
         whole = merged_weights(base, adapter.config, dict(adapter.weights.tensors()), _PREFIXES.get(part, ""))
         changing = WeightStream.stored(with_neighbours(whole), nullcontext)
         self.stream = WeightStream.stored(whole, nullcontext, changing)

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import Self
 
 from rl.cluster.jobs import WorkerStart
-from rl.cluster.weights.follow import ProvenFollower, load_into
+from rl.cluster.weights.follow import load_into
 from rl.cluster.weights.sets import DamagedWeights
 from rl.cluster.weights.store import WeightStore
+from rollout.sync import Follower
 from rollout.weights import SyncError
 
 Fetch = Callable[[int, str, int, int], bytes]
@@ -25,7 +26,7 @@ class HeldWeights:
     ``keeps``: how many are named at one time, so that older ones that were fetched can go."""
 
     def __init__(
-        self, store: WeightStore, follower: ProvenFollower, tolerance: float, keeps: int, fetch: Fetch | None = None
+        self, store: WeightStore, follower: Follower, tolerance: float, keeps: int, fetch: Fetch | None = None
     ) -> None:
         self.version: int | None = None
         """Of the set; ``None`` are those of the policy's folder."""
@@ -35,7 +36,7 @@ class HeldWeights:
         self._keeps, self._fetch = keeps, fetch
 
     @classmethod
-    def of(cls, start: WorkerStart, follower: ProvenFollower) -> Self:
+    def of(cls, start: WorkerStart, follower: Follower) -> Self:
         store = WeightStore.open(start.run, room=start.room)
         return cls(store, follower, start.tolerance, start.sets, start.fetch)
 
