@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from policy.base import Policy
+from policy.lora.targets import adapter_parameters, linear_layers
 from rl.acting.engines import longest_prompt
 from rl.build import sync_tolerance
 from rl.cluster.ahead import Ahead
@@ -18,6 +21,7 @@ from rl.cluster.publisher import WeightPublisher
 from rl.cluster.remote_sampler import RemoteSampler
 from rl.cluster.weight_server import serve_weights
 from rl.cluster.weights.store import WeightStore
+from rl.cluster.worker.held import language_model_base
 from rl.collect import Collect
 from rl.config.schema import Config
 from rl.data.drawing.draws import PromptDraws
@@ -44,7 +48,7 @@ class ActingOnCluster:
         """All workers load; their samplers are one to whoever asks between two steps."""
         require_room_for_pictures(config, 3 * policy.decoder.picture_side**2)
         sets = config.loop.staleness + 1
-        room = sum(tensor.nbytes for tensor in policy.ar.state_dict().values()) * (sets + _SPARE)
+        room = _set_bytes(config, policy) * (sets + _SPARE)
         self._publisher = WeightPublisher(
             WeightStore.open(self._run, room=room), self._crews, staleness=config.loop.staleness, next=self._done
         )
@@ -53,6 +57,7 @@ class ActingOnCluster:
             run=self._run,
             room=room,
             sets=sets,
+            base=language_model_base(config).fingerprint if config.train.lora else None,
             fetch=serve_weights(self._run, room),
             max_prompt_tokens=longest_prompt(config, policy, prompts),
             tolerance=sync_tolerance(config, policy.ar.config.num_hidden_layers),
@@ -98,6 +103,13 @@ def acting_on_cluster(config: Config, done: int, interrupt: Interrupt) -> Iterat
         yield acting
     finally:
         acting.close()
+
+
+def _set_bytes(config: Config, policy: Policy) -> int:
+    """Of one set at most."""
+    if lora := config.train.lora:
+        return adapter_parameters(lora, linear_layers(policy.folder / "ar")) * torch.float32.itemsize
+    return sum(tensor.nbytes for tensor in policy.ar.state_dict().values())
 
 
 def _anywhere(config: Config) -> Config:

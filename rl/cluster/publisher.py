@@ -58,7 +58,8 @@ class WeightPublisher:
     ) -> float | None:
         """Stands ready when it returns. The difference of the samplers' answers, where they take it at once."""
         first, number = not self.sets, self.next
-        self.store.publish(number, {part: weights}, canaries=canaries)
+        adapters = {part: weights.adapter} if weights.adapter else None
+        self.store.publish(number, {part: weights}, canaries=canaries, adapters=adapters)
         self.sets[number], self.trained[number], self.next = number, version, number + 1
         found = {role: crew.hold(number) for role, crew in self.crews.items()} if first or self.in_step else {}
         self._tell()

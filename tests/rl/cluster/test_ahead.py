@@ -57,6 +57,16 @@ def test_in_turn_with_the_update_a_cluster_gives_the_serial_loops_numbers(
     assert evaluations(workers) == evaluations(serial) != []
 
 
+def test_workers_that_get_adapters_alone_give_the_serial_loops_numbers(
+    address: str, tiny_policy: Path, tmp_path: Path
+) -> None:
+    changes = {"train": {**CHANGES["train"], "steps": 3, "lora": {"rank": 4}}}
+    serial = run(tmp_path / "serial", tiny_policy, **changes)
+    workers = run(tmp_path / "workers", tiny_policy, **changes, **ahead(address, 0))
+    assert metrics(workers) == metrics(serial)
+    assert evaluations(workers) == evaluations(serial) != []
+
+
 def test_two_steps_ahead_numbers_repeat_whoever_makes_them_and_whoever_dies(
     address: str, tiny_policy: Path, tmp_path: Path
 ) -> None:
