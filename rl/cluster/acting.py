@@ -46,7 +46,8 @@ class ActingOnCluster:
 
     def start_sampler(self, config: Config, policy: Policy, prompts: list[Prompt], ranks: int) -> Sampler:
         """All workers load; their samplers are one to whoever asks between two steps."""
-        require_room_for_pictures(config, 3 * policy.decoder.picture_side**2)
+        if config.cluster.painters:
+            require_room_for_pictures(config, 3 * policy.decoder.picture_side**2)
         sets = config.loop.staleness + 1
         room = _set_bytes(config, policy) * (sets + _SPARE)
         self._publisher = WeightPublisher(
@@ -96,7 +97,9 @@ class ActingOnCluster:
 def acting_on_cluster(config: Config, done: int, interrupt: Interrupt) -> Iterator[ActingOnCluster]:
     """On the cluster that this process is connected to, with workers whose processes come up; leaving ends them."""
     needs, sizes = needs_of(config), {"sample": config.cluster.samplers, "paint": config.cluster.painters}
-    crews: dict[str, Crew] = {role: Crew(role, sizes[role], need, config.cluster) for role, need in needs.items()}
+    crews: dict[str, Crew] = {
+        role: Crew(role, sizes[role], need, config.cluster) for role, need in needs.items() if sizes[role]
+    }
     acting = ActingOnCluster(crews, done)
     interrupt.closing.append(acting.close)
     try:

@@ -69,8 +69,12 @@ class HeldWeights:
                 self._store.drop(version)
             self._load(version)  # once more: what was damaged on the way is whole now
 
-    def _load(self, version: int) -> None:
+    def forget(self) -> None:
+        """The follower has dropped them: whatever is asked next is taken anew."""
         self.version = self.mismatch = None
+
+    def _load(self, version: int) -> None:
+        self.forget()
         if (fetch := self._fetch) is not None and not self._store.has(version):
             self._store.pull(version, lambda file, start, size: fetch(version, file, start, size))
             self._store.prune(version - self._keeps)

@@ -37,6 +37,10 @@ def test_a_job_names_its_version_and_may_go_back(tmp_path: Path) -> None:
             assert weights.version == version
             assert weights.mismatch is not None and weights.mismatch < 1e-5
             assert holds(follower, version)
+        follower.model = language_model(98)  # as it is after a sleep that dropped them
+        weights.forget()
+        weights.hold(4)
+        assert holds(follower, 4)
         with pytest.raises(SyncError, match=r"weights of version 5: there is no .* on this machine"):
             weights.hold(5)
         assert weights.version is None  # or it would answer with them
