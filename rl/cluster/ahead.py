@@ -60,11 +60,12 @@ class Ahead:
         self.publisher.stand_still(first)
         desk = _Desk(self.config, self.stream, self.encode, self.publisher, StepBoard(partial(submit, self.turn)))
         dispatcher = Dispatcher(self._scheduler(first, last), self.crews, desk, self.tracker.message)
-        usage = self._usage()
+        usage, in_turns = self._usage(), self.config.rollout.sleep > 0
 
         def published() -> None:
             usage.published()
-            dispatcher.published()
+            if not in_turns:
+                dispatcher.published()
 
         self.publisher.published = published
         dispatcher.start()
@@ -86,6 +87,8 @@ class Ahead:
                 del step  # or its pictures would stay while the next ones are made
                 yield waiting.pop()
                 self.publisher.stand_still(order.step + 1)
+                if in_turns:  # samplers wake when all else is done, evaluations too
+                    dispatcher.published()
         finally:
             self.publisher.published = None
             dispatcher.close()
