@@ -123,7 +123,7 @@ def test_without_painters_a_step_is_sampled_and_no_more() -> None:
 def test_with_the_trainer_painting_the_decoder_may_learn_too() -> None:
     shares = ("loop.staleness=0", "cluster.painters=0")
     shares += ("trainers=[ar,decoder]", "render.renders=2", "render.steps=4")
-    assert config(*shares).trainers == ["ar", "decoder"]
+    assert config(*shares).trainers == ("ar", "decoder")
 
 
 def test_a_serial_run_loads_no_ray() -> None:
