@@ -42,6 +42,8 @@ class WeightStream:
     tensors: Callable[[], Iterator[tuple[str, Tensor]]]
     changing: WeightStream | None = None
     """Those that training changes, for whoever has had the whole before; ``None``: all."""
+    adapter: Adapter | None = None
+    """What is trained, for whoever has the policy folder's weights; ``None``: the weights themselves are."""
 
     @classmethod
     def of(cls, named: Iterable[tuple[str, Tensor]]) -> WeightStream:

@@ -115,7 +115,11 @@ class Collect:
         with timer("sample"):
             seeds = group_seeds(seed, step, prompts, group_size)
             rollout = sample(self.sampler, prompts, group_size, seeds, self.rollout, self._span(prompts))
-            self.lend_memory(self.rollout.sleep)
+            self.nap(step)
+        return self.painted_and_scored(step, rollout, seed, timer, part)
+
+    def painted_and_scored(self, step: int, rollout: Rollout, seed: int, timer: Stopwatch, part: int = 0) -> Experience:
+        """What is left of a step when its tokens are there. Raises: RewardsFailed."""
         hidden_BSD, forward = self._read(rollout, timer)
         with timer("paint"):
             noise = Noise(self.render.seed, seed, step)
@@ -242,6 +246,11 @@ class Collect:
                 recorder, hidden_BSD, rollout, options, noise, self.rewards, name, self.progress, seen
             )
         return replace(drawn, trajectory=recorder.trajectory()), waiting
+
+    def nap(self, step: int) -> None:
+        """Until the step's update brings the sampler new weights, if it does."""
+        level = self.rollout.sleep
+        self.lend_memory(level if self.schedule.learns(step, "ar") else min(level, 1))
 
     def lend_memory(self, level: int) -> None:
         """The sampler is not asked again before the rewards have spoken."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from policy.checksums import MODULUS, exact_sum
+from policy.trainable import WeightStream
 from rollout.weights import SyncError
 
 
@@ -28,13 +28,6 @@ class LiveSum:
     total: int
 
 
-class SumsLive(Protocol):
-    """A follower that can say what it computes with."""
-
-    def live_sums(self, part: str) -> Sequence[LiveSum] | None:
-        """Of every parameter of a part; ``None`` where the engine has laid its weights out in a way of its own."""
-
-
 class PublishedSums(Protocol):
     """What was published."""
 
@@ -43,8 +36,25 @@ class PublishedSums(Protocol):
     def sums(self, part: str, dtype: torch.dtype) -> Mapping[str, int]:
         """Name -> exact sum of each tensor, once it is rounded to ``dtype``."""
 
-    def file(self, part: str) -> Path:
+    def source(self, part: str) -> str:
         """Where the part was published."""
+
+
+class SentSums:
+    """Of weights on their way, from whoever trains them straight into a follower."""
+
+    def __init__(self, weights: WeightStream, version: int) -> None:
+        self.version = version
+        self._weights = weights
+        self._sums: dict[torch.dtype, Mapping[str, int]] = {}
+
+    def sums(self, part: str, dtype: torch.dtype) -> Mapping[str, int]:
+        if dtype not in self._sums:
+            self._sums[dtype] = {name: exact_sum(value.to(dtype)) for name, value in self._weights.tensors()}
+        return self._sums[dtype]
+
+    def source(self, part: str) -> str:
+        return "the trainer"
 
 
 def sums_of(live: Iterable[tuple[str | tuple[str, ...], Tensor]]) -> list[LiveSum]:
@@ -65,13 +75,14 @@ def prove(part: str, live: Sequence[LiveSum], published: PublishedSums) -> None:
         if one.total != sum(expected[name] for name in one.names) % MODULUS:
             raise SyncError(
                 f"weights of version {version}: the live parameter '{_told(one.names)}' of {part} is not what "
-                f"{published.file(part)} holds (the exact sums of the bits differ), so the engine must not be "
+                f"{published.source(part)} holds (the exact sums of the bits differ), so the engine must not be "
                 "asked; load them again."
             )
         held.update(one.names)
     if live and (missing := sorted(expected.keys() - held)):
         raise SyncError(
-            f"weights of version {version}: no live parameter of {part} holds '{missing[0]}' of {published.file(part)}."
+            f"weights of version {version}: no live parameter of {part} holds '{missing[0]}' of "
+            f"{published.source(part)}."
         )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policy.trainable import WeightStream
+from rollout.proof import LiveSum, SentSums, prove
 from rollout.weights import SyncError
 
 _RAREST = 4.0  # nats; beyond it nothing more is allowed, or a deep model in bfloat16 could say what it likes
@@ -36,6 +37,9 @@ class Follower(Protocol):
 
         Raises: SyncError naming the parameter.
         """
+
+    def live_sums(self, part: str) -> Sequence[LiveSum] | None:
+        """Of every parameter of a part; ``None`` where the engine has laid its weights out in a way of its own."""
 
     def answer(self, question: object) -> NDArray[np.float32]:
         """What it computes with the weights it holds. Raises: TypeError for a question of another kind."""
@@ -84,15 +88,16 @@ class WeightSync:
 
     In bfloat16 a deep model's answers differ by more than an update moves them, and stale weights would pass. So a part
     is compared with itself as well, until it has once been seen to move with the trainer: whatever is rounded away, an
-    engine that has new weights does not repeat its old answer to the last bit.
+    engine that has new weights does not repeat its old answer to the last bit. One that sleeps during the update can't
+    be asked before; what it then computes with is added up, every bit of it, and compared with what was sent.
     """
 
     def __init__(
-        self, followers: Sequence[Follower], *, tolerance: float = 1e-3, enabled: bool = True, asks_before: bool = True
+        self, followers: Sequence[Follower], *, tolerance: float = 1e-3, enabled: bool = True, asleep: bool = False
     ) -> None:
-        """``asks_before``: whether followers can be asked before new weights come; one that sleeps would wake up."""
+        """``asleep``: followers are when new weights come, so that asking them before would wake them up."""
         self.followers, self.tolerance, self.enabled = followers, tolerance, enabled
-        self._asks_before = asks_before
+        self._asleep = asleep
         self._moves: set[str] = set()
 
     def following(self, part: str) -> list[Follower]:
@@ -101,7 +106,7 @@ class WeightSync:
 
     def wants_before(self, part: str) -> bool:
         """Whether the next push is to come with the canaries of before the update."""
-        return self._asks_before and part not in self._moves
+        return not self._asleep and part not in self._moves
 
     def push(
         self,
@@ -123,8 +128,11 @@ class WeightSync:
                 raise SyncError(f"weight sync: nobody can say what {follower.asked!r} is after an update of {part!r}.")
         held = [follower.answer(before[follower.asked].question) for follower in following] if before else []
         if self.enabled:
+            sent = SentSums(weights, version)
             for follower in following:
                 follower.load_weights(part, weights, version)
+                if self._asleep and (live := follower.live_sums(part)) is not None:
+                    prove(part, live, sent)
         found = [follower.answer(canaries[follower.asked].question) for follower in following]
         differences = [
             self.compare(follower, part, version, canaries[follower.asked], answer)

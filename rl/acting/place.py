@@ -55,8 +55,8 @@ class ActingHere:
         return start_collector(config, act, prompts, draws)
 
     def weights_out(self, config: Config, sampler: Sampler, tolerance: float) -> WeightChannel:
-        enabled, asks_before = config.sync.enabled, config.rollout.sleep == 0
-        return WeightSync([sampler], tolerance=tolerance, enabled=enabled, asks_before=asks_before)
+        enabled, asleep = config.sync.enabled, config.rollout.sleep > 0
+        return WeightSync([sampler], tolerance=tolerance, enabled=enabled, asleep=asleep)
 
 
 def start_collector(config: Config, act: Collect, prompts: Sequence[Prompt], draws: PromptDraws | None) -> Collector:

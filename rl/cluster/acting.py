@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+
 from policy.base import Policy
+from policy.lora.targets import adapter_parameters, linear_layers
 from rl.acting.engines import longest_prompt
 from rl.build import sync_tolerance
 from rl.cluster.ahead import Ahead
@@ -18,6 +21,7 @@ from rl.cluster.publisher import WeightPublisher
 from rl.cluster.remote_sampler import RemoteSampler
 from rl.cluster.weight_server import serve_weights
 from rl.cluster.weights.store import WeightStore
+from rl.cluster.worker.held import language_model_base
 from rl.collect import Collect
 from rl.config.schema import Config
 from rl.data.drawing.draws import PromptDraws
@@ -42,9 +46,10 @@ class ActingOnCluster:
 
     def start_sampler(self, config: Config, policy: Policy, prompts: list[Prompt], ranks: int) -> Sampler:
         """All workers load; their samplers are one to whoever asks between two steps."""
-        require_room_for_pictures(config, 3 * policy.decoder.picture_side**2)
+        if config.cluster.painters:
+            require_room_for_pictures(config, 3 * policy.decoder.picture_side**2)
         sets = config.loop.staleness + 1
-        room = sum(tensor.nbytes for tensor in policy.ar.state_dict().values()) * (sets + _SPARE)
+        room = _set_bytes(config, policy) * (sets + _SPARE)
         self._publisher = WeightPublisher(
             WeightStore.open(self._run, room=room), self._crews, staleness=config.loop.staleness, next=self._done
         )
@@ -53,6 +58,7 @@ class ActingOnCluster:
             run=self._run,
             room=room,
             sets=sets,
+            base=language_model_base(config).fingerprint if config.train.lora else None,
             fetch=serve_weights(self._run, room),
             max_prompt_tokens=longest_prompt(config, policy, prompts),
             tolerance=sync_tolerance(config, policy.ar.config.num_hidden_layers),
@@ -91,13 +97,22 @@ class ActingOnCluster:
 def acting_on_cluster(config: Config, done: int, interrupt: Interrupt) -> Iterator[ActingOnCluster]:
     """On the cluster that this process is connected to, with workers whose processes come up; leaving ends them."""
     needs, sizes = needs_of(config), {"sample": config.cluster.samplers, "paint": config.cluster.painters}
-    crews: dict[str, Crew] = {role: Crew(role, sizes[role], need, config.cluster) for role, need in needs.items()}
+    crews: dict[str, Crew] = {
+        role: Crew(role, sizes[role], need, config.cluster) for role, need in needs.items() if sizes[role]
+    }
     acting = ActingOnCluster(crews, done)
     interrupt.closing.append(acting.close)
     try:
         yield acting
     finally:
         acting.close()
+
+
+def _set_bytes(config: Config, policy: Policy) -> int:
+    """Of one set at most."""
+    if lora := config.train.lora:
+        return adapter_parameters(lora, linear_layers(policy.folder / "ar")) * torch.float32.itemsize
+    return sum(tensor.nbytes for tensor in policy.ar.state_dict().values())
 
 
 def _anywhere(config: Config) -> Config:

@@ -60,11 +60,12 @@ class Ahead:
         self.publisher.stand_still(first)
         desk = _Desk(self.config, self.stream, self.encode, self.publisher, StepBoard(partial(submit, self.turn)))
         dispatcher = Dispatcher(self._scheduler(first, last), self.crews, desk, self.tracker.message)
-        usage = self._usage()
+        usage, in_turns = self._usage(), self.config.rollout.sleep > 0
 
         def published() -> None:
             usage.published()
-            dispatcher.published()
+            if not in_turns:
+                dispatcher.published()
 
         self.publisher.published = published
         dispatcher.start()
@@ -86,6 +87,8 @@ class Ahead:
                 del step  # or its pictures would stay while the next ones are made
                 yield waiting.pop()
                 self.publisher.stand_still(order.step + 1)
+                if in_turns:  # samplers wake when all else is done, evaluations too
+                    dispatcher.published()
         finally:
             self.publisher.published = None
             dispatcher.close()
@@ -114,7 +117,13 @@ class Ahead:
         return Scheduler(plan, trained=first, oldest=oldest, at=time.monotonic())
 
     def _experience(self, order: Learn, step: FinishedStep, timer: Stopwatch) -> Experience:
-        experience = self.turn.concluded(order.step, step.rollout, step.renders, step.waiting, timer)
+        if self.config.rollout.sleep:
+            with timer("sample"):
+                self.turn.nap(order.step)
+        if step.renders is None:
+            experience = self.turn.painted_and_scored(order.step, step.rollout, self.config.run.seed, timer)
+        else:
+            experience = self.turn.concluded(order.step, step.rollout, step.renders, step.waiting, timer)
         found = {} if self.publisher.in_step else {NUMERICS: step.apart}  # in step there is no age to tell it from
         if not self.publisher.in_step and step.mismatch is not None:
             found["sync_mismatch"] = step.mismatch
@@ -153,14 +162,13 @@ class _Desk:
             options.top_k,
         )
 
-    def set_of(self, version: int) -> int:
+    def set_of(self, version: int) -> int | None:
         return self.publisher.sets[version]
 
     def take_in(self, lease: Lease, answer: Any, pictures: Any) -> None:
         at = time.monotonic()
         call = CallSpan(lease.worker, lease.step, at - answer.seconds, at)
         if isinstance(answer, Sampled):
-            assert answer.version is not None  # it was asked for one
             prompts = self.stream.at(lease.step)
             rollout = replace(
                 answer.rollout,
@@ -198,7 +206,7 @@ def work_plan(config: Config, steps: int) -> WorkPlan:
     paint = cluster.paint_groups or _paint_groups(config)
     stages = tuple(
         Stage(name, min(most, groups), cluster.timeout_s, blocks=True)
-        for name, most in (("sample", sample), ("paint", paint))
+        for name, most in (("sample", sample), *([("paint", paint)] if cluster.painters else []))
     )
     return WorkPlan(
         steps,

@@ -83,6 +83,8 @@ class StepBoard:
     def take(self, keys: Sequence[GroupKey]) -> FinishedStep:
         """The step whose groups have all come through, but for those that failed; it is over."""
         step, keys = self._steps.pop(keys[0].step), sorted(keys)
+        if not step.pictures:
+            return FinishedStep(joined([step.rollouts[key] for key in keys]), None, (), step.mismatch, 0.0, step.calls)
         pictures = np.concatenate([step.pictures[key] for key in keys])
         rollout = joined([step.rollouts[key] for key in keys])
         seeds = tuple(seed for key in keys for seed in step.seeds[key])
@@ -100,10 +102,11 @@ class StepBoard:
 
 @dataclass(frozen=True)
 class FinishedStep:
-    """Painted, and its scores on their way."""
+    """Sampled; painted, where there are painters, and its scores on their way."""
 
     rollout: Rollout
-    renders: Renders
+    renders: Renders | None
+    """``None``: whoever trains paints."""
     waiting: Sequence[Submission]
     mismatch: float | None
     """Of the weights that it was sampled with: what the canary has found when a sampler took them."""

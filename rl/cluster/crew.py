@@ -130,16 +130,13 @@ class Crew:
         one disagrees."""
         with self._changed:
             idle = [(name, one.actor) for name, one in self._workers.items() if one.ready and not one.calls]
-        asked = [(name, actor.hold.remote(version)) for name, actor in idle]
-        found: list[float] = []
-        for name, reference in asked:
-            try:
-                found.append(self._get(name, reference))
-            except WorkerFailed as error:
-                self.dismiss(name, str(error))
-                if isinstance(error.__cause__, RunFailure):
-                    raise RunFailure(f"{name}: {error}") from error.__cause__
-        return found
+        return self._answers([(name, actor.hold.remote(version)) for name, actor in idle])
+
+    def sleep(self, level: int) -> None:
+        """Everybody lends its memory when it has done what it is at. Raises: UserError, RunFailure if one can't."""
+        with self._changed:
+            ready = [(name, one.actor) for name, one in self._workers.items() if one.ready]
+        self._answers([(name, actor.sleep.remote(level)) for name, actor in ready])
 
     def dismiss(self, name: str, reason: str) -> None:
         """It is dead, or is now; another one takes its place."""
@@ -232,6 +229,19 @@ class Crew:
                     why = self._problem or f"none was ready within {self.config.start_timeout_s:g} s"
                     raise RunFailure(f"no {_WORDS[self.role]} could be started: {why}")
                 self._changed.wait(_WAKE_S)  # awake: a signal is handled between two waits
+
+    def _answers(self, asked: Sequence[tuple[str, Any]]) -> list[Any]:
+        """Of those who do not die on it. Raises: UserError, RunFailure where one raises it."""
+        found = []
+        for name, reference in asked:
+            try:
+                found.append(self._get(name, reference))
+            except WorkerFailed as error:
+                self.dismiss(name, str(error))
+                for kind in (UserError, RunFailure):
+                    if isinstance(error.__cause__, kind):
+                        raise kind(f"{name}: {error}") from error.__cause__
+        return found
 
     def _get(self, name: str, reference: Any) -> Any:
         """Raises: WorkerFailed."""

@@ -48,7 +48,7 @@ class Desk(Protocol):
 
     def job(self, lease: Lease) -> SampleJob | PaintJob: ...
 
-    def set_of(self, version: int) -> int:
+    def set_of(self, version: int) -> int | None:
         """The weights that the scheduler calls by that number."""
 
     def take_in(self, lease: Lease, answer: Any, pictures: Any) -> None:
@@ -172,7 +172,7 @@ class Dispatcher:
             )
         )
 
-    def _answered(self, lease: Lease, weights: int, future: Future[Any], pictures: Any) -> None:
+    def _answered(self, lease: Lease, weights: int | None, future: Future[Any], pictures: Any) -> None:
         crew, now = self._crews[lease.stage], time.monotonic()
         crew.answered(lease.worker)
         if (error := future.exception()) is not None:

@@ -28,6 +28,9 @@ class WorkerStart:
     """How many versions jobs may name at one time."""
     tolerance: float
     """Nats by which it and the trainer may disagree about the canary of new weights."""
+    base: int | None = None
+    """Fingerprint of the language model's weights in the policy folder; ``None``: whole weights are sent, not adapters
+    for those."""
     fetch: Callable[[int, str, int, int], bytes] | None = None
     """Reads (version, file, first byte, how many) of a set on the run's own machine; ``None``: all are there."""
 

@@ -98,8 +98,8 @@ def _start_here(config: Config) -> None:
     if not gpus:
         _init(num_cpus=cpus, **quiet)
         return
-    ours, theirs = gpus[:ranks], gpus[ranks:]
-    os.environ[_VISIBLE] = ",".join(theirs)  # Ray counts what it sees; the trainer has the first ones to itself
+    ours, theirs = gpus[:ranks], gpus if config.rollout.sleep else gpus[ranks:]
+    os.environ[_VISIBLE] = ",".join(theirs)  # Ray counts what it sees; the trainer lends the first ones, or keeps them
     try:
         _init(num_cpus=cpus, num_gpus=len(theirs), **quiet)
     finally:

@@ -19,9 +19,9 @@ class WeightPublisher:
     crews: Mapping[str, Crew]
     staleness: int
     """0: workers are idle after an update, and take the new weights at once."""
-    sets: dict[int, int] = field(default_factory=dict)
-    """Number of steps -> set: an older one's where a step has changed nothing."""
-    trained: dict[int, int] = field(default_factory=dict)
+    sets: dict[int, int | None] = field(default_factory=dict)
+    """Number of steps -> set: an older one's where a step has changed nothing, ``None`` where nothing ever changes."""
+    trained: dict[int | None, int] = field(default_factory=lambda: {None: 0})
     """Set -> version as the trainer counts it."""
     published: Callable[[], None] | None = None
     """Hears of each set that the work goes on with."""
@@ -58,7 +58,8 @@ class WeightPublisher:
     ) -> float | None:
         """Stands ready when it returns. The difference of the samplers' answers, where they take it at once."""
         first, number = not self.sets, self.next
-        self.store.publish(number, {part: weights}, canaries=canaries)
+        adapters = {part: weights.adapter} if weights.adapter else None
+        self.store.publish(number, {part: weights}, canaries=canaries, adapters=adapters)
         self.sets[number], self.trained[number], self.next = number, version, number + 1
         found = {role: crew.hold(number) for role, crew in self.crews.items()} if first or self.in_step else {}
         self._tell()
@@ -67,7 +68,10 @@ class WeightPublisher:
         return max(found.get("sample", ()), default=None)
 
     def stand_still(self, steps: int) -> None:
-        """After that many steps there is something published, also if the last of them has changed nothing."""
+        """After that many steps there is something published, also if the last of them has changed nothing; the
+        policy folder's weights, if nobody trains what workers follow."""
+        if not self.sets:
+            self.sets[steps], self.next = None, steps + 1
         while self.next <= steps:
             self.sets[self.next] = self.sets[self.next - 1]
             self.next += 1

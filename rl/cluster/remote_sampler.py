@@ -73,7 +73,7 @@ class RemoteSampler:
         """Each sampler has told its own when it took the weights."""
 
     def sleep(self, level: int) -> None:
-        raise NotImplementedError("samplers of a cluster have their memory to themselves")
+        self._crew.sleep(level)
 
     def close(self) -> None:
         """They end with the cluster."""

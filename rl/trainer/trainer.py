@@ -137,10 +137,10 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         self.team.done()
 
     def weights(self) -> WeightStream:
-        """The whole network under the names of its checkpoint."""
+        """The whole network under the names of its checkpoint, and its adapters beside it if they are what learns."""
         whole = self._stream(_WEIGHTS)
         changing = whole.changing and self._together(_CHANGING, whole.changing)
-        return replace(self._together(_WEIGHTS, whole), changing=changing)
+        return replace(self._together(_WEIGHTS, whole), changing=changing, adapter=self.adapter())
 
     def adapter(self) -> Adapter | None:
         """The adapters alone, if that is what is trained."""

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from rl.process.progress import Progress
 from rl.types import PictureFeatures, Prompt, Rollout, RunFailure, Span
-from rollout.proof import SumsLive
 from rollout.sync import Follower
 
 
@@ -18,7 +17,7 @@ class EngineError(RunFailure):
     """The sampling engine produced NaN, or failed in a way that it cannot be used after."""
 
 
-class Sampler(Follower, SumsLive, Protocol):
+class Sampler(Follower, Protocol):
     """Writes tokens with a copy of the language model that new weights go into while it runs."""
 
     progress: Progress

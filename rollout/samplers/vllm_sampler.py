@@ -173,7 +173,8 @@ class VllmSampler(CheckedSampler):
         return found.cpu().numpy()
 
     def load_weights(self, part: str, weights: WeightStream, version: int) -> None:
-        """New weights into the running engine. Raises: SyncError naming the parameter, before the engine is touched."""
+        """New weights into the running engine, whose cache comes back when it is asked. Raises: SyncError naming the
+        parameter, before the engine is touched."""
         due = check_weights(weights, self._shapes, again=self._has_all())
         self._nap.make_room()
         try:
@@ -181,10 +182,8 @@ class VllmSampler(CheckedSampler):
         except BaseException as error:
             self._failure = f"loading weights of version {version} failed half-way ({error})"
             raise
-        self._nap.end(weights_came=True)
+        self._nap.weights_came()
         self._had_all = True
-        if not self._engine.reset_prefix_cache():  # computed with older weights
-            raise EngineError("vLLM kept its prefix cache because requests are still running; start a new engine.")
         self.versions[part] = version
 
     def live_sums(self, part: str) -> Sequence[LiveSum] | None:

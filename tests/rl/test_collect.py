@@ -22,6 +22,7 @@ from rewards.pool.submission import gather
 from rewards.scoring import Scoring
 from rl.collect import Collect, Noise, RewardWatch, describe_pictures, detail_means, paint, sample
 from rl.config.schema import RenderConfig, RewardComponent, RolloutConfig
+from rl.config.sections.schedule import ScheduleConfig
 from rl.tracking.guards.pictures import Fidelity
 from rl.types import Forward, Prompt, Renders, Rollout, Sample, Score, Scores, Sequences, UserError
 from tests.rl.rollouts import a_rollout
@@ -139,8 +140,11 @@ class Sleepy(Writer):
         self.said.append(f"sleep {level}")
 
 
-@pytest.mark.parametrize("level", [0, 1, 2])
-def test_the_engine_lends_its_memory_to_the_decoder_which_comes_to_paint(level: int) -> None:
+@pytest.mark.parametrize(("level", "step", "until_asked"), [(0, 0, 0), (1, 0, 1), (2, 0, 2), (2, 1, 1)])
+def test_the_engine_lends_its_memory_to_the_decoder_which_comes_to_paint(
+    level: int, step: int, until_asked: int
+) -> None:
+    """In step 1 the decoder alone learns: no weights will come for an engine that drops its own."""
     said: list[str] = []
 
     @contextmanager
@@ -169,12 +173,13 @@ def test_the_engine_lends_its_memory_to_the_decoder_which_comes_to_paint(level: 
             render=RenderConfig(steps=1, seed="sample"),
             painting=painting,
             showing=showing,
+            schedule=ScheduleConfig(order="alternate"),
         )
         prompts = [Prompt("a", "x"), Prompt("b", "y")]
-        collect(0, prompts, seed=0)
+        collect(step, prompts, seed=0)
         collect.held_out("e", prompts, 2, [1, 2, 3, 4], seed=0)
     around = ["decoder comes", "decoder goes"]
-    in_a_step = [f"sleep {level}"] * (level > 0)
+    in_a_step = [f"sleep {until_asked}"] * (level > 0)
     asked_again_as_it_is = ["sleep 1"] * (level > 0)  # an evaluation brings no new weights
     assert said == [*in_a_step, *around, *asked_again_as_it_is, "by the ODE", *around, "as ever"]
 

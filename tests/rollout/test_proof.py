@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,8 +21,8 @@ class Published:
     def sums(self, part: str, dtype: torch.dtype) -> Mapping[str, int]:
         return self._sums
 
-    def file(self, part: str) -> Path:
-        return Path(f"{part}.bin")
+    def source(self, part: str) -> str:
+        return f"{part}.bin"
 
 
 def live(total: int, *names: str) -> LiveSum:

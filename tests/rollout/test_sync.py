@@ -208,7 +208,7 @@ def test_stale_weights_of_a_deep_model_in_bfloat16(takes: bool) -> None:
     assert sync.push("ar", weights, 1, asked) < tolerance  # as it was before, without a second look
     engine = Deep(tiny_ar(num_hidden_layers=28), takes=takes)
     sync = WeightSync([engine], tolerance=tolerance)
-    assert sync.wants_before("ar") and not WeightSync([engine], asks_before=False).wants_before("ar")
+    assert sync.wants_before("ar") and not WeightSync([engine], asleep=True).wants_before("ar")
     if takes:
         sync.push("ar", weights, 1, asked, before)
         assert not sync.wants_before("ar")  # it has been seen to move

@@ -61,8 +61,9 @@ class WeightSet:
         config = self.manifest.parts[part].adapter
         return None if config is None else Adapter(config, self.stream(part))
 
-    def file(self, part: str) -> Path:
-        return self.folder / self.manifest.parts[part].file
+    def source(self, part: str) -> str:
+        """The part's file."""
+        return str(self.folder / self.manifest.parts[part].file)
 
     def canaries(self) -> dict[str, Canary]:
         return read(self.manifest.canaries)

@@ -37,6 +37,9 @@ class _Actor:
         mismatch: float | None = self._role.weights.mismatch
         return mismatch
 
+    def sleep(self, level: int) -> None:
+        self._role.sleep(level)
+
 
 def start_actor(needs: WorkerNeeds) -> Any:
     """Asks for one; it waits for room. Calls are made once: what comes of a death is for the scheduler to say."""

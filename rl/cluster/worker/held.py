@@ -7,13 +7,22 @@ again is no special case, and nobody waits for anybody who may be dead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import platform
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Self
 
+import torch
+
+from policy.folder import resolve_folder
 from rl.cluster.jobs import WorkerStart
-from rl.cluster.weights.follow import ProvenFollower, load_into
+from rl.cluster.weights.base import BaseWeights
+from rl.cluster.weights.follow import load_into
 from rl.cluster.weights.sets import DamagedWeights
 from rl.cluster.weights.store import WeightStore
+from rl.config.schema import Config
+from rl.types import UserError
+from rollout.sync import Follower
 from rollout.weights import SyncError
 
 Fetch = Callable[[int, str, int, int], bytes]
@@ -25,19 +34,28 @@ class HeldWeights:
     ``keeps``: how many are named at one time, so that older ones that were fetched can go."""
 
     def __init__(
-        self, store: WeightStore, follower: ProvenFollower, tolerance: float, keeps: int, fetch: Fetch | None = None
+        self,
+        store: WeightStore,
+        follower: Follower,
+        tolerance: float,
+        keeps: int,
+        fetch: Fetch | None = None,
+        bases: Mapping[str, BaseWeights] = MappingProxyType({}),
     ) -> None:
+        """``bases``: what adapters are merged into."""
         self.version: int | None = None
         """Of the set; ``None`` are those of the policy's folder."""
         self.mismatch: float | None = None
         """What the canary of the set has found."""
         self._store, self._follower, self._tolerance = store, follower, tolerance
-        self._keeps, self._fetch = keeps, fetch
+        self._keeps, self._fetch, self._bases = keeps, fetch, bases
 
     @classmethod
-    def of(cls, start: WorkerStart, follower: ProvenFollower) -> Self:
+    def of(cls, start: WorkerStart, follower: Follower) -> Self:
+        """Raises: UserError if adapters will come, and are for other weights than this machine's policy folder has."""
+        bases = {} if start.base is None else {"ar": _base(start.config, start.base)}
         store = WeightStore.open(start.run, room=start.room)
-        return cls(store, follower, start.tolerance, start.sets, start.fetch)
+        return cls(store, follower, start.tolerance, start.sets, start.fetch, bases)
 
     def hold(self, version: int | None) -> None:
         """Raises: SyncError if they can't be had whole, or the worker does not compute with them: it is of no more
@@ -51,11 +69,30 @@ class HeldWeights:
                 self._store.drop(version)
             self._load(version)  # once more: what was damaged on the way is whole now
 
-    def _load(self, version: int) -> None:
+    def forget(self) -> None:
+        """The follower has dropped them: whatever is asked next is taken anew."""
         self.version = self.mismatch = None
+
+    def _load(self, version: int) -> None:
+        self.forget()
         if (fetch := self._fetch) is not None and not self._store.has(version):
             self._store.pull(version, lambda file, start, size: fetch(version, file, start, size))
             self._store.prune(version - self._keeps)
         with self._store.load(version) as found:
-            self.mismatch = load_into(self._follower, found, tolerance=self._tolerance)
+            self.mismatch = load_into(self._follower, found, tolerance=self._tolerance, bases=self._bases)
         self.version = version
+
+
+def language_model_base(config: Config) -> BaseWeights:
+    """The policy folder's, as the trainer has them under its adapters."""
+    return BaseWeights.read(resolve_folder(config.policy.path), "ar", getattr(torch, config.train.dtype))
+
+
+def _base(config: Config, fingerprint: int) -> BaseWeights:
+    found = language_model_base(config)
+    if found.fingerprint != fingerprint:
+        raise UserError(
+            f"policy.path: ar/ of {config.policy.path} on the machine {platform.node()} does not hold the weights that "
+            "it holds where the run was started, and adapters are sent alone; copy the folder there anew."
+        )
+    return found

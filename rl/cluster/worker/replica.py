@@ -23,15 +23,16 @@ class LanguageModelReplica:
 
     def __init__(self, ar: Qwen3ForCausalLM, forward: Callable[[Sequences], Forward]) -> None:
         self.versions: Mapping[str, int] = {"ar": 0}
-        self._ar, self._forward = ar, forward
+        self._ar, self._forward, self._had_all = ar, forward, False
         self._shapes = {name: tuple(weight.shape) for name, weight in ar.state_dict().items()}
 
     @torch.no_grad()
     def load_weights(self, part: str, weights: WeightStream, version: int) -> None:
-        due, parameters = check_weights(weights, self._shapes), self._ar.state_dict()
+        again, self._had_all = self._had_all, False  # not all, if it ends half-way
+        due, parameters = check_weights(weights, self._shapes, again=again), self._ar.state_dict()
         for name, weight in due.tensors():
             parameters[name].copy_(weight)
-        self.versions = {part: version}
+        self.versions, self._had_all = {part: version}, True
 
     def answer(self, question: object) -> NDArray[np.float32]:
         if not isinstance(question, Sequences):

@@ -32,6 +32,8 @@ class SamplerRole:
         self._conditions: dict[str, Condition] = {}
         self._engine = make_sampler(config, folder, layout, self._encoded, start.max_prompt_tokens)
         self.weights = HeldWeights.of(start, self._engine)
+        if config.rollout.sleep:  # one that comes later finds others at work
+            self._engine.sleep(1)
 
     def work(self, version: int | None, job: SampleJob) -> Sampled:
         started = time.perf_counter()
@@ -47,6 +49,12 @@ class SamplerRole:
             span=job.span,
         )
         return Sampled(self.weights.version, self.weights.mismatch, time.perf_counter() - started, rollout)
+
+    def sleep(self, level: int) -> None:
+        """Until it is asked or gets weights. What it forgets it takes from the store again."""
+        self._engine.sleep(level)
+        if level == 2:
+            self.weights.forget()
 
     def _encoded(self, prompt: Prompt) -> Condition:
         return self._conditions[prompt.id]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rl.config.section import Section
-from rl.config.values import WHOLE, AtLeastOne, NotNegative, Positive
+from rl.config.values import WHOLE, AtLeastOne, Count, NotNegative, Positive
 
 _AHEAD = {"serial": False, "ahead": True}
 
@@ -36,8 +36,9 @@ class ClusterConfig(Section):
     says, else one is started on this machine and ends with the run."""
     samplers: AtLeastOne = 1
     """Sampling engines."""
-    painters: AtLeastOne = 1
-    """Processes with a copy of the language model and the decoder; hidden states never leave them."""
+    painters: Count = 1
+    """Processes with a copy of the language model and the decoder; hidden states never leave them. 0: whoever trains
+    paints, between sampling and update (``loop.staleness: 0``)."""
     sample_groups: AtLeastOne | None = None
     """Prompts that a sampler gets at one time; ``null``: as many as the engine samples side by side."""
     paint_groups: AtLeastOne | None = None
@@ -46,7 +47,7 @@ class ClusterConfig(Section):
     sampler_gpus: NotNegative | None = None
     """GPUs of each sampler; ``null``: 1 where there are any. The trainer's ranks have one each besides: the machine's
     first ones where a cluster is started here, those that Ray was not given (``ray start --num-gpus``) where one is
-    joined."""
+    joined. With ``rollout.sleep`` they share: samplers sleep on the trainer's GPUs, which Ray is given too."""
     painter_gpus: NotNegative | None = None
     """GPUs of each painter; ``null``: 1 where there are any."""
     cpus: NotNegative = 1.0

@@ -28,20 +28,25 @@ def check_loop(config: Config) -> Iterator[tuple[str, str]]:
 def loop_notes(config: Config) -> Iterator[str]:
     """What is allowed and wastes something."""
     cluster, loop = config.cluster, config.loop
-    if loop.ahead and loop.staleness == 0:
+    if loop.ahead and loop.staleness == 0 and not config.rollout.sleep:  # those that sleep take turns on purpose
+        workers = [
+            f"{count} {role}{'s' * (count > 1)}"
+            for role, count in (("sampler", cluster.samplers), ("painter", cluster.painters))
+            if count
+        ]
         yield (
-            f"loop.staleness: 0, so {cluster.samplers} sampler{'s' * (cluster.samplers > 1)} and {cluster.painters} "
-            f"painter{'s' * (cluster.painters > 1)} wait during each update, and the trainer during the rest; 2 keeps "
-            "all of them busy"
+            f"loop.staleness: 0, so {' and '.join(workers)} wait{'s' * (workers == ['1 sampler'])} during each update, "
+            "and the trainer during the rest; 2 keeps all of them busy"
         )
 
 
 def _parts(config: Config) -> Iterator[tuple[str, str]]:
     """What is not there for other processes yet."""
-    if "decoder" in config.trainers:
+    if "decoder" in config.trainers and config.cluster.painters:
         yield (
-            "loop.use",
-            "is ahead, which trains the language model alone, and trainers names the decoder; write loop.use: serial",
+            "cluster.painters",
+            f"is {config.cluster.painters}, and they take the language model's weights alone, while trainers names the "
+            "decoder; write cluster.painters: 0 with loop.staleness: 0, or loop.use: serial",
         )
     if config.data.curriculum or config.groups.sizes or config.groups.flat == "resample":
         key = "data.curriculum" if config.data.curriculum else "groups.sizes" if config.groups.sizes else "groups.flat"
@@ -50,8 +55,6 @@ def _parts(config: Config) -> Iterator[tuple[str, str]]:
             "lets scores say which prompts come next, and with loop.use: ahead these are sampled before; write "
             "loop.use: serial, or leave it out",
         )
-    if config.rollout.sleep:
-        yield "rollout.sleep", "samplers of a cluster have their memory to themselves; set it to 0, or loop.use: serial"
     if config.eval.policy == "ema":
         yield (
             "eval.policy",
@@ -63,6 +66,19 @@ def _parts(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _off_policy(config: Config) -> Iterator[tuple[str, str]]:
+    staleness = config.loop.staleness
+    if config.rollout.sleep:
+        yield (
+            "rollout.sleep",
+            f"is {config.rollout.sleep}, and with loop.staleness {staleness} samplers work while others learn, so they "
+            "can't lend their memory; set it to 0, or loop.staleness to 0",
+        )
+    if not config.cluster.painters:
+        yield (
+            "cluster.painters",
+            f"is 0, so that the trainer paints with the weights of now, and loop.staleness {staleness} asks for older "
+            "ones; write 1, or loop.staleness: 0",
+        )
     if not config.logs_experience:
         yield (
             "checkpoint.experience",

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.rl.decoder.decoder_case import DECODER
 from tests.rl.run_case import ROOT, command, environment, launch, metrics, write_config
 
 # a cluster takes 10 s to start and each run of it half a minute: much more where the cores are busy
@@ -54,6 +55,35 @@ def test_in_turn_with_the_update_a_cluster_gives_the_serial_loops_numbers(
     workers = run(tmp_path / "workers", tiny_policy, **ahead(address, 0))
     assert metrics(workers) == metrics(serial)
     assert [step for step, _ in metrics(workers)] == [0, 1, 2, 3, 4]
+    assert evaluations(workers) == evaluations(serial) != []
+
+
+def test_workers_that_get_adapters_alone_give_the_serial_loops_numbers(
+    address: str, tiny_policy: Path, tmp_path: Path
+) -> None:
+    changes = {"train": {**CHANGES["train"], "steps": 3, "lora": {"rank": 4}}}
+    serial = run(tmp_path / "serial", tiny_policy, **changes)
+    workers = run(tmp_path / "workers", tiny_policy, **changes, **ahead(address, 0))
+    assert metrics(workers) == metrics(serial)
+    assert evaluations(workers) == evaluations(serial) != []
+
+
+@pytest.mark.parametrize("trainers", [["ar", "decoder"], ["decoder"]])
+def test_where_the_trainer_paints_the_decoder_learns_as_in_a_serial_run(
+    address: str, tiny_policy: Path, tmp_path: Path, trainers: list[str]
+) -> None:
+    """Nobody sends the trajectories that it learns from; of a decoder alone no sampler gets new weights."""
+    changes: dict[str, Any] = {
+        "trainers": trainers,
+        "render": {**CHANGES["render"], "steps": 4, "renders": 2},
+        "train": {**CHANGES["train"], "steps": 2},
+        "decoder": DECODER["decoder"],
+    }
+    changes |= {"kl": None} if trainers == ["decoder"] else {}
+    serial = run(tmp_path / "serial", tiny_policy, **changes)
+    workers = run(tmp_path / "workers", tiny_policy, **changes, **ahead(address, 0, painters=0))
+    assert metrics(workers) == metrics(serial)
+    assert [found["decoder/policy_version"] for _, found in metrics(workers)] == [1, 2]
     assert evaluations(workers) == evaluations(serial) != []
 
 

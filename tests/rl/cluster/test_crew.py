@@ -55,6 +55,7 @@ class FakeActor:
         self.load = _Method(lambda role, start: world.loads.get(self.number))
         self.work = _Method(lambda version, job: world.works.get(self.number, f"done by {self.number}"))
         self.hold = _Method(lambda version: world.holds.get(self.number, version / 1000))
+        self.sleep = _Method(lambda level: world.naps.get(self.number, world.slept.append((self.number, level))))
 
 
 class World:
@@ -63,6 +64,8 @@ class World:
         self.loads: dict[int, Fate] = {}
         self.works: dict[int, Fate] = {}
         self.holds: dict[int, Fate] = {}
+        self.naps: dict[int, Fate] = {}
+        self.slept: list[tuple[int, int]] = []
 
     def get(self, reference: FakeReference, timeout: float) -> object:
         if reference.fate == SILENCE:
@@ -195,3 +198,23 @@ def test_a_worker_that_does_not_load_in_time_is_named(world: World) -> None:
         a_crew(1, start_timeout_s=0.2)
     assert str(caught.value).startswith("no sampler could be started: ")
     assert "within 0.2 s" in str(caught.value)
+
+
+def test_all_lend_their_memory_also_who_is_still_at_work(world: World) -> None:
+    crew = a_crew()
+    crew.submit("sampler-0", 1, "job")
+    crew.sleep(2)
+    assert world.slept == [(0, 2), (1, 2)]
+    world.naps[1] = ActorDiedError()
+    crew.sleep(1)  # who dies on it has lent its memory for good, and another one comes
+    assert crew.restarts == 1
+    crew.wait()
+    assert crew.names() == ["sampler-0", "sampler-2"]
+
+
+@pytest.mark.parametrize("kind", [UserError, RunFailure])
+def test_an_engine_that_keeps_its_memory_is_told(world: World, kind: type[Exception]) -> None:
+    crew = a_crew(1)
+    world.naps[0] = RayTaskError("sleep", "a traceback", kind("rollout.sleep is 1, and this engine keeps its memory"))
+    with pytest.raises(kind, match="sampler-0: rollout.sleep is 1, and this engine keeps its memory"):
+        crew.sleep(1)

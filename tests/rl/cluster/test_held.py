@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from rl.cluster.jobs import WorkerStart
 from rl.cluster.weights.sets import set_folder
-from rl.cluster.worker.held import HeldWeights
+from rl.cluster.worker.held import HeldWeights, language_model_base
+from rl.config.load import load
+from rl.types import UserError
 from rollout.weights import SyncError
 from tests.rl.cluster.weights.sets_case import TinyFollower, language_model, opened, publish
+from tests.rl.run_case import ROOT
 
 
 def holds(follower: TinyFollower, seed: int) -> bool:
@@ -32,6 +37,10 @@ def test_a_job_names_its_version_and_may_go_back(tmp_path: Path) -> None:
             assert weights.version == version
             assert weights.mismatch is not None and weights.mismatch < 1e-5
             assert holds(follower, version)
+        follower.model = language_model(98)  # as it is after a sleep that dropped them
+        weights.forget()
+        weights.hold(4)
+        assert holds(follower, 4)
         with pytest.raises(SyncError, match=r"weights of version 5: there is no .* on this machine"):
             weights.hold(5)
         assert weights.version is None  # or it would answer with them
@@ -66,3 +75,16 @@ def test_another_machine_fetches_what_it_lacks_once_and_lets_old_sets_go(tmp_pat
         late.hold(4)  # fetched anew
         assert holds(fresh, 4)
         assert len(asked) > seen
+
+
+def test_adapters_are_not_merged_into_another_base(tiny_policy: Path, tmp_path: Path) -> None:
+    config = load(ROOT / "examples/geneval.yaml", [f"policy.path={tiny_policy}", "train.lora={}", "loop=ahead"])
+    start = WorkerStart(config, "run", 0, 100, 1, 1e-3, base=language_model_base(config).fingerprint)
+    assert HeldWeights.of(start, TinyFollower())._bases.keys() == {"ar"}
+    with pytest.raises(UserError) as caught:
+        HeldWeights.of(replace(start, base=7), TinyFollower())
+    assert str(caught.value).startswith(f"policy.path: ar/ of {tiny_policy} on the machine ")
+    assert str(caught.value).endswith(
+        " does not hold the weights that it holds where the run was started, and adapters are sent alone; copy the "
+        "folder there anew."
+    )

@@ -212,6 +212,24 @@ def test_the_trainers_ranks_keep_the_machines_first_gpus(monkeypatch: pytest.Mon
     assert seen == [(2, "6,7")]
 
 
+def test_samplers_that_sleep_share_the_trainers_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[object, str]] = []
+    ray = FakeRay(GPU=1.0)
+    monkeypatch.setattr(ray, "init", lambda **told: seen.append((told["num_gpus"], os.environ["CUDA_VISIBLE_DEVICES"])))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setattr(places, "visible_gpus", lambda: os.environ["CUDA_VISIBLE_DEVICES"].split(","))
+    monkeypatch.setattr(places, "ray", ray)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    shared = load(
+        ROOT / "examples/geneval.yaml",
+        ["loop=ahead", "cluster.painters=0", "rollout.engine=vllm", "rollout.sleep=2"],
+    )
+    with on_cluster(shared, Interrupt()):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+        assert needs_of(shared)["sample"].gpus == 1
+    assert seen == [(1, "3")]
+
+
 def test_a_machine_with_one_gpu_has_none_for_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rather than that they would compute on its CPU without a word."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")

@@ -64,8 +64,8 @@ def test_a_plan_has_the_runs_patience() -> None:
         ),
         (
             ["loop=ahead", "trainers=[ar,decoder]"],
-            "loop.use: is ahead, which trains the language model alone, and trainers names the decoder; write "
-            "loop.use: serial",
+            "cluster.painters: is 1, and they take the language model's weights alone, while trainers names the "
+            "decoder; write cluster.painters: 0 with loop.staleness: 0, or loop.use: serial",
         ),
         (
             ["loop=ahead", "loop.staleness=1", "checkpoint.experience=false"],
@@ -80,7 +80,16 @@ def test_a_plan_has_the_runs_patience() -> None:
             "groups.flat: lets scores say which prompts come next, and with loop.use: ",
         ),
         (["loop=ahead", "sync.enabled=false"], "sync.enabled: is false, and samplers of a cluster work with published"),
-        (["loop=ahead", "rollout.sleep=1", "rollout.engine=vllm"], "rollout.sleep: samplers of a cluster have their"),
+        (
+            ["loop=ahead", "loop.staleness=1", "rollout.sleep=1", "rollout.engine=vllm"],
+            "rollout.sleep: is 1, and with loop.staleness 1 samplers work while others learn, so they can't lend their "
+            "memory; set it to 0, or loop.staleness to 0",
+        ),
+        (
+            ["loop=ahead", "loop.staleness=2", "cluster.painters=0"],
+            "cluster.painters: is 0, so that the trainer paints with the weights of now, and loop.staleness 2 asks for "
+            "older ones; write 1, or loop.staleness: 0",
+        ),
     ],
 )
 def test_what_a_cluster_cannot_do_is_said_before_anything_starts(overrides: list[str], told: str) -> None:
@@ -95,6 +104,26 @@ def test_idle_workers_are_pointed_out() -> None:
         "loop.staleness: 0, so 2 samplers and 1 painter wait during each update, and the trainer during the rest; 2 "
         "keeps all of them busy"
     ]
+
+
+def test_who_takes_turns_on_purpose_is_not_told_that_workers_wait() -> None:
+    shares = ("loop.staleness=0", "cluster.painters=0")
+    assert list(loop_notes(config(*shares, "rollout.sleep=2", "rollout.engine=vllm"))) == []
+    assert list(loop_notes(config(*shares))) == [
+        "loop.staleness: 0, so 1 sampler waits during each update, and the trainer during the rest; 2 keeps all of "
+        "them busy"
+    ]
+
+
+def test_without_painters_a_step_is_sampled_and_no_more() -> None:
+    plan = work_plan(config("loop.staleness=0", "cluster.painters=0"), 10)
+    assert [stage.name for stage in plan.stages] == ["sample"]
+
+
+def test_with_the_trainer_painting_the_decoder_may_learn_too() -> None:
+    shares = ("loop.staleness=0", "cluster.painters=0")
+    shares += ("trainers=[ar,decoder]", "render.renders=2", "render.steps=4")
+    assert config(*shares).trainers == ("ar", "decoder")
 
 
 def test_a_serial_run_loads_no_ray() -> None:

@@ -9,9 +9,14 @@ import pytest
 import torch
 
 from policy.base import Policy
-from rl.cluster.weights.follow import base_weights, load_into
+from policy.lora.targets import adapter_parameters
+from rl.cluster.publisher import WeightPublisher
+from rl.cluster.weights.base import BaseWeights
+from rl.cluster.weights.follow import load_into
+from rl.cluster.weights.sets import DamagedWeights, set_folder
+from rl.cluster.worker.replica import LanguageModelReplica
 from rl.config.sections.lora import LoraSettings
-from rl.types import UserError
+from rl.types import Forward, Sequences, UserError
 from rollout.weights import SyncError
 from tests.rl.cluster.weights.sets_case import TinyFollower, opened
 from tests.rl.trainer.trainer_case import make_batch, make_trainer, tiny_ar, weights
@@ -26,16 +31,19 @@ class Engine(TinyFollower):
 
 def test_only_adapters_go_out_and_what_is_merged_is_what_the_trainer_has(tmp_path: Path) -> None:
     trainer = make()
-    base, follower = tiny_ar().state_dict(), Engine()
+    base, follower = BaseWeights(tiny_ar().state_dict()), Engine()
+    linear = {name: module.weight.shape for name, module in tiny_ar().named_modules() if hasattr(module, "in_features")}
+    trained = adapter_parameters(LORA, {name: shape for name, shape in linear.items() if name != "lm_head"})
     with opened(tmp_path) as store:
+        publisher = WeightPublisher(store, {}, staleness=2, next=1)
         for version in (1, 2):
             trainer.update(make_batch(trainer))
-            adapter = trainer.adapter()
-            assert adapter is not None
-            manifest = store.publish(version, {}, adapters={"ar": adapter})
-            assert all(".lora_" in one.name for one in manifest.parts["ar"].tensors)
-            assert manifest.size < sum(value.nbytes for value in base.values()) / 2
+            publisher.push("ar", trainer.weights(), version, {})
             with store.load(version) as found:
+                (part,) = found.manifest.parts.values()
+                assert all(".lora_" in one.name for one in part.tensors)
+                assert sum(one.size for one in part.tensors) == 4 * trained
+                assert part.size < sum(value.nbytes for value in base.tensors.values()) / 2
                 load_into(follower, found, tolerance=1e-3, bases={"ar": base})
             held = follower.live("ar")
             assert all(torch.equal(held[name], value) for name, value in weights(trainer).items())
@@ -48,15 +56,70 @@ def test_only_adapters_go_out_and_what_is_merged_is_what_the_trainer_has(tmp_pat
             ),
         ):
             load_into(follower, found, tolerance=1e-3, bases={"ar": base})
+        other = BaseWeights({"model.norm.weight": torch.ones(32)})
         with store.load(1) as found, pytest.raises(UserError, match="an adapter is for 'model.layers.0.self_attn.q_pr"):
-            load_into(follower, found, tolerance=1e-3, bases={"ar": {"model.norm.weight": torch.ones(32)}})
+            load_into(follower, found, tolerance=1e-3, bases={"ar": other})
+
+
+def test_a_replica_has_whole_weights_once_and_then_what_changes(tmp_path: Path) -> None:
+    trainer, ar = make(), tiny_ar(seed=5)
+    replica = LanguageModelReplica(ar, _nobody)
+    base = BaseWeights(tiny_ar().state_dict())
+    with opened(tmp_path) as store:
+        publisher = WeightPublisher(store, {}, staleness=2, next=1)
+        for version in (1, 2, 3):
+            trainer.update(make_batch(trainer))
+            publisher.push("ar", trainer.weights(), version, {})
+            if version == 3:  # nobody sends what adapters do not touch: what happens to it is noticed all the same
+                ar.model.norm.weight.data[0] += 1
+                with (
+                    store.load(version) as found,
+                    pytest.raises(SyncError, match=r"version 3: the live parameter 'model.norm.weight' of ar is not"),
+                ):
+                    load_into(replica, found, tolerance=1e-3, bases={"ar": base})
+                return
+            with store.load(version) as found:
+                load_into(replica, found, tolerance=1e-3, bases={"ar": base})
+            assert all(torch.equal(ar.state_dict()[name], value) for name, value in weights(trainer).items())
+
+
+@pytest.mark.parametrize("name", ["lora_A", "lora_B"])
+def test_one_bit_of_an_adapter_is_caught_by_name(name: str, tmp_path: Path) -> None:
+    trainer = make()
+    trainer.update(make_batch(trainer))
+    with opened(tmp_path) as store:
+        WeightPublisher(store, {}, staleness=2, next=1).push("ar", trainer.weights(), 1, {})
+        with store.load(1) as found:
+            entry = next(one for one in found.manifest.parts["ar"].tensors if name in one.name)
+        file = set_folder(store.folder, 1) / "ar.bin"
+        file.chmod(0o644)
+        content = bytearray(file.read_bytes())
+        content[entry.start + 2] ^= 4
+        file.write_bytes(content)
+        with pytest.raises(DamagedWeights, match=f"weights of version 1: '{entry.name}' in .*is damaged"):
+            store.load(1)
 
 
 def test_the_base_of_a_part_has_the_names_of_its_weights(tiny_policy: Path) -> None:
     policy = Policy.load(tiny_policy)
-    ar = base_weights(tiny_policy, "ar")
+    ar = BaseWeights.read(tiny_policy, "ar").tensors
     assert ar.keys() == policy.ar.state_dict().keys()
-    decoder = base_weights(tiny_policy, "decoder")
+    rounded = BaseWeights.read(tiny_policy, "ar", torch.bfloat16).tensors
+    assert all(torch.equal(rounded[name], value.bfloat16()) for name, value in policy.ar.state_dict().items())
+    decoder = BaseWeights.read(tiny_policy, "decoder").tensors
     assert {name.partition(".")[0] for name in decoder} == {"connector", "transformer"}
     expected = policy.decoder.transformer.state_dict()
     assert {name.removeprefix("transformer.") for name in decoder if name.startswith("tr")} == expected.keys()
+
+
+def test_machines_know_whether_they_have_the_same_base() -> None:
+    one, same, other = tiny_ar().state_dict(), tiny_ar().state_dict(), tiny_ar(seed=1).state_dict()
+    assert BaseWeights(one).fingerprint == BaseWeights(dict(reversed(same.items()))).fingerprint
+    assert BaseWeights(one).fingerprint != BaseWeights(other).fingerprint
+    swapped = {**one, "model.layers.0.mlp.up_proj.weight": one["model.layers.0.mlp.gate_proj.weight"]}
+    swapped["model.layers.0.mlp.gate_proj.weight"] = one["model.layers.0.mlp.up_proj.weight"]
+    assert BaseWeights(one).fingerprint != BaseWeights(swapped).fingerprint
+
+
+def _nobody(rows: Sequences) -> Forward:
+    raise NotImplementedError
