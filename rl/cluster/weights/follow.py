@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 from policy.trainable import WeightStream
 from rl.cluster.weights.base import BaseWeights
-from rl.cluster.weights.merge import MergedPart
+from rl.cluster.weights.merge import AdaptersBeside, MergedPart
 from rl.cluster.weights.sets import WeightSet
 from rollout.proof import PublishedSums, prove
 from rollout.sync import Follower, WeightSync
 from rollout.weights import SyncError
+
+Adapted = type[MergedPart] | type[AdaptersBeside]
 
 
 def load_into(
@@ -19,17 +21,18 @@ def load_into(
     *,
     tolerance: float,
     bases: Mapping[str, BaseWeights] | None = None,
+    adapted: Adapted = MergedPart,
 ) -> float:
     """All parts of the set that the follower follows: loaded, proved by exact sums, then asked the set's canaries.
 
-    ``bases``: part -> the weights that adapters are merged into for a follower that has none of its own. Returns the
-    largest difference of its answers, in the canary's unit. Raises: SyncError naming version and parameter; the
+    ``bases``: part -> the weights that adapters are for; ``adapted``: what becomes of both for this follower. Returns
+    the largest difference of its answers, in the canary's unit. Raises: SyncError naming version and parameter; the
     follower must then not be asked for anything.
     """
     parts = [part for part in found.parts if part in follower.follows]
     proofs = dict[str, bool]()
     for part in parts:
-        stream, published = _what_goes_in(part, found, bases or {})
+        stream, published = _what_goes_in(part, found, bases or {}, adapted)
         follower.load_weights(part, stream, found.version)
         live = follower.live_sums(part)
         if live is not None:
@@ -48,9 +51,11 @@ def load_into(
     )
 
 
-def _what_goes_in(part: str, found: WeightSet, bases: Mapping[str, BaseWeights]) -> tuple[WeightStream, PublishedSums]:
+def _what_goes_in(
+    part: str, found: WeightSet, bases: Mapping[str, BaseWeights], adapted: Adapted
+) -> tuple[WeightStream, PublishedSums]:
     adapter = found.adapter(part)
     if adapter is None or part not in bases:
         return found.stream(part), found
-    merged = MergedPart(found, part, adapter, bases[part])
-    return merged.stream, merged
+    made = adapted(found, part, adapter, bases[part])
+    return made.stream, made

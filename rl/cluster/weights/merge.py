@@ -1,4 +1,4 @@
-"""Adapters that came alone, merged into the base that every machine has, for engines that know no adapters."""
+"""Adapters that came alone, for the base that every machine has: merged into it, or beside it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,22 @@ _PREFIXES = {"decoder": "transformer."}
 """Of the network inside a part that has the adapters."""
 
 
+class AdaptersBeside:
+    """Adapters for a network that has its own beside the base's weights, and the sums of both."""
+
+    def __init__(self, found: WeightSet, part: str, adapter: Adapter, base: BaseWeights) -> None:
+        self.version, self.source = found.version, found.source
+        self._found, self._base = found, base
+        self.stream = adapter.weights
+
+    def sums(self, part: str, dtype: torch.dtype) -> Mapping[str, int]:
+        held = {name: self._base.sum(name, dtype) for name in self._base.tensors}
+        return {**held, **self._found.sums(part, dtype)}
+
+
 class MergedPart:
-    """Whole weights of a part, and the sums that they have: summed in float32, rounded once, as the trainer merges."""
+    """Whole weights of a part, and the sums that they have: summed in float32, rounded once, as the trainer merges. For
+    engines that know no adapters."""
 
     def __init__(self, found: WeightSet, part: str, adapter: Adapter, base: BaseWeights) -> None:
         """Raises: UserError naming an adapter's layer that the base does not have."""

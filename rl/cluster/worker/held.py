@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Self
 
@@ -17,7 +18,8 @@ import torch
 from policy.folder import resolve_folder
 from rl.cluster.jobs import WorkerStart
 from rl.cluster.weights.base import BaseWeights
-from rl.cluster.weights.follow import load_into
+from rl.cluster.weights.follow import Adapted, load_into
+from rl.cluster.weights.merge import MergedPart
 from rl.cluster.weights.sets import DamagedWeights
 from rl.cluster.weights.store import WeightStore
 from rl.config.schema import Config
@@ -41,21 +43,22 @@ class HeldWeights:
         keeps: int,
         fetch: Fetch | None = None,
         bases: Mapping[str, BaseWeights] = MappingProxyType({}),
+        adapted: Adapted = MergedPart,
     ) -> None:
-        """``bases``: what adapters are merged into."""
+        """``bases``: what adapters are for; ``adapted``: what becomes of both for this follower."""
         self.version: int | None = None
         """Of the set; ``None`` are those of the policy's folder."""
         self.mismatch: float | None = None
         """What the canary of the set has found."""
-        self._store, self._follower, self._tolerance = store, follower, tolerance
-        self._keeps, self._fetch, self._bases = keeps, fetch, bases
+        self._store, self._keeps, self._fetch = store, keeps, fetch
+        self._load_into = partial(load_into, follower, tolerance=tolerance, bases=bases, adapted=adapted)
 
     @classmethod
-    def of(cls, start: WorkerStart, follower: Follower) -> Self:
+    def of(cls, start: WorkerStart, follower: Follower, adapted: Adapted = MergedPart) -> Self:
         """Raises: UserError if adapters will come, and are for other weights than this machine's policy folder has."""
         bases = {} if start.base is None else {"ar": _base(start.config, start.base)}
         store = WeightStore.open(start.run, room=start.room)
-        return cls(store, follower, start.tolerance, start.sets, start.fetch, bases)
+        return cls(store, follower, start.tolerance, start.sets, start.fetch, bases, adapted)
 
     def hold(self, version: int | None) -> None:
         """Raises: SyncError if they can't be had whole, or the worker does not compute with them: it is of no more
@@ -79,7 +82,7 @@ class HeldWeights:
             self._store.pull(version, lambda file, start, size: fetch(version, file, start, size))
             self._store.prune(version - self._keeps)
         with self._store.load(version) as found:
-            self.mismatch = load_into(self._follower, found, tolerance=self._tolerance, bases=self._bases)
+            self.mismatch = self._load_into(found)
         self.version = version
 
 

@@ -13,6 +13,7 @@ from policy.prompt import Condition
 from rl.acting.engines import make_sampler
 from rl.build import decoder_there, language_model, load_policy
 from rl.cluster.jobs import Painted, PaintJob, RoleName, Sampled, SampleJob, WorkerStart
+from rl.cluster.weights.merge import AdaptersBeside
 from rl.cluster.worker.held import HeldWeights
 from rl.cluster.worker.replica import LanguageModelReplica
 from rl.rows import logprobs_apart, read_back
@@ -64,15 +65,14 @@ class PainterRole:
     """Pictures. Hidden states are made by a forward of its own and are gone when the pictures are there."""
 
     def __init__(self, start: WorkerStart) -> None:
-        # weights come merged: a copy that learns nothing needs no adapters
-        without = start.config.train.model_copy(update={"lora": None})
-        self._config = config = start.config.model_copy(update={"train": without})
+        self._config = config = start.config
         torch.manual_seed(config.run.seed)
         policy = load_policy(config)
-        self._forward = frozen(language_model(config, policy), config.train)
+        model = language_model(config, policy)
+        self._forward = frozen(model, config.train)
         self._there = decoder_there(config, policy)
         self._decoder = policy.decoder
-        self.weights = HeldWeights.of(start, LanguageModelReplica(policy.ar, self._forward))
+        self.weights = HeldWeights.of(start, LanguageModelReplica(model, self._forward), AdaptersBeside)
 
     def work(self, version: int | None, job: PaintJob) -> tuple[Painted, NDArray[np.uint8]]:
         started, options = time.perf_counter(), self._config.render

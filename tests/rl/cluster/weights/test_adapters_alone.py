@@ -5,21 +5,26 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from policy.base import Policy
+from policy.lora.adapters import add_lora
 from policy.lora.targets import adapter_parameters
+from policy.trainable import LanguageModel
 from rl.cluster.publisher import WeightPublisher
 from rl.cluster.weights.base import BaseWeights
 from rl.cluster.weights.follow import load_into
+from rl.cluster.weights.merge import AdaptersBeside
 from rl.cluster.weights.sets import DamagedWeights, set_folder
 from rl.cluster.worker.replica import LanguageModelReplica
 from rl.config.sections.lora import LoraSettings
-from rl.types import Forward, Sequences, UserError
+from rl.trainer.answer import frozen
+from rl.types import UserError
 from rollout.weights import SyncError
 from tests.rl.cluster.weights.sets_case import TinyFollower, opened
-from tests.rl.trainer.trainer_case import make_batch, make_trainer, tiny_ar, weights
+from tests.rl.trainer.trainer_case import LAYOUT, make_batch, make_trainer, tiny_ar, weights
 
 LORA = LoraSettings(rank=4, alpha=8)
 make = partial(make_trainer, lora=LORA, lr=1e-2, micro_batch=4)
@@ -61,26 +66,25 @@ def test_only_adapters_go_out_and_what_is_merged_is_what_the_trainer_has(tmp_pat
             load_into(follower, found, tolerance=1e-3, bases={"ar": other})
 
 
-def test_a_replica_has_whole_weights_once_and_then_what_changes(tmp_path: Path) -> None:
-    trainer, ar = make(), tiny_ar(seed=5)
-    replica = LanguageModelReplica(ar, _nobody)
+def test_a_replica_with_adapters_computes_what_the_trainer_does_to_the_last_bit(tmp_path: Path) -> None:
+    trainer, ar = make(), tiny_ar()
+    model = LanguageModel(ar, LAYOUT.image, lora=add_lora(ar, LORA, seed=7, without=("lm_head",)))
+    replica = LanguageModelReplica(model, frozen(model, trainer._config))
     base = BaseWeights(tiny_ar().state_dict())
     with opened(tmp_path) as store:
         publisher = WeightPublisher(store, {}, staleness=2, next=1)
-        for version in (1, 2, 3):
-            trainer.update(make_batch(trainer))
+        for version in (1, 2):
+            trainer.update(batch := make_batch(trainer))
             publisher.push("ar", trainer.weights(), version, {})
-            if version == 3:  # nobody sends what adapters do not touch: what happens to it is noticed all the same
-                ar.model.norm.weight.data[0] += 1
-                with (
-                    store.load(version) as found,
-                    pytest.raises(SyncError, match=r"version 3: the live parameter 'model.norm.weight' of ar is not"),
-                ):
-                    load_into(replica, found, tolerance=1e-3, bases={"ar": base})
-                return
             with store.load(version) as found:
-                load_into(replica, found, tolerance=1e-3, bases={"ar": base})
-            assert all(torch.equal(ar.state_dict()[name], value) for name, value in weights(trainer).items())
+                load_into(replica, found, tolerance=1e-3, bases={"ar": base}, adapted=AdaptersBeside)
+            assert np.array_equal(replica.answer(batch), trainer.forward(batch).logprobs_BT.numpy())
+        ar.model.norm.weight.data[0] += 1  # nobody sends the base: what happens to it is noticed all the same
+        with (
+            store.load(2) as found,
+            pytest.raises(SyncError, match=r"version 2: the live parameter 'model.norm.weight' of ar is not what"),
+        ):
+            load_into(replica, found, tolerance=1e-3, bases={"ar": base}, adapted=AdaptersBeside)
 
 
 @pytest.mark.parametrize("name", ["lora_A", "lora_B"])
@@ -119,7 +123,3 @@ def test_machines_know_whether_they_have_the_same_base() -> None:
     swapped = {**one, "model.layers.0.mlp.up_proj.weight": one["model.layers.0.mlp.gate_proj.weight"]}
     swapped["model.layers.0.mlp.gate_proj.weight"] = one["model.layers.0.mlp.up_proj.weight"]
     assert BaseWeights(one).fingerprint != BaseWeights(swapped).fingerprint
-
-
-def _nobody(rows: Sequences) -> Forward:
-    raise NotImplementedError
