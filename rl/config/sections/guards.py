@@ -58,8 +58,8 @@ class GuardsConfig(Section):
     its standard error, as with few prompts of a task."""
     disagreement: Positive | None = 3.0
     """Standard errors, added up over steps beyond one in each, by which what is rewarded correlates inside groups with
-    less of a ``role: monitor`` reward: told, and obeyed, before the update that the monitor would pay for. By chance
-    alone, once in 2,000 steps."""
+    less of a ``role: monitor`` reward: told, and obeyed, before the update that the monitor would pay for; sooner by a
+    monitor that is graded than by one that passes or fails. By chance alone, once in 2,000 steps."""
     min_unlike_renders: Fraction | None = 0.01
     """Of a decoder that learns: fraction of sequences whose renders don't all score alike (nothing to learn)."""
     min_decoder_share: Fraction | None = 0.02
