@@ -32,6 +32,7 @@ from rl.config.schema import Config
 from rl.decoder.build import OLD_RULES, flow_trainer
 from rl.decoder.part import OLD
 from rl.decoder.views import other_weights, start_views
+from rl.evaluation.evaluate import pictures_of_tasks
 from rl.halves.build import RunTrainers, experience_log, halves, prompt_draws, slow_copy
 from rl.learn import TokenTrainer
 from rl.parts import Run
@@ -127,6 +128,7 @@ def live_parts(
                 config.guards,
                 [name for name, one in config.rewards.items() if one.role == "monitor"],
                 config.schedule.steps_of("decoder", config.train.steps),
+                pictures_of_tasks(eval_prompts, config.eval.samples_per_prompt),
             ),
             interrupt=interrupt,
             experience=log,

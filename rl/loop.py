@@ -59,6 +59,10 @@ class AlarmStop(UserError):
     """A guard's alarm whose action is ``stop``."""
 
 
+class ForeseenStop(AlarmStop):
+    """The same before the step's update."""
+
+
 def run(
     config: Config,
     prompts: tuple[Sequence[Prompt], Sequence[Prompt]],
@@ -129,7 +133,7 @@ def begin(run: Run, saved: Checkpoint | None) -> None:
 def train(run: Run, first_step: int) -> int:
     """Steps ``first_step`` to the configured last; returns the number of steps done, fewer after Ctrl-C.
 
-    Raises: RewardsFailed, with the steps that are done saved.
+    Raises: RewardsFailed, ForeseenStop, with the steps that are done saved.
     """
     done, then = first_step, rng_state()
     try:
@@ -137,8 +141,8 @@ def train(run: Run, first_step: int) -> int:
             if run.interrupt.asked:
                 return done
             then = rng_state()
-    except RewardsFailed as error:
-        raise RewardsFailed(f"{error}; {save_finished(run, done, then)}") from error.__cause__
+    except (RewardsFailed, ForeseenStop) as error:
+        raise type(error)(f"{error}; {save_finished(run, done, then)}") from error.__cause__
     return run.config.train.steps
 
 
@@ -147,17 +151,20 @@ def _steps(run: Run, first_step: int) -> Iterator[int]:
     collected = run.collector.collect(first_step, run.config.train.steps)
     for experience in profiled(collected, first_step, run.config.tracking.profile, run.folder, run.tracker.message):
         step, timer = experience.step, Stopwatch(experience.seconds, run.tracker.stage)
+        foreseen = run.guards.foresee(step, experience.metrics)
+        obey_before_saving(run, foreseen)
+        _obey(run.guards, foreseen, ForeseenStop)
         metrics = {**experience.metrics, **run.learner.learn(experience, timer)}
         show_if_due(run, experience)
         del experience  # or its hidden states and pictures would stay while the next ones are made
         with timer("evaluate"):
             metrics |= evaluate_if_due(run, done=step + 1)
         alarms = run.guards.check(step, metrics)
-        run.tracker.log(step, metrics, timer.seconds, alarms)
+        run.tracker.log(step, metrics, timer.seconds, [*foreseen, *alarms])
         obey_before_saving(run, alarms)
         require_log(run.folder)
         save_if_due(run, done=step + 1)  # after the log: a checkpoint never claims a step that the log does not show
-        _obey(run.guards, alarms)
+        _obey(run.guards, alarms, AlarmStop)
         yield step + 1
 
 
@@ -189,8 +196,8 @@ def conclude(folder: Path) -> None:
     print(f"report: {write_report(folder)}")
 
 
-def _obey(guards: Guards, alarms: Sequence[Alarm]) -> None:
+def _obey(guards: Guards, alarms: Sequence[Alarm], stop: type[AlarmStop]) -> None:
     stopping = {alarm: key for alarm in alarms for action, key in [guards.action(alarm)] if action == "stop"}
     if stopping:
         sentences = " ".join(alarm.sentence for alarm in stopping)
-        raise AlarmStop(f"{next(iter(stopping.values()))} is 'stop' and an alarm went off: {sentences}")
+        raise stop(f"{next(iter(stopping.values()))} is 'stop' and an alarm went off: {sentences}")

@@ -35,8 +35,8 @@ def bonus(kept: float, entropy: float | None, *, beta: float = 0.001) -> Coeffic
 def target(kept: float, entropy: float | None, *, goal: float, step: float = 0.0005, most: float = 0.02) -> Coefficient:
     """c rises by ``step`` after an update that saw less entropy than ``goal`` and falls by it after one that saw more;
     it is applied only while the entropy is at or below the goal: adaptive entropy control of Skywork-OR1 (arXiv
-    2505.22312), alpha = c 1[e <= goal], from c = 0. Ours: e is of the update before (the paper measures the rollout
-    first), and c stays between 0 and ``most``.
+    2505.22312), section 3.2.5, alpha = c 1[e <= goal], from c = 0. Ours: e is of the update before (the paper measures
+    the rollout first), and c stays between 0 and ``most``.
     """
     if entropy is None:
         return Coefficient(0.0, 0.0)

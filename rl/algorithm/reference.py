@@ -20,7 +20,7 @@ def fixed(updates: int) -> float:
 @declares(positive=("every",))
 def refreshed(updates: int, *, every: int) -> float:
     """0 after each ``every``-th step, 1 after the others: the reference becomes the policy of now. The hard update of
-    TR-DPO (arXiv 2404.09656), section 3, and the reference reset of ProRL (arXiv 2505.24864), section 2.3.2.
+    TR-DPO (arXiv 2404.09656), and the reference reset of ProRL (arXiv 2505.24864), section 2.3.1.
     """
     return 0.0 if updates % every == 0 else 1.0
 
@@ -28,6 +28,6 @@ def refreshed(updates: int, *, every: int) -> float:
 @declares(fraction=("decay",))
 def ema(updates: int, *, decay: float = 0.99) -> float:
     """``decay`` after every step: an exponential moving average of the policy, the anchor of WARP (arXiv 2406.16768),
-    equation (EMA), whose mu is 1 - ``decay`` = .01; the soft update of TR-DPO (arXiv 2404.09656), section 3.
+    section 3.1, equation (EMA), whose mu is 1 - ``decay`` = .01; the soft update of TR-DPO (arXiv 2404.09656).
     """
     return decay

@@ -11,7 +11,7 @@ from torch import Tensor
 from policy.flow.steps import cps_step
 from rewards.check.rules import Finding
 from rl.algorithm.terms import Term
-from rl.check.inputs import ADVANTAGES, B
+from rl.check.inputs import ADVANTAGES, B, advantage
 from rl.check.kinds import ON_WINDOW, plain, positional
 from rl.check.trial import TOLERANCE, Trial, differ, error, flat, gradient, ok, penalty, warning
 from rl.registry import resolve
@@ -39,13 +39,8 @@ def window() -> tuple[Any, ...]:
 
 
 def renders() -> tuple[Tensor, ...]:
-    """Four token sequences with six renders: a failed reward, rewards that are all equal, a single valid one."""
-    rewards_BK = torch.rand(4, 6, generator=torch.Generator().manual_seed(1))
-    valid_BK = torch.ones(4, 6, dtype=torch.bool)
-    rewards_BK[0, 2], valid_BK[0, 2] = torch.nan, False
-    rewards_BK[2] = 0.5
-    valid_BK[3, 1:] = False
-    return rewards_BK, valid_BK
+    """Four token sequences with six renders, which score as four prompts with six samples do."""
+    return advantage()
 
 
 def declared_otherwise(use: str, window: bool) -> str | None:

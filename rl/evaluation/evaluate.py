@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl.config.sections.milestones import EvalConfig
-from rl.evaluation.results import Evaluation, Outcome, Tile, grid_path, mark, save
+from rl.evaluation.results import OVERALL, Evaluation, Outcome, Tile, grid_path, mark, save
 from rl.tracking.grid import make_grid
 from rl.types import Prompt, Score, UserError
 from rollout.seeds import sample_seed
@@ -65,6 +65,13 @@ def evaluate(
 
 def task_of(prompt: Prompt) -> str:
     return str(prompt.metadata.get("tag") or UNTAGGED)
+
+
+def pictures_of_tasks(prompts: Sequence[Prompt], samples: int) -> dict[str, int]:
+    """Of an evaluation with so many samples of each prompt; ``overall``: of all tasks."""
+    found = Counter(map(task_of, prompts))
+    found[OVERALL] = len(prompts)
+    return {task: count * samples for task, count in found.items()}
 
 
 def strict_value(score: Score) -> float | None:

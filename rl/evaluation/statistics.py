@@ -40,34 +40,48 @@ def t_interval(values: Sequence[float]) -> Estimate:
     return Estimate(mean, mean - half, mean + half)
 
 
+def share_interval(values: Sequence[float]) -> Estimate:
+    """Mean of values from 0 to 1. Student's interval leaves that range where the mean is near an end of it, so this is
+    Wilson's, of as many passes and failures as have the variance that is seen (Kish 1965), with Student's quantile in
+    place of the normal one: the same as Student's where that is narrow, and never below 0 or above 1."""
+    array = np.asarray(values, dtype=np.float64)
+    mean = float(array.mean())
+    if array.size < 2:
+        return Estimate(mean, None, None)
+    variance = float(array.var(ddof=1)) / array.size
+    if variance <= 1e-18:
+        return Estimate(mean, mean, mean)
+    return _wilson_of_share(mean, mean * (1 - mean) / variance, float(stdtrit(array.size - 1, 0.975)))
+
+
 def mean_of(values: Sequence[float]) -> Estimate:
-    """Wilson where every value is 0 or 1, Student's t otherwise."""
+    """Wilson where every value is 0 or 1, ``share_interval`` where all lie between, Student's t otherwise."""
     if all(value in (0.0, 1.0) for value in values):
         return wilson(int(sum(values)), len(values))
-    return t_interval(values)
+    return share_interval(values) if all(0.0 <= value <= 1.0 for value in values) else t_interval(values)
 
 
 def mean_over_prompts(prompts: Sequence[Sequence[float]]) -> Estimate:
     """Mean of the prompts' means, where a prompt may have several samples: those are alike, and count for less.
 
-    ``mean_of`` for one sample each. Else Student's t over the prompts, and where every value is 0 or 1 Wilson with the
-    effective number of samples (Kish 1965): as many independent ones have the variance that is seen between prompts;
-    never more than the samples, never fewer than the prompts.
+    ``mean_of`` for one sample each. Else the same of the prompts' means, and where every value is 0 or 1 Wilson with
+    the effective number of samples (Kish 1965): as many independent ones have the variance that is seen between
+    prompts; never more than the samples, never fewer than the prompts.
     """
     if all(len(values) == 1 for values in prompts):
         return mean_of([values[0] for values in prompts])
     means = np.array([np.mean(values) for values in prompts])
     if any(value not in (0.0, 1.0) for values in prompts for value in values):
-        return t_interval(means.tolist())
+        within = all(0.0 <= value <= 1.0 for values in prompts for value in values)
+        return share_interval(means.tolist()) if within else t_interval(means.tolist())
     share, samples = float(means.mean()), sum(map(len, prompts))
     variance = float(means.var(ddof=1)) / len(prompts) if len(prompts) > 1 else 0.0
     effective = share * (1 - share) / variance if variance else 0.0
     return _wilson_of_share(share, min(max(effective, len(prompts)), samples))
 
 
-def _wilson_of_share(share: float, n: float) -> Estimate:
-    """Wilson (1927) for a number of samples that need not be whole."""
-    z = float(ndtri(0.975))
+def _wilson_of_share(share: float, n: float, z: float = float(ndtri(0.975))) -> Estimate:
+    """Wilson (1927) for a number of samples that need not be whole; ``z``: the quantile."""
     denominator = 2 * (n + z**2)
     centre = (2 * n * share + z**2) / denominator
     half = z / denominator * math.sqrt(4 * n * share * (1 - share) + z**2)

@@ -25,7 +25,7 @@ from rl.rehearsal.estimate import Work, told
 from rl.rehearsal.lesson import rehearse_lesson
 from rl.rehearsal.meter import Meter
 from rl.rehearsal.parts import check_hidden, check_rollout, finite_outputs, part_of_a_step
-from rl.rows import by_group, read_back
+from rl.rows import by_group, read_back, sequences
 from rl.run_folder.random_state import restore_rng, rng_state
 from rl.supervised.learn import SupervisedLearner
 from rl.trainer.engine import pick_device
@@ -34,8 +34,9 @@ from rollout.seeds import group_seeds
 
 _LOOKED_THROUGH = 1000  # prompts, for one that most rewards apply to
 _WARM_ROWS = 16  # the first call of everything is slow, and two rows are few: each part is measured once more
-_SHORT_S = 1.0  # sampling is measured once more where it takes less
+_SHORT_S = 5.0  # sampling is measured once more where it takes less
 _CHEAP_S = 2.0  # a part that takes less than that with as many rows as a step gives it at a time is measured with them
+_FORWARD_ADVICE = "train.micro_batch is what takes memory"
 _AR_ADVICE = "look at loss, terms and train; train.micro_batch is what takes memory"
 _DECODER_ADVICE = "look at decoder; decoder.micro_batch is what takes memory"
 _LONG_S = 20.0  # a part that takes longer than that in a step is measured with a whole micro-batch
@@ -110,7 +111,7 @@ class _Rehearsal:
         most = {one.section: one.micro_batch for one in self.run.config.learning}["train" if name == "ar" else name]
         most *= self.run.config.train.ranks
         gradient(max(1, self._rows(stage, most) // pictures))
-        if more := self._more(stage, most) // pictures:
+        while more := self._more(stage, most // pictures * pictures) // pictures:
             gradient(more)
 
     def _rows(self, stage: str, micro_batch: int) -> int:
@@ -120,9 +121,11 @@ class _Rehearsal:
         return min(micro_batch, rows) if long else min(micro_batch, rows, _WARM_ROWS)
 
     def _more(self, stage: str, at_once: int) -> int:
-        """As many as a step gives a part at a time, where that is cheap: small models share fixed costs among many
-        rows, and sixteen would say two to three times too much. 0: it is not, or has been measured."""
-        one, rows = self.meter.parts[stage], min(at_once, self.work.most(stage))
+        """As many as a step gives a part at a time, or four times as many as before, where that is cheap: small models
+        share fixed costs among many rows, and sixteen would say two to three times too much. 0: it is not, or has been
+        measured."""
+        one, most = self.meter.parts[stage], min(at_once, self.work.most(stage))
+        rows = most if one.each * most < _CHEAP_S else min(4 * one.rows, most)
         return rows if rows > one.rows and one.each * rows < _CHEAP_S else 0
 
     def _sampled(self) -> Rollout:
@@ -141,7 +144,7 @@ class _Rehearsal:
             check_rollout(rollout, count, run.policy.layout.image, options.engine)
         if self.meter.parts["sample"].seconds < _SHORT_S:
             sampled(min(self.work.most("sample"), _WARM_ROWS))
-            if more := self._more("sample", self.work.at_once):
+            while more := self._more("sample", self.work.at_once):
                 sampled(more)
         run.act.lend_memory(min(options.sleep, 1))
         return rollout
@@ -151,13 +154,26 @@ class _Rehearsal:
         whose = f"the sampler (ar/ of {config.policy.path}, policy.dtype {config.policy.dtype})"
         if hidden_BSD is None:
             whose = f"the trainer (ar/ of {config.policy.path}, train.dtype {config.train.dtype})"
-            with self.part("forward", rollout.batch_size, "train.micro_batch is what takes memory"):
+            with self.part("forward", rollout.batch_size, _FORWARD_ADVICE):
                 forward = read_back(self.run.act.forward, rollout)
             hidden_BSD = forward.hidden_BSD
+            self._read_more(rollout)
         positions, wide = rollout.tokens_BT.shape[1] + 1, self.run.policy.ar.config.hidden_size
         with part_of_a_step("forward" if forward else "sample"):
             check_hidden(hidden_BSD, (rollout.batch_size, positions, wide), whose)
         return hidden_BSD, forward
+
+    def _read_more(self, rollout: Rollout) -> None:
+        """With as many as tell what a step takes; what they say is not looked at."""
+        rows, at_once = sequences(rollout), self.run.config.train.micro_batch * self.run.config.train.ranks
+
+        def read(count: int) -> None:
+            with self.part("forward", count, _FORWARD_ADVICE):
+                self.run.act.forward(rows.take([row % len(rows) for row in range(count)]))
+
+        read(self._rows("forward", at_once))
+        while more := self._more("forward", at_once):
+            read(more)
 
     def _painted_and_scored(
         self, hidden_BSD: Tensor, rollout: Rollout
@@ -178,7 +194,7 @@ class _Rehearsal:
                 act.pictures(hidden_BSD[rows], range(count))
 
         painted(self._rows("paint", act.render.micro_batch))
-        if more := self._more("paint", act.render.micro_batch):
+        while more := self._more("paint", act.render.micro_batch):
             painted(more)
         with self.part(
             "guards", rollout.batch_size, f"check that vae/ and image_tokenizer/ of {config.policy.path} fit"

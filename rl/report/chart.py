@@ -18,6 +18,8 @@ class Curve:
     """One named line; paths are SVG's ``x,y x,y ...``, empty where there is nothing to draw."""
 
     name: str
+    place: int
+    """Among all that were given, also those without a point: colour and dashes are its."""
     line: str
     pale: str
     """The raw values, where ``line`` is their running mean."""
@@ -59,6 +61,7 @@ def line_chart(
     ``unit``: what is counted across. With ``smooth`` the raw values are pale and a running mean is drawn over them.
     """
     shown = {name: thin(points) for name, points in series.items() if points}
+    places = {name: place for place, name in enumerate(series)}
     if not shown:
         return Chart(title)
     bands = bands or {}
@@ -66,7 +69,7 @@ def line_chart(
     hover = {name: [[frame.across(x), frame.up(y), x, y] for x, y in points] for name, points in shown.items()}
     return Chart(
         title,
-        [_curve(frame, name, points, bands.get(name, ()), smooth) for name, points in shown.items()],
+        [_curve(frame, name, places[name], points, bands.get(name, ()), smooth) for name, points in shown.items()],
         list(zip(map(frame.up, frame.y_ticks), apart(frame.y_ticks), strict=True)),
         [(frame.across(x), number(x)) for x in ticks(frame.x0, frame.x1) if frame.x0 <= x <= frame.x1 and x == int(x)],
         [(frame.across(step), sentence) for step, sentence in alarms],
@@ -153,9 +156,9 @@ class _Frame:
         return " ".join(f"{self.across(x)},{self.up(y)}" for x, y in points)
 
 
-def _curve(frame: _Frame, name: str, points: Points, band: Band, smooth: bool) -> Curve:
+def _curve(frame: _Frame, name: str, place: int, points: Points, band: Band, smooth: bool) -> Curve:
     outline = [(x, high) for x, _, high in band] + [(x, low) for x, low, _ in reversed(band)]
     smooth = smooth and len(points) > 8
     drawn = running_mean(points) if smooth else points
     dots = [(frame.across(x), frame.up(y)) for x, y in drawn] if len(points) <= 12 else []
-    return Curve(name, frame.path(drawn), frame.path(points) if smooth else "", frame.path(outline), dots)
+    return Curve(name, place, frame.path(drawn), frame.path(points) if smooth else "", frame.path(outline), dots)

@@ -18,7 +18,7 @@ SMALL = 2 * 64  # up to here pictures are enlarged without smoothing
 @dataclass(frozen=True)
 class Badge:
     """One reward's verdict, with its own value where that is finer: ``fail 0.50``; ``reward`` is told where there are
-    several."""
+    several rewards."""
 
     reward: str
     text: str
@@ -75,7 +75,7 @@ def figure(sheet: Image.Image, evaluation: Evaluation, tile: Tile) -> Figure:
     picture = sheet.crop(tile.box)
     outcomes = evaluation.of(tile)
     notes = [note for one in outcomes if any((note := _note(one))[1:])]
-    badges = [_badge(one, several=len(outcomes) > 1) for one in outcomes]
+    badges = [_badge(one, several=len(evaluation.results) > 1) for one in outcomes]
     return Figure(evaluation.step, data_uri(picture), picture.width <= SMALL, badges, notes)
 
 

@@ -43,7 +43,7 @@ def sweep(given: SweepArguments, launch: Sequence[str] = LAUNCH) -> int:
     planned = plan(
         given.config, given.overrides, given.folder, seeds=given.seeds, baseline=given.baseline, launch=launch
     )
-    check_plan(planned)
+    check_plan(planned, asha=given.asha)
     for alike in told_alike(planned):
         print(shown(f"warning: {alike}"), file=sys.stderr)
     members = find_members(planned, run_again=not given.collect)

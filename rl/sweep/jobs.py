@@ -16,14 +16,14 @@ from rl.sweep.plan import SweepPlan
 from rl.types import UserError
 
 
-def check_plan(plan: SweepPlan) -> None:
-    """Every arm's evaluations, data, rewards and machine, and that every run's folder is its own. Raises UserError with
-    all mistakes."""
+def check_plan(plan: SweepPlan, *, asha: bool = False) -> None:
+    """Every arm's evaluations (``asha``: also those on the way), data, rewards and machine, and that every run's folder
+    is its own. Raises UserError with all mistakes."""
     wrong: dict[str, list[str]] = {}
     for arm in plan.arms:
         config = next(run.config for run in plan.runs if run.arm == arm.name)
         try:
-            _check_evaluations(config)
+            _check_evaluations(config, asha=asha)
             check_data(config)
             check_machine(config, config.train.ranks)
         except UserError as error:
@@ -41,13 +41,18 @@ def check_plan(plan: SweepPlan) -> None:
         raise UserError(f"{len(wrong)} mistakes in the sweep:\n" + "\n".join(told))
 
 
-def _check_evaluations(config: Config) -> None:
+def _check_evaluations(config: Config, *, asha: bool) -> None:
     if config.data.eval is None:
         raise UserError("data.eval is null: a sweep compares held-out scores, so give it prompts to evaluate")
     if len(evaluation_steps(config)) < 2:
         raise UserError(
             "a sweep compares an evaluation after training with one before it, and the run has fewer than two: give it "
             "steps (train.steps), and turn eval.at_start and eval.at_end on"
+        )
+    if asha and not 0 < config.eval.every < config.train.steps:
+        raise UserError(
+            f"--asha judges by held-out scores on the way, and there are none: eval.every is {config.eval.every}; it "
+            f"must be from 1 to {config.train.steps - 1}, below train.steps"
         )
 
 

@@ -103,10 +103,8 @@ def run_on_ray(
     asha: bool,
     folder: Path,
 ) -> None:
-    """Those that wait. Raises: UserError if ASHA has nothing to judge by, or no cluster answers."""
+    """Those that wait. Raises: UserError if no cluster answers."""
     waiting = [one for one in members if one.state == "waiting"]
-    if asha:
-        _check_evaluations(waiting)
     if not waiting:
         return
     _connect(address)
@@ -195,15 +193,6 @@ def _scheduler(members: Sequence[Member], *, asha: bool) -> TrialScheduler:
     return ASHAScheduler(
         time_attr=_TIME, metric=_METRIC, mode="max", max_t=steps + 1, grace_period=grace, reduction_factor=2
     )
-
-
-def _check_evaluations(members: Sequence[Member]) -> None:
-    for one in members:
-        if not 0 < one.run.config.eval.every < one.run.steps:
-            raise UserError(
-                f"--asha judges by held-out scores on the way, and arm {one.run.arm} has none: set eval.every below "
-                f"its {one.run.steps} steps"
-            )
 
 
 def _connect(address: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.table import Table as RichTable
 
@@ -18,6 +19,8 @@ from rl.variance.measure import VarianceMeasurement
 
 ENOUGH_CORRELATION = 0.95
 LEAST_DECODER_SHARE = 0.02
+_FEWEST_PROMPTS = 5  # of fewer, all ways to draw them again are too few for an interval of 95 %
+_WIDEST = 0.5  # of the share's interval: beyond it, not even who has more of the variance is known
 _COLUMNS = 2
 
 
@@ -29,11 +32,21 @@ class VarianceFinding:
     steps: int
     mean: float
     split: VarianceSplit
+    varies: bool
+    """Whether any prompt's pictures differ in it."""
     rank_correlation: float | None
     """With the rewards at the largest number of steps, inside groups; None where neither tells two sequences apart."""
     best_renders: int | None
     """For the language model, at the cost of the plan; None where tokens decide nothing."""
     picture_seconds: float
+
+    @property
+    def told(self) -> bool:
+        """Whether the pictures are enough to say who decides the variance."""
+        share = self.split.decoder_share
+        if share is None or share.interval is None or self.split.prompts < _FEWEST_PROMPTS:
+            return False
+        return share.interval[1] - share.interval[0] <= _WIDEST
 
 
 def analyse(plan: VariancePlan, found: VarianceMeasurement) -> list[VarianceFinding]:
@@ -49,9 +62,10 @@ def analyse(plan: VariancePlan, found: VarianceMeasurement) -> list[VarianceFind
             picture = found.picture_cost(steps)
             sequence = found.sequence_cost() if plan.sequence_cost is None else plan.sequence_cost * picture
             mean = sum(float(table.mean()) for table in alone) / len(alone)
+            varies = any(float(np.ptp(table)) > 1e-9 for table in alone)
             correlation = rank_correlation(tables, others)
             best = best_renders(split, sequence, picture, shared_noise=plan.config.render.seed == "group")
-            findings.append(VarianceFinding(reward, steps, mean, split, correlation, best, picture))
+            findings.append(VarianceFinding(reward, steps, mean, split, varies, correlation, best, picture))
     if not findings:
         raise UserError(
             f"no reward has scored two token sequences of one prompt in all their renders: see what metadata "
@@ -149,8 +163,10 @@ def _components(split: VarianceSplit) -> Mapping[str, float]:
 def _sentence(plan: VariancePlan, rows: Sequence[VarianceFinding]) -> str:
     one = next((row for row in rows if row.steps == plan.spoken), rows[-1])
     where, share = f"{one.reward} at {_steps(one.steps)}", one.split.decoder_share
-    if share is None:
+    if not one.varies:
         return f"{where}: all pictures of a prompt score the same, so neither model can learn anything from it."
+    if share is None or not one.told:
+        return f"{where}: {_too_few(one)}."
     learn = (
         f"the language model can learn {_percent(one.split.tokens, one.split.total)} of the variance inside a prompt "
         f"and the decoder {_interval(share)}"
@@ -172,6 +188,18 @@ def _sentence(plan: VariancePlan, rows: Sequence[VarianceFinding]) -> str:
         none = f"none keeps its order at {ENOUGH_CORRELATION:g}"
         keep = f"no number of steps under {exact} is recommended for training ({none})"
     return f"{where}: {learn}; {renders} (the decoder needs 2 or more); {keep}."
+
+
+def _too_few(one: VarianceFinding) -> str:
+    share, range_ = one.split.decoder_share, ""
+    if share is not None and share.interval is not None and one.split.prompts >= _FEWEST_PROMPTS:
+        low, high = (min(1.0, max(0.0, edge)) for edge in share.interval)
+        range_ = f" (the decoder's share may be anything from {low:.0%} to {high:.0%})"
+    prompts = _count(one.split.prompts, "prompt")
+    return (
+        f"the pictures of {prompts} are too few to tell what of the variance tokens decide and what the decoder's "
+        f"noise does{range_}; give more --prompts, --group or --renders"
+    )
 
 
 def _percent(part: float | None, whole: float) -> str:

@@ -54,10 +54,12 @@ class GuardsConfig(Section):
     max_redrawn: Fraction | None = 0.5
     """The same: fraction that is more like the picture of another prompt than like its own."""
     monitor_drop: NotNegative | None = 0.1
-    """Absolute fall of a ``role: monitor`` reward or of one evaluated task since the first value."""
+    """Absolute fall of a ``role: monitor`` reward or of one evaluated task since the first value; never less than twice
+    its standard error, as with few prompts of a task."""
     disagreement: Positive | None = 3.0
     """Standard errors, added up over steps beyond one in each, by which what is rewarded correlates inside groups with
-    less of a ``role: monitor`` reward: told before the monitor has fallen. By chance alone, once in 2,000 steps."""
+    less of a ``role: monitor`` reward: told, and obeyed, before the update that the monitor would pay for; sooner by a
+    monitor that is graded than by one that passes or fails. By chance alone, once in 2,000 steps."""
     min_unlike_renders: Fraction | None = 0.01
     """Of a decoder that learns: fraction of sequences whose renders don't all score alike (nothing to learn)."""
     min_decoder_share: Fraction | None = 0.02

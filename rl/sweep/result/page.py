@@ -66,5 +66,5 @@ def page(result: SweepResult) -> str:
 
 
 def _scale(arms: Sequence[MadeArm]) -> dict[str, int]:
-    """Arm -> the number of its colour, as in the charts."""
-    return {arm.name: place % 8 for place, arm in enumerate(arms)}
+    """Arm -> its place, which is its colour, as in the charts."""
+    return {arm.name: place for place, arm in enumerate(arms)}

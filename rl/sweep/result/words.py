@@ -62,7 +62,12 @@ def _better(ranked: Sequence[SweepRow], baseline: str, reward: str) -> Iterator[
     if base is None:
         yield f"{baseline}, the baseline, has no finished run: {best.arm} is highest on held-out {reward}, untested."
     elif best.arm == baseline:
-        yield f"No arm is above {baseline}, the baseline, on held-out {reward} ({base.after.estimate.mean:.3f})."
+        chance = (
+            "" if all(_sure(row) < 0 for row in ranked[1:]) else "; where it is not significant, that may be chance"
+        )
+        yield (
+            f"No arm is above {baseline}, the baseline, on held-out {reward} ({base.after.estimate.mean:.3f}){chance}."
+        )
     elif sure:
         highest = f"; {best.arm} is highest, {best.after.estimate.mean:.3f}." if len(sure) > 1 else "."
         yield f"{are([row.arm for row in sure])} better than {baseline} on held-out {reward}{highest}"
@@ -112,6 +117,7 @@ def scored(estimate: Estimate) -> str:
 def _worse(
     arms: Sequence[MadeArm], sheet: Sequence[SheetRow], baseline: str, overall: dict[str, SweepRow]
 ) -> Iterator[str]:
+    unhurt, alarmed = dict[str, list[str]](), list[str]()
     for arm in arms:
         row = overall.get(arm.name)
         if row is not None and row.versus is not None and _sure(row) < 0:
@@ -130,9 +136,14 @@ def _worse(
             elif unsure:
                 yield f"{arm.name} against {told}: nothing for sure; lower, perhaps by chance: {_fallen(unsure)}."
             else:
-                yield f"{arm.name} against {told}: nothing."
+                unhurt.setdefault(other, []).append(arm.name)
         if alarms := sum(len(run.alarms) for run in arm.runs):
-            yield f"{arm.name}: {alarms} alarm{'s' * (alarms > 1)} of the guards (listed on the page)."
+            alarmed.append(f"{arm.name} {alarms}")
+    for other, names in unhurt.items():
+        told = other if other != START else "its own start" if len(names) == 1 else "their own start"
+        yield f"{listed_names(names)} against {told}: nothing."
+    if alarmed:
+        yield f"Alarms of the guards (listed on the page): {', '.join(alarmed)}."
 
 
 def _fallen(rows: Sequence[SheetRow]) -> str:

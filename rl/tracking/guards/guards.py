@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from rl.config.sections.guards import Action, GuardsConfig
 from rl.run_folder.records import Alarm
 from rl.tracking.guards.agreement import PREFIX as AGREEMENT
 from rl.tracking.guards.agreement import Disagreement
+from rl.tracking.guards.chance import fall_of_share, fall_over_steps
 from rl.tracking.guards.departure import DISTANCE, STEPS, Departure, compared_over
 from rl.tracking.guards.watches import WATCHES, MetricWatch, outside, sentence
 
@@ -26,12 +28,19 @@ class Guards:
 
     A threshold of ``config`` that is None is watched without alarm.
     ``monitors``: names of rewards with ``role: monitor``; their metric ``reward/<name>`` may not fall by more than
-    ``monitor_drop``, and neither may any ``eval/...`` value, which is compared without smoothing.
+    ``monitor_drop`` and than by chance, and neither may any ``eval/...`` value, which is compared without smoothing.
     """
 
-    def __init__(self, config: GuardsConfig, monitors: Sequence[str] = (), decoder_steps: int | None = None) -> None:
-        """``decoder_steps``: in which a decoder learns; ``None``: more than can be told."""
-        self._config = config
+    def __init__(
+        self,
+        config: GuardsConfig,
+        monitors: Sequence[str] = (),
+        decoder_steps: int | None = None,
+        held_out: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """``decoder_steps``: in which a decoder learns; ``None``: more than can be told. ``held_out``: pictures of each
+        task in an evaluation, ``overall`` among them."""
+        self._config, self._held_out = config, held_out
         held_out = "a score that is not trained on is falling; the trained reward is being bought with it"
         self._watches = (
             *WATCHES,
@@ -44,6 +53,10 @@ class Guards:
         self._departure = Departure(
             config.reference_rise, STEPS if decoder_steps is None else compared_over(decoder_steps)
         )
+
+    def foresee(self, step: int, metrics: Mapping[str, float | None]) -> list[Alarm]:
+        """What is known before the step's update, and is obeyed before it: that the update would cost a monitor."""
+        return self._disagreement.check(step, metrics)
 
     def check(self, step: int, metrics: Mapping[str, float | None]) -> list[Alarm]:
         """Takes one step's metrics; returns an alarm for each metric that leaves its band at this step.
@@ -59,7 +72,7 @@ class Guards:
         watches = [watch for watch in (*self._watches, *evaluated) if watch.unless not in metrics]
         alarms = [self._check_one(watch, step, metrics.get(watch.metric)) for watch in watches]
         alarms.append(self._departure.check(step, metrics))
-        return [*(alarm for alarm in alarms if alarm is not None), *self._disagreement.check(step, metrics)]
+        return [alarm for alarm in alarms if alarm is not None]
 
     def action(self, alarm: Alarm) -> tuple[Action, str]:
         """What an alarm does, and the key that says so."""
@@ -79,6 +92,7 @@ class Guards:
     def replay(self, history: Iterable[tuple[int, Mapping[str, float | None]]]) -> None:
         """(step, metrics) of every step before the resumed one, in order: the state is then as if never stopped."""
         for step, metrics in history:
+            self.foresee(step, metrics)
             self.check(step, metrics)
 
     def _check_one(self, watch: MetricWatch, step: int, value: float | None) -> Alarm | None:
@@ -95,10 +109,18 @@ class Guards:
             return None
         baseline = sum(first) / len(first) if first else 0.0
         smoothed = sum(recent) / len(recent)
-        if not outside(watch.kind, baseline, smoothed, allowed):
+        if not outside(watch.kind, baseline, smoothed, max(allowed, self._by_chance(watch, first, recent))):
             self._active.discard(watch.metric)
             return None
         if watch.metric in self._active:
             return None
         self._active.add(watch.metric)
         return Alarm(watch.metric, step, baseline, smoothed, sentence(watch, step, baseline, smoothed, allowed))
+
+    def _by_chance(self, watch: MetricWatch, first: Sequence[float], recent: Sequence[float]) -> float:
+        if watch.threshold != "monitor_drop":
+            return 0.0
+        if watch.window > 1:
+            return fall_over_steps(first, recent)
+        task = watch.metric.rpartition("/")[2]
+        return fall_of_share(first[0], recent[-1], self._held_out.get(task))

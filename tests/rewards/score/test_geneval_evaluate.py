@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,34 +19,9 @@ from rewards.library.geneval.contract import Detection
 from rewards.score.geneval_layout import GenEvalLayout
 from rewards.score.geneval_rows import GenEvalRows, summary
 from rewards.score.result_file import ResultFile
+from tests.rewards.score.bright import Bright
 
-WITHOUT_MODELS = ["--detector", f"{__name__}:Bright", "--colors", "none"]
-
-
-class Bright:
-    """Sees one star for every full 50 of the picture's first red value."""
-
-    seen: int = 0
-    breaks_at: int | None = None
-    broken: ClassVar[list[int]] = []
-
-    def __init__(self, color: str | None = "red") -> None:
-        self.color = color
-        self.colors = () if color is None else ("red", "blue")
-
-    def detect(self, pictures: Sequence[np.ndarray]) -> list[list[Detection]]:
-        found = []
-        for picture in pictures:
-            if Bright.seen == Bright.breaks_at:
-                raise KeyboardInterrupt
-            if int(picture[0, 0, 1]) in Bright.broken:
-                raise MemoryError("no room")
-            Bright.seen += 1
-            stars = int(picture[0, 0, 0]) // 50
-            found.append(
-                [Detection("star", 0.95, (2.0 * i, 0.0, 2.0 * i + 1, 4.0), color=self.color) for i in range(stars)]
-            )
-        return found
+WITHOUT_MODELS = ["--detector", "tests.rewards.score.bright:Bright", "--colors", "none"]
 
 
 @pytest.fixture(autouse=True)
@@ -244,7 +219,7 @@ def test_a_detector_that_names_colours_needs_no_classifier(folder: Path, monkeyp
     monkeypatch.setattr(
         "rewards.library.geneval.colors.build", lambda *given, use, **more: built.append(use) or Named()
     )
-    detector = ["--detector", f"{__name__}:Bright"]
+    detector = ["--detector", "tests.rewards.score.bright:Bright"]
     assert main(["evaluate", str(folder), *detector]) == 0
     assert built == []
     assert main(["evaluate", str(folder), *detector, "--option", "color=null", "--out", str(folder / "a")]) == 0

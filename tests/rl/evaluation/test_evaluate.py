@@ -21,6 +21,7 @@ from rl.evaluation.statistics import (
     mean_of,
     mean_over_prompts,
     paired_bootstrap,
+    share_interval,
     sign_flip,
     t_interval,
     wilson,
@@ -51,7 +52,28 @@ def test_t_interval_by_hand() -> None:
 
 def test_mean_of_chooses_the_interval() -> None:
     assert mean_of([1.0, 0.0, 1.0]) == wilson(2, 3)
-    assert mean_of([0.5, 0.7]) == t_interval([0.5, 0.7])
+    assert mean_of([0.5, 0.7]) == share_interval([0.5, 0.7])
+    assert mean_of([0.5, 1.7]) == t_interval([0.5, 1.7])  # no shares
+
+
+def test_an_interval_of_shares_is_students_and_stays_between_0_and_1() -> None:
+    values = np.random.default_rng(0).uniform(0.3, 0.7, 400).tolist()
+    found, students = share_interval(values), t_interval(values)
+    assert (found.low, found.high) == pytest.approx((students.low, students.high), abs=1e-4)
+    # 29 of 30 right and one nearly: Student's reaches 1.009
+    near = [1.0] * 29 + [0.75]
+    assert t_interval(near).high > 1  # type: ignore[operator]
+    # mean .99167, variance of the mean .25^2 / 30^2: as of 119 passes and failures; t(.975, 29) = 2.0452
+    share, n, t = 0.991667, 119.0, 2.0452
+    half = t / (2 * (n + t**2)) * (4 * n * share * (1 - share) + t**2) ** 0.5
+    centre = (2 * n * share + t**2) / (2 * (n + t**2))
+    assert share_interval(near).interval == pytest.approx((centre - half, centre + half), abs=1e-3)
+    assert share_interval(near).high < 1  # type: ignore[operator]
+    # two values say little of a third
+    low, high = share_interval([0.4, 0.6]).interval or (0.0, 0.0)
+    assert 0 < low < 0.05 and 0.95 < high < 1
+    assert share_interval([0.4]) == Estimate(0.4, None, None)
+    assert share_interval([0.4, 0.4]) == Estimate(0.4, 0.4, 0.4)
 
 
 def test_samples_of_one_prompt_are_no_independent_ones() -> None:
@@ -65,7 +87,7 @@ def test_samples_of_one_prompt_are_no_independent_ones() -> None:
     assert (found.low, found.high) == pytest.approx((free.low, free.high), abs=0.003)
     # nothing ever passed: the prompts are what there is
     assert mean_over_prompts([[0.0, 0.0]] * 20).high == pytest.approx(0.1611, abs=1e-4)
-    assert mean_over_prompts([[0.5, 0.7], [0.1, 0.3]]) == t_interval([0.6, 0.2])
+    assert mean_over_prompts([[0.5, 0.7], [0.1, 0.3]]) == share_interval([0.6, 0.2])
 
 
 def test_macro_mean_by_hand() -> None:

@@ -113,6 +113,17 @@ def test_a_cheap_part_and_a_long_one_are_measured_with_a_whole_micro_batch(
     assert "paint 4 in " in told[-1] and "update 10 in " in told[-1]  # a micro-batch for each of the ranks
 
 
+def test_reading_back_is_measured_as_a_step_does_it(run: Run, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run.act.sampler.sample
+
+    def tokens_alone(*args: Any, **options: Any) -> Rollout:
+        return replace(whole(*args, **options), hidden_BSD=None)
+
+    monkeypatch.setattr(run.act.sampler, "sample", tokens_alone)
+    rehearse(run, 0)
+    assert "forward 5 in " in told[-1]  # a micro-batch, as of the update; two rows are five times as dear
+
+
 def test_a_finished_run_learns_nothing_more_in_a_rehearsal(
     run: Run, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +178,9 @@ def test_hidden_states_that_are_not_finite(run: Run, monkeypatch: pytest.MonkeyP
     [
         (0.08, 16, 256, 256),  # 1.28 s for all that are sampled at one time
         (0.08, 16, 1000, 384),  # no more than a step has
-        (0.2, 16, 256, 0),  # 3.2 s
+        (0.2, 16, 256, 64),  # 3.2 s by these few: first .8 s for four times as many
+        (0.4, 64, 256, 256),  # which share what is fixed: 1.6 s
+        (0.6, 16, 256, 0),  # 2.4 s even for those
         (0.08, 16, 16, 0),  # done already
     ],
 )

@@ -118,14 +118,17 @@ def test_pills_name_their_reward_where_there_are_several_and_show_what_is_finer(
         outcomes = (
             Outcome("geneval", "colors", "p", 1, value, details=said, graded=0.5 if value == 0 else 1.0),
             Outcome("pick", "colors", "p", 1, 0.25),
+            Outcome("pick", "words", "q", 1, 0.75),  # the only one that applies
         )
         tile = Tile("p", "two discs", "colors", 1, (0, 0, 128, 128), {"geneval": value, "pick": 0.25})
-        save(Evaluation(step, outcomes, (tile,)), tmp_path)
+        other = Tile("q", "a word", "words", 1, (0, 0, 128, 128), {"pick": 0.75})
+        save(Evaluation(step, outcomes, (tile, other)), tmp_path)
         picture.save(grid_path(tmp_path, step))
     text = page(read_run(tmp_path))
     assert '<span class="badge fail">geneval fail 0.50</span>' in text
     assert '<span class="badge pass">geneval pass</span>' in text
     assert text.count('<span class="badge other">pick 0.25</span>') == 2
+    assert text.count('<span class="badge other">pick 0.75</span>') == 2
     assert ">counts 3</div>" in text  # numbers are all the reward said of why it failed
 
 

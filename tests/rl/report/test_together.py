@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from rl.report.__main__ import main
+from rl.report.chart import line_chart
 from rl.report.page import write_report
+from rl.report.template import template_environment
 from rl.report.together import write_together
 from rl.types import UserError
 from tests.chromium import PROGRAM, Browser
@@ -84,3 +86,13 @@ def test_runs_side_by_side_in_a_browser(browser: Browser, runs: tuple[Path, Path
     browser.resize(360, 800)
     browser.open(page)
     assert browser.value("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_run_keeps_its_colour_where_others_have_no_points() -> None:
+    several = {"no KL": [], "KL": [(0.0, 0.1), (1.0, 0.2)]} | {f"run {place}": [(0.0, 1.0)] for place in range(8)}
+    chart = line_chart("kl", several)
+    assert [curve.place for curve in chart.curves] == list(range(1, 10))
+    drawn = template_environment().from_string('{% import "parts.html" as p %}{{ p.line_chart(chart) }}')
+    text = drawn.render(chart=chart)
+    assert 'class="swatch " style="--own:var(--c1)"' in text  # of the second, not of the first that is drawn
+    assert text.count('class="swatch dashed"') == 2  # the ninth and the tenth

@@ -73,5 +73,6 @@ def test_asha_judges_by_what_is_trained_on() -> None:
 
 
 def test_asha_needs_scores_on_the_way(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--asha judges by held-out scores on the way, and arm geneval has none"):
-        start(tmp_path, "--asha", "train.lr=0.8", "eval.every=0")
+    for dry in ((), ("--dry-run",)):
+        with pytest.raises(UserError, match=r"--asha judges .* there are none: eval.every is 0; it must be from 1 to "):
+            start(tmp_path, "--asha", "train.lr=0.8", "eval.every=0", *dry)

@@ -38,7 +38,7 @@ def test_chance_has_a_standard_error_of_one() -> None:
 
 def told(guards: Guards, values: list[float | None]) -> list[tuple[int, str]]:
     rows = [{"agreement/clip": value} for value in values]
-    return [(step, alarm.sentence) for step, row in enumerate(rows) for alarm in guards.check(step, row)]
+    return [(step, alarm.sentence) for step, row in enumerate(rows) for alarm in guards.foresee(step, row)]
 
 
 def test_what_is_beyond_chance_adds_up() -> None:
@@ -77,5 +77,5 @@ def test_chance_alone_is_told_of_once_in_thousands_of_steps() -> None:
 def test_each_guard_has_an_action(metric: str, told: tuple[str, str]) -> None:
     actions = {"disagreement": "stop", "monitor_drop": "lower_lr", "reference_rise": "stop"}
     guards = Guards(GuardsConfig.model_validate({"actions": actions}), ["clip"])
-    alarm = guards.check(0, {"agreement/clip": -9.0})[0]
+    alarm = guards.foresee(0, {"agreement/clip": -9.0})[0]
     assert guards.action(type(alarm)(metric, 0, 0.0, 0.0, "")) == told

@@ -191,6 +191,21 @@ def test_monitors_and_evaluations() -> None:
     assert sentence.startswith("eval/geneval/counting fell from 0.8 to 0.65 by step 3")
 
 
+def test_a_task_of_few_prompts_falls_by_chance() -> None:
+    fell = [0.6, 0.4]  # of 5: two standard errors are 2 sqrt(2 x .25 / 5) = .63; of 200: .1
+    assert run(Guards(GuardsConfig(), held_out={"counting": 5}), "eval/geneval/counting", fell) == []
+    assert len(run(Guards(GuardsConfig(), held_out={"counting": 201}), "eval/geneval/counting", fell)) == 1
+    assert len(run(Guards(GuardsConfig(), held_out={"colors": 5}), "eval/geneval/counting", fell)) == 1  # not known
+    assert len(run(Guards(GuardsConfig(), held_out={"words": 5}), "eval/pick/words", [21.0, 20.0])) == 1  # no share
+
+
+def test_a_monitor_of_few_pictures_falls_by_chance() -> None:
+    wild, calm = [1.0, 0.6, 0.2, 1.0, 0.7], [0.71, 0.7, 0.69, 0.7, 0.7]
+    # the variance of five values is .11 before and after: two standard errors are 2 sqrt(.11 / 5 + .11 / 5) = .42
+    assert run(Guards(GuardsConfig(), ["clip"]), "reward/clip", wild + [value - 0.15 for value in wild]) == []
+    assert len(run(Guards(GuardsConfig(), ["clip"]), "reward/clip", calm + [value - 0.15 for value in calm])) == 1
+
+
 def test_null_turns_an_alarm_off_and_nan_is_skipped() -> None:
     assert run(Guards(GuardsConfig(darkness_rise=None)), "guard/darkness", [0.1] * 5 + [0.9] * 9) == []
     assert run(Guards(GuardsConfig()), "guard/darkness", [0.1] * 5 + [float("nan")] * 9) == []

@@ -31,16 +31,28 @@ def dark(samples: Sequence[Sample]) -> list[float | None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("hack", "rate"), [("many", "5e-5"), ("dark", "1e-4")])
-def test_a_hacked_run_is_stopped_before_the_held_out_score_has_fallen(hack: str, rate: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("hack", "rate", "warmup", "grading", "most"),
+    [
+        ("many", "5e-5", "3", "strict", 0.05),
+        ("dark", "1e-4", "3", "strict", 0.05),
+        # at the recipe's own rate all of the score is lost in five updates; what is darker is at first also better
+        ("many", "2e-3", "10", "graded", 0.05),
+        ("dark", "2e-3", "10", "graded", 0.12),
+    ],
+)
+def test_a_hacked_run_is_stopped_before_the_held_out_score_has_fallen(
+    hack: str, rate: str, warmup: str, grading: str, most: float, tmp_path: Path
+) -> None:
     """The monitor's disagreement is the first to see it: pictures are as dark and as full as ever by then."""
     settings = {
         "rewards.hack.use": f"tests.rl.tracking.test_hacked:{hack}",
         "rewards.geneval.role": "monitor",
+        "rewards.geneval.options.grading": grading,  # what is evaluated is pass or fail in both
         "guards.actions": "{disagreement: stop}",
         "train.steps": "40",
         "train.lr": rate,
-        "train.warmup_steps": "3",
+        "train.warmup_steps": warmup,
         "train.schedule": "constant",
         "data.eval.options.per_task": "50",
         "eval.every": "1",
@@ -63,6 +75,6 @@ def test_a_hacked_run_is_stopped_before_the_held_out_score_has_fallen(hack: str,
     fell = before.flat()["eval/geneval/overall"] - last.flat()["eval/geneval/overall"]
     rows = read_metrics(tmp_path / "run")
     assert len(rows) < 40 and last.step == len(rows)
-    assert fell < 0.05
+    assert fell < most
     pictures = [alarm.metric for row in rows for alarm in row.alarms if alarm.metric.startswith("guard/")]
     assert pictures == []

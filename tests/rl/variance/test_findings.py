@@ -100,6 +100,35 @@ def test_a_reward_that_never_varies_teaches_nobody() -> None:
     )
 
 
+def test_too_few_pictures_are_called_too_few() -> None:
+    generator = np.random.default_rng(0)
+    tables = {steps: {"ink": generator.normal(size=SHAPE)} for steps in (1, 2, 8)}
+    for values in tables.values():
+        values["ink"][3:] = np.nan  # three prompts are left
+    (sentence,) = sentences(plan(), analyse(plan(), measured(tables)))
+    assert sentence == (
+        "ink at 2 steps: the pictures of 3 prompts are too few to tell what of the variance tokens decide and what "
+        "the decoder's noise does; give more --prompts, --group or --renders."
+    )
+
+
+def test_a_share_that_may_be_anything_is_said_to_be() -> None:
+    table = drawn(0.0, 0.0, 1.0)
+    table[0] += 6 * np.arange(4)[:, None]  # in one prompt of eight tokens decide all
+    table[8:] = np.nan
+    tables = {steps: {"ink": table} for steps in (1, 2, 8)}
+    (sentence,) = sentences(plan(), analyse(plan(), measured(tables)))
+    assert "the pictures of 8 prompts are too few" in sentence
+    assert "(the decoder's share may be anything from " in sentence and "%); give more" in sentence
+
+
+def test_what_varies_is_not_said_to_be_all_alike() -> None:
+    # the sequences' means are equal, and pictures differ: the estimate of all variance is below 0
+    table = np.broadcast_to(np.array([[1.0, -1.0, 0.0], [-1.0, 1.0, 0.0]] * 2), SHAPE)
+    (sentence,) = sentences(plan("nested"), analyse(plan("nested"), measured({n: {"ink": table} for n in (1, 2, 8)})))
+    assert "all pictures of a prompt score the same" not in sentence
+
+
 def test_a_share_that_rounds_to_nothing_has_no_sign() -> None:
     assert (_percent(-0.0004, 1.0), _percent(-0.004, 1.0), _percent(0.5, 1.0)) == ("0.0 %", "-0.4 %", "50.0 %")
     assert _interval(Estimate(-0.0002, -0.0003, 0.0011)) == "0.0 % [0.0, 0.1]"

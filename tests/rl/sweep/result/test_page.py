@@ -95,6 +95,15 @@ def test_curves_change_their_axis_read_values_and_switch_arms(browser: Browser, 
     assert browser.errors == []
 
 
+def test_tables_fit_a_small_screen(browser: Browser, sweep_page: Path) -> None:
+    browser.resize(1200, 900)
+    browser.open(sweep_page)
+    for table in ("#arms", ".tasks", "#sheet"):
+        card = f"document.querySelector({table!r}).parentElement"
+        assert browser.value(f"{card}.scrollWidth - {card}.clientWidth") <= 0
+    browser.resize(1280, 900)
+
+
 def test_a_phone_needs_no_sideways_scrolling(browser: Browser, sweep_page: Path) -> None:
     browser.resize(360, 800)
     browser.open(sweep_page)
