@@ -98,7 +98,8 @@ class Crew:
     def answered(self, name: str) -> None:
         """One of the calls that were submitted has ended."""
         with self._changed:
-            if worker := self._workers.get(name):
+            worker = self._workers.get(name)
+            if worker is not None and worker.calls:  # else it is told twice
                 done = worker.worked()
                 worker.calls -= 1
                 self._worked += 0.0 if worker.calls else done
