@@ -177,6 +177,17 @@ def test_pictures_of_the_steps_under_way_have_to_fit(monkeypatch: pytest.MonkeyP
     )
 
 
+@pytest.mark.slow
+def test_a_real_object_store_that_is_too_small(address: str) -> None:
+    """Of 75 MB, the least that Ray takes."""
+    require_room_for_pictures(config(), 64 * 64 * 3)
+    with pytest.raises(UserError) as caught:
+        require_room_for_pictures(config(), 256 * 256 * 3)
+    assert str(caught.value).startswith(
+        "cluster: 3 steps of 256 pictures take 0.15 GB, and Ray's object stores have 0.08 GB, of which at most half is "
+    )
+
+
 def test_threads_are_those_of_the_environment_or_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places, "ray", FakeRay(GPU=8.0))
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
