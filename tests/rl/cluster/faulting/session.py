@@ -56,7 +56,11 @@ def drawn(config: Config, steps: int, counts: Mapping[Fault, int], late_s: float
         prompts = stream.at(step)
         seeds = group_seeds(config.run.seed, step, prompts, size)
         where |= {seeds[place * size]: (step, place) for place in range(len(prompts))}
-    free = {stage: [(stage, seed) for seed in rng.permutation(list(where)).tolist()] for stage in ("sample", "paint")}
+    rows = [seed for seed, (_, place) in where.items() if place % (config.cluster.sample_groups or 1) == 0]
+    free = {
+        "sample": [("sample", seed) for seed in rng.permutation(rows).tolist()],  # a call is about a block of groups
+        "paint": [("paint", seed) for seed in rng.permutation(list(where)).tolist()],
+    }
     calls = {}
     for fault, count in counts.items():
         for number in range(count if fault is not Fault.LATE else 0):
