@@ -113,6 +113,8 @@ class LightRole:
     def _harm(self, struck: Struck) -> None:
         choice = struck.address[1] % 3
         if struck.fault is Fault.LIVE:
+            for value in self.engine.live.values():
+                value.zero_()  # or what is skipped could be there already
             self.engine.harm = ("skipped", "partial", "old")[choice]
         else:
             self._on_the_way = ("flipped", "short", "missing")[choice]

@@ -50,6 +50,7 @@ def told(disturbed: Outcome, plan: FaultPlan, folder: Path) -> str:
     assert len(struck) + len(plan.late) == plan.count
     audit = disturbed.account.audit
     assert (audit.lost, audit.doubled, audit.wrong, audit.failed) == (0, 0, 0, 0)
+    assert sum("the live parameter" in one for one in disturbed.said) == list(plan.calls.values()).count(Fault.LIVE)
     assert set(disturbed.given.values()) == {1}  # nor has a reward seen a picture twice
     recovery = disturbed.account.recovery(struck, plan.keys)
     if plan.late:
