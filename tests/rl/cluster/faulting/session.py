@@ -148,7 +148,7 @@ def run(
     }
     publisher = WeightPublisher(WeightStore.open(name, room=ROOM), crews, staleness=config.loop.staleness)
     try:
-        start = WorkerStart(config, name, ROOM, 100, config.loop.staleness + 1, 1e-3, serve(name, ROOM))
+        start = WorkerStart(config, name, ROOM, 100, config.loop.staleness + 1, 1e-3, fetch=serve(name, ROOM))
         for crew in crews.values():
             crew.load(start)
             disturb(crew, books[True])
