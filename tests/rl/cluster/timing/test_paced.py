@@ -22,7 +22,7 @@ from tests.rl.cluster.test_ahead import ahead, run
 from tests.rl.run_case import ROOT, launch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-_HERE = "tests.rl.cluster.paced"
+_HERE = "tests.rl.cluster.timing.paced"
 _SECONDS = 1.5  # of each stage: sampling, painting and update share a step evenly
 _STEPS = 12
 
