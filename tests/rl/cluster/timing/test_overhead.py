@@ -27,7 +27,7 @@ CONFIG = [
 ]
 AHEAD = ["loop=ahead", "loop.staleness=0"]
 SAME_WORK = "rollout.hidden_states=trainer"
-"""A painter reads what was sampled again, for hidden states go nowhere; an engine in the run's process can spare that."""
+"""A painter reads what was sampled again, for hidden states go nowhere; an engine in the run's process can spare it."""
 MOST = 1.10
 
 
