@@ -106,8 +106,7 @@ class Selective:
             sizes = self._checked(self.sizes([self.draws.success(one) for one in prompts], units, self.unit), units)
             repeated = [one for one, size in zip(prompts, sizes, strict=True) for _ in range(size)]
             found = self.turn(step, repeated, self.seed, part=part, group_size=self.unit)
-        told = zip(prompts, success_of(found, self.turn.trained), signal_of(found), strict=True)
-        return found, [GroupOutcome(*one) for one in told]
+        return found, outcomes_of(found, prompts, self.turn.trained)
 
     def _checked(self, sizes: Sequence[int], units: int) -> Sequence[int]:
         if not all(isinstance(one, int) and one >= 1 for one in sizes) or sum(sizes) != units:
@@ -125,6 +124,11 @@ def further(missing: int, found: int, sampled: int, budget: int, most: int) -> i
     ``further(8, 24, 32, 96, 32) == 11``: three of four groups had a signal.
     """
     return min(-(-missing * sampled // max(found, 1)), most, budget - sampled)
+
+
+def outcomes_of(found: Experience, prompts: Sequence[Prompt], trained: Sequence[str]) -> list[GroupOutcome]:
+    told = zip(prompts, success_of(found, trained), signal_of(found), strict=True)
+    return [GroupOutcome(*one) for one in told]
 
 
 def described(outcomes: Sequence[GroupOutcome], shares: Mapping[str, float]) -> dict[str, float]:

@@ -24,6 +24,7 @@ from rl.cluster.weights.store import WeightStore
 from rl.cluster.worker.held import language_model_base
 from rl.collect import Collect
 from rl.config.schema import Config
+from rl.data.drawing.ahead import DrawnAhead
 from rl.data.drawing.draws import PromptDraws
 from rl.data.stream import PromptStream
 from rl.process.interrupt import Interrupt
@@ -78,8 +79,13 @@ class ActingOnCluster:
         draws: PromptDraws | None,
         tracker: Tracker,
     ) -> Ahead:
-        assert draws is None and self._publisher is not None  # the rules say so; the sampler is started first
-        stream = PromptStream(prompts, config.data.prompts_per_step, config.run.seed)
+        assert self._publisher is not None  # the sampler is started first
+        per_step = config.data.prompts_per_step
+        stream = (
+            PromptStream(prompts, per_step, config.run.seed)
+            if draws is None
+            else DrawnAhead(draws, per_step, config.loop.staleness)
+        )
         return Ahead(config, act, stream, self._encode, self._crews, self._publisher, tracker)
 
     def weights_out(self, config: Config, sampler: Sampler, tolerance: float) -> WeightChannel:

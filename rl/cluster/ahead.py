@@ -26,7 +26,9 @@ from rl.cluster.jobs import Painted, PaintJob, Sampled, SampleJob, bare
 from rl.cluster.publisher import WeightPublisher
 from rl.cluster.usage import ClusterUsage
 from rl.collect import Collect
+from rl.collectors import described, outcomes_of
 from rl.config.schema import Config
+from rl.data.drawing.ahead import DrawnAhead
 from rl.data.stream import PromptStream
 from rl.run_folder.usage import CallSpan
 from rl.scheduler.events import Learn, RunDone
@@ -48,7 +50,7 @@ class Ahead:
 
     config: Config
     turn: Collect
-    stream: PromptStream
+    stream: PromptStream | DrawnAhead
     encode: Encode
     crews: Mapping[str, Crew]
     publisher: WeightPublisher
@@ -57,6 +59,8 @@ class Ahead:
     def collect(self, first: int, last: int) -> Iterator[Experience]:
         if first >= last:
             return
+        if isinstance(self.stream, DrawnAhead):
+            self.stream.begin(first)
         self.publisher.stand_still(first)
         desk = _Desk(self.config, self.stream, self.encode, self.publisher, StepBoard(partial(submit, self.turn)))
         dispatcher = Dispatcher(self._scheduler(first, last), self.crews, desk, self.tracker.message)
@@ -131,6 +135,9 @@ class Ahead:
             found["failed_groups"] = float(len(order.failed))
             for key, reason in order.failed.items():
                 self.tracker.message(f"step {order.step}: prompt {key.position} is left out: {reason}")
+        if isinstance(self.stream, DrawnAhead):
+            outcomes = outcomes_of(experience, experience.rollout.prompts, self.turn.trained)
+            found |= described(outcomes, self.stream.end(order.step, outcomes))
         return replace(experience, metrics={**experience.metrics, **found})
 
 
@@ -139,7 +146,7 @@ class _Desk:
     """The dispatcher's: jobs out of the plan, answers onto the board."""
 
     config: Config
-    stream: PromptStream
+    stream: PromptStream | DrawnAhead
     encode: Encode
     publisher: WeightPublisher
     board: StepBoard

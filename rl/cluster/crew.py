@@ -15,13 +15,13 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from rl.cluster.jobs import RoleName, WorkerStart
+from rl.cluster.machines import lacking
 from rl.cluster.places import WorkerNeeds
 from rl.cluster.worker.actor import start_actor
 from rl.config.sections.cluster import ClusterConfig
 from rl.types import RunFailure, UserError
 
 _WAKE_S = 0.5
-_NO_CODE = "failed to import on the worker"  # Ray's words
 _WORDS: dict[RoleName, str] = {"sample": "sampler", "paint": "painter"}
 
 
@@ -98,7 +98,8 @@ class Crew:
     def answered(self, name: str) -> None:
         """One of the calls that were submitted has ended."""
         with self._changed:
-            if worker := self._workers.get(name):
+            worker = self._workers.get(name)
+            if worker is not None and worker.calls:  # else it is told twice
                 done = worker.worked()
                 worker.calls -= 1
                 self._worked += 0.0 if worker.calls else done
@@ -270,8 +271,7 @@ def cause_of(error: BaseException) -> BaseException:
 
 def _told(error: BaseException) -> str:
     cause = cause_of(error)
-    if _NO_CODE in str(cause):
-        missing = str(cause).strip().splitlines()[-1].strip()
+    if missing := lacking(cause):
         return f"can't import easel-rl on its machine ({missing}): install the same version there"
     words = " ".join(str(cause).split("\n")[0].split())[:300]
     if isinstance(cause, (UserError, RunFailure)):

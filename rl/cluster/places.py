@@ -15,11 +15,13 @@ import ray
 from rewards.needs import fair_threads
 from rewards.pool.gpus import visible_gpus
 from rl.cluster.jobs import RoleName
+from rl.cluster.machines import require_our_code
 from rl.config.schema import Config
 from rl.process.interrupt import FAILED, Interrupt
 from rl.types import RunFailure, UserError
 
 _ANSWER_S = 5.0
+_OTHER_VERSION = "Version mismatch"  # Ray's words
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _PICTURES_SHARE = 0.5  # of the object stores: prompts, tokens and Ray's own need the rest
 
@@ -37,7 +39,8 @@ class WorkerNeeds:
 def on_cluster(config: Config, interrupt: Interrupt) -> Iterator[None]:
     """Inside, this process is connected to the run's cluster; one that was started for it ends afterwards.
 
-    Raises: UserError if it does not answer, is another version's, or will never have room for the run's workers;
+    Raises: UserError if it does not answer, is another version's, lacks our code, or will never have room for the
+    run's workers;
     RunFailure if none can be started here. Ends the process if Ray itself does not come up.
     """
     if ray.is_initialized():
@@ -53,6 +56,8 @@ def on_cluster(config: Config, interrupt: Interrupt) -> Iterator[None]:
     interrupt.install()  # Ray has its own for SIGTERM
     try:
         _check_room(config)
+        if address is not None:
+            require_our_code()
         yield
     finally:
         ray.shutdown()
@@ -131,6 +136,8 @@ def _join(address: str) -> None:
         ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
+        if _OTHER_VERSION in reason:
+            reason += "; install the same Ray and Python on both"
         raise UserError(f"cluster.address: {address} can't be joined: {reason}") from error
 
 

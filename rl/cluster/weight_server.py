@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -37,10 +36,15 @@ class FetchFrom:
         return block
 
 
-def serve_weights(run: str, room: int) -> Callable[[int, str, int, int], bytes] | None:
+def serve_weights(run: str, room: int) -> FetchFrom | None:
     """``None`` where the whole cluster is this machine."""
     if len([node for node in ray.nodes() if node["Alive"]]) == 1:
         return None
+    return start_server(run, room)
+
+
+def start_server(run: str, room: int) -> FetchFrom:
+    """On this machine, for whoever is told of it."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     environment = {"PYTHONPATH": os.pathsep.join(import_paths()), "CUDA_VISIBLE_DEVICES": ""}
     server = (

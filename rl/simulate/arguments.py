@@ -34,6 +34,8 @@ class SimulationPlan:
     seed: int
     out: Path
     decoder_learns: bool = False
+    cores: float | None = None
+    """That all workers share; ``None``: each has a device of its own."""
     schedules: int | None = None
     """Instead of all that: this many small runs, each with faults of every kind."""
 
@@ -69,6 +71,7 @@ def read_plan(given: Sequence[str] | None) -> SimulationPlan:
         found.seed,
         found.out or Path("runs", f"{found.config.stem}-simulated"),
         "decoder" in config.trainers,
+        found.cores,
         found.schedules,
     )
     groups = plan.work_of(plan.workers[-1]).groups
@@ -99,6 +102,7 @@ def _parser() -> CommandParser:
     either.add_argument(
         "--workers", type=worker_counts, default="8..512", metavar="N..N", help="doubling, or N,N (default 8..512)"
     )
+    add("--cores", type=_number(0.1, 1e4), metavar="N", help="that all share (default: each worker has its own device)")
     add("--staleness", type=_whole(0, 64), default=2, metavar="N", help="versions a step's weights are old (default 2)")
     add(
         "--pictures-per-worker",

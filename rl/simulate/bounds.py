@@ -7,6 +7,7 @@ are on their way at any time, so one is done every L / (eta + 1) seconds, unless
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass, replace
 
 from rl.scheduler.pools import even_share
@@ -60,7 +61,8 @@ class StepBounds:
         return max(0, math.ceil(self.alone / self.busiest - 1e-9) - 1)
 
 
-def bounds(work: Workload, split: WorkerSplit) -> StepBounds:
+def bounds(work: Workload, split: WorkerSplit, cores: float | None = None) -> StepBounds:
+    """``cores``: that all of them share, as if each call kept one busy."""
     share = even_share(work.groups, split.samplers, work.groups_a_call)
     waves = math.ceil(work.groups / (split.samplers * share))
     wave, load = work.sample(share), work.costs.load
@@ -70,6 +72,9 @@ def bounds(work: Workload, split: WorkerSplit) -> StepBounds:
         "rewards": work.groups * work.score / split.scorers,
         "trainers": work.update(split.trainers),
     }
+    if cores is not None:
+        counts = (split.samplers, split.painters, split.scorers, split.trainers)
+        busy["cores"] = sum(map(operator.mul, busy.values(), counts)) / cores
     last = work.groups - (waves - 1) * share * split.samplers  # groups of the last wave
     painted = max(
         wave + math.ceil(work.groups / split.painters) * work.paint,

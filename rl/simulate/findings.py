@@ -69,7 +69,7 @@ def scale(plan: SimulationPlan) -> Iterator[ScalingRow]:
             workers,
             split,
             work,
-            bounds(work, split),
+            bounds(work, split, plan.cores),
             plan.staleness,
             clean.step_seconds(plan.staleness),
             clean,
@@ -91,7 +91,9 @@ def simulated(
     """The three steps in the middle are kept call by call where there are few workers."""
     middle = plan.steps // 2
     watch = range(middle, middle + 3) if split.workers <= plan.workers[0] else range(0)
-    return Simulation(work, split, plan.steps, staleness, faults=faults, seed=plan.seed, watch=watch).run()
+    return Simulation(
+        work, split, plan.steps, staleness, faults=faults, seed=plan.seed, watch=watch, cores=plan.cores
+    ).run()
 
 
 def console_table(plan: SimulationPlan, rows: Sequence[ScalingRow]) -> RichTable:

@@ -30,7 +30,7 @@ def draw(plan: SimulationPlan, rows: Sequence[ScalingRow]) -> str:
     calls = gantt(first.clean.bars)
     return environment.get_template("plot.svg").render(
         charts=[
-            line_chart("pictures per second, by workers", _speed(rows)),
+            line_chart("pictures per second, by workers", _speed(plan, rows)),
             line_chart(f"seconds of a step, by staleness: {first.workers} workers", _by_staleness(plan, first)),
         ],
         blocks=calls.blocks,
@@ -40,21 +40,22 @@ def draw(plan: SimulationPlan, rows: Sequence[ScalingRow]) -> str:
     )
 
 
-def _speed(rows: Sequence[ScalingRow]) -> dict[str, list[tuple[float, float]]]:
+def _speed(plan: SimulationPlan, rows: Sequence[ScalingRow]) -> dict[str, list[tuple[float, float]]]:
     """The closed form at each staleness, what was simulated, and what nobody can do better."""
     series: dict[str, list[tuple[float, float]]] = {}
     for staleness in _SHOWN:
         points = []
         for row in rows:
             split = best_split(row.work, row.workers, scorers(row.workers), staleness)
-            points.append((float(row.workers), row.work.pictures / bounds(row.work, split).seconds(staleness)))
+            seconds = bounds(row.work, split, plan.cores).seconds(staleness)
+            points.append((float(row.workers), row.work.pictures / seconds))
         series[f"staleness {staleness}"] = points
-    for name, seconds in (
+    for name, took in (
         ("simulated", lambda row: row.seconds),
         ("with faults", lambda row: row.disturbed),
         ("all busy", lambda row: row.work.device_seconds / row.workers),
     ):
-        series[name] = [(float(row.workers), row.work.pictures / seconds(row)) for row in rows]
+        series[name] = [(float(row.workers), row.work.pictures / took(row)) for row in rows]
     return series
 
 

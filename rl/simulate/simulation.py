@@ -32,6 +32,7 @@ from rl.scheduler.scheduler import Scheduler
 from rl.scheduler.work import GroupKey, Lease
 from rl.simulate.audit import Audit
 from rl.simulate.bounds import WorkerSplit
+from rl.simulate.cores import SharedCores
 from rl.simulate.faults import NO_FAULTS, Fate, Faults
 from rl.simulate.workload import Workload
 from rl.types import RunFailure
@@ -81,11 +82,14 @@ class Simulation:
         seed: int = 0,
         watch: range = range(0),
         blocks: bool = False,
+        cores: float | None = None,
     ) -> None:
-        """``blocks``: groups are handed out as a run on a cluster does it, whole blocks of a step."""
+        """``blocks``: groups are handed out as a run on a cluster does it, whole blocks of a step; ``cores``: that all
+        workers share; ``None``: each has a device of its own."""
         self.plan, self._work, self._split = work.plan(steps, staleness, blocks=blocks), work, split
         self._faults, self._watch = faults, watch
         self._scheduler, self._env = Scheduler(self.plan), simpy.Environment()
+        self._cores = None if cores is None else SharedCores(self._env, cores)
         self._rng = np.random.default_rng(seed)
         self._seen = Simulated()
         self._holds: dict[str, int] = {}
@@ -160,7 +164,7 @@ class Simulation:
         if fate is Fate.SILENCE:
             self.audit.struck_call(fate, lease, started)
             return
-        yield self._env.timeout(seconds)
+        yield from self._busy(seconds)
         self._note(lease.stage, lease.worker, lease.step, started)
         if fate in (Fate.REFUSAL, Fate.OTHER_WEIGHTS):
             self.audit.struck_call(fate, lease, self._env.now)
@@ -174,6 +178,12 @@ class Simulation:
             self.audit.struck[fate] += 1
             yield self._env.timeout(float(self._rng.exponential(seconds)))
             self._answer(lease)
+
+    def _busy(self, seconds: float) -> Process:
+        if self._cores is None:
+            yield self._env.timeout(seconds)
+        else:
+            yield from self._cores.work(seconds)
 
     def _answer(self, lease: Lease) -> None:
         self._count_pictures(lease)
@@ -230,7 +240,7 @@ class Simulation:
                 self._tell(TrainerDied(self._env.now, "simulated failure"))
                 yield from self._restart_trainer()
             return
-        yield self._env.timeout(seconds)
+        yield from self._busy(seconds)
         if self._order is order:  # else it has been given up, and this comes late
             self._publish(order, started)
         self._tell(Published(self._env.now, order))

@@ -48,12 +48,12 @@ def _parts(config: Config) -> Iterator[tuple[str, str]]:
             f"is {config.cluster.painters}, and they take the language model's weights alone, while trainers names the "
             "decoder; write cluster.painters: 0 with loop.staleness: 0, or loop.use: serial",
         )
-    if config.data.curriculum or config.groups.sizes or config.groups.flat == "resample":
-        key = "data.curriculum" if config.data.curriculum else "groups.sizes" if config.groups.sizes else "groups.flat"
+    if config.groups.sizes or config.groups.flat == "resample":
+        key = "groups.sizes" if config.groups.sizes else "groups.flat"
         yield (
             key,
-            "lets scores say which prompts come next, and with loop.use: ahead these are sampled before; write "
-            "loop.use: serial, or leave it out",
+            "lets scores say how many groups a step has, or how large they are, and with loop.use: ahead that is laid "
+            "down before; write loop.use: serial, or leave it out",
         )
     if config.eval.policy == "ema":
         yield (

@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ class DrawState(TypedDict):
     places: dict[str, int]
     """Task -> prompts of its row that are used up."""
     tasks: dict[str, TaskSums]
+    earlier: NotRequired[list[dict[str, TaskSums]]]
+    """``tasks`` as it was after each of the steps before, where steps are drawn ahead of them."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class PromptDraws:
     @property
     def records(self) -> list[TaskRecord]:
         """As the steps that have ended left them."""
-        return [record(name, len(places), self.state["tasks"].get(name)) for name, places in self._tasks.items()]
+        return self._records(self.state["tasks"])
 
     def success(self, prompt: Prompt) -> float:
         """How likely a sample of it is to pass, by its task's record; even chances where nothing is known."""
@@ -65,11 +67,12 @@ class PromptDraws:
         known = record("", 0, sums).success
         return 0.5 if known is None else known
 
-    def shares(self) -> dict[str, float]:
-        """Task -> probability that it is drawn. Raises UserError if the curriculum's answer is none of weights."""
+    def shares(self, tasks: Mapping[str, TaskSums] | None = None) -> dict[str, float]:
+        """Task -> probability that it is drawn, by other sums than those of now if there are some given. Raises
+        UserError if the curriculum's answer is none of weights."""
         if self._curriculum is None:
             return {_ALL: 1.0}
-        records = self.records
+        records = self._records(self.state["tasks"] if tasks is None else tasks)
         weights = _checked(self._curriculum(records), records)
         return {one.name: weight / sum(weights) for one, weight in zip(records, weights, strict=True)}
 
@@ -83,7 +86,7 @@ class PromptDraws:
         left = {name: sum(self._prompts[at].id not in step.held for at in row) for name, row in self._rows.items()}
         rng = np.random.default_rng([self._seed, step.number, step.rounds])
         places, drawn = dict(step.state["places"]), list[Prompt]()
-        for name, wanted in shared_out(self.shares(), left, count, float(rng.random())).items():
+        for name, wanted in shared_out(self.shares(step.state["tasks"]), left, count, float(rng.random())).items():
             found, places[name] = self._next(name, places.get(name, 0), wanted, step.held)
             drawn += found
         if self._curriculum:  # or tasks would stand side by side
@@ -92,10 +95,21 @@ class PromptDraws:
         self._step = replace(step, state={**step.state, "places": places}, held=held, rounds=step.rounds + 1)
         return drawn
 
+    def drawn_from(self, state: DrawState, step: int, count: int) -> tuple[list[Prompt], DrawState]:
+        """A whole step's prompts, and the state in which they are used up; those of now stay as they are."""
+        kept, self._step = self._step, _Step(step, state)
+        try:
+            return self.more(count), self._step.state
+        finally:
+            self._step = kept
+
     def end(self, outcomes: Sequence[GroupOutcome]) -> None:
         """The step is scored: what it drew and what came of it are part of the state from now on."""
         state = self._step.state
         self.state = {"places": state["places"], "tasks": taken_in(state["tasks"], outcomes)}
+
+    def _records(self, tasks: Mapping[str, TaskSums]) -> list[TaskRecord]:
+        return [record(name, len(places), tasks.get(name)) for name, places in self._tasks.items()]
 
     def _next(self, name: str, place: int, wanted: int, held: frozenset[str]) -> tuple[list[Prompt], int]:
         """From a place in a task's row on, passing over what the step holds; and the place after them."""

@@ -6,11 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
+STORE = 75 << 20  # bytes
+
 
 @pytest.fixture(scope="package")
 def address() -> Iterator[str]:
     """Of one cluster for all runs."""
     ray = pytest.importorskip("ray")
-    context = ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    quiet = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
+    # the smallest object store that Ray allows, and no way round it onto the disk: it can be full
+    context = ray.init(
+        num_cpus=8, object_store_memory=STORE, _system_config={"local_fs_capacity_threshold": 1e-6}, **quiet
+    )
     yield context.address_info["address"]
     ray.shutdown()

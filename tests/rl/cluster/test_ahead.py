@@ -51,8 +51,9 @@ def evaluations(run_folder: Path) -> list[Any]:
 def test_in_turn_with_the_update_a_cluster_gives_the_serial_loops_numbers(
     address: str, tiny_policy: Path, tmp_path: Path
 ) -> None:
-    serial = run(tmp_path / "serial", tiny_policy)
-    workers = run(tmp_path / "workers", tiny_policy, **ahead(address, 0))
+    drawn = {"data": {**CHANGES["data"], "curriculum": "failure"}}  # scores say what comes next
+    serial = run(tmp_path / "serial", tiny_policy, **drawn)
+    workers = run(tmp_path / "workers", tiny_policy, **drawn, **ahead(address, 0))
     assert metrics(workers) == metrics(serial)
     assert [step for step, _ in metrics(workers)] == [0, 1, 2, 3, 4]
     assert evaluations(workers) == evaluations(serial) != []
@@ -114,7 +115,8 @@ def test_two_steps_ahead_numbers_repeat_whoever_makes_them_and_whoever_dies(
 
 def test_a_run_that_was_killed_goes_on_to_the_same_numbers(address: str, tiny_policy: Path, tmp_path: Path) -> None:
     """Between its second checkpoint and the steps that were begun before it: from the first one and the log, then."""
-    changes = {"data": {**CHANGES["data"], "eval": None}, **ahead(address, 2), "checkpoint": {"every": 2}}
+    data = {**CHANGES["data"], "eval": None, "curriculum": "failure"}
+    changes = {"data": data, **ahead(address, 2), "checkpoint": {"every": 2}}
     changes["train"] = {**CHANGES["train"], "steps": 8}
     undisturbed = run(tmp_path / "whole", tiny_policy, **changes)
     folder = tmp_path / "killed"

@@ -26,6 +26,7 @@ class FakeRay:
         self.resources = {"CPU": 4.0, "object_store_memory": 1e9, **resources}
         self.refusal, self.connected = refusal, False
         self.told: dict[str, Any] = {}
+        self.checks: list[str] = []
         self.machines: list[dict[str, float]] = []
         """``[]``: one has it all."""
 
@@ -53,6 +54,7 @@ def config(*overrides: str) -> Config:
 
 def entered(config: Config, ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places, "ray", ray)
+    monkeypatch.setattr(places, "require_our_code", lambda: ray.checks.append("code"))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with on_cluster(config, Interrupt()):
         assert ray.connected
@@ -70,6 +72,7 @@ def test_without_an_address_one_is_started_here_with_room_for_all(monkeypatch: p
     assert ray.told["num_cpus"] >= 18
     assert "address" not in ray.told
     assert not ray.connected
+    assert ray.checks == []
 
 
 def test_a_cluster_that_is_there_is_joined_and_left_and_one_of_the_process_kept(
@@ -78,6 +81,7 @@ def test_a_cluster_that_is_there_is_joined_and_left_and_one_of_the_process_kept(
     ray = FakeRay()
     entered(config(f"cluster.address={listening}"), ray, monkeypatch)
     assert ray.told["address"] == listening
+    assert ray.checks == ["code"]
     ray.connected = True
     entered(config(), ray, monkeypatch)
     assert ray.connected
@@ -93,11 +97,15 @@ def test_an_address_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_cluster_of_another_version(monkeypatch: pytest.MonkeyPatch, listening: str) -> None:
-    ray = FakeRay(RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.40.0"))
+    words = (
+        "Version mismatch: The cluster was started with:\n    Ray: 2.40.0\n    Python: 3.11.9\nThis process on node "
+        "10.0.0.1 was started with:\n    Ray: 2.60.0\n    Python: 3.11.9\n"
+    )
     with pytest.raises(UserError) as caught:
-        entered(config(f"cluster.address={listening}"), ray, monkeypatch)
+        entered(config(f"cluster.address={listening}"), FakeRay(RuntimeError(words)), monkeypatch)
     assert str(caught.value) == (
-        f"cluster.address: {listening} can't be joined: Version mismatch: The cluster was started with: Ray: 2.40.0"
+        f"cluster.address: {listening} can't be joined: {' '.join(words.split())}; install the same Ray and Python on "
+        "both"
     )
 
 
@@ -166,6 +174,17 @@ def test_pictures_of_the_steps_under_way_have_to_fit(monkeypatch: pytest.MonkeyP
         "cluster: 3 steps of 1,024 pictures take 9.66 GB, and Ray's object stores have 5.00 GB, of which at most half "
         "is for them; start Ray with a larger --object-store-memory, or lower loop.staleness, data.prompts_per_step or "
         "rollout.group_size"
+    )
+
+
+@pytest.mark.slow
+def test_a_real_object_store_that_is_too_small(address: str) -> None:
+    """Of 75 MB, the least that Ray takes."""
+    require_room_for_pictures(config(), 64 * 64 * 3)
+    with pytest.raises(UserError) as caught:
+        require_room_for_pictures(config(), 256 * 256 * 3)
+    assert str(caught.value).startswith(
+        "cluster: 3 steps of 256 pictures take 0.15 GB, and Ray's object stores have 0.08 GB, of which at most half is "
     )
 
 

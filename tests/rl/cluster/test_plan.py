@@ -77,7 +77,7 @@ def test_a_plan_has_the_runs_patience() -> None:
         ),
         (
             ["loop=ahead", "groups=resample"],
-            "groups.flat: lets scores say which prompts come next, and with loop.use: ",
+            "groups.flat: lets scores say how many groups a step has, or how large they are, and with loop.use: ahead ",
         ),
         (["loop=ahead", "sync.enabled=false"], "sync.enabled: is false, and samplers of a cluster work with published"),
         (

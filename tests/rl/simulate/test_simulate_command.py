@@ -43,6 +43,20 @@ def test_a_whole_simulation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert picture.count("<polyline") == 9 and "trainer: step 7" in picture
 
 
+def test_on_shared_cores_they_are_what_a_step_waits_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_folder(tmp_path / "run", STEP)
+    size = ["data.prompts_per_step=8", "rollout.group_size=8", "--slow", "0", "--hours-between-failures", "0"]
+    given = [str(CONFIG), "--run", str(run), "--workers", "3", "--steps", "24", "--out", str(tmp_path / "out"), *size]
+    found = {}
+    for more in ([], ["--cores", "1"]):
+        assert main([*given, *more]) == 0
+        (row,) = json.loads((tmp_path / "out" / "simulation.json").read_text())["rows"]
+        found[bool(more)] = row
+    assert found[True]["bound_by"] == "cores" and found[False]["bound_by"] == "painters"
+    assert found[True]["formula_seconds"] == pytest.approx(1.0 + 5.0 + 0.5 + 2.25)
+    assert found[True]["step_seconds"] == pytest.approx(found[True]["formula_seconds"], rel=0.1)
+
+
 def test_the_time_that_faults_cost_counts_whenever_they_come(tmp_path: Path) -> None:
     """Also in the first steps, which are no measure of the speed."""
     often = ["--hours-between-failures", "0.1", "--restart", "100", "--slow", "0", "checkpoint.every=1"]
