@@ -8,7 +8,7 @@ import pytest
 
 from policy.folder import read_policy_config
 from policy.json_file import read_json
-from policy.references import main
+from policy.references.__main__ import main
 
 
 def test_a_policy_is_given_eyes_for_references(

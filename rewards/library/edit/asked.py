@@ -1,6 +1,6 @@
 """What an instruction asks for, as ``metadata["edit"]`` says it: clauses that must hold, and what may change.
 
-``{"clauses": [...], "editable": [...], "keep": [...]}``. A clause is one of
+``{"clauses": [...], "editable": [...], "keep": [...], "looks": true}``. A clause is one of
 
 - ``{"holds": "cat", "color": "blue", "in": box}``: one object stands in the box, and it is this (``color`` and, for its
   size, ``box`` if given); without ``in``: such an object is somewhere;
@@ -8,11 +8,14 @@
 - ``{"count": "cat", "number": 3}``: so many of the class, of those of before as many as there can be;
 - ``{"more": "cat", "color": "blue", "relation": ["left of", "dog"]}``: one more than before (``color`` and ``relation``
   if given);
+- ``{"holds": "circle", "shade": "pale", "outlined": true, "in": box}``: the same, drawn so (the shapes world alone);
+- ``{"ground": "striped"}``: the whole picture has this ground (likewise);
 - ``{"reads": "CAT", "in": box, "starts": box}``: letters, from left to right, of detectors that find ``letter A``.
 
 Boxes are ``[x0, y0, x1, y1]`` in shares of the picture, y down. ``editable``: boxes, and classes of which every object
 may change; without it the classes that the clauses name. ``keep``: more classes to look for, for detectors that are
-told what to find. No clauses: nothing is to change.
+told what to find. ``looks``: what must stay must stay in its details too, shade, outline and ground; true where a
+clause names one. No clauses: nothing is to change.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rewards.library.geneval.boxes import Box
+from rl.data.shapes.looks import GROUNDS, SHADES
 
 EDIT = "edit"
 RELATIONS = ("left of", "right of", "above", "below")
@@ -32,6 +36,13 @@ class Holds:
     color: str | None = None
     region: Box | None = None
     box: Box | None = None
+    shade: str | None = None
+    outlined: bool | None = None
+
+
+@dataclass(frozen=True)
+class Grounded:
+    ground: str
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,7 @@ class Reads:
     starts: Box | None = None
 
 
-EditClause = Holds | Empty | Counted | More | Reads
+EditClause = Holds | Empty | Counted | More | Reads | Grounded
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,13 @@ class AskedEdit:
     labels: tuple[str, ...]
     """All that is named: what a detector is told to look for."""
     colors: tuple[str, ...]
+    looks: bool = False
+    """Details count: shade, outline, ground."""
+
+    @property
+    def ground(self) -> str | None:
+        """That is asked for."""
+        return next((one.ground for one in self.clauses if isinstance(one, Grounded)), None)
 
 
 def parse_edit(metadata: Mapping[str, object]) -> AskedEdit | None:
@@ -81,8 +99,8 @@ def parse_edit(metadata: Mapping[str, object]) -> AskedEdit | None:
         return None
     if not isinstance(given, Mapping):
         raise ValueError(f"edit is {given!r}: it must be a mapping with 'clauses' and 'editable'")
-    if unknown := sorted(set(map(str, given)) - {"clauses", "editable", "keep"}):
-        raise ValueError(f"edit.{unknown[0]} is none of its keys: clauses, editable, keep")
+    if unknown := sorted(set(map(str, given)) - {"clauses", "editable", "keep", "looks"}):
+        raise ValueError(f"edit.{unknown[0]} is none of its keys: clauses, editable, keep, looks")
     clauses = tuple(_clause(one, f"edit.clauses[{i}]") for i, one in enumerate(_list(given, "clauses")))
     named = tuple(dict.fromkeys(label for clause in clauses for label in _labels(clause)))
     editable = _list(given, "editable") if given.get("editable") is not None else list(named)
@@ -90,7 +108,9 @@ def parse_edit(metadata: Mapping[str, object]) -> AskedEdit | None:
     classes = frozenset(one for one in editable if isinstance(one, str))
     keep = [_text(one, f"edit.keep[{i}]") for i, one in enumerate(_list(given, "keep"))]
     colors = tuple(dict.fromkeys(one.color for one in clauses if isinstance(one, Holds | More) and one.color))
-    return AskedEdit(clauses, regions, classes, tuple(dict.fromkeys((*named, *sorted(classes), *keep))), colors)
+    labels = tuple(dict.fromkeys((*named, *sorted(classes), *keep)))
+    looks = _flag(given, "looks", "edit") or any(_details(one) for one in clauses)
+    return AskedEdit(clauses, regions, classes, labels, colors, looks)
 
 
 def metadata_problem(metadata: Mapping[str, object]) -> str | None:
@@ -100,6 +120,12 @@ def metadata_problem(metadata: Mapping[str, object]) -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+def _details(clause: EditClause) -> bool:
+    if isinstance(clause, Holds):
+        return clause.shade is not None or clause.outlined is not None
+    return isinstance(clause, Grounded)
 
 
 def _labels(clause: EditClause) -> Sequence[str]:
@@ -126,7 +152,13 @@ def _clause(entry: object, where: str) -> EditClause:
 
 def _holds(entry: Mapping[str, object], where: str) -> EditClause:
     found = Holds(_text(entry["holds"], f"{where}.holds"), _color(entry, where), _region(entry, "in", where))
-    return replace(found, box=_region(entry, "box", where))
+    shade = None if entry.get("shade") is None else _one_of(entry["shade"], SHADES, f"{where}.shade")
+    outlined = _flag(entry, "outlined", where) if "outlined" in entry else None
+    return replace(found, box=_region(entry, "box", where), shade=shade, outlined=outlined)
+
+
+def _ground(entry: Mapping[str, object], where: str) -> EditClause:
+    return Grounded(_one_of(entry["ground"], GROUNDS, f"{where}.ground"))
 
 
 def _empty(entry: Mapping[str, object], where: str) -> EditClause:
@@ -156,11 +188,12 @@ def _reads(entry: Mapping[str, object], where: str) -> EditClause:
 
 
 _READERS = {
-    "holds": (_holds, ("color", "in", "box")),
+    "holds": (_holds, ("color", "in", "box", "shade", "outlined")),
     "empty": (_empty, ("in",)),
     "count": (_count, ("number",)),
     "more": (_more, ("color", "relation")),
     "reads": (_reads, ("in", "starts")),
+    "ground": (_ground, ()),
 }
 
 
@@ -171,6 +204,19 @@ def _list(given: Mapping[str, object], key: str) -> list[object]:
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"edit.{key} is {value!r}: it must be a list")
     return list(value)
+
+
+def _flag(given: Mapping[str, object], key: str, where: str) -> bool:
+    value = given.get(key, False)
+    if not isinstance(value, bool):
+        raise ValueError(f"{where}.{key} is {value!r}: it must be true or false")
+    return value
+
+
+def _one_of(value: object, known: Sequence[str], where: str) -> str:
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{where} is {value!r}: it must be one of {', '.join(known)}")
+    return value
 
 
 def _text(value: object, where: str) -> str:

@@ -1,4 +1,4 @@
-"""The objects of two pictures, and which of them are the same."""
+"""The objects of two pictures, and which of them are the same: class, colour, box, and details where they are read."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ class PlacedObject:
     color: str | None
     box: Box
     sure: bool = True
+    shade: str | None = None
+    outlined: bool | str | None = None
+    """``None``: details were not looked at."""
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -31,7 +34,9 @@ class PlacedObject:
 
     def __str__(self) -> str:
         x, y = self.centre
-        words = [*([] if self.sure else ["unsure"]), *([self.color] if self.color else []), self.label]
+        drawn = ["outlined"] if self.outlined is True else []
+        drawn += [self.shade] if self.shade else []
+        words = [*([] if self.sure else ["unsure"]), *drawn, *([self.color] if self.color else []), self.label]
         return f"{' '.join(words)} at {x:.2f}, {y:.2f}"
 
 
@@ -73,5 +78,7 @@ def matched(
 
 def _alike(one: PlacedObject, other: PlacedObject) -> bool:
     if not (one.sure and other.sure and one.label == other.label):
+        return False
+    if (one.shade, one.outlined) != (other.shade, other.outlined):
         return False
     return one.color is None or other.color is None or one.color == other.color

@@ -14,9 +14,13 @@ both are named, in boxes that overlap by ``overlap`` or more (intersection over 
 ``colors`` as for ``geneval``; objects that the detector scores below ``threshold`` are not looked at, unless the
 detector itself says from where it is ``sure``: what it is not sure of counts as changed.
 
-**Blind to** whatever the detector does not find: ground, style, light, background, faces. Combine it with
-``similarity`` (``outside``) for photographs. Instructions that change the whole picture have no objects that must stay:
-ask ``vlm_judge`` (``source: true``). Weights and licence: those of the detector; ``shapes`` needs none.
+Where the metadata says ``looks`` or asks for a detail, the shapes world's details count: objects that must stay keep
+their shade and outline, and the ground is one more thing that must stay.
+
+**Blind to** whatever the detector does not find, and to details where they do not count: ground, style, light,
+background, faces. Combine it with ``similarity`` (``outside``) for photographs. Instructions that change the whole
+picture have no objects that must stay: ask ``vlm_judge`` (``source: true``). Weights and licence: those of the
+detector; ``shapes`` needs none.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from numpy.typing import NDArray
 
 from rewards.golden import Golden
 from rewards.library.edit.asked import AskedEdit, parse_edit
+from rewards.library.edit.looks import with_looks
 from rewards.library.edit.objects import PlacedObject, placed
 from rewards.library.edit.rules import EditVerdict, judge_edit
 from rewards.library.geneval.colors import load_colors
@@ -97,11 +102,20 @@ class Edit:
         asked = {i: one for i, one in enumerate(parsed) if isinstance(one, AskedEdit)}
         after = self._objects([samples[i].picture for i in asked], [asked[i].labels for i in asked])
         before = self._sources({i: (samples[i].prompt.pictures[0], asked[i].labels) for i in asked})
-        judged = {
-            i: self._score(judge_edit(asked[i], before[i], objects, self.overlap), objects)
-            for i, objects in zip(asked, after, strict=True)
-        }
+        judged = {i: self._judged(samples[i], asked[i], before[i], one) for i, one in zip(asked, after, strict=True)}
         return [one if isinstance(one, Score) else judged[i] for i, one in enumerate(parsed)]
+
+    def _judged(
+        self, sample: Sample, asked: AskedEdit, before: Sequence[PlacedObject], after: Sequence[PlacedObject]
+    ) -> Score:
+        if not asked.looks:
+            return self._score(judge_edit(asked, before, after, self.overlap), after)
+        try:
+            was, now = with_looks(before, sample.prompt.pictures[0].pixels), with_looks(after, sample.picture)
+        except ValueError as error:
+            return Score(None, failure=f"prompt {sample.prompt.id!r}: {error}")
+        grounds = was.ground, now.ground
+        return self._score(judge_edit(asked, was.objects, now.objects, self.overlap, grounds), now.objects)
 
     def _parsed(self, sample: Sample) -> AskedEdit | Score:
         prompt = sample.prompt

@@ -16,6 +16,7 @@ from rl.cluster.jobs import Painted, PaintJob, RoleName, Sampled, SampleJob, Wor
 from rl.cluster.weights.merge import AdaptersBeside
 from rl.cluster.worker.held import HeldWeights
 from rl.cluster.worker.replica import LanguageModelReplica
+from rl.collect import references_of
 from rl.rows import logprobs_apart, read_back
 from rl.trainer.answer import frozen
 from rl.types import Prompt
@@ -91,6 +92,7 @@ class PainterRole:
                 steps=options.steps,
                 guidance=options.guidance,
                 micro_batch=options.micro_batch,
+                references=references_of(job.rollout) if self._decoder.reference is not None else None,
             )
             pictures = np.concatenate(list(parts))
         return Painted(self.weights.version, time.perf_counter() - started, seeds, apart), pictures

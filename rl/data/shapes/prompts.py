@@ -8,7 +8,7 @@ from itertools import count, islice
 import numpy as np
 
 from rl.data.shapes.captions import TEMPLATES
-from rl.data.shapes.edits.contents import EDIT_TAGS, PROBE_TAGS
+from rl.data.shapes.edits.contents import EDIT_TAGS, FINE_EDIT_TAGS, PROBE_TAGS
 from rl.data.shapes.edits.prompts import edit_prompts
 from rl.data.shapes.questions.contents import QUESTION_TAGS
 from rl.data.shapes.questions.prompts import question_prompts
@@ -27,15 +27,15 @@ def prompts(
     ``split`` is one of train, rl, heldout (of edits also cross), or several of them; ``per_task`` a number, or one for
     each of ``tags``.
     A task with fewer distinct captions than that repeats them under new ids, which means new sampling seeds. Tags that
-    begin with ``edit_`` are instructions to change a picture, each with one of its own (``edits``); with ``ask_``,
-    questions about one (``questions``).
+    begin with ``edit_`` or ``fine_`` are instructions to change a picture, each with one of its own (``edits``); with
+    ``ask_``, questions about one (``questions``).
     Raises: UserError on an unknown split or task.
     """
     splits = [split] if isinstance(split, str) else list(split)
     name = "+".join(splits)
     found: list[Prompt] = []
     for tag in tags:
-        if tag in (*EDIT_TAGS, *PROBE_TAGS):
+        if tag in (*EDIT_TAGS, *PROBE_TAGS, *FINE_EDIT_TAGS):
             found += edit_prompts(tag, splits, _count(per_task, tag), seed)
             continue
         if tag in QUESTION_TAGS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from PIL import Image
 from policy.pictures.view import square_view
 from policy.tokenizers.contract import ImageTokenizer
 from rl.tracking.contract import GUARD_PREFIX
-from rl.types import Rollout
+from rl.types import Prompt, Rollout
 
 _SAME = 8.0  # of 255, mean over a block: what an autoencoder makes of a picture; an edit changes some block by more
 _BLOCKS = 16  # a side
@@ -20,9 +20,10 @@ _MOST = 16  # other pictures that an answer is compared with
 
 
 def edit_metrics(rollout: Rollout, pictures_BHW3: NDArray[np.uint8], tokenizer: ImageTokenizer) -> dict[str, float]:
-    """``guard/copied``: share of the answers whose tokens are those of the picture that was to be changed, or whose
-    pixels are within 8 of 255 in every block. ``guard/redrawn``: share that is nearer to the picture of another prompt
-    of the step than to its own (left out where there is one picture alone). Nothing where no prompt holds a picture.
+    """``guard/copied``: share of the answers whose tokens are those of the picture that was to be changed (but where
+    details are asked for, which no token holds), or whose pixels are within 8 of 255 in every block.
+    ``guard/redrawn``: share that is nearer to the picture of another prompt of the step than to its own (left out where
+    there is one picture alone). Nothing where no prompt holds a picture.
     """
     own = {row: prompt.pictures[0] for row in range(rollout.batch_size) if (prompt := rollout.prompt_of(row)).pictures}
     if not own:
@@ -35,11 +36,17 @@ def edit_metrics(rollout: Rollout, pictures_BHW3: NDArray[np.uint8], tokenizer: 
     rows, of = list(own), [place[one] for one in own.values()]
     answers = pictures_BHW3[rows]
     same_tokens = (rollout.tokens_BT[rows] == tokens_NT[of]).all(1)
+    same_tokens &= np.array([not _asks_for_details(rollout.prompt_of(row)) for row in rows])
     same_pixels = _farthest_block(answers, views[of]) < _SAME
     found = {GUARD_PREFIX + "copied": float((same_tokens | same_pixels).mean())}
     if len(distinct) > 1:
         found[GUARD_PREFIX + "redrawn"] = _redrawn(answers, views, of)
     return found
+
+
+def _asks_for_details(prompt: Prompt) -> bool:
+    edit = prompt.metadata.get("edit")
+    return isinstance(edit, Mapping) and edit.get("looks") is True
 
 
 def _farthest_block(answers: NDArray[np.uint8], views: NDArray[np.uint8]) -> NDArray[np.float64]:

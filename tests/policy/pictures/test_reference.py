@@ -16,7 +16,7 @@ from policy.export import export
 from policy.flow.network import FlowNetwork
 from policy.flow.rows import FlowQuery, SharedHidden, SharedReferences
 from policy.pictures.reference import ReferenceLatents
-from policy.references import with_references
+from policy.references.untrained import with_references
 from policy.supervised.network import PictureQuery, SupervisedNetwork
 from policy.trainable import LanguageModel
 from rl.data.pictures import Picture

@@ -9,7 +9,7 @@ import pytest
 
 from rl.data.pictures import Picture
 from rl.data.shapes.captions import WORDS
-from rl.data.shapes.edits.contents import EDIT_SPLITS, EDIT_TAGS, PROBE_TAGS, cross_pairs, edit_contents
+from rl.data.shapes.edits.contents import EDIT_SPLITS, EDIT_TAGS, FINE_EDIT_TAGS, PROBE_TAGS, cross_pairs, edit_contents
 from rl.data.shapes.edits.example import EditExample
 from rl.data.shapes.edits.prompts import edit_examples
 from rl.data.shapes.edits.rows import EditRows
@@ -38,7 +38,7 @@ def test_a_cell_is_a_thing_and_back() -> None:
     assert things_in(scene) == {3: Thing("letter B", "black", ""), 5: Thing("star", "blue", "large")}
 
 
-@pytest.mark.parametrize("tag", EDIT_TAGS)
+@pytest.mark.parametrize("tag", [*EDIT_TAGS, *FINE_EDIT_TAGS])
 def test_splits_share_no_content(tag: str) -> None:
     splits = [one for one in EDIT_SPLITS if one != "cross" or tag in _BRING]
     found = {split: set(edit_contents(tag, split)) for split in splits}
@@ -182,3 +182,22 @@ def test_an_instruction_to_edit_needs_a_picture() -> None:
         "prompt 'e1' ('make it blue', p.jsonl:4) is an instruction to edit (\"task\": \"edit\") and holds no picture; "
         'name the picture under "image" in its line'
     )
+
+
+@pytest.mark.parametrize("tag", FINE_EDIT_TAGS)
+def test_what_no_token_holds_changes_and_the_tokens_stay(tag: str) -> None:
+    for one in _some(tag, "train", 40):
+        assert one.looks is not None and (one.source == one.target).all()
+        changed = int((one.looks[0] != one.looks[1]).sum())
+        assert changed == (CELLS if tag == "fine_ground" else 1)
+        assert (one.before != one.after).any() and one.metadata()["edit"]["looks"] is True
+    (prompt,) = prompts("heldout", 1, [tag])
+    assert prompt.metadata["tag"] == tag and task_of(prompt) == "edit"
+    again = [one.instruction for one in _some(tag, "train", 5)]
+    assert again == [one.instruction for one in _some(tag, "train", 5)]
+
+
+def test_rows_to_learn_from_may_be_edits_below_the_codebook() -> None:
+    rows = EditRows(shares={"fine_shade": 1.0, "edit_move": 1.0})
+    tags = {rows.example(index).tag for index in range(20)}
+    assert tags == {"fine_shade", "edit_move"}

@@ -14,7 +14,7 @@ import torch
 from policy.base import Policy
 from policy.conditions import ATTENDED, BESIDE_NOISE, CHANNELS
 from policy.decoder import Decoder
-from policy.references import with_references
+from policy.references.untrained import with_references
 from rl.config.load import load
 from rl.data.pictures import Picture
 from rl.preflight.prompts import check_data

@@ -10,7 +10,7 @@ import torch
 
 from policy.base import Policy
 from policy.conditions import ATTENDED, CHANNELS
-from policy.references import with_references
+from policy.references.untrained import with_references
 from policy.supervised.network import SupervisedNetwork
 from policy.trainable import LanguageModel
 from rl.config.sections.supervised import ConditionDrop, LossWeights, SupervisedConfig

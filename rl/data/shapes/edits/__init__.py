@@ -1,1 +1,2 @@
-"""Pictures of the shapes world to be changed: ten operations, each with exact rules of what it asks for."""
+"""Pictures of the shapes world to be changed: ten operations, and three below the codebook, each with exact rules of
+what it asks for."""

@@ -10,6 +10,7 @@ from itertools import combinations, permutations, product
 import numpy as np
 
 from rl.data.shapes.edits.instructions import COUNT_WORDS, DIRECTIONS
+from rl.data.shapes.looks import GROUNDS, SHADED_COLORS, SHADES
 from rl.data.shapes.sprites import CLASSES, COLORS, LETTERS
 from rl.data.shapes.world import RELATIONS, contents
 from rl.types import UserError
@@ -21,6 +22,8 @@ EDIT_TAGS = (
 """The ten operations."""
 PROBE_TAGS = ("edit_keep", "edit_two")
 """To be evaluated alone: leave everything as it is, and two operations in one instruction."""
+FINE_EDIT_TAGS = ("fine_shade", "fine_outline", "fine_ground")
+"""Operations below the codebook: no image token holds what they ask for, so that the decoder alone can obey."""
 EDIT_SPLITS = ("train", "rl", "heldout", "cross")
 ANY = ""
 """A colour that the instruction leaves open."""
@@ -64,8 +67,8 @@ def cross_pairs() -> frozenset[tuple[str, str]]:
 @cache
 def edit_contents(tag: str, split: str) -> tuple[EditContent, ...]:
     """All contents of one operation in one split. Raises: UserError on an unknown one, or if the split has none."""
-    if tag not in (*EDIT_TAGS, *PROBE_TAGS):
-        known = ", ".join((*EDIT_TAGS, *PROBE_TAGS))
+    if tag not in (*EDIT_TAGS, *PROBE_TAGS, *FINE_EDIT_TAGS):
+        known = ", ".join((*EDIT_TAGS, *PROBE_TAGS, *FINE_EDIT_TAGS))
         raise UserError(f"shapes world: unknown edit '{tag}'; choose among {known}.")
     if split not in EDIT_SPLITS:
         raise UserError(f"shapes world: unknown split '{split}' of edits; choose among {', '.join(EDIT_SPLITS)}.")
@@ -84,7 +87,7 @@ def edit_contents(tag: str, split: str) -> tuple[EditContent, ...]:
     if split == "cross":
         return tuple(crossing)
     kept = [one for one in everything if one.brings not in cross_pairs()]
-    order = np.random.default_rng([_SPLIT_SEED, EDIT_TAGS.index(tag)]).permutation(len(kept))
+    order = np.random.default_rng([_SPLIT_SEED, (*EDIT_TAGS, *FINE_EDIT_TAGS).index(tag)]).permutation(len(kept))
     edges = [round(len(kept) * share) for share in np.cumsum(_SHARES)]
     parts = dict(zip(EDIT_SPLITS, np.split(order, edges), strict=False))
     return tuple(kept[index] for index in parts[split])
@@ -107,6 +110,13 @@ def _combinations(tag: str) -> list[tuple[str, ...]]:
             return list(product(CLASSES, DIRECTIONS))
         case "edit_swap":
             return list(combinations(CLASSES, 2))
+        case "fine_shade":
+            return list(product(CLASSES, SHADED_COLORS, SHADES[1:]))
+        case "fine_outline":
+            return list(product(CLASSES, SHADED_COLORS))
+        case "fine_ground":
+            grounds = [(old, new) for old, new in permutations(GROUNDS, 2) if new != GROUNDS[0]]
+            return [(old, new, name, color) for (old, new), name, color in product(grounds, CLASSES, COLORS)]
         case "edit_count":
             return [(name, old, new) for name, (old, new) in product(CLASSES, permutations(COUNT_WORDS, 2))]
         case _:

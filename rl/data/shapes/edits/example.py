@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.data.shapes.edits.things import cell_box
+from rl.data.shapes.edits.things import Thing, cell_box
 from rl.data.shapes.world import picture
 
 Clause = Mapping[str, Any]
@@ -26,20 +26,27 @@ class EditExample:
     target: NDArray[np.int64]
     clauses: tuple[Clause, ...]
     editable: tuple[int, ...]
+    looks: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+    """Of the 16 cells before and after; ``None``: details are nobody's business, and there are none."""
 
     @property
     def before(self) -> NDArray[np.uint8]:
         """(64, 64, 3)."""
-        return picture(self.source)
+        return picture(self.source, 0 if self.looks is None else self.looks[0])
 
     @property
     def after(self) -> NDArray[np.uint8]:
         """The oracle's answer: an exact edit, (64, 64, 3)."""
-        return picture(self.target)
+        return picture(self.target, 0 if self.looks is None else self.looks[1])
 
     def metadata(self) -> dict[str, Any]:
         """``{"tag": "edit_move", "task": "edit", "edit": {"clauses": [...], "editable": [boxes]}}``."""
-        edit = {"clauses": [dict(one) for one in self.clauses], "editable": [list(cell_box(p)) for p in self.editable]}
+        edit: dict[str, Any] = {
+            "clauses": [dict(one) for one in self.clauses],
+            "editable": [list(cell_box(place)) for place in self.editable],
+        }
+        if self.looks is not None:
+            edit["looks"] = True
         return {"tag": self.tag, "task": "edit", "edit": edit}
 
 
@@ -69,3 +76,14 @@ def one_more(name: str, color: str, relation: str | None = None, anchor: str | N
 def reads(word: str, box: Sequence[float], first: Sequence[float]) -> Clause:
     """The letters in ``box``, from left to right, the first of them inside ``first``."""
     return {"reads": word, "in": list(box), "starts": list(first)}
+
+
+def drawn_as(box: Sequence[float], thing: Thing, place: int, shade: str, outlined: bool) -> Clause:
+    """``box`` holds the very thing that stands in ``place``, drawn so."""
+    asked = holds_one(box, thing.name, thing.color, thing.box(place))
+    return {**asked, "shade": shade, "outlined": outlined}
+
+
+def has_ground(name: str) -> Clause:
+    """Of the whole picture."""
+    return {"ground": name}

@@ -21,6 +21,9 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "edit_count": ("make it {count} {counted}", "change the number of {plural} to {count}"),
     "edit_word": ('change the word to "{word}"', 'make the sign say "{word}"'),
     "edit_letter": ("change the letter {old} to {new}", "replace the letter {old} with {new}"),
+    "fine_shade": ("make the {described} {shade}", "turn the {described} {shade}"),
+    "fine_outline": ("make the {described} outlined", "turn the {described} outlined"),
+    "fine_ground": ("make the ground {ground}", "turn the ground {ground}", "change the ground to {ground}"),
     "edit_keep": ("leave the picture as it is", "change nothing in the picture"),
 }
 _FRAMES = ("{}", "please {}")

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from numpy.random import Generator
 
 from rl.data.shapes.edits import operations
-from rl.data.shapes.edits.contents import EditContent, edit_contents
+from rl.data.shapes.edits.contents import FINE_EDIT_TAGS, EditContent, edit_contents
 from rl.data.shapes.edits.draft import Draft
 from rl.data.shapes.edits.example import EditExample
+from rl.data.shapes.edits.fine import make_fine
 from rl.data.shapes.edits.instructions import instruction
 from rl.data.shapes.edits.letters import letter, word_in
 from rl.data.shapes.edits.operations import Plan, SceneChange
@@ -34,6 +35,8 @@ _LOCAL = ("edit_add", "edit_remove", "edit_recolour", "edit_replace", "edit_move
 
 def make_edit(content: EditContent, split: str, rng: Generator, choice: int = 0) -> EditExample:
     """One edit of ``content`` in a picture of its own; ``choice``: which words it is asked for in."""
+    if content.tag in FINE_EDIT_TAGS:
+        return make_fine(content, rng, choice)
     if content.tag == "edit_two":
         pair = _two(split, rng)
         return _made(content.tag, pair, split, rng, choice)

@@ -8,12 +8,12 @@ from itertools import count, islice
 import numpy as np
 
 from rl.data.pictures import Picture
-from rl.data.shapes.edits.contents import EDIT_SPLITS, EDIT_TAGS, PROBE_TAGS, edit_contents
+from rl.data.shapes.edits.contents import EDIT_SPLITS, EDIT_TAGS, FINE_EDIT_TAGS, PROBE_TAGS, edit_contents
 from rl.data.shapes.edits.example import EditExample
 from rl.data.shapes.edits.make import make_edit
 from rl.types import Prompt
 
-_ALL_TAGS = (*EDIT_TAGS, *PROBE_TAGS)
+_ALL_TAGS = (*EDIT_TAGS, *PROBE_TAGS, *FINE_EDIT_TAGS)
 _PICTURES_SEED = 23
 PHRASINGS = 12
 """A multiple of the number of ways to say each."""

@@ -133,7 +133,7 @@ def test_an_object_is_in_one_pair_alone_and_colours_count_where_both_are_named()
         ({"clause": []}, "edit.clause is none of its keys: clauses, editable, keep"),
         (
             {"clauses": [{"has": "cat"}]},
-            "edit.clauses[0] must hold one of holds, empty, count, more, reads, it holds has",
+            "edit.clauses[0] must hold one of holds, empty, count, more, reads, ground, it holds has",
         ),
         ({"clauses": [{"holds": "cat", "at": [0, 0, 1, 1]}]}, "edit.clauses[0].at is no key of a clause with 'holds'"),
         ({"clauses": [{"empty": True}]}, "edit.clauses[0].in is None: it must be a box"),

@@ -1,11 +1,7 @@
-"""Gives a decoder eyes for the picture that is to be changed: ``python -m policy.references POLICY OUT``.
-
-What is written sees it and has yet to learn what to do with it, by a supervised run on edits.
-"""
+"""Eyes for a decoder that has none: it sees what is to be changed, and has yet to learn what to do with it."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +12,11 @@ from torch import nn
 
 from policy.base import Policy
 from policy.conditions import ATTENDED, BESIDE_NOISE, CHANNELS, WAYS, check_fits
-from policy.convert.out_folder import new_folder, require_new
+from policy.convert.out_folder import new_folder
 from policy.decoder import Decoder, make_connector
 from policy.folder import resolve_folder
 from policy.json_file import read_json
 from policy.pictures.reference import ReferenceLatents
-from rl.process.command import command
-from rl.process.parser import CommandParser
 from rl.registry import did_you_mean
 from rl.types import UserError
 
@@ -76,22 +70,3 @@ def write_seeing(policy: str, out: Path, ways: Sequence[str]) -> None:
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     with new_folder(out, size) as unfinished:
         with_references(given, ways).save(unfinished)
-
-
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = CommandParser(prog="python -m policy.references", description=__doc__)
-    parser.add_argument("policy", help="policy folder, or an embedded model's name")
-    parser.add_argument("out", type=Path)
-    parser.add_argument(
-        "--ways", default=CHANNELS, help=f"{', '.join(WAYS)}, with commas between (default: {CHANNELS})"
-    )
-    options = parser.parse_args(arguments)
-    require_new(options.out)
-    write_seeing(options.policy, options.out, [one.strip() for one in options.ways.split(",")])
-    print(f"{options.out}: a policy folder whose decoder sees references; a supervised run teaches it to use them")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,1 @@
+"""A decoder that learns to see the picture that is to be changed."""
