@@ -22,7 +22,6 @@ from rl.data.shapes.world import picture
 
 _PATCH, _WIDTH, _LAYERS = 8, 96, 2
 _CODE = 48  # numbers of a code
-_PICTURES = 1536  # from which codes are fitted
 FADED = 0.4  # of a cell's ink: further from the palest shade of a cell than the cell itself
 
 
@@ -53,7 +52,7 @@ def with_reading(policy: Policy, seed: int = 0) -> Policy:
 
 
 @torch.no_grad()
-def fit_codes(policy: Policy, seed: int = 0) -> None:
+def fit_codes(policy: Policy, seed: int = 0, *, pictures: int = 1536) -> None:
     """Gives the branch of a policy of this world, once its encoder has learnt, the codes of the cells, in place.
 
     The last layer of the adapter becomes Fisher's linear discriminants: directions that tell cells apart and in which
@@ -62,7 +61,7 @@ def fit_codes(policy: Policy, seed: int = 0) -> None:
     """
     branch = policy.understanding.encoder
     faded = faded_cells(policy.layout.num_image_tokens, np.random.default_rng(seed))  # as the patches' tokenizer's
-    hidden, cells = _hidden(policy.understanding, _shown(np.random.default_rng([seed, 7]), faded))
+    hidden, cells = _hidden(policy.understanding, _shown(np.random.default_rng([seed, 7]), faded, pictures))
     count = len(every_look()[0])
     groups = [hidden[cells == code] for code in range(policy.layout.num_image_tokens)]
     basis_FC, centre_F = discriminants(groups[:count], _CODE)
@@ -78,11 +77,13 @@ def faded_cells(codes: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return rng.permutation(np.arange(1, cells))[: codes - cells]
 
 
-def _shown(rng: np.random.Generator, faded: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+def _shown(
+    rng: np.random.Generator, faded: NDArray[np.int64], pictures: int
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
     """Pictures and the code of each of their cells; in each fourth picture inked cells that can fade have."""
     place_of = {int(cell): place for place, cell in enumerate(faded)}
     count = len(every_look()[0])
-    for index in range(_PICTURES):
+    for index in range(pictures):
         cells, looks = dense_cells(rng, 1)[0], dense_looks(rng, 1)[0]
         pixels, codes = picture(cells, looks).astype(np.float32), cells.copy()
         if index % 4 == 0:
