@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from policy.base import Policy
 from policy.folder import FEATURES
 from policy.shapes.discriminants import discriminants
 from policy.tokenizers.hybrid import HybridEncoder, HybridTokenizer
 from policy.tokenizers.hybrid_config import HybridConfig
+from policy.tokenizers.quantisers import NearestCode
 from rl.data.shapes.looks import every_look
 from rl.data.shapes.scenes import dense_cells, dense_looks
 from rl.data.shapes.sprites import BACKGROUND, CELL, GRID
@@ -65,10 +66,12 @@ def fit_codes(policy: Policy, seed: int = 0, *, pictures: int = 1536) -> None:
     count = len(every_look()[0])
     groups = [hidden[cells == code] for code in range(policy.layout.num_image_tokens)]
     basis_FC, centre_F = discriminants(groups[:count], _CODE)
-    last, table = branch.discrete[2], branch.quantiser.table
+    last, quantiser = branch.discrete[2], branch.quantiser
+    if not isinstance(last, nn.Linear) or not isinstance(quantiser, NearestCode):
+        raise TypeError(f"codes are fitted to the nearest of a table, not by a {type(quantiser).__name__}")
     last.weight.copy_(basis_FC.T)
     last.bias.copy_(-basis_FC.T @ centre_F)
-    table.weight.copy_(torch.stack([last(group.mean(0)) for group in groups]))
+    quantiser.table.weight.copy_(torch.stack([last(group.mean(0)) for group in groups]))
 
 
 def faded_cells(codes: int, rng: np.random.Generator) -> NDArray[np.int64]:
