@@ -16,6 +16,7 @@ from torch import Tensor
 from policy.checksums import CHECKSUMS_FILE, write_checksums
 from policy.json_file import write_json
 from policy.parts import REFERENCE_PART, weights_of
+from policy.tokenizers.names import renamed
 from policy.trainable import Adapter, WeightStream
 from rl.process.disk import true_cause, words
 from rl.types import UserError
@@ -39,7 +40,7 @@ def export(policy_folder: Path, trained: Mapping[str, WeightStream], out: Path) 
     Raises: UserError if a tensor is missing or has another shape.
     """
     weights = {
-        folder: dict(found) if folder == TOKENIZER_FOLDER else _of_folder(policy_folder / folder, found)
+        folder: (_of_tokenizer if folder == TOKENIZER_FOLDER else _of_folder)(policy_folder / folder, found)
         for folder, found in _by_folder(trained, policy_folder).items()
     }
     left = {str(policy_folder): _OF_THE_BASE} | {str(policy_folder / folder): _WEIGHTS for folder in weights}
@@ -56,10 +57,7 @@ def _by_folder(trained: Mapping[str, WeightStream], policy_folder: Path) -> dict
     """Folder of a policy -> its weights under the names of its files."""
     found = {name: trained[name].tensors() for name in ("ar", "vae") if name in trained}
     if "understanding" in trained:
-        found[TOKENIZER_FOLDER] = (  # a TA-Tok's file has other names and no adapter for reading
-            (name, value.detach().to("cpu", copy=True).contiguous())
-            for name, value in trained["understanding"].tensors()
-        )
+        found[TOKENIZER_FOLDER] = trained["understanding"].tensors()
     for folder in DECODER_FOLDERS if "decoder" in trained else ():
         if folder != REFERENCE_PART or (policy_folder / folder).is_dir():
             found[folder] = _under(f"{folder}.", trained["decoder"])
@@ -118,11 +116,25 @@ def _replacing(out: Path, what: str) -> Iterator[Path]:
         raise UserError(f"{out}: cannot write the {what}: {'; '.join(words(cause))}, and resume the run.") from error
 
 
+def _of_tokenizer(part: Path, found: Iterator[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """What has learnt, and the rest to the last bit, or its codes would be others. A TA-Tok's file has other names, and
+    no adapter for reading."""
+    whole: dict[str, Tensor] = {}
+    for name, value in _stored(part):
+        if own := renamed(name) if name.startswith("vision_tower.") else name:
+            whole[own] = value
+    for name, value in found:
+        dtype = whole[name].dtype if name in whole else value.dtype
+        whole[name] = value.detach().to(device="cpu", dtype=dtype, copy=True).contiguous()
+    return whole
+
+
 def _tensor_specs(part: Path) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    specs = {}
+    return {name: (tuple(value.shape), value.dtype) for name, value in _stored(part)}
+
+
+def _stored(part: Path) -> Iterator[tuple[str, Tensor]]:
     for path in sorted(part.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - not a mapping
-                tensor = file.get_tensor(name)
-                specs[name] = (tuple(tensor.shape), tensor.dtype)
-    return specs
+                yield name, file.get_tensor(name)

@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from policy.base import Policy
 from policy.folder import FEATURES
 from policy.shapes.discriminants import discriminants
 from policy.tokenizers.hybrid import HybridEncoder, HybridTokenizer
 from policy.tokenizers.hybrid_config import HybridConfig
+from policy.tokenizers.quantisers import NearestCode
 from rl.data.shapes.looks import every_look
 from rl.data.shapes.scenes import dense_cells, dense_looks
 from rl.data.shapes.sprites import BACKGROUND, CELL, GRID
@@ -22,7 +23,6 @@ from rl.data.shapes.world import picture
 
 _PATCH, _WIDTH, _LAYERS = 8, 96, 2
 _CODE = 48  # numbers of a code
-_PICTURES = 1536  # from which codes are fitted
 FADED = 0.4  # of a cell's ink: further from the palest shade of a cell than the cell itself
 
 
@@ -53,7 +53,7 @@ def with_reading(policy: Policy, seed: int = 0) -> Policy:
 
 
 @torch.no_grad()
-def fit_codes(policy: Policy, seed: int = 0) -> None:
+def fit_codes(policy: Policy, seed: int = 0, *, pictures: int = 1536) -> None:
     """Gives the branch of a policy of this world, once its encoder has learnt, the codes of the cells, in place.
 
     The last layer of the adapter becomes Fisher's linear discriminants: directions that tell cells apart and in which
@@ -62,14 +62,16 @@ def fit_codes(policy: Policy, seed: int = 0) -> None:
     """
     branch = policy.understanding.encoder
     faded = faded_cells(policy.layout.num_image_tokens, np.random.default_rng(seed))  # as the patches' tokenizer's
-    hidden, cells = _hidden(policy.understanding, _shown(np.random.default_rng([seed, 7]), faded))
+    hidden, cells = _hidden(policy.understanding, _shown(np.random.default_rng([seed, 7]), faded, pictures))
     count = len(every_look()[0])
     groups = [hidden[cells == code] for code in range(policy.layout.num_image_tokens)]
     basis_FC, centre_F = discriminants(groups[:count], _CODE)
-    last, table = branch.discrete[2], branch.quantiser.table
+    last, quantiser = branch.discrete[2], branch.quantiser
+    if not isinstance(last, nn.Linear) or not isinstance(quantiser, NearestCode):
+        raise TypeError(f"codes are fitted to the nearest of a table, not by a {type(quantiser).__name__}")
     last.weight.copy_(basis_FC.T)
     last.bias.copy_(-basis_FC.T @ centre_F)
-    table.weight.copy_(torch.stack([last(group.mean(0)) for group in groups]))
+    quantiser.table.weight.copy_(torch.stack([last(group.mean(0)) for group in groups]))
 
 
 def faded_cells(codes: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -78,11 +80,13 @@ def faded_cells(codes: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return rng.permutation(np.arange(1, cells))[: codes - cells]
 
 
-def _shown(rng: np.random.Generator, faded: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+def _shown(
+    rng: np.random.Generator, faded: NDArray[np.int64], pictures: int
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
     """Pictures and the code of each of their cells; in each fourth picture inked cells that can fade have."""
     place_of = {int(cell): place for place, cell in enumerate(faded)}
     count = len(every_look()[0])
-    for index in range(_PICTURES):
+    for index in range(pictures):
         cells, looks = dense_cells(rng, 1)[0], dense_looks(rng, 1)[0]
         pixels, codes = picture(cells, looks).astype(np.float32), cells.copy()
         if index % 4 == 0:

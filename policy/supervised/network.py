@@ -166,9 +166,15 @@ class SupervisedNetwork:
         return {name: whole[name](gathered) for name in sorted(self.trained_parts)}
 
     def _branch_weights(self, gathered: Gathered) -> WeightStream:
+        """Those that learn, and the adapter for reading, which a TA-Tok's file does not hold."""
         assert self._understanding is not None  # something of it is trained
-        values = self._understanding.state_dict(keep_vars=True)
-        return WeightStream.stored([StoredWeight(name, (value,)) for name, value in values.items()], gathered)
+        learns = {name.removeprefix("understanding.") for name in self._trained}
+        sent = {
+            name: value
+            for name, value in self._understanding.state_dict(keep_vars=True).items()
+            if name in learns or name.startswith("continuous.")
+        }
+        return WeightStream.stored([StoredWeight(name, (value,)) for name, value in sent.items()], gathered)
 
     def adapter(self, gathered: Gathered = nullcontext) -> Adapter | None:
         return self.language.adapter(gathered)

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from policy.base import Policy
+from policy.pictures import stored
 from rl.algorithm.answers import answering, component
 from rl.collect import Collect, canary_rollout
 from rl.collectors import Collector
@@ -101,7 +102,7 @@ def halves(
 
 def experience_log(config: Config, folder: Path, prompts: Sequence[Prompt]) -> ExperienceLog | None:
     """The run's, if it keeps one; what an earlier start has kept is of no use to one that does not go on with it."""
-    log = ExperienceLog(folder, prompts)
+    log = ExperienceLog(folder, prompts, stored)
     if config.logs_experience and not config.supervised:
         return log
     log.discard()

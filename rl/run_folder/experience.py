@@ -14,14 +14,13 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rl.process.disk import disk_errors
-from rl.run_folder import features
-from rl.types import Experience, Prompt, Renders, Rollout, Scores, Span, UserError
+from rl.types import Experience, PictureFeatures, Prompt, Renders, Rollout, Scores, Span, UserError
 
 if TYPE_CHECKING:
     from rl.run_folder.random_state import RngState
@@ -41,11 +40,20 @@ class LoggedStep:
     memory: Any = None
 
 
+class StoresFeatures(Protocol):
+    """Pictures of prompts as JSON and back: ``policy.pictures.stored``."""
+
+    def written(self, features: Sequence[PictureFeatures | None] | None, /) -> Any: ...
+
+    def read(self, stored: Any, /) -> tuple[PictureFeatures | None, ...] | None: ...
+
+
 class ExperienceLog:
     """Of one run folder. ``prompts``: those that the run learns from; the log knows them by their ids."""
 
-    def __init__(self, run_folder: Path, prompts: Sequence[Prompt]) -> None:
-        self.folder = run_folder / EXPERIENCE_FOLDER
+    def __init__(self, run_folder: Path, prompts: Sequence[Prompt], features: StoresFeatures | None = None) -> None:
+        """``features``: for prompts that hold pictures as vectors."""
+        self.folder, self._features = run_folder / EXPERIENCE_FOLDER, features
         self._prompts = {prompt.id: prompt for prompt in prompts}
 
     def write(self, experience: Experience, rng: RngState, memory: object = None) -> None:
@@ -56,7 +64,7 @@ class ExperienceLog:
             neighbour = path.with_name(f".{path.name}.tmp")
             try:
                 with neighbour.open("wb") as file:
-                    np.savez(file, **_arrays(experience, rng, memory))
+                    np.savez(file, **_arrays(experience, rng, memory, self._features))
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(neighbour, path)
@@ -119,14 +127,16 @@ class ExperienceLog:
             version=about["version"],
             mask_BT=arrays.get("mask_BT"),
             span=None if about["span"] is None else Span(**about["span"]),
-            features=features.read(about.get("features")),
+            features=self._features.read(about.get("features")) if self._features else None,
         )
         nothing = Renders(np.zeros((0, 0, 0, 3), np.uint8), (), 1)
         scores = Scores({}, arrays["total_B"], arrays["valid_B"], arrays["score_B"])
         return Experience(about["step"], rollout, nothing, scores, None, None, rollout.version, about["metrics"], {})
 
 
-def _arrays(experience: Experience, rng: RngState, memory: object) -> dict[str, Any]:
+def _arrays(experience: Experience, rng: RngState, memory: object, features: StoresFeatures | None) -> dict[str, Any]:
+    if experience.rollout.features and features is None:
+        raise ValueError("a log of prompts that hold pictures as vectors must be told how to write them")
     rollout, scores = experience.rollout, experience.scores
     first = int(rollout.tokens_BT.min())
     codes_BT = rollout.tokens_BT - first
@@ -137,7 +147,7 @@ def _arrays(experience: Experience, rng: RngState, memory: object) -> dict[str, 
         "prompts": [prompt.id for prompt in rollout.prompts],
         "group_size": rollout.group_size,
         "prompt_ids": rollout.prompt_ids,
-        "features": features.written(rollout.features),
+        "features": features and features.written(rollout.features),
         "seeds": rollout.seeds,
         "temperature": rollout.temperature,
         "span": None if rollout.span is None else asdict(rollout.span),

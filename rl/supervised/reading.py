@@ -21,7 +21,7 @@ from rl.types import PictureFeatures
 
 
 @dataclass
-class Reading:
+class PictureReading:
     """Prompts of rows, and the pixels that the understanding branch makes features of."""
 
     policy: Policy

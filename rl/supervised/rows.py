@@ -22,7 +22,7 @@ from rl.config.sections.supervised import SupervisedConfig
 from rl.data.examples.contract import Example
 from rl.supervised.batch import HeadNames, PictureBatch
 from rl.supervised.objective import IGNORED
-from rl.supervised.reading import Reading, features_of
+from rl.supervised.reading import PictureReading, features_of
 from rl.types import UserError
 from rollout.seeds import sample_seed
 
@@ -44,8 +44,8 @@ class RowMaker:
         return self.policy.decoder.picture_side
 
     @cached_property
-    def _reading(self) -> Reading:
-        return Reading(self.policy, self.options)
+    def _reading(self) -> PictureReading:
+        return PictureReading(self.policy, self.options)
 
     @cached_property
     def _room(self) -> int:

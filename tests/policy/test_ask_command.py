@@ -82,6 +82,15 @@ def test_it_prints_the_answer(
     assert ("the answer has no end within 1 tokens; raise --tokens" in printed.err) == (not answer.complete)
 
 
+def test_a_policy_without_an_understanding_branch_is_not_asked_by_features(
+    folder: Path, scene: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, scene, "how many?", "--policy", folder, "--reads", "features") == 2
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1 and printed.out == ""
+    assert f"{folder}: this policy has no understanding branch (its image_tokenizer is of kind patch_vq" in printed.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

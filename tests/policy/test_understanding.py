@@ -8,14 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from policy import export as export_module
 from policy.base import Policy
 from policy.export import export
 from policy.supervised.network import PictureQuery, SupervisedNetwork
+from policy.tokenizers.hybrid import HybridTokenizer
 from policy.trainable import LanguageModel
 from rl.data.shapes.questions.prompts import question_prompts
 from rl.types import PictureFeatures, UserError
 from tests.policy.reading import reading_policy
+from tests.policy.tokenizers import tiny_ta_tok as tiny
+from tests.policy.tokenizers.test_hybrid import OF_TA_TOK
 
 WHOLE = ("understanding",)
 
@@ -133,3 +138,29 @@ def test_rows_are_the_same_prompt_only_with_the_same_picture() -> None:
     one = PictureFeatures(1, "a", torch.zeros(2, 3))
     assert one == PictureFeatures(1, "a", torch.ones(2, 3)) and one != PictureFeatures(1, "b", torch.zeros(2, 3))
     assert len({one, PictureFeatures(1, "a", torch.ones(2, 3)), PictureFeatures(2, "a", torch.ones(2, 3))}) == 2
+
+
+def test_what_rests_is_exported_as_it_was_however_it_was_rounded_in_between(
+    policy: Policy, folder: Path, tmp_path: Path
+) -> None:
+    one = network(policy, ("understanding.continuous",))
+    one.module.to(torch.bfloat16)
+    export(folder, one.streams(), tmp_path / "out")
+    old, new = (load_file(where / "image_tokenizer" / "model.safetensors") for where in (folder, tmp_path / "out"))
+    assert old.keys() == new.keys() and all(new[name].dtype == old[name].dtype for name in old)
+    same = {name for name in old if old[name].equal(new[name])}
+    assert {name for name in old if not name.startswith("continuous.")} <= same
+    assert "continuous.0.weight" not in same
+
+
+def test_a_ta_tok_is_exported_with_the_adapter_that_it_did_not_have(tmp_path: Path) -> None:
+    part = tmp_path / "image_tokenizer"
+    part.mkdir()
+    tiny.write(part, tiny.tensors())
+    new = {"continuous.0.weight": torch.ones(40, 8), "quantiser.map.bias": torch.zeros(24)}
+    found = export_module._of_tokenizer(part, iter(new.items()))
+    wanted = HybridTokenizer.load(part / "model.safetensors", OF_TA_TOK, tiny.layout()).encoder.state_dict()
+    assert found.keys() >= {name for name in wanted if not name.startswith("continuous.")} | new.keys()
+    assert not any(name.startswith("vision_tower.") for name in found)
+    assert found["encoder.embeddings.patch_embedding.weight"].equal(wanted["encoder.embeddings.patch_embedding.weight"])
+    assert not found["quantiser.map.bias"].any()

@@ -16,8 +16,11 @@ from policy.base import Policy
 from policy.prompt import Condition
 from policy.trainable import LanguageModel, WeightStream
 from rl.data.shapes.questions.prompts import question_prompts
+from rl.learn import canary_rows
 from rl.rows import sequences
 from rl.types import PictureFeatures, Prompt, Span, UserError
+from rollout.sync import Canary, WeightSync
+from rollout.weights import SyncError
 from tests.policy.reading import reading_policy
 from tests.rollout.sampling_engines import start_engine
 
@@ -70,6 +73,21 @@ def test_words_about_a_picture_are_sampled_alike(engine: Any, policy: Policy) ->
     assert np.abs(blind - trainers)[found.mask_BT].max() > 1e-3  # the features matter
     few = rows.take([0, 13, 5])
     assert np.abs(engine.answer(few) - trainers[[0, 13, 5]]).max() < 1e-4  # as a canary asks
+
+
+def test_new_weights_are_checked_on_prompts_with_features(engine: Any, policy: Policy) -> None:
+    """A canary holds them; an engine that read another picture would be noticed."""
+    found = engine.sample(QUESTIONS, 2, range(4), span=few_words(policy))
+    rows = canary_rows(found, 4, 64)
+    language = LanguageModel(policy.ar, policy.layout.image)
+    with torch.no_grad():
+        expected = language.outputs(language.module(*language.inputs(rows))).logprobs_BT.numpy()
+    sync, weights = WeightSync([engine]), WeightStream.of(policy.ar.state_dict().items())
+    assert sync.push("ar", weights, 2, {"logprobs": Canary(rows, expected)}) < 1e-4
+    assert rows.features is not None and rows.features[0] is not None and rows.features[3] is not None
+    swapped = replace(rows, features=(rows.features[3],) * 4)
+    with pytest.raises(SyncError, match="engine and trainer log-probs differ by"):
+        sync.push("ar", weights, 3, {"logprobs": Canary(swapped, expected)})
 
 
 def test_pictures_are_drawn_beside_questions_with_the_same_engine(engine: Any, policy: Policy) -> None:

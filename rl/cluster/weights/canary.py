@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from policy.json_file import JsonObject
-from rl.run_folder import features
+from policy.pictures import stored
 from rl.types import Sequences, Span
 from rollout.sync import Canary
 
@@ -26,7 +26,7 @@ def written(canaries: Mapping[str, Canary]) -> dict[str, JsonObject]:
             "tokens": rows.tokens_BT.tolist(),
             "temperature": rows.temperature,
             "span": None if rows.span is None else asdict(rows.span),
-            "features": features.written(rows.features),
+            "features": stored.written(rows.features),
             "expected": canary.expected.tolist(),
             "what": canary.what,
             "unit": canary.unit,
@@ -42,5 +42,5 @@ def _canary(one: JsonObject) -> Canary:
     prompt_ids = [tuple(ids) for ids in one["prompt_ids"]]
     span = None if one["span"] is None else Span(**one["span"])
     tokens_BT = torch.tensor(one["tokens"], dtype=torch.int64)
-    rows = Sequences(prompt_ids, tokens_BT, one["temperature"], span, features.read(one.get("features")))
+    rows = Sequences(prompt_ids, tokens_BT, one["temperature"], span, stored.read(one.get("features")))
     return Canary(rows, np.array(one["expected"], np.float32), one["what"], one["unit"])

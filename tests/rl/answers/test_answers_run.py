@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from policy.base import Policy
+from policy.shapes.reading import with_reading
 from policy.shapes.vocabulary import with_answers
 from rl.config.load import load
 from rl.preflight.prompts import check_data
@@ -31,12 +32,18 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_questions_are_learnt_from_their_answers(policy: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("reads", "ranks"), [("codes", 1), ("features", 2)])
+def test_questions_are_learnt_from_their_answers(reads: str, ranks: int, policy: Path, tmp_path: Path) -> None:
+    """Whether their pictures are read by codes or by features, on one rank or on two."""
+    if reads == "features":
+        with_reading(Policy.load(policy)).save(tmp_path / "policy")
+        policy = tmp_path / "policy"
     rewards = {"length": {"use": "tests.rl.answers.plugins:short"}, "answer": {"use": "answer", "role": "monitor"}}
     rollout = {"engine": "torch", "group_size": 6, "answer_tokens": 3}
     train = {"steps": 3, "lr": 1e-3, "warmup_steps": 0, "micro_batch": 5}
     evaluated = rewards | {"geneval": {"use": "geneval", "role": "monitor"}}
-    done = launch(write_config(tmp_path, policy, data=_DATA, rewards=evaluated, train=train, rollout=rollout))
+    config = write_config(tmp_path, policy, data=_DATA, rewards=evaluated, train=train, rollout=rollout)
+    done = launch(config, f"train.ranks={ranks}")
     assert done.returncode == 0, done.stderr
     rows = [row for _, row in metrics(tmp_path / "run")]
     assert all(row["mismatch"] < 1e-5 and row["sync_mismatch"] < 1e-4 for row in rows)
@@ -62,6 +69,12 @@ def test_what_cannot_be_answered_is_told_before_anything_is_loaded(
         "samples one kind; train on the questions in a run of their own"
     )
     assert "is a question, and this policy does not answer in words" in _checked(tiny_policy, tmp_path)
+    told = _checked(policy, tmp_path, policy={"path": str(policy), "reads": "features"})
+    assert told == (
+        f"{policy}: this policy has no understanding branch (its image_tokenizer is of kind patch_vq, not hybrid), so "
+        "questions can't read a picture's features; let them read codes (policy.reads: codes), or choose a policy that "
+        "has one."
+    )
     told = _checked(policy, tmp_path, loop={"use": "ahead"}, eval={"every": 0})
     assert told == (
         "loop.use: data holds questions that are answered in words, and only the serial loop answers them so far; set "

@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from policy.base import Policy
+from policy.shapes import pretrain
 from rl.config.load import load
+from rl.data.shapes.questions.prompts import question_prompts
 from rl.types import UserError
+from tests.policy.reading import reading_policy
 from tests.rl.run_case import launch, metrics, write_config
 
 OPTIONS: dict[str, Any] = {
@@ -94,6 +99,38 @@ def test_two_ranks_with_adapters_do_what_one_does(tiny_policy: Path, tmp_path: P
             assert two[name] == pytest.approx(one[name], rel=2e-4), name
     one, two = (rows[-1]["eval/ink/overall"] for rows in found)
     assert two == pytest.approx(one, rel=1e-4)  # the slow copy paints on every rank
+
+
+@pytest.mark.slow
+def test_an_understanding_branch_learns_by_redrawing(tmp_path: Path) -> None:
+    """By the settings of its stage, in few steps; what comes out is a policy that reads with it."""
+    policy = reading_policy(tmp_path)
+    stage = yaml.safe_load((Path(pretrain.__file__).parent / "understanding.yaml").read_text())
+    learns = {**stage["supervised"], "rows_per_step": 6, "trained": ["understanding"]}
+    losses = {"image": 0.0, "flow": 0.0, "reading": 1.0, "reconstruction": 1.0, "quantiser": 0.5}
+    train = {"steps": 6, "lr": 2e-3, "warmup_steps": 1, "micro_batch": 4}
+    config = write_config(
+        tmp_path,
+        policy,
+        supervised={**learns, "losses": losses},
+        train=train,
+        data={"eval": None},
+        eval={"every": 0},
+        rewards={},
+    )
+    done = launch(config)
+    assert done.returncode == 0, done.stderr
+    found = [row for _, row in metrics(tmp_path / "run")]
+    first, last = found[0], found[-1]
+    assert last["loss"] == pytest.approx(last["reading"] + last["reconstruction"] + 0.5 * last["quantiser"], rel=1e-5)
+    assert last["reading"] < first["reading"] and last["reconstruction"] < first["reconstruction"]
+    before, after = Policy.load(policy), Policy.load(tmp_path / "run" / "policy")
+    pixels = question_prompts("ask_shade", ["rl"], 1)[0].pictures[0].pixels[None].copy()
+    assert after.reads == {"answer": "features"}
+    assert not after.understanding.features(pixels).equal(before.understanding.features(pixels))
+    assert all(
+        value.equal(after.ar.state_dict()[name]) for name, value in before.ar.state_dict().items()
+    )  # the language model stays
 
 
 def complaint(folder: Path, policy: Path, **changes: Any) -> str:

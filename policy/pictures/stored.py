@@ -1,10 +1,12 @@
-"""Vectors of pictures as JSON, to the last bit, whatever their precision."""
+"""Vectors of pictures as JSON, to the last bit, whatever their precision: beside a checkpoint, and to workers."""
 
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import torch
 
 from rl.types import PictureFeatures
 
@@ -21,8 +23,6 @@ def read(stored: Sequence[Mapping[str, Any] | None] | None) -> tuple[PictureFeat
 
 
 def _written(one: PictureFeatures) -> dict[str, Any]:
-    import torch
-
     vectors_ND = one.vectors_ND.detach().cpu().contiguous()
     return {
         "start": one.start,
@@ -34,8 +34,6 @@ def _written(one: PictureFeatures) -> dict[str, Any]:
 
 
 def _read(one: Mapping[str, Any]) -> PictureFeatures:
-    import torch
-
     content = bytearray(b64decode(one["bytes"]))
     vectors_ND = torch.frombuffer(content, dtype=getattr(torch, one["dtype"])).view(one["shape"])
     return PictureFeatures(one["start"], one["digest"], vectors_ND)
