@@ -30,14 +30,15 @@ def with_references(policy: Policy, ways: Sequence[str] = (CHANNELS,)) -> Policy
     old = policy.decoder
     if old.reference is not None:
         raise ValueError(f"this decoder sees references already: {', '.join(old.reference.ways)}")
-    caption_channels, latent_channels = old.connector[2].out_features, int(old.vae.config.latent_channels)
+    last, latent_channels = old.connector[2], int(old.vae.config.latent_channels)
+    assert isinstance(last, nn.Linear)  # Linear - GELU - Linear - RMSNorm
     where = next(old.connector.parameters())
     connector = None
     if ATTENDED in ways:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            connector = make_connector(latent_channels, caption_channels).to(where.device, where.dtype)
-        nn.init.zeros_(connector[3].weight)
+            connector = make_connector(latent_channels, last.out_features).to(where.device, where.dtype)
+        nn.init.zeros_(connector[3].get_parameter("weight"))
         connector.requires_grad_(False)
     reference = ReferenceLatents(connector, beside_noise=BESIDE_NOISE in ways, channels=CHANNELS in ways)
     transformer = _with_channels(old.transformer, latent_channels) if CHANNELS in ways else old.transformer
