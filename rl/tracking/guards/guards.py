@@ -41,10 +41,10 @@ class Guards:
         """``decoder_steps``: in which a decoder learns; ``None``: more than can be told. ``held_out``: pictures of each
         task in an evaluation, ``overall`` among them."""
         self._config, self._held_out = config, held_out
-        held_out = "a score that is not trained on is falling; the trained reward is being bought with it"
+        bought = "a score that is not trained on is falling; the trained reward is being bought with it"
         self._watches = (
             *WATCHES,
-            *(MetricWatch(f"reward/{name}", "monitor_drop", "drop", held_out) for name in monitors),
+            *(MetricWatch(f"reward/{name}", "monitor_drop", "drop", bought) for name in monitors),
         )
         self._first: dict[str, list[float]] = {}
         self._recent: dict[str, deque[float]] = {}
