@@ -131,7 +131,9 @@ def a_run(folder: Path, collector: Any) -> Any:
         ),
         collector=collector,
         learner=SimpleNamespace(learn=lambda experience, timer: {}),
-        guards=SimpleNamespace(check=lambda *_: [], action=lambda alarm: ("warn", "guards.action")),
+        guards=SimpleNamespace(
+            foresee=lambda *_: [], check=lambda *_: [], action=lambda alarm: ("warn", "guards.action")
+        ),
         tracker=SimpleNamespace(log=lambda *_: None, message=print, stage=lambda name: None),
         interrupt=SimpleNamespace(asked=False),
     )
@@ -157,3 +159,28 @@ def test_alarms_act_as_their_guards_say(
     assert done == ["slower by 0.5", "saved", "saved"]  # a checkpoint of that step has it already
     told = "guards.actions.max_kl: lower_lr, so from now on learning rates are 0.5 times what they were"
     assert told in capsys.readouterr().out
+
+
+def test_what_is_foreseen_is_obeyed_before_the_update(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    done: list[str] = []
+
+    def learn(experience: Experience, timer: object) -> dict[str, float]:
+        done.append(f"update {experience.step}")
+        return {}
+
+    for name in ("evaluate_if_due", "show_if_due", "save_if_due"):
+        monkeypatch.setattr(loop, name, lambda *_, **__: {})
+    monkeypatch.setattr(milestones, "save", lambda run, steps, rng: done.append(f"step {steps} saved"))
+    (tmp_path / "metrics.jsonl").write_text("")
+    run = a_run(tmp_path, SimpleNamespace(collect=lambda *_: (replace(an_experience(), step=at) for at in range(3))))
+    run.learner.learn = learn
+    run.learner.slow_down = lambda factor: done.append(f"slower by {factor}")
+    run.tracker.log = lambda step, metrics, seconds, alarms: done.append(f"told of {len(alarms)}")
+    alarms = [Alarm("agreement/clip", 0, 0.0, -4.0, "clip pays."), Alarm("agreement/pick", 1, 0.0, -4.0, "pick pays.")]
+    run.guards.foresee = lambda step, metrics: alarms[step : step + 1]
+    actions = {"agreement/clip": ("lower_lr", "guards.action"), "agreement/pick": ("stop", "guards.actions.x")}
+    run.guards.action = lambda alarm: actions[alarm.metric]
+    told = r"^guards.actions.x is 'stop' and an alarm went off: pick pays\.; step 1 is saved, go on from step 2 with: "
+    with pytest.raises(loop.ForeseenStop, match=told):
+        loop.train(run, 0)
+    assert done == ["slower by 0.5", "update 0", "told of 1", "step 1 saved"]
