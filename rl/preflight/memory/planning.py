@@ -106,8 +106,8 @@ def samples_of(config: Config) -> int:
 
 
 def pictures_of(config: Config) -> int:
-    """The same: all renders of each sample."""
-    return samples_of(config) * config.render.renders
+    """The same: all renders of each sample that is painted."""
+    return config.data.drawn_per_step * config.rollout.group_size * config.render.renders
 
 
 def memory_of(config: Config, prompts: Sequence[Prompt], device: Device | None = None) -> MemoryEstimate:
