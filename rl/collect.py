@@ -161,7 +161,7 @@ class Collect:
         the words of a step that holds both. Raises: RewardsFailed."""
         found = self._judged(step, rollout, renders, waiting, forward, timer)
         found = replace(found, answers=answers)
-        (everything, scores), seen = of_both(found), (answers.metrics if answers else {}) | found.metrics
+        (everything, scores), seen = of_both(found), {**(answers.metrics if answers else {}), **found.metrics}
         metrics = describe_scores(everything, scores, self.rewards) | agreements(everything, scores, self.monitors)
         metrics |= by_task(everything, scores) | seen | detail_means(scores, self.shown_details)
         if "ar" not in self.scoring.trained or not self.schedule.learns(step, "ar"):

@@ -6,7 +6,6 @@ task comes is said by ``data.shares``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -30,8 +29,12 @@ def mixture(*, sources: list[Any]) -> PromptList:
 
 def _loaded(source: object, where: str) -> PromptList:
     component = _component(source, where)
-    for option, message in _wrong(component):
-        raise UserError(f"{where}.options.{option} {message}")
+    try:
+        wrong = list(wrong_options("prompts", component.use, component.options))
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    for option, message in wrong:
+        raise UserError(f"{where}.options.{option}: {message}")
     return load_prompts(component, where)
 
 
@@ -45,7 +48,3 @@ def _component(source: object, where: str) -> Component:
         raise UserError(
             f"{where}{'.' if key else ''}{key}: {first['msg']}; a source is {{use: NAME, options: {{...}}}}"
         ) from error
-
-
-def _wrong(component: Component) -> Sequence[tuple[str, str]]:
-    return list(wrong_options("prompts", component.use, component.options))

@@ -58,7 +58,7 @@ def charts(rows: Sequence[Row], evaluations: Sequence[Evaluation]) -> list[Chart
 def _health(logged: Sequence[str]) -> list[tuple[str, Lines]]:
     """The mismatch in its two parts, where they can be told apart."""
     parts = {name: told for name, told in _MISMATCH.items() if name in logged}
-    found = []
+    found: list[tuple[str, Lines]] = []
     for title, name in _HEALTH:
         beside = f"{ANSWER}/{name}"
         lines = {name: "pictures", beside: "answers"} if beside in logged and name in _OF_KINDS else {name: name}
@@ -69,7 +69,7 @@ def _health(logged: Sequence[str]) -> list[tuple[str, Lines]]:
 def _by_task(logged: Sequence[str]) -> list[tuple[str, Lines]]:
     """Where a step holds several of draw, edit and answer."""
     titles = {"score": "Training reward by task", ZERO_STD: "Groups without signal by task"}
-    found = [
+    found: list[tuple[str, Lines]] = [
         (title, {one: one.removeprefix(f"{name}/") for one in logged if one.startswith(f"{name}/")})
         for name, title in titles.items()
     ]

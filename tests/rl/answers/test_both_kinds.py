@@ -147,9 +147,11 @@ def test_a_logged_step_of_both_is_learnt_again_to_the_last_bit(tmp_path: Path) -
         refer = lambda step, rollout: trainer.reference_forward(sequences(rollout))  # noqa: B023, E731 - used at once
         if not again:
             log.write(both(), rng_state())
-        [experience] = Logged(None, log, refer, lambda _: None).collect(0, 1)  # type: ignore[arg-type]
-        assert experience.answers is not None and experience.answers.reference is not None
-        learner.learn(experience if again else both(), Stopwatch())
+            experience = both()
+        else:
+            experience = next(Logged(None, log, refer, lambda _: None).collect(0, 1))  # type: ignore[arg-type]
+            assert experience.answers is not None and experience.answers.reference is not None
+        learner.learn(experience, Stopwatch())
         found.append(weights(trainer))
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 

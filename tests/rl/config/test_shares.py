@@ -22,10 +22,10 @@ def a_config(shares: object = None, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "wrong"),
     [
-        ({"shares": {"draw": 1, "edit": 0}}, "data.shares.edit must be greater than 0, got 0"),
+        ({"shares": {"draw": 1, "edit": 0}}, "data.shares.edit: must be greater than 0, got 0"),
         ({"shares": {"draw": 1, "edt": 1}}, "data.shares.edt: unknown key, did you mean 'edit'?"),
-        ({"shares": {"draw": None}}, "data.shares must give a share to one task at least (draw, edit, answer)"),
-        ({"modality_weights": {"text": 0}}, "modality_weights.text must be greater than 0, got 0"),
+        ({"shares": {"draw": None}}, "data.shares: must give a share to one task at least (draw, edit, answer)"),
+        ({"modality_weights": {"text": 0}}, "modality_weights.text: must be greater than 0, got 0"),
         ({"modality_weights": {"words": 1}}, "modality_weights.words: unknown key"),
     ],
 )

@@ -87,7 +87,7 @@ def test_a_mixture_is_all_of_its_sources(tmp_path: Path) -> None:
     [
         ([], "data.train: options.sources is empty; name at least one"),
         (["shaps"], r"data.train: options.sources\[0\]: .*did you mean 'shapes'"),
-        ([{"use": "shapes", "options": {"splt": "rl"}}], r"options.sources\[0\].options.splt .*did you mean 'split'"),
+        ([{"use": "shapes", "options": {"splt": "rl"}}], r"options.sources\[0\].options.splt: .*did you mean 'split'"),
         ([{"options": {}}], r"options.sources\[0\].use: Field required; a source is \{use: NAME"),
         ([{"use": "text", "options": {"path": "gone.txt"}}], r"options.sources\[0\]: .*gone.txt"),
     ],
