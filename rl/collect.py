@@ -12,23 +12,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from policy.decoder import References
-from rewards.combine import FailureBudget, failure_counts
+from rewards.combine import FailureBudget
 from rewards.golden import check_varied
 from rewards.pool.pool import RewardPool
 from rewards.pool.submission import Submission, gather
 from rewards.scoring import Scoring, mean_scores
-from rl.algorithm.advantages import zero_std_fraction
-from rl.answers.answering import Shown, WordAnswers, by_kind, describe_answers, is_answered
+from rl.answers.answering import Shown, WordAnswers, by_kind, is_answered, kinds_of
 from rl.config.schema import Config, RenderConfig, RewardComponent, RolloutConfig
 from rl.config.sections.schedule import ScheduleConfig
+from rl.described.step import agreements, by_task, describe_pictures, describe_scores, detail_means, of_both
 from rl.evaluation.variance import split_metrics
 from rl.process.progress import Progress, untold
-from rl.rows import by_group, read_back, sequences
-from rl.tracking.guards.agreement import GROUPS as AGREEMENT_GROUPS
-from rl.tracking.guards.agreement import PREFIX as AGREEMENT
-from rl.tracking.guards.agreement import agreement, values_of
-from rl.tracking.guards.editing import edit_metrics
-from rl.tracking.guards.pictures import Fidelity, grid_pattern, picture_metrics, token_metrics
+from rl.rows import read_back, sequences
+from rl.tracking.contract import ANSWER, ZERO_STD
+from rl.tracking.guards.pictures import Fidelity, grid_pattern
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import Experience, Forward, Prompt, Renders, Rollout, Sample, Score, Scores, Sequences, Span, UserError
 from rollout.render import Painter, RecordingPainter, SeedMode, painted, render_seeds
@@ -112,26 +109,43 @@ class Collect:
         """
         timer = Stopwatch(tell=self.tell)
         group_size = group_size or self.schedule.phase(step).group_size or self.rollout.group_size
+        kinds = kinds_of(prompts)
         with timer("sample"):
-            seeds = group_seeds(seed, step, prompts, group_size)
-            rollout = sample(self.sampler, prompts, group_size, seeds, self.rollout, self._span(prompts))
+            rollouts = [self._sampled(step, asked, seed, group_size) for asked in kinds]
             self.nap(step)
-        return self.painted_and_scored(step, rollout, seed, timer, part)
+        return self.painted_and_scored(step, rollouts[0], seed, timer, part, *rollouts[1:])
 
-    def painted_and_scored(self, step: int, rollout: Rollout, seed: int, timer: Stopwatch, part: int = 0) -> Experience:
-        """What is left of a step when its tokens are there. Raises: RewardsFailed."""
+    def _sampled(self, step: int, prompts: Sequence[Prompt], seed: int, group_size: int) -> Rollout:
+        """Of one kind."""
+        seeds = group_seeds(seed, step, prompts, group_size)
+        return sample(self.sampler, prompts, group_size, seeds, self.rollout, self.span(prompts))
+
+    def painted_and_scored(
+        self,
+        step: int,
+        rollout: Rollout,
+        seed: int,
+        timer: Stopwatch,
+        part: int = 0,
+        answers: Rollout | None = None,
+    ) -> Experience:
+        """What is left of a step when its tokens are there; ``answers``: beside pictures. Raises: RewardsFailed."""
+        name, noise = f"step{step}-{part}" if part else f"step{step}", Noise(self.render.seed, seed, step)
+        renders, waiting, forward = self._painted(step, rollout, noise, name, timer)
+        if answers is None:
+            return self.concluded(step, rollout, renders, waiting, timer, forward)
+        shown = self._painted(step, answers, noise, f"{name}-{ANSWER}", timer)
+        words = self._judged(step, answers, *shown, timer)
+        return self.concluded(step, rollout, renders, waiting, timer, forward, words)
+
+    def _painted(
+        self, step: int, rollout: Rollout, noise: Noise, name: str, timer: Stopwatch
+    ) -> tuple[Renders, list[Submission], Forward | None]:
         hidden_BSD, forward = self._read(rollout, timer)
         with timer("paint"):
-            noise = Noise(self.render.seed, seed, step)
-            renders, waiting = self.paint(
-                hidden_BSD,
-                rollout,
-                noise,
-                f"step{step}-{part}" if part else f"step{step}",
-                learnt_from=self.schedule.learns(step, "decoder"),
-                renders=self.schedule.phase(step).renders,
-            )
-        return self.concluded(step, rollout, renders, waiting, timer, forward)
+            learnt, count = self.schedule.learns(step, "decoder"), self.schedule.phase(step).renders
+            renders, waiting = self.paint(hidden_BSD, rollout, noise, name, learnt_from=learnt, renders=count)
+        return renders, waiting, forward
 
     def concluded(
         self,
@@ -141,24 +155,40 @@ class Collect:
         waiting: Sequence[Submission],
         timer: Stopwatch,
         forward: Forward | None = None,
+        answers: Experience | None = None,
     ) -> Experience:
-        """What is left when the pictures of a step are there: the scores, and what the log says of both. Raises:
-        RewardsFailed."""
+        """What is left when the pictures of a step are there: the scores, and what the log says of both. ``answers``:
+        the words of a step that holds both. Raises: RewardsFailed."""
+        found = self._judged(step, rollout, renders, waiting, forward, timer)
+        found = replace(found, answers=answers)
+        (everything, scores), seen = of_both(found), {**(answers.metrics if answers else {}), **found.metrics}
+        metrics = describe_scores(everything, scores, self.rewards) | agreements(everything, scores, self.monitors)
+        metrics |= by_task(everything, scores) | seen | detail_means(scores, self.shown_details)
+        if "ar" not in self.scoring.trained or not self.schedule.learns(step, "ar"):
+            metrics = {name: value for name, value in metrics.items() if not name.startswith(ZERO_STD)}  # told for it
+        if (renders_scores := found.scores.renders) is not None:
+            metrics["decoder/score"] = renders_scores.score
+            metrics |= split_metrics(renders_scores, rollout.group_size, shared_noise=self.render.seed == "group")
+        return replace(found, metrics=metrics, seconds=timer.seconds)
+
+    def _judged(
+        self,
+        step: int,
+        rollout: Rollout,
+        renders: Renders,
+        waiting: Sequence[Submission],
+        forward: Forward | None,
+        timer: Stopwatch,
+    ) -> Experience:
+        """Of one kind, with what the guards see of it."""
         with timer("forward"):
             reference = self.refer(step, rollout)
         with timer("guards"):
             metrics = describe_pictures(rollout, renders, self.fidelity)
-            if self.grid_period is not None:
+            if self.grid_period is not None and not is_answered(rollout):
                 metrics["guard/grid_pattern"] = grid_pattern(renders.one_each, self.grid_period)
         with timer("score"):
             scores = self._scored(waiting, rollout, first=step == 0)
-        metrics = describe_scores(rollout, scores, self.rewards) | agreements(rollout, scores, self.monitors) | metrics
-        metrics |= detail_means(scores, self.shown_details)
-        if "ar" not in self.scoring.trained or not self.schedule.learns(step, "ar"):
-            del metrics["zero_std_fraction"]  # groups are compared for the language model
-        if scores.renders is not None:
-            metrics["decoder/score"] = scores.renders.score
-            metrics |= split_metrics(scores.renders, rollout.group_size, shared_noise=self.render.seed == "group")
         return Experience(step, rollout, renders, scores, forward, reference, rollout.version, metrics, timer.seconds)
 
     @property
@@ -199,7 +229,7 @@ class Collect:
         """The first half of that: tokens, and the hidden states that are painted."""
         timer = Stopwatch(tell=self.tell)
         with timer("sample"):
-            rollout = sample(self.sampler, prompts, samples_per_prompt, seeds, self.rollout, self._span(prompts))
+            rollout = sample(self.sampler, prompts, samples_per_prompt, seeds, self.rollout, self.span(prompts))
             self.lend_memory(min(self.rollout.sleep, 1))  # no new weights will come before it is asked again
         return rollout, self._read(rollout, timer)[0]
 
@@ -257,7 +287,8 @@ class Collect:
         if level:
             self.sampler.sleep(level)
 
-    def _span(self, prompts: Sequence[Prompt]) -> Span | None:
+    def span(self, prompts: Sequence[Prompt]) -> Span | None:
+        """What is sampled after these, which are of one kind; ``None``: pictures."""
         return None if self.answering is None else self.answering.span(prompts)
 
     def _read(self, rollout: Rollout, timer: Stopwatch) -> tuple[Tensor, Forward | None]:
@@ -353,53 +384,3 @@ def references_of(rollout: Rollout) -> References | None:
     """Of each sample, the picture that is to be changed; ``None`` where none holds any."""
     found = [next(iter(rollout.prompt_of(sample).pictures), None) for sample in range(rollout.batch_size)]
     return found if any(found) else None
-
-
-def describe_pictures(rollout: Rollout, renders: Renders, fidelity: Fidelity) -> dict[str, float]:
-    """What the guards see."""
-    if is_answered(rollout):
-        return describe_answers(rollout)
-    one_each = renders.one_each
-    metrics = picture_metrics(one_each, rollout.group_size) | token_metrics(rollout.tokens_BT)
-    metrics |= edit_metrics(rollout, one_each, fidelity.tokenizer)
-    return {"images": float(len(renders.pictures))} | metrics | fidelity(rollout.tokens_BT, one_each)
-
-
-def describe_scores(rollout: Rollout, scores: Scores, rewards: RewardPool) -> dict[str, float]:
-    """What is logged of the rewards before anything is learnt from them."""
-    valid_B, failed = scores.valid_B, failure_counts(scores.by_reward)
-    metrics = {
-        "score": float(scores.score_B[valid_B].mean()) if valid_B.any() else float("nan"),
-        "zero_std_fraction": zero_std_fraction(by_group(scores.total_B, rollout), by_group(valid_B, rollout)),
-        "failed_fraction": max(failed.values(), default=0) / rollout.batch_size,
-    }
-    metrics |= {f"failed/{reward}": float(count) for reward, count in failed.items() if count}
-    metrics |= {f"restarts/{reward}": float(count) for reward, count in rewards.restarts.items() if count}
-    metrics |= {f"recycled/{reward}": float(count) for reward, count in rewards.recycled.items() if count}
-    for reward, found in scores.by_reward.items():
-        values = [one.value for one in found if one.value is not None]
-        if values:
-            metrics[f"reward/{reward}"] = float(np.mean(values))
-    return metrics
-
-
-def detail_means(scores: Scores, shown: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """``detail/<reward>/<detail>``, over the samples that have one."""
-    found = {}
-    for reward, details in shown.items():
-        for detail in details:
-            values = [one.details[detail] for one in scores.by_reward.get(reward, ()) if detail in one.details]
-            if values:
-                found[f"detail/{reward}/{detail}"] = float(np.mean(values))
-    return found
-
-
-def agreements(rollout: Rollout, scores: Scores, monitors: Sequence[str]) -> dict[str, float]:
-    """``agreement/<monitor>``: whether what is rewarded is what it likes, in standard errors; ``agreement_groups``: in
-    how many groups both vary."""
-    valid_PG, total_PG = by_group(scores.valid_B, rollout), by_group(scores.total_B, rollout)
-    told_PG, found = total_PG.masked_fill(~valid_PG, float("nan")).numpy(), dict[str, float]()
-    for name in monitors:
-        value, groups = agreement(told_PG, by_group(values_of(scores.by_reward[name]), rollout).numpy())
-        found |= {f"{AGREEMENT}{name}": value, f"{AGREEMENT_GROUPS}{name}": float(groups)}
-    return found

@@ -10,7 +10,7 @@ from rl.collect import Collect
 from rl.data.drawing.draws import PromptDraws
 from rl.data.drawing.group_sizes import GroupSizes
 from rl.data.drawing.tasks import GroupOutcome, task_of
-from rl.data.stream import PromptStream
+from rl.data.task_stream import Stream
 from rl.rounds import SampledRound, chosen, joined, signal_of, success_of
 from rl.run_folder.experience import ExperienceLog
 from rl.run_folder.random_state import restore_rng, rng_state
@@ -37,7 +37,7 @@ class Serial:
     """Each step is collected with the weights that the step before has learnt: exactly on-policy."""
 
     turn: Collect
-    stream: PromptStream
+    stream: Stream
     seed: int
 
     def collect(self, first: int, last: int) -> Iterator[Experience]:
@@ -180,11 +180,16 @@ class Logged:
         with timer("replay"):
             logged = self.log.read(step)
         with timer("forward"):
-            reference = self.refer(step, logged.experience.rollout)
+            experience = self._referred(logged.experience)
         restore_rng(logged.rng)
         if self.memory is not None:
             self.memory.state = logged.memory
-        return replace(logged.experience, reference=reference, seconds=timer.seconds)
+        return replace(experience, seconds=timer.seconds)
+
+    def _referred(self, experience: Experience) -> Experience:
+        """With what the reference policy says of it, and of its answers."""
+        answers = experience.answers and self._referred(experience.answers)
+        return replace(experience, reference=self.refer(experience.step, experience.rollout), answers=answers)
 
     def _logged(self, experience: Experience) -> Experience:
         self.log.write(experience, rng_state(), self.memory and self.memory.state)

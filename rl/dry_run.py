@@ -18,7 +18,7 @@ from rl.data.prompt_list import overlap
 from rl.preflight.adapters import learning_numbers, trained_parameters
 from rl.preflight.memory.available import WORKER, worker_count
 from rl.preflight.memory.estimate import Items, MemoryEstimate
-from rl.preflight.memory.planning import decoder_plan, memory_of, pictures_of, samples_of, update_samples
+from rl.preflight.memory.planning import decoder_plan, drawn_of, memory_of, pictures_of, samples_of, update_samples
 from rl.preflight.memory.sizes import PolicySize
 from rl.preflight.room import SHARED_MEMORY, check_shared_memory, checkpoint_bytes
 from rl.preflight.supervised import supervised_parameters, supervised_rows
@@ -105,7 +105,7 @@ def _work(config: Config, prompts: int, tokens: int, pairs: int) -> list[tuple[s
         ("prompts", _each_step(turns, lambda turn: turn.data.prompts_per_step)),
         *_groups(config),
         ("samples", _each_step(turns, samples_of)),
-        ("image tokens", f"{_each_step(turns, lambda turn: samples_of(turn) * tokens)} ({tokens} a sample)"),
+        ("image tokens", f"{_each_step(turns, lambda turn: drawn_of(turn) * tokens)} ({tokens} a sample)"),
         ("pictures", _each_step(turns, pictures_of)),
         ("checkpoints", f"{checkpoints:,} written, {min(checkpoints, config.checkpoint.keep)} kept"),
     ]

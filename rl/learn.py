@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -13,8 +14,10 @@ from torch import Tensor
 
 from policy.trainable import Adapter, WeightStream
 from rl.algorithm.advantages import with_signal
-from rl.rows import by_group, per_sample, sequences
-from rl.tracking.contract import AGE, KEPT, NUMERICS, SAMPLED
+from rl.config.sections.modalities import ModalityWeights
+from rl.data.tasks import task_of
+from rl.rows import by_group, group_prompts, per_sample, sequences
+from rl.tracking.contract import AGE, ANSWER, KEPT, NUMERICS, SAMPLED
 from rl.tracking.stopwatch import Stopwatch
 from rl.trainer.trainer import Trainer
 from rl.types import Experience, Forward, Rollout, Rows, Sequences, TokenBatch
@@ -51,8 +54,10 @@ class Part(Protocol):
 class TrainedPart(Part, Protocol):
     """One that learns from experience."""
 
-    def learn(self, experience: Experience, advantages_PG: Tensor, timer: Stopwatch) -> dict[str, float]:
-        """``advantages_PG``: of token sequences."""
+    def learn(
+        self, experience: Experience, advantages_PG: Tensor, timer: Stopwatch, *, of_answers: Tensor | None = None
+    ) -> dict[str, float]:
+        """``advantages_PG``: of token sequences; ``of_answers``: of those of ``experience.answers``, if there are."""
 
     def rehearse(self, experience: Experience, advantages_PG: Tensor, rows: int) -> None:
         """The way up to the gradient, for as many ``rows``, the samples in turn; nothing of it remains."""
@@ -98,15 +103,16 @@ class Learner:
         rollout, told = experience.rollout, dict[str, float]()
         if self.skips and self.learns(experience.step, "ar"):
             experience, told = without_flat_groups(experience)
-        scores = experience.scores
-        advantages_PG = self.advantage(by_group(scores.total_B, rollout), by_group(scores.valid_B, rollout))
+        advantages_PG = advantages_of(self.advantage, experience)
+        answers = experience.answers
+        beside = {"of_answers": advantages_of(self.advantage, answers)} if answers else {}
         turn = {name: part for name, part in self.parts.items() if self.learns(experience.step, name)}
         metrics = {f"learns/{name}": float(name in turn) for name in self.parts} if len(self.parts) > 1 else {}
         metrics |= told
         for name, part in turn.items():
             with timer("sync"):
                 before = part.canaries(rollout) if self.sync.wants_before(name) else None
-            found = part.learn(experience, advantages_PG, timer)
+            found = part.learn(experience, advantages_PG, timer, **beside)
             with timer("sync"):
                 found |= self.publish(name, rollout, before)
             metrics |= found if name == "ar" else {f"{name}/{key}": value for key, value in found.items()}
@@ -149,17 +155,35 @@ class TrainedLanguageModel:
     """Tokens of each, from the first on."""
     skips: bool = False
     """What is not valid is left out of a batch, not only out of its loss."""
+    weights_of: ModalityWeights = field(default_factory=ModalityWeights)
+    """Of pictures and answers in one update."""
 
     @property
     def version(self) -> int:
         return self.trainer.version
 
-    def learn(self, experience: Experience, advantages_PG: Tensor, timer: Stopwatch) -> dict[str, float]:
+    def learn(
+        self, experience: Experience, advantages_PG: Tensor, timer: Stopwatch, *, of_answers: Tensor | None = None
+    ) -> dict[str, float]:
         with timer("forward"):
             batches = self.batches(experience, advantages_PG)
+            answers = self._answer_batches(experience.answers, of_answers)
         with timer("update"):
-            found = mean_metrics([self.trainer.update(part) for part in batches])
+            if answers:
+                found = mean_metrics([self._update_of_both(*pair) for pair in zip_longest(batches, answers)])
+            else:
+                found = mean_metrics([self.trainer.update(part) for part in batches])
         return found | by_age(found, experience.metrics)
+
+    def _answer_batches(self, answers: Experience | None, advantages_PG: Tensor | None) -> list[TokenBatch]:
+        return [] if answers is None or advantages_PG is None else self.batches(answers, advantages_PG)
+
+    def _update_of_both(self, pictures: TokenBatch | None, answers: TokenBatch | None) -> dict[str, float]:
+        """One step of the optimizer, for each with its own weight; late updates of a rollout may have one kind alone,
+        where the other had fewer rows than updates."""
+        image = None if pictures is None else replace(pictures, weight=self.weights_of.image)
+        text = {} if answers is None else {ANSWER: replace(answers, weight=self.weights_of.text)}
+        return self.trainer.update(image, **text)
 
     def rehearse(self, experience: Experience, advantages_PG: Tensor, rows: int) -> None:
         batch = self.batch(experience, advantages_PG)
@@ -221,8 +245,31 @@ class TrainedLanguageModel:
         self.trainer.load(folder)
 
 
+def advantages_of(advantage: Callable[[Tensor, Tensor], Tensor], experience: Experience) -> Tensor:
+    """(P, G): what each sample is worth. A rule that compares prompts compares those of one task, never of several."""
+    scores, rollout = experience.scores, experience.rollout
+    total_PG, valid_PG = by_group(scores.total_B, rollout), by_group(scores.valid_B, rollout)
+    tasks = [task_of(prompt) for prompt in group_prompts(rollout)]
+    if len(set(tasks)) < 2:
+        return advantage(total_PG, valid_PG)
+    found_PG = torch.zeros_like(total_PG)
+    for task in dict.fromkeys(tasks):
+        here = torch.tensor([one == task for one in tasks])
+        found_PG[here] = advantage(total_PG[here], valid_PG[here])
+    return found_PG
+
+
 def without_flat_groups(experience: Experience) -> tuple[Experience, dict[str, float]]:
     """The same with no sample of a group without signal valid, and how many groups were sampled and are learnt from."""
+    kept, told = _without_flat_groups(experience)
+    if experience.answers is None:
+        return kept, told
+    answers, of_answers = _without_flat_groups(experience.answers)
+    both = {name: told[name] + of_answers[name] for name in (SAMPLED, KEPT)}
+    return replace(kept, answers=answers), told | both
+
+
+def _without_flat_groups(experience: Experience) -> tuple[Experience, dict[str, float]]:
     scores, rollout = experience.scores, experience.rollout
     valid_PG = by_group(scores.valid_B, rollout)
     signal_P = with_signal(by_group(scores.total_B, rollout), valid_PG)

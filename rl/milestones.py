@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from rl.collect import canary_rollout
 from rl.evaluation.evaluate import evaluate
 from rl.evaluation.results import Evaluation, grid_path, load_all
-from rl.learn import Learner
+from rl.learn import Learner, advantages_of
 from rl.parts import Run
-from rl.rows import by_group, group_sizes, per_sample
+from rl.rows import group_sizes, per_sample
 from rl.run_folder import checkpoint
 from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.random_state import RngState, restore_rng, rng_state
@@ -137,14 +137,21 @@ def show_if_due(run: Run, collected: Collected) -> None:
 
 
 def _save_groups(run: Run, learner: Learner, experience: Experience) -> None:
-    """Every sample of the first groups, for the browser of the report."""
-    rollout, scores = experience.rollout, experience.scores
-    sizes = group_sizes(rollout)[: run.config.tracking.groups]
-    if not sizes:
+    """Every sample of the first groups, of pictures and of answers, for the browser of the report."""
+    count, kinds = run.config.tracking.groups, [experience, *([experience.answers] if experience.answers else [])]
+    if not count:
         return
-    totals, valid = (by_group(values, rollout) for values in (scores.total_B, scores.valid_B))
-    advantages = per_sample(learner.advantage(totals, valid), rollout).tolist()
-    samples = [
+    samples = [_group_samples(learner, one, count) for one in kinds]
+    pictures = np.concatenate([one.renders.one_each[: len(of)] for one, of in zip(kinds, samples, strict=True)])
+    most = max(max(group_sizes(one.rollout)[:count]) for one in kinds)
+    save_groups(run.folder, experience.step, pictures, [one for of in samples for one in of], most)
+
+
+def _group_samples(learner: Learner, experience: Experience, count: int) -> list[GroupSample]:
+    """Of the first ``count`` groups."""
+    rollout, scores = experience.rollout, experience.scores
+    advantages = per_sample(advantages_of(learner.advantage, experience), rollout).tolist()
+    return [
         GroupSample(
             rollout.prompt_of(index).text,
             rollout.prompt_of(index).metadata.get("tag"),
@@ -152,9 +159,8 @@ def _save_groups(run: Run, learner: Learner, experience: Experience) -> None:
             advantages[index] if scores.valid_B[index] else None,
             {reward: asdict(found[index]) for reward, found in scores.by_reward.items()},
         )
-        for index in range(sum(sizes))
+        for index in range(sum(group_sizes(rollout)[:count]))
     ]
-    save_groups(run.folder, experience.step, experience.renders.one_each[: len(samples)], samples, max(sizes))
 
 
 def save_if_due(run: Run, done: int) -> None:

@@ -36,6 +36,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "words": "rl.data.presets.words:words",
         "gedit_bench": "rl.data.presets.editing:gedit_bench",
         "imgedit_bench": "rl.data.presets.editing:imgedit_bench",
+        "mixture": "rl.data.mixture:mixture",
     },
     "curricula": {
         "learnability": "rl.data.drawing.curricula:learnability",

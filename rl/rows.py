@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rl.types import Forward, PictureFeatures, Rollout, Sequences
+from rl.types import Forward, PictureFeatures, Prompt, Rollout, Sequences
 
 
 def sequences(rollout: Rollout) -> Sequences:
@@ -65,6 +65,11 @@ def per_sample(values_PG: Tensor, rollout: Rollout) -> Tensor:
 def group_sizes(rollout: Rollout) -> list[int]:
     """Samples of each prompt."""
     return [len(list(same)) * rollout.group_size for _, same in groupby(prompt.id for prompt in rollout.prompts)]
+
+
+def group_prompts(rollout: Rollout) -> list[Prompt]:
+    """One for each of these groups."""
+    return [next(same) for _, same in groupby(rollout.prompts, key=lambda prompt: prompt.id)]
 
 
 def _held(sizes: Sequence[int]) -> Tensor:

@@ -302,6 +302,9 @@ class Experience:
     version: int  # of the weights that sampled
     metrics: Mapping[str, float]  # what the collector saw: scores, failures, guards
     seconds: Mapping[str, float]  # per stage
+    answers: Experience | None = None
+    """The step's answers in words, where it holds pictures too: all else is then of the pictures, but metrics and
+    seconds of both."""
 
     def shown(self, count: int) -> ShownPictures:
         """The first sample of the first prompts, with its scores."""
@@ -380,4 +383,5 @@ class TokenBatch(Sequences):
     reference_logprobs_BT: Tensor | None = None  # of the frozen reference policy, if a term asks for it
     reference_hidden_BSD: Tensor | None = None  # of the same policy at the same tokens, if a term asks for it
     moving_logprobs_BT: Tensor | None = None  # of a reference that moves, if the KL term asks for it
+    weight: float = 1.0  # of all these rows beside those of another kind in the same update
     weights_BT: Tensor | None = None  # of each token in the loss; the objective makes them

@@ -22,6 +22,7 @@ from rewards.pool.queue import RewardQueue, WorkerSlot
 from rewards.pool.shared_memory import FreeList
 from rewards.pool.submission import Call, Submission
 from rewards.pool.worker_handle import Worker, WorkerProcess
+from rl.config.declared import declarations
 from rl.config.schema import RewardComponent, RewardPoolConfig
 from rl.types import Sample, Score, UserError
 
@@ -45,6 +46,7 @@ class RewardPool:
         Raises ``UserError`` with one sentence per reward that cannot be loaded.
         """
         self._rewards, self._options = dict(rewards), options
+        self._of_answers = {name for name, one in rewards.items() if declarations("rewards", one.use).answers}
         self._closed = False
         self._free_memory = FreeList()
         gpus = visible_gpus() if options.backend == "local" else []
@@ -119,7 +121,10 @@ class RewardPool:
     def _calls(self, name: str, submission: Submission, contents: Sequence[str | None]) -> list[Call]:
         """What is left to ask: what does not apply, can't be read or is known already is filled in."""
         needs, version, reward = self.needs[name], self._queues[name].version, self._rewards[name]
-        indices = [index for index, sample in enumerate(submission.samples) if reward.applies(sample.prompt)]
+        judged = [sample.answer is None or name in self._of_answers for sample in submission.samples]
+        indices = [
+            index for index, one in enumerate(submission.samples) if judged[index] and reward.applies(one.prompt)
+        ]
         others = sorted(set(range(len(submission.samples))) - set(indices))
         submission.fill(name, others, [Score(None)] * len(others))
         lost = [index for index in indices if index in submission.unreadable]

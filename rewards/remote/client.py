@@ -47,6 +47,7 @@ class Remote:
 
     needs = {"whole_groups": True, "batch_size": 128}  # noqa: RUF012 - read from the source as it is written
     servers = ("urls",)
+    answers = True  # whether the reward behind it judges them, its server knows
     requires = Requires(packages=("httpx",), note="needs a server: `python -m rewards.serve`")
 
     def __init__(

@@ -12,7 +12,7 @@ from rl.collect import Collect
 from rl.collectors import Collector, Selective, Serial
 from rl.config.schema import Config
 from rl.data.drawing.draws import PromptDraws
-from rl.data.stream import PromptStream
+from rl.data.task_stream import prompt_stream
 from rl.tracking.tracker import Tracker
 from rl.types import Prompt
 from rollout.samplers.contract import Sampler
@@ -62,6 +62,6 @@ class ActingHere:
 def start_collector(config: Config, act: Collect, prompts: Sequence[Prompt], draws: PromptDraws | None) -> Collector:
     per_step, seed, groups = config.data.prompts_per_step, config.run.seed, config.groups
     if draws is None:
-        return Serial(act, PromptStream(prompts, per_step, seed), seed)
+        return Serial(act, prompt_stream(config.data, prompts, seed), seed)
     sizes = component("group_sizes", groups.sizes) if groups.sizes else None
     return Selective(act, draws, seed, per_step, groups.most_prompts(per_step), sizes, groups.unit)

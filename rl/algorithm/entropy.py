@@ -60,8 +60,10 @@ class EntropyTerm:
         return Term(-self._now.applied * entropy_BT, {"entropy_coefficient": Shown(shown_B1)})
 
     def learnt(self, metrics: Mapping[str, float]) -> None:
-        """After an update, on every rank alike; ``metrics``: of all ranks."""
-        self._now = self.rule(self._now.kept, metrics["entropy"])
+        """After an update, on every rank alike; ``metrics``: of all ranks. What one of answers alone saw beside
+        pictures does not count."""
+        if "entropy" in metrics:
+            self._now = self.rule(self._now.kept, metrics["entropy"])
 
     def state(self) -> list[float]:
         """For a checkpoint."""

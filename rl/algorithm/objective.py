@@ -11,7 +11,7 @@ from torch import Tensor
 from rl.algorithm.correction import Correction, mismatch
 from rl.algorithm.entropy import EntropyTerm
 from rl.algorithm.losses import SurrogateLoss
-from rl.algorithm.terms import MOVING, Control, LossTerm, Shown, Term, reference_of, sampled
+from rl.algorithm.terms import MOVING, Control, LossTerm, Shown, Term, of_pictures, reference_of, sampled
 from rl.types import Forward, Rows, TokenBatch
 
 RowsT = TypeVar("RowsT", bound=Rows)
@@ -62,7 +62,7 @@ class PolicyObjective:
     def prepare(self, batch: TokenBatch) -> TokenBatch:
         mask_BT = batch.valid_B.unsqueeze(-1).expand_as(batch.tokens_BT)
         mask_BT = mask_BT if batch.mask_BT is None else mask_BT & batch.mask_BT
-        return replace(batch, weights_BT=self.aggregation(mask_BT))
+        return replace(batch, weights_BT=batch.weight * self.aggregation(mask_BT))
 
     @property
     def controls(self) -> Mapping[str, Control]:
@@ -89,15 +89,16 @@ class PolicyObjective:
         return rows.weights_BT
 
     def __call__(self, outputs: Forward, rows: TokenBatch) -> Mapping[str, Term]:
-        """``policy`` first, then the penalties in the order given.
+        """``policy`` first, then the penalties in the order given, on answers in words without those of pictures.
 
         The first update on its own samples needs no forward before it: its own log-probs, detached, are the old ones,
         and the ratio is exactly 1.
         """
         if rows.old_logprobs_BT is None:
             rows = replace(rows, old_logprobs_BT=outputs.logprobs_BT.detach())
+        penalties = {name: one for name, one in self.penalties.items() if rows.mask_BT is None or not of_pictures(one)}
         terms = {"policy": self._policy(outputs, rows)}
-        return terms | {name: penalty(outputs, rows) for name, penalty in self.penalties.items()}
+        return terms | {name: penalty(outputs, rows) for name, penalty in penalties.items()}
 
     def _policy(self, outputs: Forward, rows: TokenBatch) -> Term:
         old_BT = rows.old_logprobs_BT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 import torch.distributed as dist
@@ -76,6 +76,28 @@ class UpdateStats:
         together = torch.stack(list(values.values()))
         dist.all_reduce(together, op=how)
         return dict(zip(values, together.tolist(), strict=True))
+
+
+class KindsOfStats:
+    """Those of several kinds of rows in one update, by name: ``""`` stands without a prefix, and ``loss`` is of all."""
+
+    def __init__(self, device: torch.device, names: Iterable[str]) -> None:
+        self._by_name = {name: UpdateStats(device) for name in names}
+
+    @property
+    def kinds(self) -> list[UpdateStats]:
+        return list(self._by_name.values())
+
+    def reduce(self) -> dict[str, float]:
+        """A collective call."""
+        each = {name: stats.reduce() for name, stats in self._by_name.items()}
+        found = {f"{name}/{key}" if name else key: value for name, one in each.items() for key, value in one.items()}
+        first, *rest = (one[_LOSS] for one in each.values())
+        return found | {_LOSS: first + sum(rest) if rest else first}
+
+    def not_finite(self) -> list[str]:
+        """A collective call."""
+        return list(dict.fromkeys(term for stats in self.kinds for term in stats.not_finite()))
 
 
 def _check_names(terms: Mapping[str, Term]) -> None:

@@ -76,6 +76,8 @@ class AnchorTerm:
 
     penalty: Callable[[Tensor, Tensor], Term]
     reference: tuple[str, ...] = ("hidden",)
+    of_pictures: bool = True
+    """No decoder reads the hidden states of an answer."""
 
     def __call__(self, outputs: Forward, rows: TokenBatch) -> Term:
         return self.penalty(outputs.hidden_BSD, _present(rows.reference_hidden_BSD))
@@ -96,6 +98,11 @@ def reference_of(term: LossTerm) -> tuple[str, ...]:
     """What of the reference policy a term needs."""
     found: tuple[str, ...] = getattr(_bare(term), "reference", ())
     return found
+
+
+def of_pictures(term: LossTerm) -> bool:
+    """Whether it is about what a decoder reads, and so about no answer in words."""
+    return bool(getattr(_bare(term), "of_pictures", False))
 
 
 def sampled(function: object, rows: TokenBatch) -> tuple[Tensor, ...]:

@@ -13,7 +13,7 @@ from policy.base import Policy
 from policy.pictures.view import square_view
 from policy.words import Words
 from rl.data.tasks import is_question
-from rl.types import Prompt, Renders, Rollout, Sample, Score, Span, UserError
+from rl.types import Prompt, Renders, Rollout, Sample, Score, Span
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,8 @@ class WordAnswers:
         return Words.of(self.policy.tokenizer, self.policy.layout, self.most)
 
     def span(self, prompts: Sequence[Prompt]) -> Span | None:
-        """What is sampled after these; ``None``: pictures. Raises: UserError if they ask for both."""
-        asked = sum(is_question(prompt) for prompt in prompts)
-        if asked not in (0, len(prompts)):
-            raise UserError(
-                f"a step holds {asked} questions and {len(prompts) - asked} prompts for pictures, and one of each kind "
-                f"is sampled at a time; train on questions in a run of their own"
-            )
-        return self.words.span if asked else None
+        """What is sampled after these, which are of one kind; ``None``: pictures."""
+        return self.words.span if is_question(prompts[0]) else None
 
     def samples(self, rollout: Rollout, name: str) -> list[Sample]:
         """Each answer, with the picture that it is about."""
@@ -54,6 +48,12 @@ class WordAnswers:
         views = [square_view(prompt.pictures[0].pixels, side) for prompt in rollout.prompts]
         owner_B = [rollout.prompts.index(rollout.prompt_of(index)) for index in range(rollout.batch_size)]
         return Renders(np.stack(views)[owner_B], rollout.seeds, per_sample=1)
+
+
+def kinds_of(prompts: Sequence[Prompt]) -> list[Sequence[Prompt]]:
+    """Those that ask for pictures and those that ask for words, apart, where there are both; each in its order."""
+    apart = [[one for one in prompts if is_question(one) is asked] for asked in (False, True)]
+    return [found for found in apart if found] if all(apart) else [prompts]
 
 
 Shown = tuple[NDArray[np.uint8], dict[str, list[Score]]]

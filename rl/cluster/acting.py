@@ -26,7 +26,7 @@ from rl.collect import Collect
 from rl.config.schema import Config
 from rl.data.drawing.ahead import DrawnAhead
 from rl.data.drawing.draws import PromptDraws
-from rl.data.stream import PromptStream
+from rl.data.task_stream import Stream, prompt_stream
 from rl.process.interrupt import Interrupt
 from rl.tracking.tracker import Tracker
 from rl.types import Prompt
@@ -80,11 +80,10 @@ class ActingOnCluster:
         tracker: Tracker,
     ) -> Ahead:
         assert self._publisher is not None  # the sampler is started first
-        per_step = config.data.prompts_per_step
-        stream = (
-            PromptStream(prompts, per_step, config.run.seed)
+        stream: Stream = (
+            prompt_stream(config.data, prompts, config.run.seed)
             if draws is None
-            else DrawnAhead(draws, per_step, config.loop.staleness)
+            else DrawnAhead(draws, config.data.prompts_per_step, config.loop.staleness)
         )
         return Ahead(config, act, stream, self._encode, self._crews, self._publisher, tracker)
 

@@ -29,7 +29,7 @@ from rl.collect import Collect
 from rl.collectors import described, outcomes_of
 from rl.config.schema import Config
 from rl.data.drawing.ahead import DrawnAhead
-from rl.data.stream import PromptStream
+from rl.data.task_stream import Stream
 from rl.run_folder.usage import CallSpan
 from rl.scheduler.events import Learn, RunDone
 from rl.scheduler.scheduler import Scheduler
@@ -50,7 +50,7 @@ class Ahead:
 
     config: Config
     turn: Collect
-    stream: PromptStream | DrawnAhead
+    stream: Stream
     encode: Encode
     crews: Mapping[str, Crew]
     publisher: WeightPublisher
@@ -146,7 +146,7 @@ class _Desk:
     """The dispatcher's: jobs out of the plan, answers onto the board."""
 
     config: Config
-    stream: PromptStream | DrawnAhead
+    stream: Stream
     encode: Encode
     publisher: WeightPublisher
     board: StepBoard

@@ -65,6 +65,8 @@ class Declarations:
     metadata_problem: str = ""
     """Of a reward: ``module:function`` that says of a prompt's metadata what is wrong with them, or ``None``; it must
     be quick to import."""
+    answers: bool = False
+    """Of a reward: it judges answers in words, which others never see."""
     not_negative: tuple[str, ...] = ()
     """Options that must be numbers of 0 or more."""
     positive: tuple[str, ...] = ()
@@ -246,6 +248,7 @@ def declarations(kind: str, use: str) -> Declarations:
     return Declarations(
         metadata=_names(source, "metadata", example="text"),
         metadata_problem=_function(source, "metadata_problem"),
+        answers=_flag(source, "answers") or False,
         not_negative=_names(source, "not_negative", example="beta"),
         positive=_names(source, "positive", example="clip"),
         fraction=_names(source, "fraction", example="decay"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from rl.config.checks.mixed import check_shares, shares_note
 from rl.config.checks.supervised import check_supervised, without_effect
 from rl.config.declared import Declarations, declared_or_nothing
 from rl.config.decoder_rules import check_decoder, decoder_notes
@@ -79,6 +80,7 @@ def check(config: Config) -> Iterator[tuple[str, str]]:
     yield from check_options(config)
     yield from check_schedule(config)
     yield from check_groups(config)
+    yield from check_shares(config)
     yield from check_guards(config.guards)
     yield from check_loop(config)
     yield from keyed(config, "decoder", check_decoder(in_phase(config, "decoder")))
@@ -114,6 +116,8 @@ def notes(config: Config) -> Iterator[str]:
             "train.offload_reference: moves the fixed reference policy alone, if a term asks it; the copy that "
             f"kl_reference {config.kl_reference.use!r} carries along stays where the training is"
         )
+    if config.data.shares:
+        yield shares_note(config.data.shares, config.data.prompts_per_step)
     yield from loop_notes(config)
     yield from decoder_notes(in_phase(config, "decoder"))
     if late := [step for step in config.tracking.profile if step > train.steps]:

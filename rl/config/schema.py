@@ -10,11 +10,13 @@ from pydantic import Field, model_validator
 
 from rl.config.section import Component, Optimisation, Section
 from rl.config.sections.cluster import ClusterConfig, LoopConfig
+from rl.config.sections.data import DataConfig
 from rl.config.sections.decoder import DecoderConfig
 from rl.config.sections.groups import GroupsConfig
 from rl.config.sections.guards import GuardsConfig
 from rl.config.sections.lora import LoraSettings
 from rl.config.sections.milestones import CheckpointConfig, EvalConfig
+from rl.config.sections.modalities import ModalityWeights
 from rl.config.sections.schedule import ScheduleConfig
 from rl.config.sections.supervised import SupervisedConfig
 from rl.config.sections.sync import SyncConfig
@@ -97,20 +99,6 @@ class PolicyConfig(Section):
     before the first step, less when started again; then a step of the embedded model takes an eighth less, so it pays
     after some 700 steps. The first ratio stays 1 and a resume is bit-equal; numbers differ in their last digits
     from those of a run without it. Takes no part in sampling by vLLM."""
-
-
-class DataConfig(Section):
-    """Where the prompts come from."""
-
-    train: Component = Component(use="shapes", options={"split": "rl"})
-    """Prompts to learn from (``shapes``, ``jsonl``, ``text``, ``hf``, ``geneval``, ``words``)."""
-    eval: Component | None = Component(use="shapes", options={"split": "heldout", "per_task": 100})
-    """Held-out prompts; ``null`` turns evaluation off."""
-    prompts_per_step: AtLeastOne = 16
-    """Prompts (groups) in each step, all different."""
-    curriculum: Component | None = None
-    """How often each task (metadata ``tag``) is drawn, by how the policy does at it (``learnability``, ``failure``,
-    ``signal``); ``null``: every training prompt as often as any other."""
 
 
 class RolloutConfig(Section):
@@ -280,6 +268,8 @@ class Config(Section):
     correction: Component | None = Component(use="token_tis", options={"cap": 2.0})
     """Importance correction between sampler and trainer, truncated (``token_tis``, ``sequence_tis``) or masked
     (``token_mis``, ``sequence_mis``); ``null`` for none."""
+    modality_weights: ModalityWeights = ModalityWeights()
+    """Of pictures and answers in one update (``data.shares``)."""
     trainers: Trainers = ("ar",)
     """Which networks learn: ``ar`` (the language model), ``decoder`` (what paints), or both, each with its own
     optimiser."""

@@ -11,6 +11,7 @@ from rl.config.declared import declarations
 from rl.config.schema import RewardComponent
 from rl.data.prompt_list import keys_of, name_of
 from rl.data.quoted import QUOTED_KEY, has_one_quoted_text
+from rl.data.tasks import is_question
 from rl.registry import resolve
 from rl.types import Prompt, UserError
 
@@ -63,13 +64,17 @@ def require_applicable(prompts: Sequence[Prompt], rewards: Mapping[str, RewardCo
     """
     idle = []
     for name, reward in rewards.items():
-        needed = declarations("rewards", reward.use).metadata
-        if any(reward.applies(prompt) and _has(prompt, needed) for prompt in prompts):
+        declared = declarations("rewards", reward.use)
+        needed = declared.metadata
+        judged = [prompt for prompt in prompts if declared.answers or not is_question(prompt)]
+        if any(reward.applies(prompt) and _has(prompt, needed) for prompt in judged):
             continue
         sentence = (
             f"the reward {name!r} applies to none of the {len(prompts):,} prompts: it looks for "
             f"{_looked_for(reward, needed)}, and they hold {keys_of(prompts)}"
         )
+        if not judged:
+            sentence += ", all of them questions, and it judges no answers in words"
         if reward.tags is not None:
             sentence += f" and the tags {_tags(prompts)}"
         if reward.role == "train":
@@ -89,6 +94,20 @@ def require_text_alone(prompts: Sequence[Prompt], encoder: str, policy: str) -> 
             f"encoder {encoder!r} does not declare `pictures = True`); take them out of the prompts' lines or choose a "
             f"policy that reads pictures"
         )
+
+
+def require_judged_answers(prompts: Sequence[Prompt], rewards: Mapping[str, RewardComponent]) -> None:
+    """Where prompts are questions, a training reward must judge answers. Raises UserError naming the first."""
+    questions = [prompt for prompt in prompts if is_question(prompt)]
+    trained = {name: one for name, one in rewards.items() if one.role == "train"}
+    judges = [one for one in trained.values() if declarations("rewards", one.use).answers]
+    if not questions or not trained or any(one.applies(prompt) for one in judges for prompt in questions):
+        return
+    raise UserError(
+        f"{name_of(questions[0])} is one of {len(questions):,} questions that are answered in words, and no training "
+        f"reward judges their answers ({', '.join(trained)}); add one, such as rewards.answer=answer, or leave the "
+        f"questions out"
+    )
 
 
 class PromptStream:

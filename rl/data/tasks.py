@@ -51,7 +51,8 @@ def require_one_kind(prompts: Sequence[Prompt], where: str) -> None:
     if 0 < asked < len(prompts):
         raise UserError(
             f"{where}: {asked:,} of {len(prompts):,} prompts are questions that are answered in words, the others ask "
-            f"for pictures, and a step samples one kind; train on the questions in a run of their own"
+            f"for pictures, and nothing says how many of each a step holds; give data.shares, for example {{draw: 2, "
+            f"answer: 1}}, or train on the questions in a run of their own"
         )
 
 

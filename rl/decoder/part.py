@@ -63,8 +63,10 @@ class TrainedDecoder:
     def version(self) -> int:
         return self.trainer.version
 
-    def learn(self, experience: Experience, advantages_PG: Tensor, timer: Stopwatch) -> dict[str, float]:
-        """``advantages_PG`` are the language model's; a decoder has advantages of its own."""
+    def learn(
+        self, experience: Experience, advantages_PG: Tensor, timer: Stopwatch, *, of_answers: Tensor | None = None
+    ) -> dict[str, float]:
+        """``advantages_PG`` are the language model's; a decoder has advantages of its own, and no part in answers."""
         with timer("decoder"):
             pictures = painted_pictures(experience, _advantages(experience), self.eyes)
             now_BSD = self.reread(experience) if self.reread else None

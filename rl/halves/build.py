@@ -123,7 +123,12 @@ def trained_parts(config: Config, policy: Policy, trainers: RunTrainers) -> dict
     if trainers.ar:
         sync, updates = config.sync, config.train.updates_per_rollout
         parts["ar"] = TrainedLanguageModel(
-            trainers.ar, updates, sync.canary, sync.canary_tokens, skips=config.groups.flat != "keep"
+            trainers.ar,
+            updates,
+            sync.canary,
+            sync.canary_tokens,
+            skips=config.groups.flat != "keep",
+            weights_of=config.modality_weights,
         )
     if trainers.decoder and (trained := config.trained_decoder):
         reread = partial(_reread, trainers.ar) if trainers.ar else None

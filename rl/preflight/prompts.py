@@ -18,13 +18,14 @@ from rl.data.picture_check import require_sound_pictures
 from rl.data.prompt_list import PromptList, overlap
 from rl.data.prompts import load_prompts
 from rl.data.stream import (
-    PromptStream,
     needs_of,
     require_applicable,
+    require_judged_answers,
     require_metadata,
     require_sound_metadata,
     require_text_alone,
 )
+from rl.data.task_stream import prompt_stream
 from rl.data.tasks import is_question, require_one_kind, require_pictures
 from rl.types import Prompt, UserError
 
@@ -42,13 +43,15 @@ def check_data(config: Config) -> tuple[PromptList, PromptList]:
         return _check_examples(config, config.supervised)
     train_prompts = load_prompts(config.data.train, "data.train")
     eval_prompts = load_prompts(config.data.eval, "data.eval") if config.data.eval else PromptList([])
-    require_one_kind(train_prompts, "data.train")
-    PromptStream(train_prompts, config.data.prompts_per_step, config.run.seed)
+    if config.data.shares is None:
+        require_one_kind(train_prompts, "data.train")
+    prompt_stream(config.data, train_prompts, config.run.seed)
     check_draws(config, train_prompts)
     if needs := needs_of(config.rewards):
         require_metadata(train_prompts, needs)
         require_metadata(eval_prompts, needs_of(config.rewards, ("train", "monitor")))
     require_sound_metadata([*train_prompts, *eval_prompts], config.rewards)
+    require_judged_answers(train_prompts, config.rewards)
     idle = require_applicable(train_prompts, config.rewards)
     pictures = _check_policy_reads(config, [*train_prompts, *eval_prompts])
     return PromptList(train_prompts, [*train_prompts.notes, *idle, pictures]), eval_prompts

@@ -35,7 +35,8 @@ class StepWork:
     def of(cls, config: Config, parts: Sequence[str]) -> StepWork:
         """Of one in which those parts learn; ``config``: as it stands there."""
         samples = config.data.prompts_per_step * config.rollout.group_size
-        return cls(samples, samples * config.render.renders, frozenset(_LEARNT[part] for part in parts))
+        drawn = config.data.drawn_per_step * config.rollout.group_size
+        return cls(samples, drawn * config.render.renders, frozenset(_LEARNT[part] for part in parts))
 
     def rows(self, stage: str) -> int:
         """How often it does it."""

@@ -32,7 +32,7 @@ def part_of_a_step(stage: str, advice: str = "") -> Iterator[None]:
 
 
 def check_rollout(rollout: Rollout, count: int, span: Span, engine: str) -> None:
-    """Of ``count`` samples of a picture's tokens. Raises: UserError."""
+    """Of ``count`` samples of a picture's tokens, or of an answer's. Raises: UserError."""
     tokens_BT, logprobs_BT, wanted = rollout.tokens_BT, rollout.logprobs_BT, (count, span.most)
     for what, found in (("tokens", tokens_BT.shape), ("log-probs", logprobs_BT.shape)):
         if found != wanted:

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from rewards.pool.submission import gather
 from rewards.scoring import mean_scores
-from rl.collect import Noise, describe_pictures, sample
+from rl.answers.answering import is_answered, kinds_of
+from rl.collect import Noise, sample
 from rl.config.schedule_rules import phases
 from rl.config.schema import Config
+from rl.described.step import describe_pictures
 from rl.learn import Learner, TrainedPart
 from rl.parts import Run
 from rl.process.out_of_memory import memory_of_phase
@@ -52,10 +54,11 @@ def rehearse(run: Run, first_step: int) -> None:
     run.tracker.starting("rehearsal: one prompt through every part of a step")
     before = rng_state()
     try:
-        rehearsal = _Rehearsal(run, learner, Meter(), _work(run, first_step))
-        experience, advantages_PG = rehearsal.act()
-        if rehearsal.work.steps:
-            rehearsal.learn(experience, advantages_PG)
+        first, *others = _telling_prompts(run)
+        rehearsal = _Rehearsal(run, learner, Meter(), _work(run, first_step), first)
+        rehearsal.step()
+        for prompt in others:  # the estimate takes all of a step for pictures, which cost more than answers
+            replace(rehearsal, meter=Meter(), prompt=prompt).step()
         run.tracker.message(told(rehearsal.meter.parts, rehearsal.work))
     finally:
         restore_rng(before)
@@ -67,6 +70,14 @@ class _Rehearsal:
     learner: Learner
     meter: Meter
     work: Work
+    prompt: Prompt
+    """One that a step may hold."""
+
+    def step(self) -> None:
+        """Both halves, the second up to the gradient."""
+        experience, advantages_PG = self.act()
+        if self.work.steps:
+            self.learn(experience, advantages_PG)
 
     @property
     def first(self) -> Config:
@@ -130,18 +141,18 @@ class _Rehearsal:
 
     def _sampled(self) -> Rollout:
         run, options = self.run, self.first.rollout
-        prompts, count = [_telling_prompt(run)], min(2, options.group_size)
+        prompts, count = [self.prompt], min(2, options.group_size)
+        span = run.act.span(prompts)
         advice = "look at rollout.engine and its options; max_num_seqs is what takes memory"
 
         def sampled(count: int) -> Rollout:
             with self.part("sample", count, advice):
-                return sample(
-                    run.act.sampler, prompts, count, group_seeds(run.config.run.seed, 0, prompts, count), options
-                )
+                seeds = group_seeds(run.config.run.seed, 0, prompts, count)
+                return sample(run.act.sampler, prompts, count, seeds, options, span)
 
         rollout = sampled(count)
         with part_of_a_step("sample"):
-            check_rollout(rollout, count, run.policy.layout.image, options.engine)
+            check_rollout(rollout, count, span or run.policy.layout.image, options.engine)
         if self.meter.parts["sample"].seconds < _SHORT_S:
             sampled(min(self.work.most("sample"), _WARM_ROWS))
             while more := self._more("sample", self.work.at_once):
@@ -151,6 +162,8 @@ class _Rehearsal:
 
     def _read(self, rollout: Rollout) -> tuple[Tensor, Forward | None]:
         config, forward, hidden_BSD = self.run.config, None, rollout.hidden_BSD
+        if is_answered(rollout):
+            return torch.empty(0), None
         whose = f"the sampler (ar/ of {config.policy.path}, policy.dtype {config.policy.dtype})"
         if hidden_BSD is None:
             whose = f"the trainer (ar/ of {config.policy.path}, train.dtype {config.train.dtype})"
@@ -181,6 +194,8 @@ class _Rehearsal:
         """The pictures, and every reward's verdict on each of them."""
         act, config = self.run.act, self.run.config
         noise, count = Noise(config.render.seed, config.run.seed, 0), rollout.batch_size * self.renders
+        if is_answered(rollout):
+            return self._answers_scored(rollout, noise)
         advice = (
             f"check that connector/, transformer/, vae/ and scheduler/ of {config.policy.path} belong to one model; "
             "render.micro_batch is what takes memory"
@@ -206,6 +221,15 @@ class _Rehearsal:
             self._refuse_dead(mean_scores(by_picture, renders.per_sample))
         return renders, by_picture
 
+    def _answers_scored(self, rollout: Rollout, noise: Noise) -> tuple[Renders, Mapping[str, Sequence[Score]]]:
+        """Nothing is painted."""
+        renders, waiting = self.run.act.paint(torch.empty(0), rollout, noise, "rehearsal")
+        with self.part("score", rollout.batch_size, "look at rewards"):
+            by_answer = gather(waiting)
+        with part_of_a_step("score"):
+            self._refuse_dead(by_answer)
+        return renders, by_answer
+
     def _refuse_dead(self, by_reward: Mapping[str, Sequence[Score]]) -> None:
         """A reward may fail on one picture now and then; one that fails on both is broken."""
         dead = {name: found for name, found in by_reward.items() if all(one.failed for one in found)}
@@ -219,8 +243,8 @@ class _Rehearsal:
         run, count = self.run, rollout.batch_size
         prompts = tuple(run.train_prompts[: run.config.data.prompts_per_step])
         step = replace(rollout, prompts=prompts, group_size=self.first.rollout.group_size)
-        pictures = count * self.renders
-        all_pictures = range(step.batch_size * self.renders)
+        pictures = len(next(iter(by_picture.values())))
+        all_pictures = range(step.batch_size * pictures // count)
         turns = {name: [found[index % pictures] for index in all_pictures] for name, found in by_picture.items()}
         with part_of_a_step("score"):
             scores = run.act.scoring(turns, step)
@@ -229,10 +253,13 @@ class _Rehearsal:
         return scores.first(count), advantages_PG.flatten()[:count].view(1, count)
 
 
-def _telling_prompt(run: Run) -> Prompt:
-    """The first to which most rewards apply."""
+def _telling_prompts(run: Run) -> list[Prompt]:
+    """Of pictures and of questions, where there are both, the first to which most rewards apply."""
     rewards = run.config.rewards.values()
-    return max(run.train_prompts[:_LOOKED_THROUGH], key=lambda prompt: sum(one.applies(prompt) for one in rewards))
+    return [
+        max(found[:_LOOKED_THROUGH], key=lambda prompt: sum(one.applies(prompt) for one in rewards))
+        for found in kinds_of(run.train_prompts)
+    ]
 
 
 def _work(run: Run, first_step: int) -> Work:

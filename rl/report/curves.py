@@ -9,10 +9,12 @@ from rl.evaluation.results import OVERALL, Evaluation
 from rl.report.chart import Chart, line_chart
 from rl.report.decoder import Lines, decoder_figures, decoder_turns
 from rl.run_folder.records import Row
-from rl.tracking.contract import AGE, NUMERICS
+from rl.tracking.contract import AGE, ANSWER, NUMERICS, ZERO_STD
 
 _MISMATCH = {NUMERICS: "with the same weights", AGE: "by their age"}
 Alarms = Mapping[str, Sequence[tuple[float, str]]]
+_OF_KINDS = ("kl", "entropy", "mismatch")
+"""Of pictures and answers apart, in a step that holds both."""
 _HEALTH = (  # title, metric; a chart whose metric was never logged is left out
     ("KL to the reference (nats per token)", "kl"),
     ("Entropy (nats per token)", "entropy"),
@@ -24,6 +26,8 @@ _HEALTH = (  # title, metric; a chart whose metric was never logged is left out
     ("Gradient norm", "grad_norm"),
     ("Share of groups without signal", "zero_std_fraction"),
     ("Share of failed rewards", "failed_fraction"),
+    ("Answers: tokens, the end included", "answer/length"),
+    ("Answers without an end (share)", "answer/unended"),
 )
 
 
@@ -38,6 +42,7 @@ def charts(rows: Sequence[Row], evaluations: Sequence[Evaluation]) -> list[Chart
     rewards = [name for name in logged if name.startswith("reward/")]
     told = {name: name.removeprefix("reward/") for name in _without_twin(rows, ["score", *rewards])}
     training = _metrics_chart("Training reward", rows, told, alarms)
+    tasks = [_metrics_chart(title, rows, lines, alarms) for title, lines in _by_task(logged)]
     held_out = [_evaluation_chart(reward, evaluations) for reward in (evaluations[-1].results if evaluations else ())]
     health = [_metrics_chart(title, rows, lines, alarms) for title, lines in _health(logged)]
     decoder = [_metrics_chart(title, rows, lines, alarms) for title, lines in decoder_figures(logged)]
@@ -47,13 +52,28 @@ def charts(rows: Sequence[Row], evaluations: Sequence[Evaluation]) -> list[Chart
         if name.startswith("guard/")
     ]
     first = [training] if training.curves else []
-    return [*first, *held_out, *(chart for chart in (*health, *decoder, *guards) if chart.curves)]
+    return [*first, *tasks, *held_out, *(chart for chart in (*health, *decoder, *guards) if chart.curves)]
 
 
 def _health(logged: Sequence[str]) -> list[tuple[str, Lines]]:
     """The mismatch in its two parts, where they can be told apart."""
     parts = {name: told for name, told in _MISMATCH.items() if name in logged}
-    return [(title, {name: name} | (parts if name == "mismatch" else {})) for title, name in _HEALTH]
+    found: list[tuple[str, Lines]] = []
+    for title, name in _HEALTH:
+        beside = f"{ANSWER}/{name}"
+        lines = {name: "pictures", beside: "answers"} if beside in logged and name in _OF_KINDS else {name: name}
+        found.append((title, lines | (parts if name == "mismatch" else {})))
+    return found
+
+
+def _by_task(logged: Sequence[str]) -> list[tuple[str, Lines]]:
+    """Where a step holds several of draw, edit and answer."""
+    titles = {"score": "Training reward by task", ZERO_STD: "Groups without signal by task"}
+    found: list[tuple[str, Lines]] = [
+        (title, {one: one.removeprefix(f"{name}/") for one in logged if one.startswith(f"{name}/")})
+        for name, title in titles.items()
+    ]
+    return [(title, lines) for title, lines in found if lines]
 
 
 def _without_twin(rows: Sequence[Row], names: Sequence[str]) -> Sequence[str]:

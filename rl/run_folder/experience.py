@@ -12,7 +12,7 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 EXPERIENCE_FOLDER = "experience"
 FILES = "step-*.npz"
 _FORMAT = 1
+_ANSWERS = "answers."
 _Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -64,7 +65,8 @@ class ExperienceLog:
             neighbour = path.with_name(f".{path.name}.tmp")
             try:
                 with neighbour.open("wb") as file:
-                    np.savez(file, **_arrays(experience, rng, memory, self._features))
+                    answers = _answers(experience.answers, rng, self._features)
+                    np.savez(file, **_arrays(experience, rng, memory, self._features), **answers)
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(neighbour, path)
@@ -83,12 +85,17 @@ class ExperienceLog:
             about = json.loads(arrays["about"].tobytes())
             if (about["format"], about["step"]) != (_FORMAT, step):
                 raise ValueError(f"it is of step {about['step']}, format {about['format']}")
+            answers = {name.removeprefix(_ANSWERS): one for name, one in arrays.items() if name.startswith(_ANSWERS)}
+            about_answers = json.loads(answers["about"].tobytes()) if answers else {}
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"{path}: the experience of step {step} is damaged ({error}); remove this file and those of later "
                 "steps to sample these steps anew."
             ) from error
-        return LoggedStep(self._experience(path, about, arrays), about["rng"], about["memory"])
+        found = self._experience(path, about, arrays)
+        if answers:
+            found = replace(found, answers=self._experience(path, about_answers, answers))
+        return LoggedStep(found, about["rng"], about["memory"])
 
     def upto(self, first: int) -> int:
         """The end of the unbroken row of logged steps that begins with ``first``, which is ``first`` if it is empty."""
@@ -132,6 +139,12 @@ class ExperienceLog:
         nothing = Renders(np.zeros((0, 0, 0, 3), np.uint8), (), 1)
         scores = Scores({}, arrays["total_B"], arrays["valid_B"], arrays["score_B"])
         return Experience(about["step"], rollout, nothing, scores, None, None, rollout.version, about["metrics"], {})
+
+
+def _answers(answers: Experience | None, rng: RngState, features: StoresFeatures | None) -> dict[str, Any]:
+    if answers is None:
+        return {}
+    return {f"{_ANSWERS}{name}": one for name, one in _arrays(answers, rng, None, features).items()}
 
 
 def _arrays(experience: Experience, rng: RngState, memory: object, features: StoresFeatures | None) -> dict[str, Any]:

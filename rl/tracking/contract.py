@@ -19,6 +19,8 @@ SAMPLED, KEPT = "groups/sampled", "groups/kept"
 NUMERICS, AGE = "mismatch_numerics", "mismatch_age"
 """Of a step that older weights have sampled: what sampler and painter, with the same weights, differ by, and what the
 weights that learn differ by beyond that. ``mismatch`` is both together."""
+ZERO_STD, ANSWER = "zero_std_fraction", "answer"
+"""Share of groups without signal; what stands before the figures of answers where a step holds pictures too."""
 WORKERS_PREFIX = "cluster/"
 WORKER_NAMES = {"sample": "samplers", "paint": "painters", TRAINER: "trainer"}
 _QUEUES = {"sample": "to sample", "paint": "to paint", "score": "to score"}
@@ -36,7 +38,7 @@ STAGES = {  # of a step, as people say them
     "evaluate": "evaluating",
     "save": "saving a checkpoint",
 }
-HEALTH = ("kl", "entropy", "mismatch", "zero_std_fraction", "failed_fraction", "loss", "grad_norm", "lr")
+HEALTH = ("kl", "entropy", "mismatch", ZERO_STD, "failed_fraction", "loss", "grad_norm", "lr")
 
 
 def who_learnt(metrics: Mapping[str, float]) -> str | None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from policy.trainable import Adapter, Network, Trainable, WeightStream
 from rl.algorithm.copies import Decay
 from rl.algorithm.objective import Objective
-from rl.algorithm.stats import UpdateStats
+from rl.algorithm.stats import KindsOfStats, UpdateStats
 from rl.algorithm.terms import MOVING, total_loss
 from rl.config.section import Optimisation
 from rl.process.progress import Progress, untold
@@ -119,14 +119,16 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
         """
         return None if self._reference is None else self._answer(_REFERENCE, rows)
 
-    def update(self, batch: BatchT) -> dict[str, float]:
+    def update(self, batch: BatchT | None = None, /, **beside: BatchT) -> dict[str, float]:
         """One optimizer step on the whole batch; ``version`` goes up by one. Returns the metrics of the step.
 
-        Raises: UserError on a loss or gradient that is not finite; the weights are then as before the call.
+        ``beside``: rows of other kinds, each normalised over itself, whose losses are added; their figures stand under
+        ``<name>/``. Raises: UserError on a loss or gradient that is not finite; the weights are as before the call.
         """
-        batch = self.objective.prepare(batch)
-        self._order(_UPDATE)
-        metrics = self._update(self.team.hand_out(batch))
+        batches = {**({} if batch is None else {"": batch}), **beside}
+        prepared = {name: self.objective.prepare(one) for name, one in batches.items()}
+        self._order(_UPDATE, json.dumps(list(prepared)))
+        metrics = self._update({name: self.team.hand_out(one) for name, one in prepared.items()})
         self.team.done()
         return metrics
 
@@ -184,7 +186,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
     def _duties(self) -> dict[str, Callable[[str], object]]:
         forwards = (_FORWARD, _REFERENCE, *(f"{_COPY}{name}" for name in self._copies.names))
         return {
-            _UPDATE: lambda _: self._update(self.team.receive()),
+            _UPDATE: lambda kinds: self._update({name: self.team.receive() for name in json.loads(kinds)}),
             **{kind: partial(self._answer_along, kind) for kind in forwards},
             **{f"{_FOLLOW}{name}": partial(self._follow_along, name) for name in self._copies.names},
             _REHEARSE: lambda _: self._rehearse(self.team.receive()),
@@ -270,13 +272,16 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
             return self._reference_here()
         return self._copies.lent(asked.removeprefix(_COPY)) if asked.startswith(_COPY) else nullcontext()
 
-    def _update(self, share: Share[BatchT]) -> dict[str, float]:
-        stats = UpdateStats(self.device)
+    def _update(self, shares: Mapping[str, Share[BatchT]]) -> dict[str, float]:
+        stats = KindsOfStats(self.device, shares)
         lr = self._set_lr()
-        parts = self._referred(share.micro_batches(self._config.micro_batch))
-        for index, (part, real) in enumerate(parts):
+        cut = {name: share.micro_batches(self._config.micro_batch) for name, share in shares.items()}
+        parts = [
+            (of, *part) for of, rows in zip(stats.kinds, cut.values(), strict=True) for part in self._referred(rows)
+        ]
+        for index, (of, part, real) in enumerate(parts):
             self._engine.set_gradient_accumulation_boundary(index == len(parts) - 1)
-            loss = self._loss(self._engine, part.to(self.device), torch.tensor(real, device=self.device), stats)
+            loss = self._loss(self._engine, part.to(self.device), torch.tensor(real, device=self.device), of)
             # DeepSpeed averages the ranks' gradients, but our denominator is global already: undo its division.
             self._engine.backward(loss * self.team.world, scale_wrt_gas=False)
             self.team.did()

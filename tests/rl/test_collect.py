@@ -20,9 +20,10 @@ from rewards.combine import mean
 from rewards.pool.pool import RewardPool
 from rewards.pool.submission import gather
 from rewards.scoring import Scoring
-from rl.collect import Collect, Noise, RewardWatch, describe_pictures, detail_means, paint, sample
+from rl.collect import Collect, Noise, RewardWatch, paint, sample
 from rl.config.schema import RenderConfig, RewardComponent, RolloutConfig
 from rl.config.sections.schedule import ScheduleConfig
+from rl.described.step import describe_pictures, detail_means
 from rl.tracking.guards.pictures import Fidelity
 from rl.types import Forward, Prompt, Renders, Rollout, Sample, Score, Scores, Sequences, UserError
 from tests.rl.rollouts import a_rollout

@@ -53,7 +53,9 @@ class FakePart:
     asked: int = 0
     taught: list[Tensor] = field(default_factory=list)
 
-    def learn(self, experience: Experience, advantages_PG: Tensor, timer: Stopwatch) -> dict[str, float]:
+    def learn(
+        self, experience: Experience, advantages_PG: Tensor, timer: Stopwatch, *, of_answers: Tensor | None = None
+    ) -> dict[str, float]:
         self.taught.append(advantages_PG)
         self.version += self.updates
         return {"loss": 0.5}

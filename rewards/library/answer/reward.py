@@ -27,6 +27,7 @@ class AnswerMatch:
     applicable; a question of which the sample holds no answer fails."""
 
     metadata = ("answer",)
+    answers = True
     shown = ("complete",)
     metadata_problem = "rewards.library.answer.match:metadata_problem"
 

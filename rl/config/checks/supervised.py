@@ -10,8 +10,20 @@ from rl.config.sections.supervised import SupervisedConfig
 from rl.config.values import AUTO
 
 _IDLE = (
-    *("data.train", "data.prompts_per_step", "data.curriculum", "rollout.group_size", "render.renders", "trainers"),
-    *("decoder", "advantage", "loss", "aggregation", "kl", "anchor", "terms", "correction", "combine"),
+    *("data.train", "data.prompts_per_step", "data.shares", "data.curriculum", "rollout.group_size", "render.renders"),
+    *(
+        "trainers",
+        "modality_weights",
+        "decoder",
+        "advantage",
+        "loss",
+        "aggregation",
+        "kl",
+        "anchor",
+        "terms",
+        "correction",
+        "combine",
+    ),
     *(f"groups.{key}" for key in GroupsConfig.model_fields),
     *(f"guards.{key}" for key in ("entropy_drop", "max_kl", "max_mismatch", "max_mismatch_age", "max_zero_std")),
 )

@@ -53,6 +53,8 @@ class GuardsConfig(Section):
     """Of answers to instructions: fraction that is the picture as it was."""
     max_redrawn: Fraction | None = 0.5
     """The same: fraction that is more like the picture of another prompt than like its own."""
+    max_unended: Fraction | None = 0.5
+    """Of answers in words: fraction that is cut off before its end, which no reward takes for an answer."""
     monitor_drop: NotNegative | None = 0.1
     """Absolute fall of a ``role: monitor`` reward or of one evaluated task since the first value; never less than twice
     its standard error, as with few prompts of a task."""

@@ -105,9 +105,14 @@ def samples_of(config: Config) -> int:
     return config.data.prompts_per_step * config.rollout.group_size
 
 
+def drawn_of(config: Config) -> int:
+    """The same, without answers in words."""
+    return config.data.drawn_per_step * config.rollout.group_size
+
+
 def pictures_of(config: Config) -> int:
-    """The same: all renders of each sample."""
-    return samples_of(config) * config.render.renders
+    """The same: all renders of each sample that is painted."""
+    return drawn_of(config) * config.render.renders
 
 
 def memory_of(config: Config, prompts: Sequence[Prompt], device: Device | None = None) -> MemoryEstimate:

@@ -47,6 +47,9 @@ WATCHES = (
         "the decoder paints something else than the sampled tokens, having been trained on another policy's states",
     ),
     MetricWatch("kl", "max_kl", "maximum", _FAR),
+    MetricWatch("answer/entropy", "entropy_drop", "relative drop", _COLLAPSE),
+    MetricWatch("answer/kl", "max_kl", "maximum", _FAR),
+    MetricWatch("answer/mismatch", "max_mismatch", "maximum", f"sampler and trainer {_SYNC}"),
     MetricWatch("mismatch", "max_mismatch", "maximum", f"sampler and trainer {_SYNC}", unless=NUMERICS),
     MetricWatch(NUMERICS, "max_mismatch", "maximum", f"sampler and painter, with the same weights, {_SYNC}"),
     MetricWatch(
@@ -74,6 +77,13 @@ WATCHES = (
         "max_redrawn",
         "maximum",
         "answers have little of the pictures that were to be changed; reward what is kept as well, by a product",
+    ),
+    MetricWatch(
+        "answer/unended",
+        "max_unended",
+        "maximum",
+        "answers are cut off before they end and score nothing; raise rollout.answer_tokens, or train the policy on "
+        "answers first",
     ),
     MetricWatch(
         "guard/grid_pattern",
@@ -129,6 +139,7 @@ def outside(kind: str, baseline: float, value: float, allowed: float) -> bool:
 
 def sentence(watch: MetricWatch, step: int, baseline: float, value: float, allowed: float) -> str:
     name = watch.metric.removeprefix(GUARD_PREFIX).removeprefix("var/").replace("_", " ")
+    name = name.replace("answer/", "answers' ")
     key = f"guards.{watch.threshold}"
     if not watch.has_baseline:
         return f"{name} is {value:.3g} at step {step + 1} ({key}: {allowed:.3g}): {watch.advice}"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from policy.base import Policy
-from rl.answers.answering import Shown, WordAnswers, by_kind, describe_answers
+from rl.answers.answering import Shown, WordAnswers, by_kind, describe_answers, kinds_of
 from rl.types import Prompt, Rollout, Score, Span, UserError
 
 
@@ -28,12 +28,16 @@ def test_held_out_prompts_of_both_kinds_come_back_in_order() -> None:
     assert asked == [["a"]]
 
 
-def test_a_step_of_both_kinds_is_told(tiny_policy: object) -> None:
+def test_prompts_of_both_kinds_are_told_apart() -> None:
+    prompts = [Prompt(name, "x", {"task": "answer"} if name in "ac" else {}) for name in "abcd"]
+    assert [[one.id for one in found] for found in kinds_of(prompts)] == [["b", "d"], ["a", "c"]]
+    assert kinds_of(prompts[:1]) == [prompts[:1]] and kinds_of(prompts[1:2]) == [prompts[1:2]]
+
+
+def test_a_policy_without_an_end_answers_nothing(tiny_policy: object) -> None:
     answering = WordAnswers(Policy.load(str(tiny_policy)), 4)
     question = Prompt("q", "x", {"task": "answer"})
     assert answering.span([Prompt("a", "x")]) is None  # and nobody looks whether it could answer
-    with pytest.raises(UserError, match="a step holds 1 questions and 1 prompts for pictures"):
-        answering.span([Prompt("a", "x"), question])
     with pytest.raises(UserError, match="tokenizer has no <.im_end.>"):
         answering.span([question])
 

@@ -38,7 +38,7 @@ def test_questions_are_learnt_from_their_answers(reads: str, ranks: int, policy:
     if reads == "features":
         with_reading(Policy.load(policy)).save(tmp_path / "policy")
         policy = tmp_path / "policy"
-    rewards = {"length": {"use": "tests.rl.answers.plugins:short"}, "answer": {"use": "answer", "role": "monitor"}}
+    rewards = {"length": {"use": "tests.rl.answers.plugins:short"}, "answer": {"use": "answer"}}
     rollout = {"engine": "torch", "group_size": 6, "answer_tokens": 3}
     train = {"steps": 3, "lr": 1e-3, "warmup_steps": 0, "micro_batch": 5}
     evaluated = rewards | {"geneval": {"use": "geneval", "role": "monitor"}}
@@ -65,8 +65,9 @@ def test_what_cannot_be_answered_is_told_before_anything_is_loaded(
 ) -> None:
     both = {"use": "shapes", "options": {"split": "rl", "per_task": 6, "tags": ["two_object", "ask_exists"]}}
     assert _checked(policy, tmp_path, data={**_DATA, "train": both}) == (
-        "data.train: 6 of 12 prompts are questions that are answered in words, the others ask for pictures, and a step "
-        "samples one kind; train on the questions in a run of their own"
+        "data.train: 6 of 12 prompts are questions that are answered in words, the others ask for pictures, and "
+        "nothing says how many of each a step holds; give data.shares, for example {draw: 2, answer: 1}, or train on "
+        "the questions in a run of their own"
     )
     assert "is a question, and this policy does not answer in words" in _checked(tiny_policy, tmp_path)
     told = _checked(policy, tmp_path, policy={"path": str(policy), "reads": "features"})
@@ -74,6 +75,16 @@ def test_what_cannot_be_answered_is_told_before_anything_is_loaded(
         f"{policy}: this policy has no understanding branch (its image_tokenizer is of kind patch_vq, not hybrid), so "
         "questions can't read a picture's features; let them read codes (policy.reads: codes), or choose a policy that "
         "has one."
+    )
+    told = _checked(policy, tmp_path, rewards={"geneval": {"use": "geneval"}, "ink": {"use": "tests.rl.run_case:ink"}})
+    assert "is one of 12 questions that are answered in words, and no training reward judges their answers" in told
+    told = _checked(policy, tmp_path, rewards={**_REWARDS, "ink": {"use": "tests.rl.run_case:ink"}})
+    assert "the reward 'ink' applies to none of the 12 prompts" in told
+    assert "all of them questions, and it judges no answers in words" in told
+    told = _checked(policy, tmp_path, trainers=["decoder"], render={"renders": 2, "steps": 4})
+    assert told == (
+        "trainers: data holds questions that are answered in words, and nothing is painted that a decoder learns from; "
+        "train ar alone"
     )
     told = _checked(policy, tmp_path, loop={"use": "ahead"}, eval={"every": 0})
     assert told == (

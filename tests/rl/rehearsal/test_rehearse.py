@@ -190,7 +190,7 @@ def test_what_is_cheap_is_measured_as_a_step_does_it(
     step = StepWork(384, 384, frozenset({"update"}))
     work = Work({step: 1}, evaluations=0, held_out=0, at_once=256, device="cpu", reward_workers=1)
     meter = Meter({"update": Measured(seconds, rows, 0)})
-    assert _Rehearsal(run, run.learner, meter, work)._more("update", at_once) == expected
+    assert _Rehearsal(run, run.learner, meter, work, run.train_prompts[0])._more("update", at_once) == expected
 
 
 def a_narrow_vae() -> AutoencoderDC:

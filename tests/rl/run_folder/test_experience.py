@@ -60,6 +60,7 @@ def test_nothing_that_a_learner_looks_at_is_forgotten() -> None:
     left_out = {"hidden_BSD", "by_reward", "renders", "forward", "reference", "seconds"}
     stored = {"prompts", "group_size", "prompt_ids", "tokens_BT", "logprobs_BT", "seeds", "temperature", "version"}
     stored |= {"features", "mask_BT", "span", "total_B", "valid_B", "score_B", "step", "rollout", "scores", "metrics"}
+    stored |= {"answers"}
     assert {one.name for kind in (Rollout, Scores, Experience) for one in dataclasses.fields(kind)} == left_out | stored
 
 

@@ -3,7 +3,7 @@
     python rank_worker.py JOBS OUT
 
 as rank 0, which starts rank 1. JOBS is JSON: a list of options for ``make_trainer``; ``everything`` among them stands
-for the objective of that name.
+for the objective of that name, and ``kinds`` for a last update with answers in words beside.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 from rl.learn import TokenTrainer
 from rl.process.ranks import OtherRanks, take_place
 from rl.trainer.team import Team, meet
-from tests.rl.trainer.trainer_case import everything, make_batch, make_trainer, weights
+from tests.rl.trainer.trainer_case import everything, make_answers, make_batch, make_trainer, weights
 
 
 class Partner(OtherRanks):
@@ -28,11 +29,15 @@ class Partner(OtherRanks):
     _program = ()
 
 
-def lead(trainer: TokenTrainer, folder: Path, *, slow: bool) -> dict[str, Any]:
+def lead(trainer: TokenTrainer, folder: Path, *, slow: bool, kinds: bool) -> dict[str, Any]:
     batch = make_batch(trainer, size=7)  # odd: the ranks' shares differ in length
     metrics = [trainer.update(batch) for _ in range(2)]
     folder.mkdir()
     trainer.save(folder)
+    if kinds:
+        both = trainer.update(batch, answer=replace(make_answers(trainer), weight=0.5))
+        trainer.team.over()
+        return {"both": both, "weights": weights(trainer)}
     found = {"old_logprobs_BT": batch.old_logprobs_BT, "metrics": metrics, "third": trainer.update(batch)}
     found["weights"] = weights(trainer)
     if slow:
@@ -51,9 +56,10 @@ def main(jobs: str, out: Path) -> None:
     for number, options in enumerate(json.loads(jobs)):
         if options.pop("everything", False):
             options["objective"], options["copies"] = everything()
+        kinds = options.pop("kinds", False)
         trainer = make_trainer(**options, team=team)
         if place.first:
-            results.append(lead(trainer, out.with_name(f"state-{number}"), slow="copies" in options))
+            results.append(lead(trainer, out.with_name(f"state-{number}"), slow="copies" in options, kinds=kinds))
         else:
             team.follow(trainer.duties())
     if partner:

@@ -8,13 +8,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.rl.trainer.trainer_case import everything, make_batch, make_trainer, weights
+from tests.rl.trainer.trainer_case import everything, make_answers, make_batch, make_trainer, weights
 
 pytestmark = pytest.mark.timeout(900)  # 20 s on a free box, minutes where the cores are taken
 
@@ -23,6 +24,7 @@ CUT: dict[str, Any] = {"micro_batch": 2, "grad_clip": 0.5}
 EXACT = [{"zero_stage": stage, **CUT} for stage in (0, 1, 2, 3)]
 JOBS = EXACT + [{"zero_stage": stage, "dtype": "bfloat16", **CUT} for stage in (1, 3)]
 EVERYTHING = {"zero_stage": 1, **CUT, "everything": True}
+KINDS = {"zero_stage": 1, **CUT, "kinds": True}
 
 
 def jobs(of: list[dict[str, Any]]) -> pytest.MarkDecorator:
@@ -36,7 +38,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("ranks") / "result"
     here = Path(__file__).parent
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here.parents[2]), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, str(here / "rank_worker.py"), json.dumps([*JOBS, EVERYTHING]), str(out)]
+    command = [sys.executable, str(here / "rank_worker.py"), json.dumps([*JOBS, EVERYTHING, KINDS]), str(out)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stdout + done.stderr
     return out
@@ -94,7 +96,7 @@ def test_one_process_goes_on_from_what_two_ranks_saved(together: list[dict[str, 
 def test_whole_samples_slow_copies_and_a_held_entropy_are_the_same_on_two_ranks(
     together: list[dict[str, Any]], out: Path
 ) -> None:
-    found, (objective, copies) = together[-1], everything()
+    found, (objective, copies) = together[-2], everything()
     trainer = make_trainer(objective=objective, copies=copies, micro_batch=64, grad_clip=0.5)
     batch = make_batch(trainer, size=7)
     metrics = [trainer.update(batch) for _ in range(3)]
@@ -110,3 +112,14 @@ def test_whole_samples_slow_copies_and_a_held_entropy_are_the_same_on_two_ranks(
     make_batch(alone, size=7)
     alone.load(out.with_name(f"state-{len(JOBS)}"))
     assert alone.update(batch) == pytest.approx(found["third"], rel=1e-3, abs=1e-5)
+
+
+def test_two_ranks_share_pictures_and_answers_of_one_update(together: list[dict[str, Any]]) -> None:
+    trainer = make_trainer(zero_stage=0, micro_batch=64, grad_clip=0.5)
+    batch = make_batch(trainer, size=7)
+    for _ in range(2):
+        trainer.update(batch)
+    both = trainer.update(batch, answer=replace(make_answers(trainer), weight=0.5))
+    assert together[-1]["both"] == pytest.approx(both, rel=1e-3, abs=1e-5)
+    for name, value in weights(trainer).items():
+        torch.testing.assert_close(together[-1]["weights"][name], value, atol=5e-6, rtol=1e-4)

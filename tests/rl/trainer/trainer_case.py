@@ -24,6 +24,7 @@ from rl.trainer.team import Team
 from rl.types import Sequences, TokenBatch
 
 TOKENS = 4
+_END = 5
 LAYOUT = TokenLayout(60, 28, 32, TOKENS, 26, 27, 25, (2, 2))
 PPO = PolicyObjective(
     losses.grpo, losses.token_mean, correction.token_tis, penalties={"kl": KLTerm(partial(kl.k3, beta=0.01))}
@@ -93,6 +94,32 @@ def make_batch(trainer: TokenTrainer, size: int = 6, seed: int = 1, layout: Toke
         reference_logprobs_BT=fixed.logprobs_BT if fixed else None,
         advantages_B=torch.randn(size, generator=generator) * valid_B,
         valid_B=valid_B,
+        temperature=1.0,
+    )
+
+
+def make_answers(trainer: TokenTrainer, size: int = 5, seed: int = 2) -> TokenBatch:
+    """Random words after prompts of different lengths, of one or two tokens with the end; the last one is invalid."""
+    generator = torch.Generator().manual_seed(seed)
+    prompts = [(*range(3, 6 + i % 2), LAYOUT.im_start_id) for i in range(size)]
+    tokens_BT = torch.randint(6, 20, (size, 2), generator=generator)
+    tokens_BT[:, 1] = _END
+    mask_BT = torch.ones(size, 2, dtype=torch.bool)
+    tokens_BT[0, 0], mask_BT[0, 1] = _END, False
+    rows = Sequences(prompts, tokens_BT, 1.0, LAYOUT.words(_END, 2))
+    old_BT = trainer.forward(rows).logprobs_BT
+    fixed = trainer.reference_forward(rows)
+    valid_B = torch.arange(size) < size - 1
+    return TokenBatch(
+        prompt_ids=prompts,
+        tokens_BT=tokens_BT,
+        span=rows.span,
+        rollout_logprobs_BT=old_BT + 0.01 * torch.randn(old_BT.shape, generator=generator),
+        old_logprobs_BT=old_BT,
+        reference_logprobs_BT=fixed.logprobs_BT if fixed else None,
+        advantages_B=torch.randn(size, generator=generator) * valid_B,
+        valid_B=valid_B,
+        mask_BT=mask_BT,
         temperature=1.0,
     )
 
