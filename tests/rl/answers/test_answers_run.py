@@ -54,9 +54,9 @@ def test_questions_are_learnt_from_their_answers(reads: str, ranks: int, policy:
     assert '"two_object"' in found and '"ask_exists"' in found
 
 
-def _checked(policy: Path, folder: Path, **changes: Any) -> str:
+def _checked(policy: Path, folder: Path, *typed: str, **changes: Any) -> str:
     with pytest.raises(UserError) as caught:
-        check_data(load(write_config(folder, policy, **{"data": _DATA, "rewards": _REWARDS, **changes})))
+        check_data(load(write_config(folder, policy, **{"data": _DATA, "rewards": _REWARDS, **changes}), typed))
     return str(caught.value)
 
 
@@ -70,8 +70,7 @@ def test_what_cannot_be_answered_is_told_before_anything_is_loaded(
         "the questions in a run of their own"
     )
     assert "is a question, and this policy does not answer in words" in _checked(tiny_policy, tmp_path)
-    told = _checked(policy, tmp_path, policy={"path": str(policy), "reads": "features"})
-    assert told == (
+    assert _checked(policy, tmp_path, "policy.reads=features") == (
         f"{policy}: this policy has no understanding branch (its image_tokenizer is of kind patch_vq, not hybrid), so "
         "questions can't read a picture's features; let them read codes (policy.reads: codes), or choose a policy that "
         "has one."
