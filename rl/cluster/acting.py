@@ -17,10 +17,10 @@ from rl.build import sync_tolerance
 from rl.cluster.ahead import Ahead
 from rl.cluster.crew import Crew
 from rl.cluster.jobs import WorkerStart
-from rl.cluster.painters import CrewPainters
 from rl.cluster.places import needs_of, require_room_for_pictures, trainer_needs
 from rl.cluster.publisher import Sets, WeightPublisher
 from rl.cluster.remote_sampler import RemoteSampler
+from rl.cluster.training.painters import CrewPainters
 from rl.cluster.training.part import RemoteSets
 from rl.cluster.training.remote import RemoteTraining
 from rl.cluster.weight_server import serve_weights
