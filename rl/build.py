@@ -18,6 +18,8 @@ from policy.lora.adapters import add_lora
 from policy.trainable import LanguageModel
 from rewards.pool.pool import RewardPool
 from rewards.scoring import Scoring
+from rl.acting.elsewhere import PaintedElsewhere, read_elsewhere
+from rl.acting.outline import outline
 from rl.acting.place import Acting, ActingHere
 from rl.algorithm.answers import answering, component
 from rl.algorithm.copies import Decay, warmed
@@ -34,7 +36,7 @@ from rl.decoder.part import OLD
 from rl.decoder.views import other_weights, start_views
 from rl.evaluation.evaluate import pictures_of_tasks
 from rl.halves.build import RunTrainers, experience_log, halves, prompt_draws, slow_copy
-from rl.learn import TokenTrainer
+from rl.learn import Learner, TokenTrainer
 from rl.parts import Run
 from rl.process.interrupt import Interrupt
 from rl.process.ranks import Place
@@ -81,15 +83,20 @@ def live_parts(
         interrupt.closing.append(tracker.close)
         tracker.message(f"{folder}: starting")
         tracker.starting(f"policy {config.policy.path}")
-        policy = load_policy(config)
+        training = acting.training
+        policy = load_policy(config) if training is None else outline(config.policy.path, config.train.dtype)
         tracker.starting("sampling engine")
         sampler = acting.start_sampler(config, policy, [*train_prompts, *eval_prompts], team.world)
         closing.callback(sampler.close)
         tracker.starting("trainer")
-        trainers = start_trainers(config, policy, team)
+        trainers = RunTrainers(elsewhere=training.parts) if training else start_trainers(config, policy, team)
         tracker.starting(f"rewards {', '.join(config.rewards)}")
-        forward = trainers.forward or frozen(language_model(config, policy), config.train)
+        forward = trainers.forward or (
+            read_elsewhere if training else frozen(language_model(config, policy), config.train)
+        )
         act = start_collecting(config, policy, sampler, forward, rewards.result())
+        if training:
+            act = PaintedElsewhere.of(act, training.painters)
         act.tell, act.drawing = tracker.stage, trainers.drawing
         act.showing = trainers.showing(act.showing)
         weights = trainers.others
@@ -113,6 +120,9 @@ def live_parts(
         log = experience_log(config, folder, train_prompts)
         collects = partial(acting.collector, config, act, train_prompts, draws, tracker)
         collector, learner = halves(config, folder, policy, trainers, act, train_prompts, collects, sync, tracker)
+        if training and log:
+            assert isinstance(learner, Learner)  # the rules say so
+            training.repeats(learner, log, tracker.message)
         yield Run(
             config=config,
             folder=folder,
@@ -134,6 +144,7 @@ def live_parts(
             experience=log,
             views=views,
             slow=slow_copy(config, learner.parts),
+            elsewhere=training,
         )
 
 

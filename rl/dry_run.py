@@ -12,6 +12,7 @@ from rl.config.load import dump
 from rl.config.schedule_rules import Phase, phases
 from rl.config.schema import Config
 from rl.config.section import Optimisation
+from rl.config.sections.cluster_rules import ranks_of
 from rl.config.sections.decoder import DecoderConfig
 from rl.config.sections.supervised import SupervisedConfig
 from rl.data.prompt_list import overlap
@@ -76,7 +77,7 @@ def evaluation_steps(config: Config) -> list[int]:
 
 def _memory(config: Config, memory: MemoryEstimate, parameters: int) -> list[tuple[str, str]]:
     """What lies there all the time, item by item, and what each phase adds to it."""
-    workers, each = worker_count(config), " on the first rank" if config.train.ranks > 1 else ""
+    workers, each = worker_count(config), " on the first rank" if ranks_of(config) > 1 else ""
     frozen = "" if "ar" in config.trainers else ", which stays as it is"
     measured = " where measured, on CPUs" if has_gpu() else ""
     return [
@@ -162,7 +163,7 @@ def _warm_up(one: Optimisation, steps: int) -> tuple[str, str]:
 
 def _ranks(config: Config, pairs: int) -> str:
     """What each has of an update of the first network that learns."""
-    first, ranks = config.learning[0], config.train.ranks
+    first, ranks = config.learning[0], ranks_of(config)
     if ranks == 1:
         return "1"
     if "ar" in config.trainers:

@@ -100,10 +100,8 @@ class Learner:
     def learn(self, experience: Experience, timer: Stopwatch) -> dict[str, float]:
         """Every part that has its turn learns, then its new weights go out. The metrics of ``ar`` stand without a
         prefix; of several parts ``learns/<part>`` says whether it was its turn."""
-        rollout, told = experience.rollout, dict[str, float]()
-        if self.skips and self.learns(experience.step, "ar"):
-            experience, told = without_flat_groups(experience)
-        advantages_PG = advantages_of(self.advantage, experience)
+        rollout = experience.rollout
+        experience, advantages_PG, told = self.lesson(experience)
         answers = experience.answers
         beside = {"of_answers": advantages_of(self.advantage, answers)} if answers else {}
         turn = {name: part for name, part in self.parts.items() if self.learns(experience.step, name)}
@@ -117,6 +115,14 @@ class Learner:
                 found |= self.publish(name, rollout, before)
             metrics |= found if name == "ar" else {f"{name}/{key}": value for key, value in found.items()}
         return metrics
+
+    def lesson(self, experience: Experience) -> tuple[Experience, Tensor, dict[str, float]]:
+        """What the parts are given: the experience, its groups without signal left out where they are skipped, the
+        advantages of its sequences, and what is logged of both."""
+        told = dict[str, float]()
+        if self.skips and self.learns(experience.step, "ar"):
+            experience, told = without_flat_groups(experience)
+        return experience, advantages_of(self.advantage, experience), told
 
     def slow_down(self, factor: float) -> None:
         """Multiplies the learning rate of every part."""

@@ -14,7 +14,6 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from policy.export import export, export_adapter
 from rewards.pool.pool import RewardPool
 from rl.acting.place import Acting, ActingHere
 from rl.build import live_parts
@@ -24,6 +23,7 @@ from rl.config.schema import Config
 from rl.evaluation.parts import load_last_parts
 from rl.evaluation.results import load_all
 from rl.evaluation.tables import parts_tables, table
+from rl.halves.export import export_parts
 from rl.milestones import (
     evaluate_if_due,
     first_weights,
@@ -169,18 +169,13 @@ def _steps(run: Run, first_step: int) -> Iterator[int]:
 
 
 def export_trained(run: Run) -> None:
-    """``policy/``, a whole policy, and beside it ``adapter/``, ``adapter-decoder/`` where a run has trained one."""
+    """See :func:`rl.halves.export.export_parts`."""
+    if run.elsewhere:
+        run.elsewhere.export(run.folder)
+        return
     with run.slow.lent() if run.slow else nullcontext():
-        _export(run)
-
-
-def _export(run: Run) -> None:
-    parts, base = run.learner.parts, run.config.policy.path
-    export(run.policy.folder, run.learner.trained(), run.folder / "policy")
-    for name, part in parts.items():
-        if adapter := part.adapter():
-            folder, of = ("adapter", "ar") if name == "ar" else (f"adapter-{name}", "transformer")
-            export_adapter(base, adapter, run.folder / folder, of)
+        learner = run.learner
+        export_parts(run.config.policy.path, run.policy.folder, learner.trained(), learner.parts, run.folder)
 
 
 def conclude(folder: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from policy.base import Policy
+from rl.acting.elsewhere import TrainedElsewhere
 from rl.collect import Collect
 from rl.collectors import Collector
 from rl.config.schema import Config
@@ -47,5 +48,7 @@ class Run(Generic[CollectedT]):
     """What an evaluation also looks at where the decoder learns."""
     slow: SlowCopy | None = None
     """The language model's slow copy, if that is what is evaluated."""
+    elsewhere: TrainedElsewhere | None = None
+    """Who learns and paints where this process holds no weights."""
     canary: Rollout | None = None
     """Some sequences about which followers can be asked at any time, once they have had their first weights."""

@@ -18,6 +18,7 @@ from rl.config.load import load_with_origins
 from rl.config.origins import Origins
 from rl.config.rules import check, idle, notes
 from rl.config.schema import Config
+from rl.config.sections.cluster_rules import ranks_of
 from rl.preflight.machine import check_machine
 from rl.preflight.memory.planning import found_by, settled
 from rl.preflight.prompts import check_data, notes_on
@@ -214,7 +215,7 @@ def _announce(command: Command, config: Config, going_on: Resumed | None, note: 
     kept = checkpoint.found(Path(str(config.run.folder)))
     again = "" if going_on is None else "going on, " if kept else "from the beginning (no checkpoint yet), "
     steps = f"{config.train.steps} step{'' if config.train.steps == 1 else 's'}"
-    ranks = f" on {config.train.ranks} ranks" if config.train.ranks > 1 else ""
+    ranks = f" on {ranks_of(config)} ranks" if ranks_of(config) > 1 else ""
     target = f"{config.run.folder}, {again}{steps}{ranks}"
     lines = [f"easel-rl: {command.config} -> {target}; loading torch, engine and rewards"]
     lines += [note] if note else []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from policy.base import Policy
+from rl.acting.elsewhere import TrainedElsewhere
 from rl.acting.engines import start_sampler
 from rl.algorithm.answers import component
 from rl.collect import Collect
@@ -21,6 +22,10 @@ from rollout.sync import WeightChannel, WeightSync
 
 class Acting(Protocol):
     """Where a run samples and paints."""
+
+    @property
+    def training(self) -> TrainedElsewhere | None:
+        """Where it learns as well, if that is not this process."""
 
     def start_sampler(self, config: Config, policy: Policy, prompts: list[Prompt], ranks: int) -> Sampler: ...
 
@@ -40,6 +45,8 @@ class Acting(Protocol):
 
 class ActingHere:
     """In this process, in turn with the updates."""
+
+    training: TrainedElsewhere | None = None
 
     def start_sampler(self, config: Config, policy: Policy, prompts: list[Prompt], ranks: int) -> Sampler:
         return start_sampler(config, policy, prompts, ranks)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import ray
 import torch
 
 from policy.base import Policy
@@ -16,9 +17,12 @@ from rl.build import sync_tolerance
 from rl.cluster.ahead import Ahead
 from rl.cluster.crew import Crew
 from rl.cluster.jobs import WorkerStart
-from rl.cluster.places import needs_of, require_room_for_pictures
-from rl.cluster.publisher import WeightPublisher
+from rl.cluster.places import needs_of, require_room_for_pictures, trainer_needs
+from rl.cluster.publisher import Sets, WeightPublisher
 from rl.cluster.remote_sampler import RemoteSampler
+from rl.cluster.training.painters import CrewPainters
+from rl.cluster.training.part import RemoteSets
+from rl.cluster.training.remote import RemoteTraining
 from rl.cluster.weight_server import serve_weights
 from rl.cluster.weights.store import WeightStore
 from rl.cluster.worker.held import language_model_base
@@ -39,33 +43,36 @@ _SPARE = 2  # sets beside those that jobs may name: one that is being written, o
 class ActingOnCluster:
     """See :class:`rl.acting.place.Acting`."""
 
-    def __init__(self, crews: Mapping[str, Crew], done: int) -> None:
-        """``done``: steps before this start of the run."""
+    def __init__(self, crews: Mapping[str, Crew], done: int, training: RemoteTraining | None = None) -> None:
+        """``done``: steps before this start of the run; ``training``: the trainers, where they are not this process."""
+        self.training = training
         self._crews, self._done = crews, done
         self._run = uuid.uuid4().hex
         self._publisher: WeightPublisher | None = None
 
     def start_sampler(self, config: Config, policy: Policy, prompts: list[Prompt], ranks: int) -> Sampler:
-        """All workers load; their samplers are one to whoever asks between two steps."""
+        """All workers and trainers load; their samplers are one to whoever asks between two steps."""
         if config.cluster.painters:
             require_room_for_pictures(config, 3 * policy.decoder.picture_side**2)
         sets = config.loop.staleness + 1
         room = _set_bytes(config, policy) * (sets + _SPARE)
-        self._publisher = WeightPublisher(
-            WeightStore.open(self._run, room=room), self._crews, staleness=config.loop.staleness, next=self._done
-        )
+        store, node = self._store(room)
+        self._publisher = WeightPublisher(store, self._crews, staleness=config.loop.staleness, next=self._done)
         start = WorkerStart(
             config=_anywhere(config),
             run=self._run,
             room=room,
             sets=sets,
             base=language_model_base(config).fingerprint if config.train.lora else None,
-            fetch=serve_weights(self._run, room),
+            fetch=serve_weights(self._run, room, node),
             max_prompt_tokens=longest_prompt(config, policy, prompts),
             tolerance=sync_tolerance(config, policy.ar.config.num_hidden_layers),
         )
         for crew in self._crews.values():
             crew.load(start)
+        if self.training is not None:
+            painters = CrewPainters(self._crews["paint"], self._publisher, config)
+            self.training.load(start.config, self._run, room, painters)
         for crew in self._crews.values():
             crew.wait()
         self._encode = policy.encode_prompt
@@ -85,7 +92,10 @@ class ActingOnCluster:
             if draws is None
             else DrawnAhead(draws, config.data.prompts_per_step, config.loop.staleness)
         )
-        return Ahead(config, act, stream, self._encode, self._crews, self._publisher, tracker)
+        ahead = Ahead(config, act, stream, self._encode, self._crews, self._publisher, tracker)
+        if (training := self.training) is not None:
+            ahead.restarts = lambda: training.restarts
+        return ahead
 
     def weights_out(self, config: Config, sampler: Sampler, tolerance: float) -> WeightChannel:
         assert self._publisher is not None
@@ -94,18 +104,27 @@ class ActingOnCluster:
     def close(self) -> None:
         for crew in self._crews.values():
             crew.close()
+        if self.training is not None:
+            self.training.close()
         if self._publisher is not None:
             self._publisher.store.discard()
+
+    def _store(self, room: int) -> tuple[Sets, str]:
+        """Where the weights of those who train are put, and on which machine."""
+        if self.training is not None:
+            return RemoteSets(self.training), self.training.meet().node
+        return WeightStore.open(self._run, room=room), ray.get_runtime_context().get_node_id()
 
 
 @contextmanager
 def acting_on_cluster(config: Config, done: int, interrupt: Interrupt) -> Iterator[ActingOnCluster]:
     """On the cluster that this process is connected to, with workers whose processes come up; leaving ends them."""
     needs, sizes = needs_of(config), {"sample": config.cluster.samplers, "paint": config.cluster.painters}
+    training = RemoteTraining.of(config, trainer_needs(config), done) if config.cluster.trainers else None
     crews: dict[str, Crew] = {
         role: Crew(role, sizes[role], need, config.cluster) for role, need in needs.items() if sizes[role]
     }
-    acting = ActingOnCluster(crews, done)
+    acting = ActingOnCluster(crews, done, training)
     interrupt.closing.append(acting.close)
     try:
         yield acting

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,8 @@ from rewards.pool.submission import Submission
 from rl.cluster.board import FinishedStep, StepBoard
 from rl.cluster.crew import Crew
 from rl.cluster.dispatcher import Dispatcher
-from rl.cluster.jobs import Painted, PaintJob, Sampled, SampleJob, bare
+from rl.cluster.jobs import Painted, PaintJob, Sampled, SampleJob
+from rl.cluster.packed import PackedRollout, bare
 from rl.cluster.publisher import WeightPublisher
 from rl.cluster.usage import ClusterUsage
 from rl.collect import Collect
@@ -30,11 +31,12 @@ from rl.collectors import described, outcomes_of
 from rl.config.schema import Config
 from rl.data.drawing.ahead import DrawnAhead
 from rl.data.task_stream import Stream
-from rl.run_folder.usage import CallSpan
+from rl.run_folder.usage import TRAINER_RESTARTS, CallSpan
 from rl.scheduler.events import Learn, RunDone
 from rl.scheduler.scheduler import Scheduler
 from rl.scheduler.work import GroupKey, Lease, Stage, WorkPlan
-from rl.tracking.contract import NUMERICS, worker_numbers
+from rl.tracking.contract import GUARD_PREFIX, NUMERICS, worker_numbers
+from rl.tracking.guards.pictures import evenly
 from rl.tracking.stopwatch import Stopwatch
 from rl.tracking.tracker import Tracker
 from rl.types import Experience, Prompt, Rollout, Sample, UserError
@@ -55,6 +57,8 @@ class Ahead:
     crews: Mapping[str, Crew]
     publisher: WeightPublisher
     tracker: Tracker
+    restarts: Callable[[], int] = lambda: 0
+    """Of the trainers, until now."""
 
     def collect(self, first: int, last: int) -> Iterator[Experience]:
         if first >= last:
@@ -67,7 +71,7 @@ class Ahead:
         usage, in_turns = self._usage(), self.config.rollout.sleep > 0
 
         def published() -> None:
-            usage.published()
+            usage.published(self._restarted())
             if not in_turns:
                 dispatcher.published()
 
@@ -80,12 +84,13 @@ class Ahead:
                     order = dispatcher.next_order()
                 if not isinstance(order, Learn):
                     assert isinstance(order, RunDone)
-                    self.tracker.message(usage.told(dispatcher.counts))
+                    self.tracker.message(usage.told({**dispatcher.counts, **self._restarted()}))
                     return
                 queued = desk.board.queued(self._under_way(order.step, last), self.config.data.prompts_per_step)
                 step = desk.board.take(order.groups)
                 waited = timer.seconds["collect"]
-                row = usage.ordered(order, step, waited=waited, queued=queued, counts=dispatcher.counts)
+                counts = {**dispatcher.counts, **self._restarted()}
+                row = usage.ordered(order, step, waited=waited, queued=queued, counts=counts)
                 self.tracker.workers(worker_numbers(row))
                 waiting = [self._experience(order, step, timer)]
                 del step  # or its pictures would stay while the next ones are made
@@ -97,6 +102,10 @@ class Ahead:
             self.publisher.published = None
             dispatcher.close()
             desk.board.close()
+
+    def _restarted(self) -> dict[str, int]:
+        restarts = self.restarts()
+        return {TRAINER_RESTARTS: restarts} if restarts else {}
 
     def _usage(self) -> ClusterUsage:
         sizes = {role: crew.size for role, crew in self.crews.items()}
@@ -131,6 +140,8 @@ class Ahead:
         found = {} if self.publisher.in_step else {NUMERICS: step.apart}  # in step there is no age to tell it from
         if not self.publisher.in_step and step.mismatch is not None:
             found["sync_mismatch"] = step.mismatch
+        if step.returned is not None:
+            found[GUARD_PREFIX + "render_fidelity"] = step.returned
         if order.failed:
             found["failed_groups"] = float(len(order.failed))
             for key, reason in order.failed.items():
@@ -153,8 +164,8 @@ class _Desk:
 
     def job(self, lease: Lease) -> SampleJob | PaintJob:
         if lease.stage == "paint":
-            rollout = self.board.rollout(lease.keys)
-            return PaintJob(lease.step, replace(rollout, prompts=tuple(bare(prompt) for prompt in rollout.prompts)))
+            packed = PackedRollout.of(self.board.rollout(lease.keys))
+            return PaintJob(lease.step, packed, self._looked_at(lease))
         options, count = self.config.rollout, self._group_size(lease.step)
         prompts = self.stream.at(lease.step)
         seeds = group_seeds(self.config.run.seed, lease.step, prompts, count)
@@ -177,18 +188,24 @@ class _Desk:
         call = CallSpan(lease.worker, lease.step, at - answer.seconds, at)
         if isinstance(answer, Sampled):
             prompts = self.stream.at(lease.step)
-            rollout = replace(
-                answer.rollout,
-                prompts=tuple(prompts[key.position] for key in lease.keys),
-                version=self.publisher.trained[answer.version],
-            )
+            rollout = answer.rollout.rollout([prompts[key.position] for key in lease.keys])
+            rollout = replace(rollout, version=self.publisher.trained[answer.version])
             self.board.sampled(lease.keys, rollout, answer.mismatch, call)
         elif isinstance(answer, Painted):
             found = ray.get(pictures, timeout=self.config.cluster.timeout_s)
-            self.board.painted(lease.keys, found, answer.seeds, answer.apart, call)
+            self.board.painted(lease.keys, found, answer, call)
 
     def drop(self, version: int) -> None:
         self.publisher.drop(version)
+
+    def _looked_at(self, lease: Lease) -> list[int]:
+        """Samples of a lease that the guard of render fidelity looks at, where this process has no tokenizer itself."""
+        if not self.config.cluster.trainers:
+            return []
+        count, groups = self._group_size(lease.step), self.config.data.prompts_per_step
+        chosen = set(evenly(groups * count, self.config.guards.render_fidelity_share).tolist())
+        samples = [key.position * count + index for key in lease.keys for index in range(count)]
+        return [place for place, sample in enumerate(samples) if sample in chosen]
 
     def _group_size(self, step: int) -> int:
         return self.config.schedule.phase(step).group_size or self.config.rollout.group_size
@@ -210,7 +227,7 @@ def work_plan(config: Config, steps: int) -> WorkPlan:
     said = config.rollout.options.get("max_num_seqs")
     side_by_side = said if isinstance(said, int) else _SIDE_BY_SIDE
     sample = cluster.sample_groups or max(1, side_by_side // size)
-    paint = cluster.paint_groups or _paint_groups(config)
+    paint = cluster.paint_groups or paint_groups(config, size)
     stages = tuple(
         Stage(name, min(most, groups), cluster.timeout_s, blocks=True)
         for name, most in (("sample", sample), *([("paint", paint)] if cluster.painters else []))
@@ -227,8 +244,9 @@ def work_plan(config: Config, steps: int) -> WorkPlan:
     )
 
 
-def _paint_groups(config: Config) -> int:
-    """The fewest with which neither the forward nor the painting is cut otherwise than in a serial run."""
-    size, render = config.rollout.group_size, config.render
+def paint_groups(config: Config, size: int) -> int:
+    """The fewest, of ``size`` samples each, with which neither the forward nor the painting is cut otherwise than in a
+    serial run."""
+    render = config.render
     painted_rows = render.micro_batch // math.gcd(render.micro_batch, render.renders)
     return math.lcm(size, config.train.micro_batch, painted_rows) // size

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rewards.pool.submission import Submission
 from rl.cluster.groups import joined, split
+from rl.cluster.jobs import Painted
 from rl.run_folder.usage import CallSpan
 from rl.scheduler.work import GroupKey
 from rl.types import Renders, Rollout
@@ -27,6 +28,7 @@ class _Step:
     waiting: dict[GroupKey, Submission] = field(default_factory=dict)
     mismatch: float | None = None
     apart: dict[GroupKey, float] = field(default_factory=dict)
+    returned: dict[GroupKey, tuple[int, int]] = field(default_factory=dict)
     calls: list[CallSpan] = field(default_factory=list)
 
 
@@ -53,19 +55,18 @@ class StepBoard:
         self,
         keys: Sequence[GroupKey],
         pictures: NDArray[np.uint8],
-        seeds: Sequence[int],
-        apart: Sequence[float],
+        told: Painted,
         call: CallSpan,
     ) -> None:
-        """What is new among them goes to the rewards at once. ``apart``: of each group, see ``FinishedStep``."""
+        """What is new among them goes to the rewards at once."""
         step = self._steps[keys[0].step]
         step.calls.append(call)
         each = len(pictures) // len(keys)
         for place, key in enumerate(keys):
             if key not in step.pictures:
                 rows = slice(place * each, (place + 1) * each)
-                step.pictures[key], step.seeds[key] = pictures[rows], tuple(seeds[rows])
-                step.apart[key] = apart[place]
+                step.pictures[key], step.seeds[key] = pictures[rows], tuple(told.seeds[rows])
+                step.apart[key], step.returned[key] = told.apart[place], told.returned[place]
                 step.waiting[key] = self._submit(key, step.rollouts[key], step.pictures[key])
 
     def queued(self, steps: Iterable[int], groups: int) -> dict[str, int]:
@@ -90,7 +91,9 @@ class StepBoard:
         seeds = tuple(seed for key in keys for seed in step.seeds[key])
         renders = Renders(pictures, seeds, len(pictures) // rollout.batch_size)
         waiting, apart = [step.waiting[key] for key in keys], [step.apart[key] for key in keys]
-        return FinishedStep(rollout, renders, waiting, step.mismatch, sum(apart) / len(apart), step.calls)
+        came_back, looked_at = (sum(counts) for counts in zip(*(step.returned[key] for key in keys), strict=True))
+        fidelity = came_back / looked_at if looked_at else None
+        return FinishedStep(rollout, renders, waiting, step.mismatch, sum(apart) / len(apart), step.calls, fidelity)
 
     def close(self) -> None:
         """Nobody waits for the scores any more."""
@@ -114,3 +117,5 @@ class FinishedStep:
     """Mean |difference| of what samplers and painters, with the very same weights, say about its tokens; nats."""
     calls: Sequence[CallSpan]
     """Those that made it."""
+    returned: float | None = None
+    """Share of its tokens that came back when painters tokenised its pictures again, where they were asked to."""

@@ -109,15 +109,17 @@ class Crew:
         with self._changed:
             return self._worked + sum(worker.worked() for worker in self._workers.values())
 
-    def ask(self, version: int | None, job: object) -> Any:
-        """Of whoever is least busy; of another one if that one dies on it. Raises: RunFailure."""
+    def ask(self, version: int | None, job: object, *, returns: int = 1) -> Any:
+        """Of whoever is least busy; of another one if that one dies on it. Several ``returns`` come as a list. Raises:
+        RunFailure."""
         reasons: list[str] = []
         for _ in range(self.config.attempts):
             name = self._least_busy()
-            if (references := self.submit(name, version, job)) is None:
+            if (references := self.submit(name, version, job, returns=returns)) is None:
                 continue
             try:
-                return self._get(name, references[0])
+                found = [self._get(name, reference) for reference in references]
+                return found if returns > 1 else found[0]
             except WorkerFailed as error:
                 reasons.append(f"{name}: {error}")
                 if error.dead:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from policy.prompt import Condition
+from rl.cluster.packed import PackedRollout
 from rl.config.schema import Config
-from rl.types import Prompt, Rollout, Span
+from rl.types import Prompt, Span
+
+if TYPE_CHECKING:
+    from rl.collect import Noise
 
 RoleName = Literal["sample", "paint"]
 """Of a worker; also the stage of the scheduler that it serves."""
@@ -35,11 +39,6 @@ class WorkerStart:
     """Reads (version, file, first byte, how many) of a set on the run's own machine; ``None``: all are there."""
 
 
-def bare(prompt: Prompt) -> Prompt:
-    """What a worker needs to know of it: no text, no pictures, no metadata."""
-    return Prompt(prompt.id, "")
-
-
 @dataclass(frozen=True)
 class SampleJob:
     """``group_size`` sequences for each of P prompts, from as many seeds. Prompts are encoded where the run is."""
@@ -60,7 +59,11 @@ class PaintJob:
     """Pictures of these sequences as they are painted in that step."""
 
     step: int
-    rollout: Rollout
+    rollout: PackedRollout
+    looked_at: Sequence[int] = ()
+    """Samples whose pictures are tokenised again."""
+    shown: Noise | None = None
+    """For people: from this noise, and without what training pictures get on their way."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Sampled:
     version: int | None
     mismatch: float | None
     seconds: float
-    rollout: Rollout
+    rollout: PackedRollout
 
 
 @dataclass(frozen=True)
@@ -82,3 +85,5 @@ class Painted:
     seeds: tuple[int, ...]
     apart: tuple[float, ...]
     """Of each group, the mean |difference| of the painter's log-probs and the sampler's, whose weights are the same."""
+    returned: tuple[tuple[int, int], ...]
+    """Of each group, how many tokens came back from its pictures that were tokenised again, and of how many."""

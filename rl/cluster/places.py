@@ -17,6 +17,7 @@ from rewards.pool.gpus import visible_gpus
 from rl.cluster.jobs import RoleName
 from rl.cluster.machines import require_our_code
 from rl.config.schema import Config
+from rl.config.sections.cluster_rules import ranks_of
 from rl.process.interrupt import FAILED, Interrupt
 from rl.types import RunFailure, UserError
 
@@ -65,16 +66,28 @@ def on_cluster(config: Config, interrupt: Interrupt) -> Iterator[None]:
 
 def needs_of(config: Config) -> Mapping[RoleName, WorkerNeeds]:
     """What each worker of a role gets, on the cluster that this process is connected to."""
-    cluster, gpus = config.cluster, ray.cluster_resources().get("GPU", 0)
-    said, threads = os.environ.get("OMP_NUM_THREADS", ""), cluster.threads
-    if threads is None:
-        busy = config.train.ranks + cluster.samplers + cluster.painters
-        threads = int(said) if said.isdigit() and int(said) else fair_threads(busy)
-    usual = 1.0 if gpus or visible_gpus() else 0.0
+    cluster, threads, usual = config.cluster, _threads(config), _usual_gpus()
     asked: dict[RoleName, float | None] = {"sample": cluster.sampler_gpus, "paint": cluster.painter_gpus}
     return {
         role: WorkerNeeds(cluster.cpus, usual if share is None else share, threads) for role, share in asked.items()
     }
+
+
+def trainer_needs(config: Config) -> WorkerNeeds:
+    """What each of ``cluster.trainers`` gets."""
+    return WorkerNeeds(config.cluster.cpus, _usual_gpus(), _threads(config))
+
+
+def _threads(config: Config) -> int:
+    said, cluster = os.environ.get("OMP_NUM_THREADS", ""), config.cluster
+    if cluster.threads is not None:
+        return cluster.threads
+    busy = ranks_of(config) + cluster.samplers + cluster.painters
+    return int(said) if said.isdigit() and int(said) else fair_threads(busy)
+
+
+def _usual_gpus() -> float:
+    return 1.0 if ray.cluster_resources().get("GPU", 0) or visible_gpus() else 0.0
 
 
 @contextmanager
@@ -96,10 +109,10 @@ def _patience(seconds: float, interrupt: Interrupt) -> Iterator[None]:
 def _start_here(config: Config) -> None:
     """With as many CPUs in its books as the workers ask for: they share those of this machine."""
     cluster = config.cluster
-    wanted = cluster.cpus * (cluster.samplers + cluster.painters)
+    wanted = cluster.cpus * (cluster.samplers + cluster.painters + cluster.trainers)
     cpus = max(os.cpu_count() or 1, int(wanted) + 1 + sum(one.workers or 2 for one in config.rewards.values()))
     quiet = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
-    gpus, ranks = visible_gpus(), config.train.ranks
+    gpus, ranks = visible_gpus(), 0 if cluster.trainers else config.train.ranks
     if not gpus:
         _init(num_cpus=cpus, **quiet)
         return
@@ -154,33 +167,44 @@ def require_room_for_pictures(config: Config, picture_bytes: int) -> None:
 
 
 def _check_room(config: Config) -> None:
-    cluster, needs, there = config.cluster, needs_of(config), ray.cluster_resources()
-    counts: dict[RoleName, int] = {"sample": cluster.samplers, "paint": cluster.painters}
+    asked = _asked(config)
+    there = ray.cluster_resources()
     for resource in ("cpus", "gpus"):
-        wanted = sum(count * getattr(needs[role], resource) for role, count in counts.items())
+        wanted = sum(count * getattr(need, resource) for count, need in asked.values())
         has = there.get(resource[:-1].upper(), 0.0)
         if wanted > has:
             keys = "cluster.cpus" if resource == "cpus" else "cluster.sampler_gpus, cluster.painter_gpus"
+            words = [f"{count} {word}s" for word, (count, _) in asked.items()]
+            counts = [f"cluster.{word}s" for word in asked]
             raise UserError(
-                f"cluster: {cluster.samplers} samplers and {cluster.painters} painters need {wanted:g} "
-                f"{resource[:-1].upper()}s and the cluster has {has:g}; lower cluster.samplers or cluster.painters, or "
-                f"what each reserves ({keys})."
+                f"cluster: {_listed(words, 'and')} need {wanted:g} {resource[:-1].upper()}s and the cluster has "
+                f"{has:g}; lower {_listed(counts, 'or')}, or what each reserves ({keys})."
             )
-    for role, count in counts.items():
-        _check_machines(role, count, needs[role])
+    for word, (count, need) in asked.items():
+        _check_machines(word, count, need)
 
 
-def _check_machines(role: RoleName, count: int, need: WorkerNeeds) -> None:
+def _asked(config: Config) -> dict[str, tuple[int, WorkerNeeds]]:
+    """How many of each kind, and what one of them needs."""
+    cluster, needs = config.cluster, needs_of(config)
+    asked = {"sampler": (cluster.samplers, needs["sample"]), "painter": (cluster.painters, needs["paint"])}
+    return asked | ({"trainer": (cluster.trainers, trainer_needs(config))} if cluster.trainers else {})
+
+
+def _listed(words: Sequence[str], last: str) -> str:
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def _check_machines(word: str, count: int, need: WorkerNeeds) -> None:
     """A worker lies on one machine: what is left over on several is of no use to it."""
     machines: Sequence[Mapping[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     room = sum(_fit(machine, need) for machine in machines)
     if room < count:
         each = " and ".join(f"{machine.get('CPU', 0):g} CPUs, {machine.get('GPU', 0):g} GPUs" for machine in machines)
-        word = {"sample": "sampler", "paint": "painter"}[role]
+        keys = "cluster.cpus" if word == "trainer" else f"cluster.cpus or cluster.{word}_gpus"
         raise UserError(
             f"cluster: each of {count} {word}s needs {need.cpus:g} CPUs and {need.gpus:g} GPUs of one machine, and the "
-            f"cluster's machines ({each}) have room for {room}; lower cluster.{word}s, cluster.cpus or "
-            f"cluster.{word}_gpus."
+            f"cluster's machines ({each}) have room for {room}; lower cluster.{word}s, {keys}."
         )
 
 

@@ -4,18 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from policy.trainable import WeightStream
+from policy.trainable import Adapter, WeightStream
 from rl.cluster.crew import Crew
-from rl.cluster.weights.store import WeightStore
 from rollout.sync import Canary
+
+
+class Sets(Protocol):
+    """The weight sets of a run: a :class:`rl.cluster.weights.store.WeightStore` here, or somebody's elsewhere."""
+
+    def publish(
+        self,
+        version: int,
+        parts: Mapping[str, WeightStream],
+        *,
+        canaries: Mapping[str, Canary] | None = None,
+        adapters: Mapping[str, Adapter] | None = None,
+    ) -> object: ...
+
+    def prune(self, lowest: int) -> object: ...
+
+    def discard(self) -> None: ...
 
 
 @dataclass
 class WeightPublisher:
     """A :class:`rollout.sync.WeightChannel`. Sets are numbered by steps: number v is what v steps have learnt."""
 
-    store: WeightStore
+    store: Sets
     crews: Mapping[str, Crew]
     staleness: int
     """0: workers are idle after an update, and take the new weights at once."""

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from policy.trainable import WeightStream
 from rl.cluster.crew import Crew
-from rl.cluster.jobs import SampleJob, bare
+from rl.cluster.jobs import Sampled, SampleJob
+from rl.cluster.packed import bare
 from rl.cluster.publisher import WeightPublisher
 from rl.process.progress import Progress, untold
 from rl.types import PictureFeatures, Prompt, Rollout, Span
@@ -49,8 +50,8 @@ class RemoteSampler:
         conditions = [self._encode(prompt) for prompt in prompts]
         asked = [bare(prompt) for prompt in prompts]
         job = SampleJob(asked, conditions, group_size, tuple(seeds), temperature, top_p, top_k, span)
-        rollout: Rollout = self._crew.ask(self._publisher.latest, job).rollout
-        return replace(rollout, prompts=tuple(prompts), version=self.version)
+        answer: Sampled = self._crew.ask(self._publisher.latest, job)
+        return replace(answer.rollout.rollout(prompts), version=self.version)
 
     def logprobs(
         self,

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from rl.cluster.board import FinishedStep
-from rl.run_folder.usage import TRAINER, CallSpan, UsageRow, append_usage
+from rl.run_folder.usage import TRAINER, TRAINER_RESTARTS, CallSpan, UsageRow, append_usage
 from rl.scheduler.events import Learn
 from rl.tracking.contract import WORKER_NAMES
 
@@ -54,14 +55,16 @@ class ClusterUsage:
         self._steps, self._waited = self._steps + 1, self._waited + waited
         return row
 
-    def published(self) -> None:
-        """What was learnt from the step that was ordered last is there for everybody."""
+    def published(self, counts: Mapping[str, int] = MappingProxyType({})) -> None:
+        """What was learnt from the step that was ordered last is there for everybody. ``counts``: of what has happened
+        to those who have learnt it."""
         if (row := self._row) is None:
             return
         now, self._row = self._now(), None
         self._published[row.step + 1] = now
         calls = [*row.calls, CallSpan(TRAINER, row.step, self._last, now)]
-        append_usage(self._folder, replace(row, calls=[self._timed(call) for call in calls]))
+        told = {**row.counts, **counts}
+        append_usage(self._folder, replace(row, counts=told, calls=[self._timed(call) for call in calls]))
 
     def told(self, counts: Mapping[str, int]) -> str:
         """``cluster: busy samplers 31%, painters 88%, trainer 52% of 210 s and 60 steps; ...``"""
@@ -73,9 +76,11 @@ class ClusterUsage:
         ]
         shares.append(f"{TRAINER} {max(0.0, 1 - self._waited / wall):.0%}")
         lost, second = counts.get("deaths", 0), counts.get("second leases", 0)
+        again = counts.get(TRAINER_RESTARTS, 0)
+        trainer = f", the trainer started again {again} time{'s' * (again > 1)}" if again else ""
         return (
             f"cluster: busy {', '.join(shares)} of {wall:.0f} s and {self._steps} steps; {lost} workers lost, "
-            f"{second} calls given to a second one"
+            f"{second} calls given to a second one{trainer}"
         )
 
     def _lag(self, version: int, done: FinishedStep) -> float | None:

@@ -1,4 +1,4 @@
-"""Published weights for workers on other machines: an actor beside the run reads the files of its store to them."""
+"""Published weights for workers on other machines: an actor beside whoever trains reads its store's files to them."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ class FetchFrom:
         return block
 
 
-def serve_weights(run: str, room: int) -> FetchFrom | None:
-    """``None`` where the whole cluster is this machine."""
+def serve_weights(run: str, room: int, node: str) -> FetchFrom | None:
+    """``node``: where they are published. ``None`` where the whole cluster is one machine."""
     if len([node for node in ray.nodes() if node["Alive"]]) == 1:
         return None
-    return start_server(run, room)
+    return start_server(run, room, node)
 
 
-def start_server(run: str, room: int) -> FetchFrom:
-    """On this machine, for whoever is told of it."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+def start_server(run: str, room: int, node: str | None = None) -> FetchFrom:
+    """On that machine, or on this one, for whoever is told of it."""
+    there = NodeAffinitySchedulingStrategy(node or ray.get_runtime_context().get_node_id(), soft=False)
     environment = {"PYTHONPATH": os.pathsep.join(import_paths()), "CUDA_VISIBLE_DEVICES": ""}
     server = (
         ray.remote(_Server)
-        .options(num_cpus=0, max_restarts=0, scheduling_strategy=here, runtime_env={"env_vars": environment})
+        .options(num_cpus=0, max_restarts=0, scheduling_strategy=there, runtime_env={"env_vars": environment})
         .remote(run, room)
     )
     return FetchFrom(server)

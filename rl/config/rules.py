@@ -17,7 +17,7 @@ from rl.config.origins import COMMAND_LINE, Origins
 from rl.config.schedule_rules import check_schedule, in_phase, keyed, phases
 from rl.config.schema import Config, SyncConfig
 from rl.config.section import Optimisation
-from rl.config.sections.cluster_rules import check_loop, loop_notes
+from rl.config.sections.cluster_rules import check_loop, loop_notes, ranks_key, ranks_of
 from rl.config.sections.groups import GroupsConfig
 from rl.config.sections.guards import GuardsConfig
 from rl.config.values import Part
@@ -104,10 +104,10 @@ def notes(config: Config) -> Iterator[str]:
         return
     group_size = in_phase(config, "ar").rollout.group_size
     samples = config.data.prompts_per_step * group_size // train.updates_per_rollout
-    if "ar" in config.trainers and train.steps > 0 and (left := -samples % train.ranks):
+    if "ar" in config.trainers and train.steps > 0 and (left := -samples % ranks_of(config)):
         yield (
-            f"train.ranks: {samples} samples of an update don't divide by {train.ranks} ranks, so {left} more "
-            f"{'is' if left == 1 else 'are'} computed each time that count{'s' * (left == 1)} nothing"
+            f"{ranks_key(config)}: {samples} samples of an update don't divide by {ranks_of(config)} ranks, so {left} "
+            f"more {'is' if left == 1 else 'are'} computed each time that count{'s' * (left == 1)} nothing"
         )
     if "ar" in config.trainers and train.ema is not None and config.eval.policy == "live":
         yield "train.ema: the slow copy is kept and not used, because eval.policy is live; write ema there"
@@ -357,12 +357,13 @@ def _training(config: Config) -> Iterator[tuple[str, str]]:
             f"{train.updates_per_rollout} does not divide the {samples} samples of a step "
             f"(data.prompts_per_step {config.data.prompts_per_step} x rollout.group_size {config.rollout.group_size})",
         )
-    if train.ranks > samples // train.updates_per_rollout:
+    if ranks_of(config) > samples // train.updates_per_rollout:
         yield (
-            "train.ranks",
-            f"{train.ranks} ranks can't share the {samples // train.updates_per_rollout} samples of an update "
+            ranks_key(config),
+            f"{ranks_of(config)} ranks can't share the {samples // train.updates_per_rollout} samples of an update "
             f"(data.prompts_per_step {config.data.prompts_per_step} x rollout.group_size {config.rollout.group_size} / "
-            f"train.updates_per_rollout {train.updates_per_rollout}); lower train.ranks, or give a step more samples",
+            f"train.updates_per_rollout {train.updates_per_rollout}); lower {ranks_key(config)}, "
+            "or give a step more samples",
         )
     if config.policy.compile and train.zero_stage == 3:
         yield (

@@ -280,7 +280,7 @@ class Config(Section):
     loop: LoopConfig = LoopConfig()
     """When steps are collected: in turn with the updates, or ahead of them."""
     cluster: ClusterConfig = ClusterConfig()
-    """Who collects them, with ``loop: ahead``."""
+    """Who collects them, with ``loop: ahead``, and who learns."""
     decoder: DecoderConfig | None = None
     """Training of the decoder; needs ``decoder`` among ``trainers``, which has the defaults where this is ``null``."""
     supervised: SupervisedConfig | None = None
@@ -322,7 +322,8 @@ class Config(Section):
     def logs_experience(self) -> bool:
         """Whether what the steps learn from is kept."""
         asked = self.checkpoint.experience
-        return self.loop.ahead and self.loop.staleness > 0 if asked == "auto" else asked
+        needed = self.loop.ahead and (self.loop.staleness > 0 or self.cluster.trainers > 0)
+        return needed if asked == "auto" else asked
 
     def steps_of(self, one: Optimisation, steps: int) -> int:
         """In how many of the run's first ``steps`` that network learns."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ray
 
-from rl.cluster.places import needs_of, on_cluster
+from rl.cluster.places import needs_of, on_cluster, trainer_needs
 from rl.config.load import load
 from rl.config.schema import Config
 from rl.preflight.requirements import Check
@@ -25,11 +25,13 @@ def cluster_checks(path: str) -> list[Check]:
 def describe(config: Config) -> list[Check]:
     """The one that this process is connected to."""
     there, nodes = ray.cluster_resources(), sum(node["Alive"] for node in ray.nodes())
-    cluster, needs = config.cluster, needs_of(config)
-    cpus = cluster.samplers * needs["sample"].cpus + cluster.painters * needs["paint"].cpus
-    gpus = cluster.samplers * needs["sample"].gpus + cluster.painters * needs["paint"].gpus
+    cluster, needs, trainer = config.cluster, needs_of(config), trainer_needs(config)
+    all_of_them = [(cluster.samplers, needs["sample"]), (cluster.painters, needs["paint"]), (cluster.trainers, trainer)]
+    cpus, gpus = (sum(count * getattr(one, what) for count, one in all_of_them) for what in ("cpus", "gpus"))
     store = there.get("object_store_memory", 0.0) / 1e9
-    workers = f"{cluster.samplers} x sampler, {cluster.painters} x painter, {needs['sample'].threads} threads each"
+    workers = f"{cluster.samplers} x sampler, {cluster.painters} x painter, "
+    workers += f"{cluster.trainers} x trainer, " if cluster.trainers else ""
+    workers += f"{needs['sample'].threads} threads each"
     return [
         Check("cluster", "machines", "ok", f"{nodes}, Ray {ray.__version__}"),
         Check("cluster", "workers", "ok", workers),

@@ -45,6 +45,8 @@ class RunTrainers:
     """Weights of the decoder other than those of now, with which an evaluation paints."""
     taught: Taught | None = None
     """That of a supervised run, which has no other."""
+    elsewhere: Mapping[str, TrainedPart] = field(default_factory=dict)
+    """What learns in other processes; none learns here then."""
 
     @property
     def all(self) -> list[TokenTrainer | FlowTrainer | PictureTrainer | AutoencoderTrainer]:
@@ -119,7 +121,7 @@ def prompt_draws(config: Config, prompts: Sequence[Prompt]) -> PromptDraws | Non
 
 def trained_parts(config: Config, policy: Policy, trainers: RunTrainers) -> dict[str, TrainedPart]:
     """In the order in which they learn."""
-    parts: dict[str, TrainedPart] = {}
+    parts: dict[str, TrainedPart] = dict(trainers.elsewhere)
     if trainers.ar:
         sync, updates = config.sync, config.train.updates_per_rollout
         parts["ar"] = TrainedLanguageModel(

@@ -36,6 +36,7 @@ def check_machine(config: Config, ranks_here: int = 1) -> None:
         *engine_problems(config, usable_gpus()),
         *adapters,
         *rank_problems(ranks_here, usable_gpus()),
+        *trainer_problems(config, usable_gpus(), os.cpu_count() or 1),
     ]
     found += folder_problems(Path(str(config.run.folder)), checkpoint_bytes(trained))
     if len(found) == 1:
@@ -56,6 +57,26 @@ def rank_problems(ranks: int, gpus: int) -> Iterator[str]:
         yield (
             f"train.ranks: {ranks} ranks need a GPU each and this machine shows {gpus}; lower train.ranks to {gpus}, "
             "or hide all GPUs (CUDA_VISIBLE_DEVICES=) to train on the CPU"
+        )
+
+
+def trainer_problems(config: Config, gpus: int, cores: int) -> Iterator[str]:
+    """Trainers that are Ray actors of a cluster which is to be started here; one that is there says so itself."""
+    cluster = config.cluster
+    if not cluster.trainers or cluster.address or os.environ.get("RAY_ADDRESS"):
+        return
+    if not gpus and cluster.trainers > cores:
+        yield (
+            f"cluster.trainers: {cluster.trainers} ranks need a core each and this machine has {cores}; lower it, or "
+            "name a cluster of more machines (cluster.address)"
+        )
+    others = ((cluster.samplers, cluster.sampler_gpus), (cluster.painters, cluster.painter_gpus))
+    wanted = cluster.trainers + sum(count * (1.0 if each is None else each) for count, each in others)
+    if gpus and wanted > gpus:
+        yield (
+            f"cluster.trainers: {cluster.trainers} ranks, {cluster.samplers} samplers and {cluster.painters} painters "
+            f"need {wanted:g} GPUs and this machine shows {gpus}; lower their numbers, or name a cluster of more "
+            "machines (cluster.address)"
         )
 
 

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from rewards.pool.submission import gather
 from rewards.scoring import mean_scores
+from rl.acting.elsewhere import PaintedElsewhere
 from rl.answers.answering import is_answered, kinds_of
 from rl.collect import Noise, sample
 from rl.config.schedule_rules import phases
 from rl.config.schema import Config
+from rl.config.sections.cluster_rules import ranks_of
 from rl.described.step import describe_pictures
 from rl.learn import Learner, TrainedPart
 from rl.parts import Run
@@ -89,6 +91,11 @@ class _Rehearsal:
         """Of each sample: as many as the decoder learns from, where it does."""
         return phases(self.run.config)[-1].config.render.renders
 
+    @property
+    def paints_elsewhere(self) -> bool:
+        """Hidden states are made, and looked at, where they are painted."""
+        return isinstance(self.run.act, PaintedElsewhere)
+
     @contextmanager
     def part(self, stage: str, rows: int, advice: str) -> Iterator[None]:
         """Measured, and what is raised inside explained."""
@@ -120,7 +127,7 @@ class _Rehearsal:
 
         gradient(experience.rollout.batch_size)
         most = {one.section: one.micro_batch for one in self.run.config.learning}["train" if name == "ar" else name]
-        most *= self.run.config.train.ranks
+        most *= ranks_of(self.run.config)
         gradient(max(1, self._rows(stage, most) // pictures))
         while more := self._more(stage, most // pictures * pictures) // pictures:
             gradient(more)
@@ -162,7 +169,7 @@ class _Rehearsal:
 
     def _read(self, rollout: Rollout) -> tuple[Tensor, Forward | None]:
         config, forward, hidden_BSD = self.run.config, None, rollout.hidden_BSD
-        if is_answered(rollout):
+        if self.paints_elsewhere or is_answered(rollout):
             return torch.empty(0), None
         whose = f"the sampler (ar/ of {config.policy.path}, policy.dtype {config.policy.dtype})"
         if hidden_BSD is None:
@@ -208,9 +215,10 @@ class _Rehearsal:
                 rows = torch.arange(count, device=hidden_BSD.device) % len(hidden_BSD)
                 act.pictures(hidden_BSD[rows], range(count))
 
-        painted(self._rows("paint", act.render.micro_batch))
-        while more := self._more("paint", act.render.micro_batch):
-            painted(more)
+        if not self.paints_elsewhere:
+            painted(self._rows("paint", act.render.micro_batch))
+            while more := self._more("paint", act.render.micro_batch):
+                painted(more)
         with self.part(
             "guards", rollout.batch_size, f"check that vae/ and image_tokenizer/ of {config.policy.path} fit"
         ):

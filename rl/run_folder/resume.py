@@ -23,6 +23,7 @@ MAY_CHANGE = (
     "guards.",
     "reward_pool.",
     "eval.every",
+    "cluster.",
     "run.folder",
 )
 _SHOWN = 5
@@ -77,8 +78,8 @@ def resumed(folder: Path, typed: Config, overrides: Sequence[str]) -> Resumed:
         raise UserError(
             f"{file}: a resumed run must keep its configuration, but these keys differ: {listed(refused)}; leave them "
             "out to resume, or start a new run in another run.folder (only train.steps, train.ranks, eval.every, "
-            "train.micro_batch, render.micro_batch, decoder.micro_batch, checkpoint.*, tracking.*, guards.* and "
-            "reward_pool.* may change)."
+            "train.micro_batch, render.micro_batch, decoder.micro_batch, cluster.*, checkpoint.*, tracking.*, "
+            "guards.* and reward_pool.* may change)."
         )
     config = load(file, [text for text, found in meant.items() if found and not text.startswith("run.")])
     config = config.model_copy(update={"run": config.run.model_copy(update={"folder": str(folder)})})

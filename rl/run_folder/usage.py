@@ -13,6 +13,8 @@ from rl.process.disk import disk_errors
 from rl.types import UserError
 
 USAGE_FILE, TRAINER = "cluster.jsonl", "trainer"
+TRAINER_RESTARTS = "trainer restarts"
+"""Among a row's counts: how often all ranks of the trainer were started again."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class UsageRow:
     queued: Mapping[str, int]
     """Groups of the steps under way that are still to be sampled, painted, scored."""
     counts: Mapping[str, int]
-    """Since the start of the run or its resume: leases, deaths, second leases."""
+    """Since the start of the run or its resume: leases, deaths, second leases, restarts of the trainer."""
     calls: Sequence[CallSpan] = field(default_factory=list)
     """Those that made the step, and the trainer's update of it."""
 

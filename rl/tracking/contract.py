@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rl.run_folder.records import Alarm
-from rl.run_folder.usage import TRAINER, UsageRow
+from rl.run_folder.usage import TRAINER, TRAINER_RESTARTS, UsageRow
 
 REWARD_PREFIX, FAILED_PREFIX, LEARNS_PREFIX, GUARD_PREFIX = "reward/", "failed/", "learns/", "guard/"
 SAMPLED, KEPT = "groups/sampled", "groups/kept"
@@ -63,6 +63,8 @@ def worker_numbers(row: UsageRow) -> dict[str, float]:
     if row.publish_lag is not None:
         found["publish_lag"] = row.publish_lag
     found["restarts"] = float(row.counts.get("deaths", 0))
+    if again := row.counts.get(TRAINER_RESTARTS, 0):
+        found["trainer_restarts"] = float(again)
     found["second_leases"] = float(row.counts.get("second leases", 0))
     return {WORKERS_PREFIX + name: value for name, value in found.items()}
 
@@ -77,6 +79,7 @@ def workers_told(numbers: Mapping[str, float]) -> list[str]:
     facts += [f"staleness {of['staleness']:.0f}"] if "staleness" in of else []
     facts += [f"publish lag {of['publish_lag']:.1f} s"] if "publish_lag" in of else []
     facts += [f"{of['restarts']:.0f} restarted"] if of.get("restarts") else []
+    facts += [f"trainer restarted {of['trainer_restarts']:.0f} times"] if "trainer_restarts" in of else []
     return facts
 
 

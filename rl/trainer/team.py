@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -33,12 +33,19 @@ _OVER = "over"
 _MEET_S, _FOR_EVER = timedelta(seconds=START_S), timedelta(days=365)
 
 
+class Pulse(Protocol):
+    """Hears that a rank gets on: a :class:`Watch`, or what somebody outside asks."""
+
+    progress: int
+    busy: bool
+
+
 class Team:
     """``Team(Place())`` is one process alone, which needs nobody: every call is then free of communication."""
 
-    def __init__(self, place: Place, store: Store | None = None, watch: Watch | None = None) -> None:
+    def __init__(self, place: Place, store: Store | None = None, pulse: Pulse | None = None) -> None:
         self.place, self.world = place, place.world
-        self._store, self._watch = store, watch
+        self._store, self._pulse = store, pulse
         self._orders = 0
         self._objects: dist.ProcessGroup | None = None
         if store is not None:
@@ -52,8 +59,8 @@ class Team:
         """Of rank 0: what all do next."""
         if self._store is None:
             return
-        if self._watch and what != _OVER:
-            self._watch.busy = True
+        if self._pulse and what != _OVER:
+            self._pulse.busy = True
         self._store.set(f"order/{self._orders}", json.dumps([what, argument]))
         if self._orders > 1:
             self._store.delete_key(f"order/{self._orders - 2}")  # everybody has taken part in the one after it
@@ -99,13 +106,13 @@ class Team:
 
     def did(self) -> None:
         """One more piece of work is done: this rank gets on."""
-        if self._watch:
-            self._watch.progress += 1
+        if self._pulse:
+            self._pulse.progress += 1
 
     def done(self) -> None:
         """Of rank 0: what was ordered is done."""
-        if self._watch:
-            self._watch.busy = False
+        if self._pulse:
+            self._pulse.busy = False
 
     def over(self) -> None:
         """Of rank 0: there will be no more orders."""

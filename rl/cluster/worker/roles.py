@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -11,15 +13,16 @@ from numpy.typing import NDArray
 from policy.folder import read_policy_config, resolve_folder
 from policy.prompt import Condition
 from rl.acting.engines import make_sampler
-from rl.build import decoder_there, language_model, load_policy
+from rl.build import decoder_there, language_model, load_policy, showing
 from rl.cluster.jobs import Painted, PaintJob, RoleName, Sampled, SampleJob, WorkerStart
+from rl.cluster.packed import PackedRollout
 from rl.cluster.weights.merge import AdaptersBeside
 from rl.cluster.worker.held import HeldWeights
 from rl.cluster.worker.replica import LanguageModelReplica
-from rl.collect import references_of
+from rl.collect import Noise, references_of
 from rl.rows import logprobs_apart, read_back
 from rl.trainer.answer import frozen
-from rl.types import Prompt
+from rl.types import Prompt, Rollout
 from rollout.render import painted, render_seeds
 
 
@@ -50,7 +53,8 @@ class SamplerRole:
             top_k=job.top_k,
             span=job.span,
         )
-        return Sampled(self.weights.version, self.weights.mismatch, time.perf_counter() - started, rollout)
+        seconds, packed = time.perf_counter() - started, PackedRollout.of(rollout)
+        return Sampled(self.weights.version, self.weights.mismatch, seconds, packed)
 
     def sleep(self, level: int) -> None:
         """Until it is asked or gets weights. What it forgets it takes from the store again."""
@@ -71,19 +75,21 @@ class PainterRole:
         policy = load_policy(config)
         model = language_model(config, policy)
         self._forward = frozen(model, config.train)
-        self._there = decoder_there(config, policy)
-        self._decoder = policy.decoder
+        self._there, self._showing = decoder_there(config, policy), showing(config, policy)
+        self._decoder, self._tokenizer = policy.decoder, policy.image_tokenizer
         self.weights = HeldWeights.of(start, LanguageModelReplica(model, self._forward), AdaptersBeside)
 
     def work(self, version: int | None, job: PaintJob) -> tuple[Painted, NDArray[np.uint8]]:
-        started, options = time.perf_counter(), self._config.render
+        started, options, rollout = time.perf_counter(), self._config.render, job.rollout.rollout()
         self.weights.hold(version)
-        forward = read_back(self._forward, job.rollout)
-        hidden_BSD, apart = forward.hidden_BSD, logprobs_apart(forward.logprobs_BT.float().numpy(), job.rollout)
+        forward = read_back(self._forward, rollout)
+        hidden_BSD, apart = forward.hidden_BSD, logprobs_apart(forward.logprobs_BT.float().numpy(), rollout)
         del forward
-        seed = self._config.run.seed
-        seeds = render_seeds(job.rollout, seed_mode=options.seed, renders=options.renders, run_seed=seed, step=job.step)
-        with self._there():
+        noise = job.shown or Noise(options.seed, self._config.run.seed, job.step)
+        seeds = render_seeds(
+            rollout, seed_mode=noise.shared_by, renders=options.renders, run_seed=noise.seed, step=noise.step
+        )
+        with self._there(), self._showing() if job.shown else nullcontext():
             parts = painted(
                 self._decoder,
                 hidden_BSD,
@@ -92,10 +98,22 @@ class PainterRole:
                 steps=options.steps,
                 guidance=options.guidance,
                 micro_batch=options.micro_batch,
-                references=references_of(job.rollout) if self._decoder.reference is not None else None,
+                references=references_of(rollout) if self._decoder.reference is not None else None,
             )
             pictures = np.concatenate(list(parts))
-        return Painted(self.weights.version, time.perf_counter() - started, seeds, apart), pictures
+        returned = self._returned(rollout, pictures[:: options.renders], job.looked_at)
+        return Painted(self.weights.version, time.perf_counter() - started, seeds, apart, returned), pictures
+
+    def _returned(
+        self, rollout: Rollout, pictures: NDArray[np.uint8], looked_at: Sequence[int]
+    ) -> tuple[tuple[int, int], ...]:
+        """See :class:`Painted`; ``pictures``: one of each sample."""
+        if not looked_at:
+            return ((0, 0),) * len(rollout.prompts)
+        rows = np.array(looked_at)
+        same_NT = self._tokenizer.encode(pictures[rows]) == rollout.tokens_BT[rows]
+        of = [same_NT[rows // rollout.group_size == group] for group in range(len(rollout.prompts))]
+        return tuple((int(same.sum()), same.size) for same in of)
 
 
 ROLES: dict[RoleName, type[SamplerRole] | type[PainterRole]] = {"sample": SamplerRole, "paint": PainterRole}

@@ -29,7 +29,7 @@ class LoopConfig(Section):
 
 
 class ClusterConfig(Section):
-    """The workers of ``loop: ahead``, Ray actors."""
+    """The workers and trainers of ``loop: ahead``, Ray actors."""
 
     address: Annotated[str, Field(min_length=1)] | None = None
     """``host:port`` of a Ray cluster that is there, or ``auto`` for this machine's; ``null``: what ``RAY_ADDRESS``
@@ -39,15 +39,22 @@ class ClusterConfig(Section):
     painters: Count = 1
     """Processes with a copy of the language model and the decoder; hidden states never leave them. 0: whoever trains
     paints, between sampling and update (``loop.staleness: 0``)."""
+    trainers: Annotated[int, Field(ge=0), WHOLE] = 0
+    """Ranks that share each update, Ray actors with a GPU each where there are any, in one placement group; the run's
+    own process then holds no weights. 0: that process is the trainer (``train.ranks`` of them). ``run.folder`` has to
+    be one that their machines see as well."""
+    trainer_restarts: Annotated[int, Field(ge=0), WHOLE] = 3
+    """How often all ``trainers`` may be started again after one was lost, from the last checkpoint and the experience
+    log; then the run ends, and a resume goes on."""
     sample_groups: AtLeastOne | None = None
     """Prompts that a sampler gets at one time; ``null``: as many as the engine samples side by side."""
     paint_groups: AtLeastOne | None = None
     """Prompts that a painter gets at one time; ``null``: so many that forward and painting are cut as in a serial
     run (``train.micro_batch``, ``render.micro_batch``)."""
     sampler_gpus: NotNegative | None = None
-    """GPUs of each sampler; ``null``: 1 where there are any. The trainer's ranks have one each besides: the machine's
-    first ones where a cluster is started here, those that Ray was not given (``ray start --num-gpus``) where one is
-    joined. With ``rollout.sleep`` they share: samplers sleep on the trainer's GPUs, which Ray is given too."""
+    """GPUs of each sampler; ``null``: 1 where there are any. Ranks that are no ``trainers`` have one each besides: the
+    machine's first ones where a cluster is started here, those that Ray was not given (``ray start --num-gpus``) where
+    one is joined. With ``rollout.sleep`` they share: samplers sleep on the trainer's GPUs, which Ray is given too."""
     painter_gpus: NotNegative | None = None
     """GPUs of each painter; ``null``: 1 where there are any."""
     cpus: NotNegative = 1.0
@@ -57,6 +64,7 @@ class ClusterConfig(Section):
     attempts: AtLeastOne = 3
     """Workers that may fail on a group before it is left out of its step as failed."""
     timeout_s: Positive = 600.0
-    """Seconds until a worker that has not answered is killed and its work is given to another one."""
+    """Seconds until a worker that has not answered, or a trainer that gets nowhere, is killed and its work done again
+    by another one."""
     start_timeout_s: Positive = 300.0
-    """Seconds a worker may take to load, and a run may be without any worker for a stage."""
+    """Seconds a worker or a trainer may take to load, and a run may be without any worker for a stage."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 def check_loop(config: Config) -> Iterator[tuple[str, str]]:
     """(key, message) of every broken rule of ``loop`` and ``cluster``."""
     loop = config.loop
+    if config.cluster.trainers:
+        yield from _trainers(config)
     if not loop.ahead:
         if loop.staleness:
             yield (
@@ -23,6 +25,16 @@ def check_loop(config: Config) -> Iterator[tuple[str, str]]:
     yield from _parts(config)
     if loop.staleness:
         yield from _off_policy(config)
+
+
+def ranks_of(config: Config) -> int:
+    """That share each update, wherever they are."""
+    return config.cluster.trainers or config.train.ranks
+
+
+def ranks_key(config: Config) -> str:
+    """Where the number of ranks was written."""
+    return "cluster.trainers" if config.cluster.trainers else "train.ranks"
 
 
 def loop_notes(config: Config) -> Iterator[str]:
@@ -37,6 +49,33 @@ def loop_notes(config: Config) -> Iterator[str]:
         yield (
             f"loop.staleness: 0, so {' and '.join(workers)} wait{'s' * (workers == ['1 sampler'])} during each update, "
             "and the trainer during the rest; 2 keeps all of them busy"
+        )
+
+
+def _trainers(config: Config) -> Iterator[tuple[str, str]]:
+    """What trainers that are Ray actors can't do."""
+    count = config.cluster.trainers
+    if not config.loop.ahead:
+        yield "cluster.trainers", f"is {count}, and a serial loop trains in its own process; write loop.use: ahead"
+        return
+    if config.train.ranks > 1:
+        yield (
+            "train.ranks",
+            f"is {config.train.ranks}, which are ranks of this machine (or torchrun's), and cluster.trainers {count} "
+            "are Ray's; leave one of them out",
+        )
+    if "decoder" in config.trainers:
+        yield "cluster.trainers", f"is {count}, and these learn the language model alone; train the decoder with 0"
+    if not config.cluster.painters:
+        yield "cluster.painters", f"is 0, so that whoever trains paints, and {count} cluster.trainers don't; write 1"
+    if config.rollout.sleep:
+        yield "rollout.sleep", f"lends the GPUs of a trainer in the run's own process, not of cluster.trainers {count}"
+    if config.supervised:
+        yield "cluster.trainers", f"is {count}, and a supervised run trains in its own process; leave it out"
+    if config.checkpoint.experience is False:
+        yield (
+            "checkpoint.experience",
+            "is false, and trainers that are started again learn from it what no checkpoint has; leave it at auto",
         )
 
 

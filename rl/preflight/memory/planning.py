@@ -10,6 +10,7 @@ from policy.folder import resolve_folder
 from rl.config.declared import declarations
 from rl.config.schedule_rules import in_phase, phases
 from rl.config.schema import Config, TrainConfig
+from rl.config.sections.cluster_rules import ranks_of
 from rl.config.values import AUTO
 from rl.preflight.adapters import trained_decoder_parameters, trained_parameters
 from rl.preflight.memory.available import WORKER, available, worker_count
@@ -63,7 +64,7 @@ def plan_of(config: Config, size: PolicySize, prompts: Sequence[Prompt], device:
         offload_reference=train.offload_reference is not None,
         offload_decoder=config.render.offload,
         sleeps=config.rollout.sleep > 0,
-        ranks=train.ranks,
+        ranks=ranks_of(config),
         ar_learns=learns,
         decoder=decoder_plan(config, size),
         cache_bytes=_whole(
@@ -91,12 +92,12 @@ def decoder_plan(config: Config, size: PolicySize) -> DecoderPlan | None:
         rows=rows,
         states=2 + 2 * each if on_window else 1,
         positions=size.tokens + 1,
-        micro_batch=min(trained.micro_batch, ceil(rows / trained.updates_per_rollout / config.train.ranks)),
+        micro_batch=min(trained.micro_batch, ceil(rows / trained.updates_per_rollout / ranks_of(config))),
         copies=(trained.old != "live") + (trained.ema is not None) + config.paints_with_base,
         reference_copy=trained.reference > 0 and trained.lora is None and trained.offload_reference is None,
         checkpointing=trained.gradient_checkpointing,
         zero_stage=trained.zero_stage,
-        ranks=config.train.ranks,
+        ranks=ranks_of(config),
     )
 
 
@@ -141,7 +142,7 @@ def _reference_moves(config: Config) -> bool:
 def update_samples(config: Config) -> int:
     """Samples of one update on one rank, the most that a micro-batch can hold."""
     samples, train = samples_of(in_phase(config, "ar")), config.train
-    return ceil(ceil(samples / train.updates_per_rollout) / train.ranks)
+    return ceil(ceil(samples / train.updates_per_rollout) / ranks_of(config))
 
 
 def settled(config: Config, prompts: Sequence[Prompt], device: Device | None = None) -> Config:
@@ -154,7 +155,7 @@ def settled(config: Config, prompts: Sequence[Prompt], device: Device | None = N
     device = device or ("cuda" if has_gpu() else "cpu")
     room = int(available(device) * _KEEP)
     if device == "cpu":  # where ranks share it with each other and with the rewards
-        room = (room - WORKER * worker_count(config)) // train.ranks
+        room = (room - WORKER * worker_count(config)) // ranks_of(config)
     most = max(pictures_of(phase.config) for phase in phases(config))
 
     def fits(section: str, phase: str) -> Callable[[int], bool]:

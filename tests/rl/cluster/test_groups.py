@@ -11,6 +11,7 @@ import pytest
 
 from rl.cluster.board import StepBoard
 from rl.cluster.groups import joined, split
+from rl.cluster.jobs import Painted
 from rl.run_folder.usage import CallSpan
 from rl.scheduler.work import GroupKey
 from rl.types import Rollout
@@ -53,6 +54,10 @@ def a_call(worker: str = "sampler-0") -> CallSpan:
     return CallSpan(worker, 0, 0.0, 1.0)
 
 
+def told(seeds: tuple[int, ...], apart: tuple[float, ...], returned: tuple[tuple[int, int], ...] = ()) -> Painted:
+    return Painted(3, 1.0, seeds, apart, returned or ((0, 0),) * len(apart))
+
+
 def test_the_first_result_of_a_group_wins_and_only_it_goes_to_the_rewards() -> None:
     given: list[tuple[GroupKey, int]] = []
 
@@ -66,41 +71,45 @@ def test_the_first_result_of_a_group_wins_and_only_it_goes_to_the_rewards() -> N
     board.sampled(keys(7, 1), replace(split(again)[1], seeds=(8, 9)), 0.5, a_call("sampler-1"))
     assert board.rollout(keys(7, 1)).seeds == whole.seeds[2:4]
     first = np.zeros((4, 1, 1, 3), np.uint8) + np.arange(4, dtype=np.uint8)[:, None, None, None]
-    board.painted(keys(7, 1, 2), first, (10, 11, 12, 13), (0.25, 0.5), a_call("painter-0"))
-    board.painted(keys(7, 0), first[:2] + 50, (1, 2), (0.75,), a_call("painter-1"))
-    board.painted(keys(7, 1), first[:2] + 90, (5, 6), (9.0,), a_call("painter-2"))
+    board.painted(keys(7, 1, 2), first, told((10, 11, 12, 13), (0.25, 0.5), ((3, 4), (1, 4))), a_call("painter-0"))
+    board.painted(keys(7, 0), first[:2] + 50, told((1, 2), (0.75,), ((2, 8),)), a_call("painter-1"))
+    board.painted(keys(7, 1), first[:2] + 90, told((5, 6), (9.0,), ((4, 4),)), a_call("painter-2"))
     assert given == [(GroupKey(7, 1), 0), (GroupKey(7, 2), 2), (GroupKey(7, 0), 50)]
 
     step = board.take(keys(7, 2, 0, 1))
+    assert step.renders is not None
     assert step.renders.pictures[:, 0, 0, 0].tolist() == [50, 51, 0, 1, 2, 3]
     assert step.renders.seeds == (1, 2, 10, 11, 12, 13)
     assert step.rollout.tokens_BT[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
     assert [one.key.position for one in step.waiting] == [0, 1, 2]  # type: ignore[attr-defined]
     assert (step.mismatch, step.apart) == (0.5, 0.5)  # the mean of the first results
+    assert step.returned == 6 / 16
     assert [call.worker for call in step.calls] == ["sampler-0", "sampler-1", "painter-0", "painter-1", "painter-2"]
 
 
 def test_a_step_without_its_failed_groups(tmp_path: object) -> None:
-    board = StepBoard(lambda key, rollout, pictures: SimpleNamespace(cancel=lambda: None))  # type: ignore[arg-type]
+    board = StepBoard(lambda *_: SimpleNamespace(cancel=lambda: None))  # type: ignore[arg-type]
     board.sampled(keys(0, 0, 1, 2), a_telling_rollout(3, 2), None, a_call())
-    board.painted(keys(0, 0, 2), np.zeros((4, 1, 1, 3), np.uint8), (1, 2, 3, 4), (0.0, 0.0), a_call())
-    assert board.take(keys(0, 0, 2)).rollout.tokens_BT[:, 0].tolist() == [0, 1, 4, 5]
+    board.painted(keys(0, 0, 2), np.zeros((4, 1, 1, 3), np.uint8), told((1, 2, 3, 4), (0.0, 0.0)), a_call())
+    step = board.take(keys(0, 0, 2))
+    assert step.rollout.tokens_BT[:, 0].tolist() == [0, 1, 4, 5]
+    assert step.returned is None  # nobody has looked
 
 
 def test_what_nobody_waits_for_any_more_is_not_scored() -> None:
     cancelled: list[GroupKey] = []
     board = StepBoard(lambda key, *_: SimpleNamespace(cancel=lambda: cancelled.append(key)))  # type: ignore[arg-type]
     board.sampled(keys(0, 0), a_rollout(1, 2), None, a_call())
-    board.painted(keys(0, 0), np.zeros((2, 1, 1, 3), np.uint8), (1, 2), (0.0,), a_call())
+    board.painted(keys(0, 0), np.zeros((2, 1, 1, 3), np.uint8), told((1, 2), (0.0,)), a_call())
     board.close()
     assert cancelled == keys(0, 0)
 
 
 def test_what_is_still_to_be_done_for_the_steps_under_way() -> None:
     scored = iter([True, False, False])
-    board = StepBoard(lambda *_: SimpleNamespace(done=next(scored)))  # type: ignore[arg-type,return-value]
+    board = StepBoard(lambda *_: SimpleNamespace(done=next(scored)))  # type: ignore[arg-type]
     board.sampled(keys(4, 0, 1, 2), a_telling_rollout(3, 2), None, a_call())
-    board.painted(keys(4, 0, 1, 2), np.zeros((6, 1, 1, 3), np.uint8), tuple(range(6)), (0.0,) * 3, a_call())
+    board.painted(keys(4, 0, 1, 2), np.zeros((6, 1, 1, 3), np.uint8), told(tuple(range(6)), (0.0,) * 3), a_call())
     board.sampled(keys(5, 0, 1), a_telling_rollout(2, 2), None, a_call())
     assert board.queued(range(4, 7), groups=3) == {"sample": 1 + 3, "paint": 2, "score": 2}
     assert board.queued(range(6, 6), groups=3) == {"sample": 0, "paint": 0, "score": 0}

@@ -9,8 +9,11 @@ import torch
 
 from policy.prompt import Condition
 from rl.cluster.groups import joined, split
-from rl.cluster.jobs import Painted, PaintJob, Sampled, SampleJob, bare
-from rl.types import Prompt, Rollout, Span
+from rl.cluster.jobs import Painted, PaintJob, Sampled, SampleJob
+from rl.cluster.packed import PackedRollout, bare
+from rl.cluster.training.messages import Learnt, TokenLesson
+from rl.tracking.contract import NUMERICS
+from rl.types import Experience, Prompt, Renders, Rollout, Scores, Span
 
 GROUP, TOKENS, HIDDEN = 16, 729, 64
 MOST = 20_000  # bytes a picture
@@ -36,11 +39,44 @@ def test_a_picture_costs_the_driver_a_few_kilobytes() -> None:
     rollout = joined(split(a_real_rollout()))
     messages = [
         SampleJob([bare(rollout.prompts[0])], [Condition(rollout.prompt_ids[0])], GROUP, rollout.seeds),
-        Sampled(3, 1e-6, 5.0, rollout),
-        PaintJob(7, rollout),
-        Painted(3, 9.0, rollout.seeds, (0.001,) * len(rollout.prompts)),
+        Sampled(3, 1e-6, 5.0, PackedRollout.of(rollout)),
+        PaintJob(7, PackedRollout.of(rollout), looked_at=range(GROUP)),
+        Painted(3, 9.0, rollout.seeds, (0.001,) * len(rollout.prompts), ((700, 729),)),
+        TokenLesson.of(learnt_from(rollout), torch.zeros(1, GROUP)),
+        Learnt({f"number/{index}": float(index) for index in range(40)}, {"forward": 1.0, "update": 2.0}, 4),
     ]
     assert sum(len(pickle.dumps(one)) for one in messages) / GROUP < MOST
+
+
+def learnt_from(rollout: Rollout) -> Experience:
+    """With all that a run knows of it."""
+    pictures = np.zeros((GROUP, 256, 256, 3), np.uint8)
+    scores = Scores({}, np.ones(GROUP, np.float32), np.arange(GROUP) > 0, np.ones(GROUP, np.float32))
+    metrics = {"score": 0.5, NUMERICS: 0.001}
+    return Experience(7, rollout, Renders(pictures, rollout.seeds, 1), scores, None, None, 3, metrics, {})
+
+
+def test_what_is_learnt_from_comes_out_as_it_went_in() -> None:
+    rollout, advantages_PG = a_real_rollout(), torch.randn(1, GROUP)
+    lesson: TokenLesson = pickle.loads(pickle.dumps(TokenLesson.of(learnt_from(rollout), advantages_PG)))
+    found = lesson.experience()
+    assert (found.step, found.version, found.rollout.version) == (7, 3, 3)
+    np.testing.assert_array_equal(found.rollout.tokens_BT, rollout.tokens_BT)
+    np.testing.assert_array_equal(found.rollout.logprobs_BT, rollout.logprobs_BT)
+    assert (found.rollout.prompt_ids, found.rollout.span) == (rollout.prompt_ids, rollout.span)
+    np.testing.assert_array_equal(found.scores.valid_B, np.arange(GROUP) > 0)
+    assert torch.equal(lesson.advantages_PG, advantages_PG)
+    assert found.metrics == {NUMERICS: 0.001}
+    assert found.rollout.hidden_BSD is None and len(found.renders.pictures) == 0
+
+
+def test_token_ids_are_packed_and_prompts_come_back_where_somebody_has_them() -> None:
+    rollout = a_real_rollout()
+    packed = PackedRollout.of(rollout)
+    assert packed.codes_BT.dtype == np.uint16
+    assert packed.rollout().prompts == (Prompt("p1", ""),)
+    assert packed.rollout(rollout.prompts).prompts == rollout.prompts
+    assert packed.rollout().tokens_BT.dtype == np.int64
 
 
 def test_hidden_states_go_nowhere() -> None:

@@ -79,6 +79,32 @@ def test_a_plan_has_the_runs_patience() -> None:
             ["loop=ahead", "groups=resample"],
             "groups.flat: lets scores say how many groups a step has, or how large they are, and with loop.use: ahead ",
         ),
+        (["cluster.trainers=2"], "cluster.trainers: is 2, and a serial loop trains in its own process; write loop.use"),
+        (
+            ["loop=ahead", "cluster.trainers=2", "train.ranks=3"],
+            "train.ranks: is 3, which are ranks of this machine (or torchrun's), and cluster.trainers 2 are Ray's; "
+            "leave one of them out",
+        ),
+        (
+            ["loop=ahead", "cluster.trainers=2", "trainers=[ar,decoder]"],
+            "cluster.trainers: is 2, and these learn the language model alone; train the decoder with 0",
+        ),
+        (
+            ["loop=ahead", "cluster.trainers=1", "checkpoint.experience=false"],
+            "checkpoint.experience: is false, and trainers that are started again learn from it what no checkpoint",
+        ),
+        (
+            ["loop=ahead", "cluster.trainers=2", "cluster.painters=0"],
+            "cluster.painters: is 0, so that whoever trains paints, and 2 cluster.trainers don't; write 1",
+        ),
+        (
+            ["loop=ahead", "cluster.trainers=2", "rollout.sleep=1", "rollout.engine=vllm"],
+            "rollout.sleep: lends the GPUs of a trainer in the run's own process, not of cluster.trainers 2",
+        ),
+        (
+            ["loop=ahead", "cluster.trainers=999"],
+            "cluster.trainers: 999 ranks can't share the 256 samples of an update",
+        ),
         (["loop=ahead", "sync.enabled=false"], "sync.enabled: is false, and samplers of a cluster work with published"),
         (
             ["loop=ahead", "loop.staleness=1", "rollout.sleep=1", "rollout.engine=vllm"],

@@ -13,6 +13,7 @@ from policy.prompt import Condition
 from policy.trainable import WeightStream
 from rl.cluster.ahead import Ahead
 from rl.cluster.jobs import Sampled, SampleJob
+from rl.cluster.packed import PackedRollout
 from rl.cluster.publisher import WeightPublisher
 from rl.config.load import load
 from rl.data.stream import PromptStream
@@ -36,7 +37,7 @@ class RecordingCrew:
     def submit(self, name: str, version: int, job: SampleJob, *, returns: int = 1) -> list[Any]:
         self.said.append(f"sample {len(job.prompts)} prompts with {version}")
         future: Future[Any] = Future()
-        future.set_result(Sampled(version, None, 0.1, sampled(job)))
+        future.set_result(Sampled(version, None, 0.1, PackedRollout.of(sampled(job))))
         return [SimpleNamespace(future=lambda: future)]
 
     def answered(self, name: str) -> None: ...

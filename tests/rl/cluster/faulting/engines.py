@@ -24,6 +24,7 @@ from ray.exceptions import ObjectStoreFullError, OutOfDiskError
 from policy.checksums import exact_sum
 from policy.trainable import WeightStream
 from rl.cluster.jobs import Painted, PaintJob, RoleName, Sampled, SampleJob, WorkerStart
+from rl.cluster.packed import PackedRollout
 from rl.cluster.weights.manifest import MANIFEST_FILE
 from rl.cluster.weights.store import WeightStore
 from rl.cluster.worker.actor import _Actor
@@ -151,7 +152,8 @@ class LightSampler(LightRole):
             version=0,
         )
         used = self.weights.version
-        return Sampled(used - 1 if other and used is not None else used, None, time.perf_counter() - started, rollout)
+        told = used - 1 if other and used is not None else used
+        return Sampled(told, None, time.perf_counter() - started, PackedRollout.of(rollout))
 
 
 class LightPainter(LightRole):
@@ -159,11 +161,13 @@ class LightPainter(LightRole):
     _hoard: Sequence[Any] = ()
 
     def work(self, version: int | None, job: PaintJob) -> tuple[Painted, NDArray[np.uint8]]:
-        started, rollout = time.perf_counter(), job.rollout
+        started, rollout = time.perf_counter(), job.rollout.rollout()
         self._hoard = ()
         struck = self.met(version, rollout.seeds, rollout.group_size)
         fault = struck.fault if struck else None
-        found = Painted(self.weights.version, 0.0, rollout.seeds, (0.0,) * len(rollout.prompts))
+        found = Painted(
+            self.weights.version, 0.0, rollout.seeds, (0.0,) * len(rollout.prompts), ((0, 0),) * len(rollout.prompts)
+        )
         pictures = np.stack([self._picture(tokens, job.step) for tokens in rollout.tokens_BT])
         if fault is Fault.EXIT_AFTER:
             threading.Timer(0.01, end_process).start()

@@ -183,5 +183,5 @@ def _run(
 def groups_of(job: SampleJob | PaintJob) -> Sequence[int]:
     """The first seed of each group that a call is about."""
     if isinstance(job, PaintJob):
-        return job.rollout.seeds[:: job.rollout.group_size]
+        return job.rollout.rest.seeds[:: job.rollout.rest.group_size]
     return job.seeds[:: job.group_size]
