@@ -12,7 +12,7 @@ import rl
 from rl.cluster import machines
 from rl.types import UserError
 
-# as a worker of Ray 2.60 told it whose path lacked this code
+# in the words of Ray 2.60's function manager
 WORDS = (
     "The remote function failed to import on the worker. This may be because needed library dependencies are not "
     "installed in the worker environment or cannot be found from sys.path ['/nowhere']:\n\nTraceback (most recent call "
