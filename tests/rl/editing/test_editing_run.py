@@ -66,10 +66,8 @@ def test_what_cannot_be_edited_is_told_before_anything_is_loaded(
 ) -> None:
     told = _checked(tiny_policy, tmp_path, data=_DATA)
     assert "edit_move-0000'" in told and f"the policy '{tiny_policy}' reads text alone" in told
-    told = _checked(policy, tmp_path, data=_DATA, trainers=["decoder"], render={"renders": 2, "steps": 4})
-    assert told.startswith(
-        f"trainers: the decoder of '{policy}' sees the pictures that are to be changed, and training it"
-    )
+    sees = write_config(tmp_path, policy, data=_DATA, trainers=["decoder"], render={"renders": 2, "steps": 4})
+    assert check_data(load(sees))  # its decoder is shown what is to be changed when it learns too
     lines = tmp_path / "edits.jsonl"
     lines.write_text(
         '{"prompt": "draw it"}\n' * 1 + '{"prompt": "make it red", "task": "edit"}\n{"prompt": "a"}\n{"prompt": "b"}'
