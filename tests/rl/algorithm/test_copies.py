@@ -13,7 +13,9 @@ EMA = GOLDEN["ema"]
 
 
 @pytest.mark.parametrize(
-    ("rule", "key"), [(warmed(0.9), "flow_grpo"), (nft_old, "nft1"), (nft_old_late, "nft2")], ids=str
+    ("rule", "key"),
+    [(warmed(0.9), "flow_grpo"), (nft_old, "nft1"), (nft_old_late, "nft2")],
+    ids=["flow_grpo", "nft1", "nft2"],
 )
 def test_decays_are_those_of_the_papers(rule: Decay, key: str) -> None:
     assert [rule(updates) for updates in EMA["n"]] == pytest.approx(EMA[key], abs=1e-9)
