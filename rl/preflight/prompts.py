@@ -101,17 +101,22 @@ def _check_policy_reads(config: Config, prompts: Sequence[Prompt]) -> str:
         return ""
     if not declared.pictures:
         require_text_alone(prompts, encoder, config.policy.path)
-    if config.cluster.trainers:
-        raise UserError(
-            f"cluster.trainers: is {config.cluster.trainers}, so the run's own process has no model, and data holds "
-            "pictures that it would have to read; leave cluster.trainers out"
-        )
+    require_a_reader(config)
     if any(map(is_question, prompts)):
         read_reads(resolve_folder(config.policy.path), config.policy.reads)
         _check_answers(config)
     else:
         _check_decoder_learns(config, prompts)
     return require_sound_pictures(prompts)
+
+
+def require_a_reader(config: Config) -> None:
+    """Prompts hold pictures: the run's own process turns them into tokens. Raises UserError."""
+    if config.cluster.trainers:
+        raise UserError(
+            f"cluster.trainers: is {config.cluster.trainers}, so the run's own process has no model, and data holds "
+            "pictures that it would have to read; leave cluster.trainers out"
+        )
 
 
 def _check_answers(config: Config) -> None:

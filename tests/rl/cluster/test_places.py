@@ -124,6 +124,12 @@ def test_a_cluster_of_another_version(monkeypatch: pytest.MonkeyPatch, listening
             "cluster: 1 samplers and 3 painters need 4 GPUs and the cluster has 3; lower cluster.samplers or "
             "cluster.painters, or what each reserves (cluster.sampler_gpus, cluster.painter_gpus).",
         ),
+        (
+            ["cluster.trainers=3"],
+            {"CPU": 4.0},
+            "cluster: 1 samplers, 1 painters and 3 trainers need 5 CPUs and the cluster has 4; lower cluster.samplers, "
+            "cluster.painters or cluster.trainers, or what each reserves (cluster.cpus).",
+        ),
         (["cluster.sampler_gpus=1"], {}, "cluster: 1 samplers and 1 painters need 1 GPUs and the cluster has 0;"),
     ],
 )

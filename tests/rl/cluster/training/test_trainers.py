@@ -60,23 +60,23 @@ def test_a_trainer_elsewhere_gives_the_numbers_of_one_in_the_runs_process(
 def test_the_number_of_trainers_does_not_matter_and_may_change(
     stage: int, address: str, tiny_policy: Path, tmp_path: Path
 ) -> None:
-    changes = {"data": NO_EVAL, **ahead(address, 1, trainers=2)}
-    alone = run(
-        tmp_path / "one", tiny_policy, **{**changes, **ahead(address, 1, trainers=1)}, train=train(3, zero_stage=stage)
-    )
+    """In turn with the updates, so that a resume begins at the last checkpoint and not before."""
+    changes = {"data": NO_EVAL, **ahead(address, 0, trainers=2)}
+    sums = {"zero_stage": stage, "micro_batch": 3}  # of eight rows: 3 + 3 + 2, or 3 + 1 on each of two
+    alone = run(tmp_path / "one", tiny_policy, **{**changes, **ahead(address, 0, trainers=1)}, train=train(3, **sums))
     several = run(
         tmp_path / "several",
         tiny_policy,
         ["train.steps=2", "cluster.trainers=1"],
         ["train.steps=3", "cluster.trainers=2"],
         **changes,
-        train=train(1, zero_stage=stage),
+        train=train(1, **sums),
     )
     assert [step for step, _ in metrics(several)] == [0, 1, 2]
     for (_, found), (_, expected) in zip(metrics(several), metrics(alone), strict=True):
-        assert found == pytest.approx(expected, abs=1e-6, rel=1e-5)
+        assert found == pytest.approx(expected, abs=5e-4)  # some pixels round to another value
     for name, value in weights(several).items():
-        np.testing.assert_allclose(value, weights(alone)[name], atol=1e-6, rtol=0)
+        np.testing.assert_allclose(value, weights(alone)[name], atol=5e-5, rtol=0)  # of 3e-3
 
 
 def test_a_rank_killed_in_the_middle_of_an_update_changes_nothing(
