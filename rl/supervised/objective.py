@@ -47,6 +47,7 @@ class SupervisedObjective:
             batch,
             image_BT=image_BT / image_BT.sum().clamp(min=1e-9),
             text_each_B=batch.text_B / (batch.text_B * words_B).sum().clamp(min=1e-9),
+            answer_BT=None if batch.answer_BT is None else batch.answer_BT / batch.answer_BT.sum().clamp(min=1e-9),
             flow_each_B=batch.flow_B / batch.flow_B.sum().clamp(min=1e-9),
             heads_BTH=None if heads_BTH is None else heads_BTH / heads_BTH.sum((0, 1)).clamp(min=1),
             share_B1=torch.full((rows, 1), 1.0 / rows),
@@ -77,6 +78,9 @@ class SupervisedObjective:
             image_B1 = -(outputs.forward.logprobs_BT.float() * rows.image_BT).sum(1, keepdim=True) * back_B1
             shown = {"entropy": Shown(outputs.forward.entropy_BT.mean(1, keepdim=True))}
             found["image"] = _term(self.losses.image, image_B1, "ce_image", shown)
+        if self.losses.answer and rows.answer_BT is not None:
+            answer_B1 = -(outputs.forward.logprobs_BT.float() * rows.answer_BT).sum(1, keepdim=True) * back_B1
+            found["answer"] = _term(self.losses.answer, answer_B1, "ce_answer")
         if self.losses.text and outputs.forward.prompt_logprobs_BL is not None:
             text_B1 = self._words(outputs.forward.prompt_logprobs_BL, rows) * back_B1
             found["text"] = _term(self.losses.text, text_B1, "ce_text")

@@ -1,8 +1,9 @@
 """Makes the embedded model from nothing: ``python -m policy.shapes.pretrain --out DIR``.
 
-The image tokenizer is fitted in seconds. Three supervised runs follow, each on what the one before has made:
-``vae.yaml`` (the autoencoder), ``ar.yaml`` (the language model) and ``decoder.yaml`` (connector and transformer, on the
-language model's own hidden states) beside this file. Their folders are in ``DIR/work``; the same command goes on where
+The image tokenizer is fitted in seconds. Four supervised runs follow, each on what the one before has made:
+``vae.yaml`` (the autoencoder), ``ar.yaml`` (the language model, which draws), ``unify.yaml`` (the same, which learns to
+edit and to answer too) and ``decoder.yaml`` (connector and transformer, on the language model's own hidden states)
+beside this file. Their folders are in ``DIR/work``; the same command goes on where
 it was stopped.
 """
 
@@ -18,15 +19,18 @@ import torch
 
 from policy.base import Policy
 from policy.checksums import CHECKSUMS_FILE
+from policy.parts import CONFIG_FILE
 from policy.shapes.model import make_policy
 from policy.shapes.pretrain.autoencoder import set_scale
 from policy.shapes.pretrain.image_tokenizer import fit_tokenizer
+from policy.shapes.vocabulary import with_answers, with_editing
 from rl.process.command import command
 from rl.process.parser import CommandParser
 from rl.types import UserError
 
-STAGES = ("vae", "ar", "decoder")
-_BAD_FROM = {"ar": 16 * 0.9, "decoder": 48 * 0.7}  # rows a step, times the share of the steps before bad ones come
+STAGES = ("vae", "ar", "unify", "decoder")
+_BAD_FROM = {"ar": 16 * 0.9, "unify": 16 * 0.85, "decoder": 48 * 0.7}
+"""Rows a step, times the share of the steps before bad ones come."""
 
 
 def pretrain(out: Path, steps: Mapping[str, int], seed: int) -> None:
@@ -40,12 +44,21 @@ def pretrain(out: Path, steps: Mapping[str, int], seed: int) -> None:
         made.save(policy)
     for stage in STAGES:
         run = out / "work" / stage
+        if stage == "unify":
+            policy = _with_all_tasks(policy, out / "work" / "with-all-tasks")
         _train(stage, policy, run, steps.get(stage), seed)
         policy = run / "policy"
         if stage == "vae":
             set_scale(policy, seed)
     unwanted = shutil.ignore_patterns("README.md", "*.png", CHECKSUMS_FILE)
     shutil.copytree(policy, out, ignore=unwanted, dirs_exist_ok=True)
+
+
+def _with_all_tasks(policy: Path, folder: Path) -> Path:
+    """The same, able to read instructions and questions."""
+    if not (folder / CONFIG_FILE).is_file():
+        with_answers(with_editing(Policy.load(policy))).save(folder)
+    return folder
 
 
 def _train(stage: str, policy: Path, run: Path, steps: int | None, seed: int) -> None:
