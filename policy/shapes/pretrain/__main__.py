@@ -1,10 +1,10 @@
 """Makes the embedded model from nothing: ``python -m policy.shapes.pretrain --out DIR``.
 
-The image tokenizer is fitted in seconds. Four supervised runs follow, each on what the one before has made:
-``vae.yaml`` (the autoencoder), ``ar.yaml`` (the language model, which draws), ``unify.yaml`` (the same, which learns to
-edit and to answer too) and ``decoder.yaml`` (connector and transformer, on the language model's own hidden states)
-beside this file. Their folders are in ``DIR/work``; the same command goes on where
-it was stopped.
+The first image tokenizer is fitted in seconds. Five supervised runs follow, each on what the one before has made:
+``vae.yaml`` (the autoencoder), ``ar.yaml`` (the language model, which draws), ``understanding.yaml`` (what pictures are
+read by), ``unify.yaml`` (the language model learns to edit and to answer too) and ``decoder.yaml`` (connector and
+transformer, on the language model's own hidden states) beside this file. Their folders are in ``DIR/work``; the same
+command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -20,15 +20,17 @@ import torch
 from policy.base import Policy
 from policy.checksums import CHECKSUMS_FILE
 from policy.parts import CONFIG_FILE
+from policy.references import with_references
 from policy.shapes.model import make_policy
 from policy.shapes.pretrain.autoencoder import set_scale
 from policy.shapes.pretrain.image_tokenizer import fit_tokenizer
+from policy.shapes.reading import fit_codes, with_reading
 from policy.shapes.vocabulary import with_answers, with_editing
 from rl.process.command import command
 from rl.process.parser import CommandParser
 from rl.types import UserError
 
-STAGES = ("vae", "ar", "unify", "decoder")
+STAGES = ("vae", "ar", "understanding", "unify", "decoder")
 _BAD_FROM = {"ar": 16 * 0.9, "unify": 16 * 0.85, "decoder": 48 * 0.7}
 """Rows a step, times the share of the steps before bad ones come."""
 
@@ -44,8 +46,8 @@ def pretrain(out: Path, steps: Mapping[str, int], seed: int) -> None:
         made.save(policy)
     for stage in STAGES:
         run = out / "work" / stage
-        if stage == "unify":
-            policy = _with_all_tasks(policy, out / "work" / "with-all-tasks")
+        if stage in _BEFORE:
+            policy = _prepared(stage, policy, out / "work" / f"before-{stage}", seed)
         _train(stage, policy, run, steps.get(stage), seed)
         policy = run / "policy"
         if stage == "vae":
@@ -54,10 +56,34 @@ def pretrain(out: Path, steps: Mapping[str, int], seed: int) -> None:
     shutil.copytree(policy, out, ignore=unwanted, dirs_exist_ok=True)
 
 
-def _with_all_tasks(policy: Path, folder: Path) -> Path:
-    """The same, able to read instructions and questions."""
+def _reading(policy: Policy, seed: int) -> Policy:
+    """Able to read instructions and questions, and to see what no code says: none of which it has learnt yet."""
+    return with_reading(with_answers(with_editing(policy)), seed)
+
+
+def _writing(policy: Policy, seed: int) -> Policy:
+    """The codes of the cells, from the encoder that has learnt."""
+    fit_codes(policy, seed)
+    return policy
+
+
+def _seeing(policy: Policy, seed: int) -> Policy:
+    """A decoder that is shown the picture to be changed."""
+    del seed  # what is new is zeros
+    return with_references(policy)
+
+
+_BEFORE: Mapping[str, Callable[[Policy, int], Policy]] = {
+    "understanding": _reading,
+    "unify": _writing,
+    "decoder": _seeing,
+}
+"""What a stage needs that no stage before it has made."""
+
+
+def _prepared(stage: str, policy: Path, folder: Path, seed: int) -> Path:
     if not (folder / CONFIG_FILE).is_file():
-        with_answers(with_editing(Policy.load(policy))).save(folder)
+        _BEFORE[stage](Policy.load(policy), seed).save(folder)
     return folder
 
 
