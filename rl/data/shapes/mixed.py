@@ -23,6 +23,8 @@ from rl.types import UserError
 RowsT = TypeVar("RowsT")
 _KINDS = ("draw", "edit", "answer")
 _KINDS_SEED = 41
+_UNTOLD: Mapping[str, float] = {"text": 0.0}
+"""Nothing in front of a caption or an instruction tells its words; a question speaks of the picture before it."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,12 @@ class MixedExamples:
         weights = np.array([self.shares.get(kind, 0.0) for kind in _KINDS])
         match _KINDS[rng.choice(len(_KINDS), p=weights / weights.sum())]:
             case "draw":
-                return self.drawings[index]
+                one = self.drawings[index]
+                return replace(one, weights={**one.weights, **_UNTOLD})
             case "edit":
                 prompt, after = self.edits[index]
-                return Example(prompt, after, labels={"ground": np.zeros(CELLS, np.int64)})  # an edit asks for none
+                plain = {"ground": np.zeros(CELLS, np.int64)}  # an edit asks for no other
+                return Example(prompt, after, weights=_UNTOLD, labels=plain)
             case _:
                 prompt, answer = self.questions[index]
                 return Example(prompt, prompt.pictures[0], answer=answer)

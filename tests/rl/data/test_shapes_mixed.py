@@ -33,10 +33,11 @@ def test_kinds_come_in_their_shares_and_each_row_by_its_number() -> None:
 def test_an_edit_asks_for_no_details_and_an_answer_is_about_the_picture_of_its_question() -> None:
     edit = mixed(shares={"edit": 1})[0]
     assert edit.answer is None and edit.prompt.metadata["tag"] in (*EDIT_TAGS, "edit_keep")
-    assert edit.labels["ground"].tolist() == [0] * 16
+    assert edit.labels["ground"].tolist() == [0] * 16 and edit.weights == {"text": 0.0}
     question = mixed(shares={"answer": 1.0}, answer={"shares": {"ask_size": 1.0}})[0]
     assert question.picture is question.prompt.pictures[0]
     assert question.answer == question.prompt.metadata["answer"] and not question.labels
+    assert not question.weights and mixed(shares={"draw": 1})[0].weights["text"] == 0.0
 
 
 def test_questions_to_learn_from_are_a_function_of_their_number_and_end_wrong_now_and_then() -> None:
