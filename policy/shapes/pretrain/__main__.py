@@ -20,7 +20,7 @@ import torch
 from policy.base import Policy
 from policy.checksums import CHECKSUMS_FILE
 from policy.parts import CONFIG_FILE
-from policy.references import with_references
+from policy.references.untrained import with_references
 from policy.shapes.model import make_policy
 from policy.shapes.pretrain.autoencoder import set_scale
 from policy.shapes.pretrain.image_tokenizer import fit_tokenizer

@@ -9,12 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rl.data.examples.contract import Example
 from rl.data.prompts import checked_call
 from rl.data.shapes.edits.contents import edit_contents
+from rl.data.shapes.edits.example import EditExample
 from rl.data.shapes.edits.rows import EditRows
 from rl.data.shapes.examples import ShapesExamples, examples
+from rl.data.shapes.looks import FIGURES
 from rl.data.shapes.questions.contents import question_contents
 from rl.data.shapes.questions.rows import QuestionRows
 from rl.data.shapes.world import CELLS
@@ -22,7 +25,7 @@ from rl.types import UserError
 
 RowsT = TypeVar("RowsT")
 _KINDS = ("draw", "edit", "answer")
-_KINDS_SEED = 41
+_KINDS_SEED, _IGNORED = 41, -100
 _UNTOLD: Mapping[str, float] = {"text": 0.0}
 """Nothing in front of a caption or an instruction tells its words; a question speaks of the picture before it."""
 
@@ -51,8 +54,7 @@ class MixedExamples:
                 return replace(one, weights={**one.weights, **_UNTOLD})
             case "edit":
                 prompt, after = self.edits[index]
-                plain = {"ground": np.zeros(CELLS, np.int64)}  # an edit asks for no other
-                return Example(prompt, after, weights=_UNTOLD, labels=plain)
+                return Example(prompt, after, weights=_UNTOLD, labels=_details(self.edits.example(index)))
             case _:
                 prompt, answer = self.questions[index]
                 return Example(prompt, prompt.pictures[0], answer=answer)
@@ -68,6 +70,16 @@ class MixedExamples:
 
     def digest(self) -> str:
         return f"endless:{hashlib.sha256(repr(self).encode()).hexdigest()}"
+
+
+def _details(edit: EditExample) -> dict[str, NDArray[np.int64]]:
+    """Ground and figure that an edit asks for at each cell; what it does not ask for only its picture tells."""
+    if edit.looks is None:
+        return {"ground": np.zeros(CELLS, np.int64)}  # plain, before and after
+    (ground, figure), (new_ground, new_figure) = (divmod(looks, len(FIGURES)) for looks in edit.looks)
+    asked = {"ground": new_ground, "figure": new_figure}
+    changed = {"ground": new_ground != ground, "figure": new_figure != figure}
+    return {name: np.where(changed[name], asked[name], _IGNORED) for name in asked}
 
 
 def mixed(

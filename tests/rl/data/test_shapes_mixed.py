@@ -34,6 +34,10 @@ def test_an_edit_asks_for_no_details_and_an_answer_is_about_the_picture_of_its_q
     edit = mixed(shares={"edit": 1})[0]
     assert edit.answer is None and edit.prompt.metadata["tag"] in (*EDIT_TAGS, "edit_keep")
     assert edit.labels["ground"].tolist() == [0] * 16 and edit.weights == {"text": 0.0}
+    fine = {name: mixed(shares={"edit": 1}, edit={"shares": {name: 1.0}})[3] for name in ("fine_shade", "fine_ground")}
+    shade, ground = (one.labels for one in fine.values())
+    assert (shade["ground"] == -100).all() and (shade["figure"] >= 0).sum() == 1
+    assert (ground["figure"] == -100).all() and len(set(ground["ground"].tolist())) == 1 and ground["ground"][0] >= 0
     question = mixed(shares={"answer": 1.0}, answer={"shares": {"ask_size": 1.0}})[0]
     assert question.picture is question.prompt.pictures[0]
     assert question.answer == question.prompt.metadata["answer"] and not question.labels
