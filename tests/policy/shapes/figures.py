@@ -9,7 +9,7 @@ import numpy as np
 
 from policy.base import Policy
 from rewards.library.details.reward import Details
-from rl.data.shapes.edits.contents import EDIT_TAGS
+from rl.data.shapes.edits.contents import EDIT_TAGS, FINE_EDIT_TAGS
 from rl.data.shapes.prompts import prompts
 from rl.data.shapes.questions.contents import COARSE_TAGS, FINE_TAGS
 from rl.types import Prompt
@@ -24,12 +24,15 @@ def main() -> None:
     _of_drawings(policy)
     _of_words_and_details(policy)
     if "edit" in policy.task_templates:
-        asked, right = edits(policy, EDIT_TAGS, EACH)
-        _say_each("edits of true tokens", obeyed(asked, _paint(policy, asked, right)))
-        _say_each("edits, own tokens", obeyed(asked, _paint(policy, asked, sampled(policy, asked))))
+        for tags in (EDIT_TAGS, FINE_EDIT_TAGS):
+            asked, right = edits(policy, tags, EACH)
+            _say_each("edits of true tokens", obeyed(asked, _paint(policy, asked, right)))
+            _say_each("edits, own tokens", obeyed(asked, _paint(policy, asked, sampled(policy, asked))))
     if "answer" in policy.task_templates:
-        _say_each("answers from codes", answered(policy, COARSE_TAGS, EACH))
-        _say_each("answers from codes, details", answered(policy, FINE_TAGS, EACH))
+        for features in (False, True) if policy.reads else (False,):
+            name = "features" if features else "codes"
+            _say_each(f"answers from {name}", answered(policy, COARSE_TAGS, EACH, features=features))
+            _say_each(f"answers from {name}, details", answered(policy, FINE_TAGS, EACH, features=features))
 
 
 def _of_drawings(policy: Policy) -> None:

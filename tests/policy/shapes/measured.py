@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policy.base import Policy
+from policy.prompt import PromptEncoder
 from policy.words import Words
 from rewards.library.answer.reward import AnswerMatch
 from rewards.library.edit.reward import Edit
@@ -19,9 +20,11 @@ from rl.types import Prompt, Sample, Span
 LONGEST = 8  # tokens of an answer, its end included
 
 
-def sampled(policy: Policy, asked: Sequence[Prompt], span: Span | None = None) -> NDArray[np.int64]:
+def sampled(
+    policy: Policy, asked: Sequence[Prompt], span: Span | None = None, encode: PromptEncoder | None = None
+) -> NDArray[np.int64]:
     """(B, T) tokens, one sample of each prompt."""
-    sampler = resolve("samplers", "torch")(policy.folder, policy.layout, encode=policy.encode_prompt)
+    sampler = resolve("samplers", "torch")(policy.folder, policy.layout, encode=encode or policy.encode_prompt)
     found: NDArray[np.int64] = sampler.sample(list(asked), 1, range(len(asked)), span=span).tokens_BT
     return found
 
@@ -38,10 +41,11 @@ def obeyed(asked: Sequence[Prompt], pictures: NDArray[np.uint8]) -> dict[str, fl
     return _by_tag(asked, [float(score.passed or 0) for score in Edit()(samples)])
 
 
-def answered(policy: Policy, tags: Sequence[str], each: int) -> dict[str, float]:
-    """Kind of question -> share of right answers."""
+def answered(policy: Policy, tags: Sequence[str], each: int, *, features: bool) -> dict[str, float]:
+    """Kind of question -> share of right answers; ``features``: by which pictures are read, in place of codes."""
+    encode = policy.encoder_of({"answer": policy.picture_vectors} if features else {})
     words, asked = Words.of(policy.tokenizer, policy.layout, LONGEST), prompts("heldout", each, tuple(tags))
-    said = words.read(sampled(policy, asked, words.span).tolist())
+    said = words.read(sampled(policy, asked, words.span, encode).tolist())
     samples = [
         Sample(str(row), one.id, one, np.asarray(one.pictures[0].pixels), said[row]) for row, one in enumerate(asked)
     ]
