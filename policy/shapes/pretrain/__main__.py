@@ -4,7 +4,7 @@ The first image tokenizer is fitted in seconds. Five supervised runs follow, eac
 ``vae.yaml`` (the autoencoder), ``ar.yaml`` (the language model, which draws), ``understanding.yaml`` (what pictures are
 read by), ``unify.yaml`` (the language model learns to edit and to answer too) and ``decoder.yaml`` (connector and
 transformer, on the language model's own hidden states) beside this file. Their folders are in ``DIR/work``; the same
-command goes on where it was stopped.
+command goes on where it was stopped. ``--first understanding --policy FOLDER`` does the later ones alone.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 
 from policy.base import Policy
 from policy.checksums import CHECKSUMS_FILE
+from policy.folder import resolve_folder
 from policy.parts import CONFIG_FILE
 from policy.references.untrained import with_references
 from policy.shapes.model import make_policy
@@ -35,16 +36,13 @@ _BAD_FROM = {"ar": 16 * 0.9, "unify": 16 * 0.85, "decoder": 48 * 0.7}
 """Rows a step, times the share of the steps before bad ones come."""
 
 
-def pretrain(out: Path, steps: Mapping[str, int], seed: int) -> None:
+def pretrain(
+    out: Path, steps: Mapping[str, int], seed: int, *, first: str = STAGES[0], policy: Path | None = None
+) -> None:
     """Runs the stages in order; ``out`` ends as a complete policy folder. ``steps``: of stages that are to have others
-    than their files say."""
-    policy = out / "work" / "start"
-    if not policy.is_dir():
-        torch.manual_seed(seed)
-        made = make_policy(policy)
-        fit_tokenizer(made, seed)
-        made.save(policy)
-    for stage in STAGES:
+    than their files say. ``first``: where to begin, on a ``policy`` that has the stages before behind it."""
+    policy = policy or _untrained(out / "work" / "start", seed)
+    for stage in STAGES[STAGES.index(first) :]:
         run = out / "work" / stage
         if stage in _BEFORE:
             policy = _prepared(stage, policy, out / "work" / f"before-{stage}", seed)
@@ -56,9 +54,18 @@ def pretrain(out: Path, steps: Mapping[str, int], seed: int) -> None:
     shutil.copytree(policy, out, ignore=unwanted, dirs_exist_ok=True)
 
 
+def _untrained(folder: Path, seed: int) -> Path:
+    if not folder.is_dir():
+        torch.manual_seed(seed)
+        made = make_policy(folder)
+        fit_tokenizer(made, seed)
+        made.save(folder)
+    return folder
+
+
 def _reading(policy: Policy, seed: int) -> Policy:
     """Able to read instructions and questions, and to see what no code says: none of which it has learnt yet."""
-    return with_reading(with_answers(with_editing(policy)), seed)
+    return with_reading(with_answers(policy if policy.task_templates else with_editing(policy)), seed)
 
 
 def _writing(policy: Policy, seed: int) -> Policy:
@@ -70,7 +77,7 @@ def _writing(policy: Policy, seed: int) -> Policy:
 def _seeing(policy: Policy, seed: int) -> Policy:
     """A decoder that is shown the picture to be changed."""
     del seed  # what is new is zeros
-    return with_references(policy)
+    return policy if policy.decoder.reference else with_references(policy)
 
 
 _BEFORE: Mapping[str, Callable[[Policy, int], Policy]] = {
@@ -107,9 +114,15 @@ def main() -> int:
     for stage in STAGES:
         parser.add_argument(f"--{stage}-steps", type=int, help=f"of {stage}.yaml, if not those that it says")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", choices=STAGES, default=STAGES[0], help="the stage to begin with, on --policy")
+    parser.add_argument("--policy", help="policy folder, or an embedded model's name, with the stages before behind it")
     options = parser.parse_args()
+    if (options.first != STAGES[0]) != (options.policy is not None):
+        raise UserError("--first and --policy go together: a stage, and the policy that it goes on from; give both.")
+    policy = None if options.policy is None else resolve_folder(options.policy)
     given = {stage: getattr(options, f"{stage}_steps") for stage in STAGES}
-    pretrain(options.out, {stage: count for stage, count in given.items() if count is not None}, options.seed)
+    steps = {stage: count for stage, count in given.items() if count is not None}
+    pretrain(options.out, steps, options.seed, first=options.first, policy=policy)
     Policy.load(options.out)
     return 0
 

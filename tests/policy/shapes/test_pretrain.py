@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from policy.base import Policy
-from policy.shapes.pretrain.__main__ import _BAD_FROM, STAGES
+from policy.shapes.pretrain.__main__ import _BAD_FROM, STAGES, main
 from rl.config.load import load
 from rl.data.shapes.looks import FIGURES, GROUNDS
 from tests.rl.run_case import ROOT, environment
@@ -25,6 +25,18 @@ def test_every_stage_is_a_sound_run(stage: str) -> None:
         assert config.supervised.examples.options["bad_from"] == round(_BAD_FROM[stage] * config.train.steps)
     if stage in ("ar", "unify"):
         assert config.supervised.heads == {"code": 128, "place": 16, "ground": len(GROUNDS), "figure": len(FIGURES)}
+
+
+@pytest.mark.parametrize("typed", [["--first", "unify"], ["--policy", "shapes"]])
+def test_a_later_stage_needs_a_policy_to_go_on_from(
+    typed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["pretrain", "--out", str(tmp_path), *typed])
+    assert main() == 2
+    assert "--first and --policy go together: a stage, and the policy that it goes on from; give both." in (
+        capsys.readouterr().err
+    )
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.slow
