@@ -6,7 +6,7 @@ language model's own hidden states) beside this file. Their folders are in ``DIR
 it was stopped.
 
 ``--unified`` makes one that edits and answers too: behind ``ar.yaml`` come ``understanding.yaml`` (what pictures are
-read by), ``unify.yaml`` (the language model learns all three) and ``unified_decoder.yaml`` (which is shown what is to be
+read by), ``unify.yaml`` (the language model learns all three) and ``unified_decoder.yaml`` (which sees what is to be
 changed). ``--unified --first understanding --policy shapes`` does these alone, on the shipped weights.
 """
 
