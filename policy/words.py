@@ -33,6 +33,11 @@ class Words:
             )
         return cls(tokenizer, layout.words(end, min(most, layout.tokens_per_image)))
 
+    def ids(self, text: str) -> tuple[int, ...]:
+        """A text as it is written, with its end."""
+        assert self.span.end is not None  # of() has found it
+        return (*self.tokenizer.encode(text, add_special_tokens=False), self.span.end)
+
     def read(self, tokens_BT: Sequence[Sequence[int]]) -> list[WrittenAnswer]:
         """What stands before the end of each row; without an end, all of it, and it is not complete."""
         return [self._read(list(tokens_T)) for tokens_T in tokens_BT]

@@ -49,6 +49,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "examples": {
         "shapes": "rl.data.shapes.examples:examples",
+        "shapes_mixed": "rl.data.shapes.mixed:mixed",
         "jsonl": "rl.data.examples.files:jsonl",
         "tar": "rl.data.examples.files:tar",
         "hf": "rl.data.examples.tables:hf",

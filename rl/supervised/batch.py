@@ -28,6 +28,7 @@ class PictureBatch(PictureQuery):
     text_B: Tensor  # the same of its prompt's ids
     flow_B: Tensor  # the same of its flow
     changed_BT: Tensor  # what each token counts in its row: more where it differs from the prompt's picture
+    answer_BT: Tensor | None = None  # what each token of an answer in words counts; 0 in rows of pictures
     labels_BTH: Tensor | None = None  # int64, -100 where nothing is asked
     heads: HeadNames | None = None
     image_BT: Tensor | None = None  # what an entry is multiplied by, over the whole batch; the objective makes these

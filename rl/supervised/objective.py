@@ -6,7 +6,7 @@ weighed after that: one mean over all would give a picture of 729 tokens the say
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -40,21 +40,27 @@ class SupervisedObjective:
 
     def prepare(self, batch: PictureBatch) -> PictureBatch:
         rows = len(batch)
-        words_B = torch.tensor([sum(asked) for asked in self._asked(batch.prompt_ids)], dtype=torch.float32)
+        words_B = torch.tensor([sum(asked) for asked in self._asked(batch)], dtype=torch.float32)
         image_BT = batch.image_B[:, None] * batch.changed_BT
         heads_BTH = None if batch.labels_BTH is None else (batch.labels_BTH != IGNORED).float()
         return replace(
             batch,
             image_BT=image_BT / image_BT.sum().clamp(min=1e-9),
             text_each_B=batch.text_B / (batch.text_B * words_B).sum().clamp(min=1e-9),
+            answer_BT=None if batch.answer_BT is None else batch.answer_BT / batch.answer_BT.sum().clamp(min=1e-9),
             flow_each_B=batch.flow_B / batch.flow_B.sum().clamp(min=1e-9),
             heads_BTH=None if heads_BTH is None else heads_BTH / heads_BTH.sum((0, 1)).clamp(min=1),
             share_B1=torch.full((rows, 1), 1.0 / rows),
         )
 
-    def _asked(self, prompt_ids: Sequence[tuple[int, ...]]) -> list[list[bool]]:
-        """Of each id but the first, whether it is learnt: codes of a picture are not."""
-        return [[not self.image.start <= one < self.image.stop for one in ids[1:]] for ids in prompt_ids]
+    def _asked(self, rows: PictureBatch) -> list[list[bool]]:
+        """Of each id but the first, whether it is learnt: what a picture is read by is not."""
+        found = [[not self.image.start <= one < self.image.stop for one in ids] for ids in rows.prompt_ids]
+        for asked, picture in zip(found, rows.features or (), strict=False):
+            if picture is not None:
+                length = len(picture.vectors_ND)
+                asked[picture.start : picture.start + length] = [False] * length
+        return [asked[1:] for asked in found]
 
     def referred(self, rows: PictureBatch, *, moving: bool = False) -> bool:
         return True
@@ -77,6 +83,9 @@ class SupervisedObjective:
             image_B1 = -(outputs.forward.logprobs_BT.float() * rows.image_BT).sum(1, keepdim=True) * back_B1
             shown = {"entropy": Shown(outputs.forward.entropy_BT.mean(1, keepdim=True))}
             found["image"] = _term(self.losses.image, image_B1, "ce_image", shown)
+        if self.losses.answer and rows.answer_BT is not None:
+            answer_B1 = -(outputs.forward.logprobs_BT.float() * rows.answer_BT).sum(1, keepdim=True) * back_B1
+            found["answer"] = _term(self.losses.answer, answer_B1, "ce_answer")
         if self.losses.text and outputs.forward.prompt_logprobs_BL is not None:
             text_B1 = self._words(outputs.forward.prompt_logprobs_BL, rows) * back_B1
             found["text"] = _term(self.losses.text, text_B1, "ce_text")
@@ -103,7 +112,7 @@ class SupervisedObjective:
     def _words(self, logprobs_BL: Tensor, rows: PictureBatch) -> Tensor:
         assert rows.text_each_B is not None
         counted_BL = torch.zeros_like(logprobs_BL)
-        for row, asked in enumerate(self._asked(rows.prompt_ids)):
+        for row, asked in enumerate(self._asked(rows)):
             counted_BL[row, : len(asked)] = torch.tensor(asked, dtype=counted_BL.dtype)
         return -(logprobs_BL.float() * counted_BL).sum(1, keepdim=True) * rows.text_each_B[:, None]
 

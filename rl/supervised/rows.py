@@ -20,6 +20,7 @@ from policy.pictures.view import square_view
 from policy.prompt_length import room_for_prompt
 from rl.config.sections.supervised import SupervisedConfig
 from rl.data.examples.contract import Example
+from rl.supervised.answers import AnswerRows
 from rl.supervised.batch import HeadNames, PictureBatch
 from rl.supervised.objective import IGNORED
 from rl.supervised.reading import PictureReading, features_of
@@ -51,8 +52,14 @@ class RowMaker:
     def _room(self) -> int:
         return room_for_prompt(self.policy.folder, self.policy.layout)
 
+    @cached_property
+    def _answers(self) -> AnswerRows:
+        return AnswerRows(self.policy, self.options.softmax)
+
     def problem(self, example: Example) -> str | None:
         """Why no row can be made of it, whatever its picture."""
+        if problem := self._answers.problem(example):
+            return problem
         length = self.policy.prompt_length(example.prompt)
         return f"its prompt has {length} tokens, and there is room for {self._room}" if length > self._room else None
 
@@ -62,13 +69,13 @@ class RowMaker:
         order = sorted(range(len(examples)), key=lambda row: len(read[row].ids))
         drawn = [self._drawn(step, row) for row in range(len(examples))]
         sigma_B, kept_B, seen_B, noise = (torch.stack(column)[order] for column in zip(*drawn, strict=True))
-        ids = [read[row].ids for row in order]
-        tokens_BT = torch.from_numpy(self._tokens(pixels_BHW3[order]))
+        ids, ordered = [read[row].ids for row in order], [examples[row] for row in order]
+        tokens_BT, answer_BT = self._answers.put(ordered, torch.from_numpy(self._tokens(pixels_BHW3[order])))
         latents = self._latents(pixels_BHW3[order]) if self.options.losses.flow else torch.zeros_like(noise)
         sigma_4d = sigma_B.view(-1, 1, 1, 1)
-        weights = {name: self._weights([examples[row] for row in order], name) for name in ("image", "text", "flow")}
-        labels_BTH, heads = self._labels([examples[row] for row in order], tokens_BT)
-        references_BChw, has_B = self._references([examples[row] for row in order])
+        weights = {name: self._weights(ordered, name) for name in ("image", "text", "flow")}
+        labels_BTH, heads = self._labels(ordered, tokens_BT)
+        references_BChw, has_B = self._references(ordered)
         return PictureBatch(
             prompt_ids=ids,
             tokens_BT=tokens_BT,
@@ -86,6 +93,7 @@ class RowMaker:
             text_B=weights["text"],
             flow_B=weights["flow"],
             changed_BT=self._changed(ids, tokens_BT),
+            answer_BT=answer_BT,
             labels_BTH=labels_BTH,
             heads=heads,
         )
@@ -136,7 +144,10 @@ class RowMaker:
         return [pixels_BHW3[at : at + self.most_at_once] for at in range(0, len(pixels_BHW3), self.most_at_once)]
 
     def _weights(self, examples: Sequence[Example], name: str) -> Tensor:
-        return torch.tensor([example.weights.get(name, 1.0) for example in examples], dtype=torch.float32)
+        """An answer in words counts in no loss of pictures."""
+        none = [name != "text" and example.answer is not None for example in examples]
+        weights = [0.0 if no else one.weights.get(name, 1.0) for no, one in zip(none, examples, strict=True)]
+        return torch.tensor(weights, dtype=torch.float32)
 
     def _changed(self, prompt_ids: Sequence[tuple[int, ...]], tokens_BT: Tensor) -> Tensor:
         """Each row's mean is 1, so that an edit counts as much as a drawing."""
@@ -153,9 +164,9 @@ class RowMaker:
     def _labels(self, examples: Sequence[Example], tokens_BT: Tensor) -> tuple[Tensor | None, HeadNames | None]:
         if not self.options.heads:
             return None, None
-        found = []
+        found, answered_B1 = [], torch.tensor([[example.answer is not None] for example in examples])
         for name, classes in self.options.heads.items():
-            labels_BT = self._label(name, examples, tokens_BT)
+            labels_BT = self._label(name, examples, tokens_BT).masked_fill(answered_B1, IGNORED)
             if int(labels_BT.max()) >= classes:
                 raise UserError(
                     f"supervised.heads.{name}: is {classes}, and an example has the label {int(labels_BT.max())}; "

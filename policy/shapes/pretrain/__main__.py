@@ -4,6 +4,10 @@ The image tokenizer is fitted in seconds. Three supervised runs follow, each on 
 ``vae.yaml`` (the autoencoder), ``ar.yaml`` (the language model) and ``decoder.yaml`` (connector and transformer, on the
 language model's own hidden states) beside this file. Their folders are in ``DIR/work``; the same command goes on where
 it was stopped.
+
+``--unified`` makes one that edits and answers too: behind ``ar.yaml`` come ``understanding.yaml`` (what pictures are
+read by), ``unify.yaml`` (the language model learns all three) and ``unified_decoder.yaml`` (which sees what is to be
+changed). ``--unified --first understanding --policy shapes`` does these alone, on the shipped weights.
 """
 
 from __future__ import annotations
@@ -11,41 +15,86 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from policy.base import Policy
 from policy.checksums import CHECKSUMS_FILE
+from policy.folder import resolve_folder
+from policy.parts import CONFIG_FILE
+from policy.references.untrained import with_references
 from policy.shapes.model import make_policy
 from policy.shapes.pretrain.autoencoder import set_scale
 from policy.shapes.pretrain.image_tokenizer import fit_tokenizer
+from policy.shapes.reading import fit_codes, with_reading
+from policy.shapes.vocabulary import with_answers, with_editing
 from rl.process.command import command
 from rl.process.parser import CommandParser
 from rl.types import UserError
 
 STAGES = ("vae", "ar", "decoder")
-_BAD_FROM = {"ar": 16 * 0.9, "decoder": 48 * 0.7}  # rows a step, times the share of the steps before bad ones come
+UNIFIED = ("vae", "ar", "understanding", "unify", "unified_decoder")
+_ALL = tuple(dict.fromkeys((*STAGES, *UNIFIED)))
+_BAD_FROM = {"ar": 16 * 0.9, "decoder": 48 * 0.7, "unify": 16 * 0.85, "unified_decoder": 48 * 0.7}
+"""Rows a step, times the share of the steps before bad ones come."""
 
 
-def pretrain(out: Path, steps: Mapping[str, int], seed: int) -> None:
+def pretrain(stages: Sequence[str], out: Path, steps: Mapping[str, int], seed: int, policy: Path | None = None) -> None:
     """Runs the stages in order; ``out`` ends as a complete policy folder. ``steps``: of stages that are to have others
-    than their files say."""
-    policy = out / "work" / "start"
-    if not policy.is_dir():
-        torch.manual_seed(seed)
-        made = make_policy(policy)
-        fit_tokenizer(made, seed)
-        made.save(policy)
-    for stage in STAGES:
+    than their files say. ``policy``: has the stages before behind it; ``None``: there are none."""
+    policy = policy or _untrained(out / "work" / "start", seed)
+    for stage in stages:
         run = out / "work" / stage
+        if stage in _BEFORE:
+            policy = _prepared(stage, policy, out / "work" / f"before-{stage}", seed)
         _train(stage, policy, run, steps.get(stage), seed)
         policy = run / "policy"
         if stage == "vae":
             set_scale(policy, seed)
     unwanted = shutil.ignore_patterns("README.md", "*.png", CHECKSUMS_FILE)
     shutil.copytree(policy, out, ignore=unwanted, dirs_exist_ok=True)
+
+
+def _untrained(folder: Path, seed: int) -> Path:
+    if not folder.is_dir():
+        torch.manual_seed(seed)
+        made = make_policy(folder)
+        fit_tokenizer(made, seed)
+        made.save(folder)
+    return folder
+
+
+def _reading(policy: Policy, seed: int) -> Policy:
+    """Able to read instructions and questions, and to see what no code says: none of which it has learnt yet."""
+    return with_reading(with_answers(policy if policy.task_templates else with_editing(policy)), seed)
+
+
+def _writing(policy: Policy, seed: int) -> Policy:
+    """The codes of the cells, from the encoder that has learnt."""
+    fit_codes(policy, seed)
+    return policy
+
+
+def _seeing(policy: Policy, seed: int) -> Policy:
+    """A decoder that is shown the picture to be changed."""
+    del seed  # what is new is zeros
+    return policy if policy.decoder.reference else with_references(policy)
+
+
+_BEFORE: Mapping[str, Callable[[Policy, int], Policy]] = {
+    "understanding": _reading,
+    "unify": _writing,
+    "unified_decoder": _seeing,
+}
+"""What a stage needs that no stage before it has made."""
+
+
+def _prepared(stage: str, policy: Path, folder: Path, seed: int) -> Path:
+    if not (folder / CONFIG_FILE).is_file():
+        _BEFORE[stage](Policy.load(policy), seed).save(folder)
+    return folder
 
 
 def _train(stage: str, policy: Path, run: Path, steps: int | None, seed: int) -> None:
@@ -61,16 +110,34 @@ def _train(stage: str, policy: Path, run: Path, steps: int | None, seed: int) ->
         raise UserError(f"the stage {stage} has not come to its end; the same command goes on with it")
 
 
+def _stages(unified: bool, first: str, policy: str | None) -> tuple[str, ...]:
+    """From the first one on. Raises: UserError if what was typed does not go together."""
+    stages = UNIFIED if unified else STAGES
+    if first not in stages:
+        of, more = ("shipped", "") if unified else ("unified", ", or add --unified")
+        raise UserError(f"--first {first}: it is a stage of the {of} model; choose among {', '.join(stages)}{more}.")
+    if (first != stages[0]) != (policy is not None):
+        raise UserError("--first and --policy go together: a stage, and the policy that it goes on from; give both.")
+    return stages[stages.index(first) :]
+
+
 @command
 def main() -> int:
     parser = CommandParser(prog="python -m policy.shapes.pretrain", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the new policy")
-    for stage in STAGES:
-        parser.add_argument(f"--{stage}-steps", type=int, help=f"of {stage}.yaml, if not those that it says")
+    for stage in _ALL:
+        about = f"of {stage}.yaml, if not those that it says"
+        parser.add_argument(f"--{stage.replace('_', '-')}-steps", type=int, help=about)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--unified", action="store_true", help="one that edits and answers too")
+    parser.add_argument("--first", choices=_ALL, default=_ALL[0], help="the stage to begin with, on --policy")
+    parser.add_argument("--policy", help="policy folder, or an embedded model's name, with the stages before behind it")
     options = parser.parse_args()
-    given = {stage: getattr(options, f"{stage}_steps") for stage in STAGES}
-    pretrain(options.out, {stage: count for stage, count in given.items() if count is not None}, options.seed)
+    stages = _stages(options.unified, options.first, options.policy)
+    policy = None if options.policy is None else resolve_folder(options.policy)
+    given = {stage: getattr(options, f"{stage}_steps") for stage in stages}
+    steps = {stage: count for stage, count in given.items() if count is not None}
+    pretrain(stages, options.out, steps, options.seed, policy)
     Policy.load(options.out)
     return 0
 

@@ -19,6 +19,8 @@ class LossWeights(Section):
     """Cross-entropy of the picture's tokens."""
     text: NotNegative = 0.0
     """Cross-entropy of the prompt's own tokens, over the whole vocabulary; codes of pictures in it are given."""
+    answer: NotNegative = 1.0
+    """Cross-entropy of answers in words, the end of each included; ``softmax`` must be ``all``."""
     flow: NotNegative = 1.0
     """Mean square error of the flow that the decoder answers for the noised picture."""
     heads: NotNegative = 0.3

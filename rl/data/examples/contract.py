@@ -27,6 +27,8 @@ class Example:
     """Loss (``image``, ``text``, ``flow``) -> what this row counts in it, 1 where nothing is said."""
     labels: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     """Head -> (T,) the right class at each image token, -100 where nothing is asked."""
+    answer: str | None = None
+    """Words that are the right answer in place of the picture, which then is the one that is asked about."""
 
 
 class Examples(Protocol):

@@ -37,12 +37,13 @@ def _paint(
 ) -> np.ndarray:
     pictures = []
     for start in range(0, len(asked), 64):
-        ids = [policy.text_ids(prompt.text) for prompt in asked[start : start + 64]]
+        ids = [policy.encode_prompt(prompt).ids for prompt in asked[start : start + 64]]
         with torch.no_grad():
             part = torch.from_numpy(tokens[start : start + 64])
             hidden = image_forward(policy.ar, policy.layout.image, ids, part).hidden_BSD
         seeds = range(first_seed + start, first_seed + start + len(ids))
-        pictures.append(policy.decoder.paint(hidden, seeds, steps=steps))
+        references = [next(iter(prompt.pictures), None) for prompt in asked[start : start + 64]]
+        pictures.append(policy.decoder.paint(hidden, seeds, steps=steps, references=references))
     return np.concatenate(pictures)
 
 

@@ -14,7 +14,7 @@ from rl.algorithm.terms import total_loss
 from rl.config.sections.supervised import LossWeights
 from rl.supervised.batch import HeadNames, PictureBatch
 from rl.supervised.objective import SupervisedObjective
-from rl.types import Forward, Span
+from rl.types import Forward, PictureFeatures, Span
 
 IMAGE = Span(100, 108, length=4)
 LOSSES = LossWeights(image=0.5, text=2.0, flow=3.0, heads=0.25)
@@ -72,6 +72,17 @@ def test_the_loss_is_the_weighted_sum_of_four_means() -> None:
     flow = (found.flow - rows.target)[[0, 2, 3]].square().mean()
     head = F.cross_entropy(found.head_logits["place"].flatten(0, 1), rows.labels_BTH.flatten(), ignore_index=-100)
     torch.testing.assert_close(loss, 0.5 * image + 2.0 * -learnt.mean() + 3.0 * flow + 0.25 * head)
+
+
+def test_ids_in_place_of_which_a_picture_is_read_are_given_too() -> None:
+    objective, found = SupervisedObjective(LossWeights(image=0, text=1.0, flow=0, heads=0), IMAGE), answer()
+    picture = PictureFeatures(1, "digest", torch.zeros(2, 0))
+    rows = replace(batch(), features=(None, None, None, picture), labels_BTH=None, heads=None)
+    prepared, words = objective.prepare(rows), found.forward.prompt_logprobs_BL
+    assert words is not None
+    loss = total_loss(objective(replace(found, head_logits={}), prepared), objective.weights(prepared))
+    # of the last prompt (7, 8, 4) ids 8 and 4 are the picture's
+    torch.testing.assert_close(loss, -torch.cat([words[0, :3], words[1, 2:4], words[2, :1]]).mean())
 
 
 @pytest.mark.parametrize("cuts", [[(0, 1), (1, 4)], [(0, 2), (2, 4)]])
