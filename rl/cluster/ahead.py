@@ -66,7 +66,8 @@ class Ahead:
         if isinstance(self.stream, DrawnAhead):
             self.stream.begin(first)
         self.publisher.stand_still(first)
-        desk = _Desk(self.config, self.stream, self.encode, self.publisher, StepBoard(partial(submit, self.turn)))
+        board, eyes = StepBoard(partial(submit, self.turn)), self.turn.sees_references
+        desk = _Desk(self.config, self.stream, self.encode, self.publisher, board, eyes)
         dispatcher = Dispatcher(self._scheduler(first, last), self.crews, desk, self.tracker.message)
         usage, in_turns = self._usage(), self.config.rollout.sleep > 0
 
@@ -161,10 +162,12 @@ class _Desk:
     encode: Encode
     publisher: WeightPublisher
     board: StepBoard
+    shows_pictures: bool = False
+    """Painters see the pictures that are to be changed."""
 
     def job(self, lease: Lease) -> SampleJob | PaintJob:
         if lease.stage == "paint":
-            packed = PackedRollout.of(self.board.rollout(lease.keys))
+            packed = PackedRollout.of(self.board.rollout(lease.keys), pictures=self.shows_pictures)
             return PaintJob(lease.step, packed, self._looked_at(lease))
         options, count = self.config.rollout, self._group_size(lease.step)
         prompts = self.stream.at(lease.step)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from rl.cluster.jobs import PaintJob
+from rl.cluster.packed import PackedRollout
 from rl.cluster.worker.roles import PainterRole
 from rl.config.schema import Config
 from rl.data.pictures import Picture
@@ -46,5 +47,7 @@ def test_a_decoder_that_sees_references_is_shown_those_of_its_prompts(tiny_polic
     tokens = np.zeros((4, 16), np.int64)
     rollout = Rollout(prompts, 2, ((1,), (1,)), tokens, np.zeros((4, 16), np.float32), (0, 1, 2, 3), 1.0, 0)
     decoder = Decoder(sees=sees)
-    painter(decoder, tiny_policy).work(None, PaintJob(step=0, rollout=rollout))
-    assert decoder.shown == [[BEFORE, BEFORE, None, None] if sees else None]
+    painter(decoder, tiny_policy).work(None, PaintJob(step=0, rollout=PackedRollout.of(rollout, pictures=sees)))
+    found = [[one and one.digest for one in seen] if seen else None for seen in decoder.shown]
+    assert found == [[BEFORE.digest, BEFORE.digest, None, None] if sees else None]
+    assert not any(prompt.pictures or prompt.text for prompt in PackedRollout.of(rollout).rollout().prompts)
