@@ -2,10 +2,12 @@
 # make test   the tests (`make slow`: the ones over a minute)   make lint   style, types, imports   make lock   pins anew
 #
 # Each makes .venv on first use from .locks/$(EXTRA).txt and then runs; a second call installs nothing.
-# PY=python3.12 picks the Python of a new .venv; EXTRA=gpu is the set for a CUDA machine; VENV=folder puts it elsewhere.
+# PY=python3.12 picks the Python of a new .venv; EXTRA=gpu is the set for a CUDA machine; VENV=folder puts it elsewhere;
+# WORKERS=4 is how many processes test. A file stays in one, in order: vLLM leaves no process group for what follows it.
 PY    ?= python3
 EXTRA ?= cpu
 VENV  ?= .venv
+WORKERS ?= 2
 READY := $(VENV)/.ready-$(EXTRA)
 RUN   := $(VENV)/bin/python
 DEMO  := $(RUN) -m rl.launch examples/geneval.yaml
@@ -23,7 +25,7 @@ else
 endif
 
 test: $(READY)
-	$(RUN) -m pytest -m 'not slow' -q $(ARGS)
+	$(RUN) -m pytest -m 'not slow' -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 slow: $(READY)
 	$(RUN) -m pytest -m slow -q $(ARGS)

@@ -84,7 +84,12 @@ def test_samplers_sleep_while_the_trainer_paints_learns_and_evaluates(tmp_path: 
         none: Any = None
         return Experience(step, rollout, none, none, None, None, 0, {}, {})
 
-    turn: Any = SimpleNamespace(tell=None, nap=lambda step: said.append("sleep"), painted_and_scored=painted_and_scored)
+    turn: Any = SimpleNamespace(
+        tell=None,
+        sees_references=False,
+        nap=lambda step: said.append("sleep"),
+        painted_and_scored=painted_and_scored,
+    )
     store: Any = SimpleNamespace(publish=lambda *_, **__: None, prune=lambda oldest: None)
     tracker: Any = SimpleNamespace(message=lambda text: None, workers=lambda numbers: None)
     publisher = WeightPublisher(store, {"sample": crew}, staleness=0)

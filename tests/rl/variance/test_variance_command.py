@@ -18,7 +18,7 @@ def test_a_whole_measurement(tiny_policy: Path, tmp_path: Path, capsys: pytest.C
     shown = capsys.readouterr()
     assert "3 prompts x 3 token sequences x 2 renders, at 1, 3 steps: 36 pictures" in shown.err
     assert "painted: 36 of 36 pictures" in shown.err
-    assert "ink at 3 steps: the language model can learn" in shown.out
+    assert "ink at 3 steps: the pictures of 3 prompts are too few" in shown.out
     record = json.loads((out / "variance.json").read_text())
     assert [(one["reward"], one["steps"], one["split"]["prompts"]) for one in record["findings"]] == [
         ("ink", 1, 3),

@@ -76,6 +76,7 @@ class Turn:
     """What is left of a step when its pictures are there, and the rewards: they only count what they get."""
 
     tell: Callable[[str], None] | None = None
+    sees_references: bool = False
     given: Counter[str] = field(default_factory=Counter)
 
     @property
