@@ -30,6 +30,9 @@ class Asked(Protocol):
     def slowed(self, factor: float) -> None:
         """So is that."""
 
+    def saved(self) -> None:
+        """What is learnt until now is part of a checkpoint."""
+
 
 class RemoteLanguageModel:
     """A :class:`rl.learn.TrainedPart`."""
@@ -71,6 +74,7 @@ class RemoteLanguageModel:
 
     def save(self, folder: Path) -> None:
         self._trainer.ask("save", str(folder.resolve()))
+        self._trainer.saved()
 
     def load(self, folder: Path) -> None:
         self.version = self._trainer.ask("load", str(folder.resolve()))

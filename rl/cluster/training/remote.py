@@ -33,6 +33,8 @@ class RemoteTraining:
         self._first = self._done = done
         self._slowed: list[tuple[int, float]] = []
         """After how many steps the learning rate was multiplied, and by what."""
+        self._saved: dict[int, int] = {}
+        """Steps of a checkpoint -> how many of these it holds."""
         self._start: TrainerStart | None = None
         self._painters: PaintsTokens | None = None
         self._learner: Learner | None = None
@@ -88,6 +90,9 @@ class RemoteTraining:
     def slowed(self, factor: float) -> None:
         self._slowed.append((self._done, factor))
 
+    def saved(self) -> None:
+        self._saved[self._done] = len(self._slowed)
+
     def close(self) -> None:
         self._group.close()
 
@@ -117,7 +122,9 @@ class RemoteTraining:
         log = self._log
 
         def usable(step: int) -> bool:
-            return step >= self._first and (step >= self._done or (log is not None and log.upto(step) >= self._done))
+            if not self._first <= step <= self._done:  # a later one is of an earlier start of the run
+                return False
+            return step == self._done or (log is not None and log.upto(step) >= self._done)
 
         saved = checkpoint.latest(self._folder, usable)
         if saved is None and not (self._first == 0 and usable(0)):
@@ -144,12 +151,13 @@ class RemoteTraining:
         first = saved.step if saved else 0
         if saved is not None:
             self._group.ask("load", str((saved.folder / "trainer").resolve()))
-        slowed = [(after, factor) for after, factor in self._slowed if after > first]
-        for step in range(first, self._done):
-            self._learn_again(step)
+        slowed = self._slowed[self._saved.get(first, 0) :]
+        for step in range(first, self._done + 1):
             for after, factor in slowed:
-                if after == step + 1:
+                if after == step:
                     self._group.ask("slow_down", factor)
+            if step < self._done:
+                self._learn_again(step)
 
     def _learn_again(self, step: int) -> None:
         assert self._learner is not None and self._log is not None  # or nothing was learnt yet

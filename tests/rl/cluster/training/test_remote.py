@@ -103,6 +103,8 @@ class Case:
 def a_whole_run(case: Case) -> list[dict[str, float]]:
     found = []
     for step in range(5):
+        if step in (0, 2):
+            case.part.slow_down(0.125)  # by an alarm of what is collected, after the checkpoint
         found.append(case.step(step))
         if step == 1:
             case.part.slow_down(0.5)  # by an alarm, before the checkpoint
@@ -179,6 +181,29 @@ def test_a_resumed_run_goes_back_no_further_than_to_where_it_began(
     case.group.dies = [case.group.calls + 1]
     case.step(3)
     assert [one[0] if isinstance(one, tuple) else one for one in case.group.learnt] == ["0", "1", 0.5, 2, 3]
+
+
+def test_what_slows_a_resumed_run_down_before_its_first_step_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(tmp_path, monkeypatch, done=2)
+    case.group.saved, case.checkpoints = {"step-2": [("0", []), ("1", [])]}, [2]
+    case.part.slow_down(0.25)
+    case.group.dies = [case.group.calls + 1]
+    case.step(2)
+    assert [one[0] if isinstance(one, tuple) else one for one in case.group.learnt] == ["0", "1", 0.25, 2]
+
+
+def test_a_checkpoint_of_steps_that_are_still_to_come_is_not_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run had come further, and was resumed from an older one because the log did not reach that far."""
+    case = Case(tmp_path, monkeypatch, done=2)
+    case.group.saved, case.checkpoints = {"step-2": ["two"], "step-4": ["four"]}, [2, 4]
+    case.step(2)
+    case.group.dies = [case.group.calls + 1]
+    case.step(3)
+    assert [one[0] if isinstance(one, tuple) else one for one in case.group.learnt] == ["two", 2, 3]
 
 
 def test_seconds_of_the_forward_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
