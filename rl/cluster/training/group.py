@@ -131,7 +131,7 @@ class TrainerGroup:
         try:
             return ray.get(answer)
         except RayError as error:
-            if isinstance(error, RayTaskError) and isinstance(cause_of(error), (UserError, RunFailure)):
+            if isinstance(error, RayTaskError) and _told(cause_of(error)):
                 raise cause_of(error) from None
             self._blame(rank, error, self._lives if others is None else others)
 
@@ -161,7 +161,7 @@ class TrainerGroup:
         except RayTaskError as error:
             if ray.wait([answer], timeout=_SETTLE_S)[0]:
                 self._get(answer, 0)
-            if isinstance(cause := cause_of(error), (UserError, RunFailure)):
+            if _told(cause := cause_of(error)):
                 raise cause from None
             raise RanksLost(self._named(rank, str(failure(error)))) from error
         except RayError as error:
@@ -172,3 +172,9 @@ class TrainerGroup:
         there = self._residences[rank] if rank < len(self._residences) else None
         where = f" (process {there.pid} on {there.host})" if there else ""
         return f"trainer rank {rank} of {self.size}{where} {what}"
+
+
+def _told(cause: BaseException) -> bool:
+    """Whether it would be the same with any rank: a mistake, the end of the run, or what a disk has answered."""
+    network = (ConnectionError, TimeoutError)
+    return isinstance(cause, (UserError, RunFailure)) or (isinstance(cause, OSError) and not isinstance(cause, network))

@@ -19,6 +19,8 @@ class RankProgress:
         self._actors, self._deadline_s, self._now = actors, deadline_s, now
         self._look_s = min(look_s, deadline_s / 4)
         self._asked: dict[int, Any] = {}
+        self._silent: set[int] = set()
+        """Who had not answered from one look to the next."""
         self._came = dict.fromkeys(range(len(actors)), 0)
         self.begin()
 
@@ -35,9 +37,8 @@ class RankProgress:
                 self._moved = now
         if now - self._moved <= self._deadline_s:
             return None
-        silent = [rank for rank in self._asked if rank in self._came]
-        rank = min(silent or self._came, key=lambda rank: self._came[rank])
-        what = "does not answer" if silent else "got nowhere"
+        rank = min(self._silent or self._came, key=lambda rank: self._came[rank])
+        what = "does not answer" if self._silent else "got nowhere"
         return rank, f"{what} for {self._deadline_s:g} s"
 
     def _look(self) -> bool:
@@ -45,13 +46,12 @@ class RankProgress:
         moved = False
         for rank, actor in enumerate(self._actors):
             answer = self._asked.get(rank)
-            if answer is None:
-                self._asked[rank] = actor.progress.remote()
+            if answer is not None and not ray.wait([answer], timeout=0)[0]:
+                self._silent.add(rank)
                 continue
-            if not ray.wait([answer], timeout=0)[0]:
-                continue
-            del self._asked[rank]
-            moved |= self._take(rank, answer)
+            self._silent.discard(rank)
+            moved |= answer is not None and self._take(rank, answer)
+            self._asked[rank] = actor.progress.remote()
         return moved
 
     def _take(self, rank: int, answer: Any) -> bool:

@@ -18,6 +18,7 @@ from rl.cluster.weights.store import WeightStore
 from rl.halves.build import RunTrainers, trained_parts
 from rl.halves.export import export_parts
 from rl.learn import TrainedLanguageModel
+from rl.process.disk import true_cause
 from rl.process.ranks import Place
 from rl.rows import sequences
 from rl.tracking.stopwatch import Stopwatch
@@ -93,7 +94,13 @@ class TrainerRank:
         self._part.slow_down(factor)
 
     def save(self, folder: str) -> None:
-        self._part.save(Path(folder))
+        """Raises: OSError where the disk is full, in whatever words a library has put that."""
+        try:
+            self._part.save(Path(folder))
+        except RuntimeError as error:
+            if (cause := true_cause(error, Path(folder))) is None:
+                raise
+            raise cause from error
 
     def load(self, folder: str) -> int:
         """Returns the version of the weights."""

@@ -227,6 +227,16 @@ def test_what_all_ranks_raise_is_told_and_nobody_is_started_again(world: World, 
         joined().ask("learn")
 
 
+def test_a_full_disk_is_told_as_the_disk_tells_it_and_a_lost_connection_is_not(world: World) -> None:
+    world.answers["save"] = raised(OSError(28, "No space left on device", "/runs/a/model.safetensors"))
+    with pytest.raises(OSError) as caught:
+        joined().ask("save")
+    assert (caught.value.errno, caught.value.filename) == (28, "/runs/a/model.safetensors")
+    world.answers["save"] = raised(ConnectionResetError("by peer"))
+    with pytest.raises(RanksLost, match=r"raised ConnectionResetError: by peer$"):
+        joined().ask("save")
+
+
 def test_ranks_that_get_nowhere_are_found_by_the_one_that_has_done_least(world: World) -> None:
     world.answers["learn"] = SILENCE
     world.came = {0: 5, 1: 4, 2: 5}
@@ -240,6 +250,21 @@ def test_one_that_does_not_even_say_how_far_it_is_is_named_first(world: World) -
     world.came = {0: 0, 1: 4, 2: SILENCE}
     with pytest.raises(RanksLost, match=r"^trainer rank 2 of 3 \(process 102 on box\) does not answer for 40 s$"):
         joined().ask("learn")
+
+
+@pytest.mark.parametrize("deadline", [36.0, 38.0, 40.0, 42.0, 44.0, 46.0])
+def test_one_that_falls_silent_is_named_whenever_it_is_looked_for(world: World, deadline: float) -> None:
+    """It was as far as the others then, which wait for it."""
+    world.came = {0: 4, 1: 4}
+    ranks = [FakeRank(world, rank) for rank in range(2)]
+    progress = progress_module.RankProgress(ranks, deadline, lambda: world.now)
+    found = None
+    while found is None:
+        if world.now == 12.0:
+            world.came[1] = SILENCE
+        world.now += 0.5
+        found = progress.stuck()
+    assert found == (1, f"does not answer for {deadline:g} s")
 
 
 def test_a_restart_takes_the_same_places(world: World) -> None:
