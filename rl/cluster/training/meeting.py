@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import MutableMapping, Sequence
 
 import psutil
@@ -11,12 +12,18 @@ from rl.cluster.training.messages import Residence
 from rl.process.ranks import Place
 
 _HERE = "127.0.0.1"
+_BACKLOG = 1024  # all ranks come at one time
 _INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
 def served(address: str) -> dist.TCPStore:
     """A store that lives in this process; ``port`` tells where."""
-    return dist.TCPStore(address, 0, None, is_master=True, wait_for_workers=False)
+    if address != _HERE:
+        return dist.TCPStore(address, 0, None, is_master=True, wait_for_workers=False)
+    # by itself it would listen on every address of the machine
+    listening = socket.create_server((_HERE, 0), backlog=_BACKLOG)
+    port = listening.getsockname()[1]
+    return dist.TCPStore(_HERE, port, None, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach())
 
 
 def address_for(residences: Sequence[Residence]) -> str:
