@@ -13,12 +13,15 @@ from pathlib import Path
 from policy.folder import read_policy_config, resolve_folder
 from rewards.pool.gpus import visible_gpus
 from rl.config.schema import Config
+from rl.config.sections.cluster_rules import ranks_key, ranks_of
 from rl.preflight.adapters import learning_numbers, lora_problems
 from rl.preflight.components import problems
 from rl.preflight.requirements import version
 from rl.preflight.room import checkpoint_bytes, folder_problems
 from rl.preflight.weights import require_whole_weights
 from rl.types import UserError
+
+_TO_A_CORE = 4  # samplers and painters that share it are not faster than one
 
 
 def check_machine(config: Config, ranks_here: int = 1) -> None:
@@ -36,7 +39,7 @@ def check_machine(config: Config, ranks_here: int = 1) -> None:
         *engine_problems(config, usable_gpus()),
         *adapters,
         *rank_problems(ranks_here, usable_gpus()),
-        *trainer_problems(config, usable_gpus(), os.cpu_count() or 1),
+        *worker_problems(config, usable_gpus(), os.cpu_count() or 1),
     ]
     found += folder_problems(Path(str(config.run.folder)), checkpoint_bytes(trained))
     if len(found) == 1:
@@ -60,23 +63,30 @@ def rank_problems(ranks: int, gpus: int) -> Iterator[str]:
         )
 
 
-def trainer_problems(config: Config, gpus: int, cores: int) -> Iterator[str]:
-    """Trainers that are Ray actors of a cluster which is to be started here; one that is there says so itself."""
+def worker_problems(config: Config, gpus: int, cores: int) -> Iterator[str]:
+    """Workers and trainers of a cluster which is to be started here; one that is there says so itself."""
     cluster = config.cluster
-    if not cluster.trainers or cluster.address or os.environ.get("RAY_ADDRESS"):
+    if not config.loop.ahead or cluster.address or os.environ.get("RAY_ADDRESS"):
         return
+    if not gpus and cluster.samplers + cluster.painters > _TO_A_CORE * cores:
+        yield (
+            f"cluster: {cluster.samplers} samplers and {cluster.painters} painters are more than {_TO_A_CORE} to a "
+            f"core, and this machine has {cores}; lower cluster.samplers or cluster.painters, or name a cluster of "
+            "more machines (cluster.address)"
+        )
     if not gpus and cluster.trainers > cores:
         yield (
             f"cluster.trainers: {cluster.trainers} ranks need a core each and this machine has {cores}; lower it, or "
             "name a cluster of more machines (cluster.address)"
         )
     others = ((cluster.samplers, cluster.sampler_gpus), (cluster.painters, cluster.painter_gpus))
-    wanted = cluster.trainers + sum(count * (1.0 if each is None else each) for count, each in others)
+    ranks = 0 if config.rollout.sleep else ranks_of(config)  # samplers that sleep share those of the trainer
+    wanted = ranks + sum(count * (1.0 if each is None else each) for count, each in others)
     if gpus and wanted > gpus:
         yield (
-            f"cluster.trainers: {cluster.trainers} ranks, {cluster.samplers} samplers and {cluster.painters} painters "
-            f"need {wanted:g} GPUs and this machine shows {gpus}; lower their numbers, or name a cluster of more "
-            "machines (cluster.address)"
+            f"{ranks_key(config)}: {ranks_of(config)} ranks, {cluster.samplers} samplers and {cluster.painters} "
+            f"painters need {wanted:g} GPUs and this machine shows {gpus}; lower their numbers, or name a cluster of "
+            "more machines (cluster.address)"
         )
 
 

@@ -1,4 +1,4 @@
-"""Trainers of a cluster that is to be started here need this machine's cores or GPUs."""
+"""Workers and trainers of a cluster that is to be started here need this machine's cores or GPUs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from rl.config.load import load
 from rl.config.schema import Config
-from rl.preflight.machine import trainer_problems
+from rl.preflight.machine import worker_problems
 from rl.preflight.prompts import require_a_reader
 from rl.types import UserError
 from tests.rl.run_case import ROOT
@@ -39,14 +39,34 @@ def config(*overrides: str) -> Config:
             ],
         ),
         (["cluster.trainers=99", "cluster.address=10.0.0.1:6379"], 8, []),
-        (["cluster.samplers=99"], 8, []),
+        (["cluster.samplers=99", "cluster.address=10.0.0.1:6379"], 0, []),
+        (["cluster.samplers=8", "cluster.painters=8"], 0, []),
+        (
+            ["cluster.samplers=99"],
+            0,
+            [
+                "cluster: 99 samplers and 1 painters are more than 4 to a core, and this machine has 4; lower "
+                "cluster.samplers or cluster.painters, or name a cluster of more machines (cluster.address)"
+            ],
+        ),
+        (["cluster.painters=6"], 8, []),
+        (
+            ["cluster.samplers=2", "cluster.painters=6"],
+            8,
+            [
+                "train.ranks: 1 ranks, 2 samplers and 6 painters need 9 GPUs and this machine shows 8; lower their "
+                "numbers, or name a cluster of more machines (cluster.address)"
+            ],
+        ),
+        (["cluster.painters=0", "rollout.sleep=2", "rollout.engine=vllm"], 1, []),
+        (["loop=serial", "cluster.samplers=99"], 8, []),
     ],
 )
-def test_more_trainers_than_this_machine_has_room_for(
+def test_more_workers_than_this_machine_has_room_for(
     overrides: list[str], gpus: int, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert list(trainer_problems(config(*overrides), gpus, 4)) == told
+    assert list(worker_problems(config(*overrides), gpus, 4)) == told
 
 
 def test_a_process_without_a_model_reads_no_pictures() -> None:
