@@ -126,7 +126,7 @@ class Ahead:
         if plan.log_needed(oldest) > first:
             raise UserError(
                 f"loop.staleness: {plan.staleness}, so what comes after step {first} was begun with weights that are "
-                "gone; go on with loop.staleness=0, or begin a new run"
+                "gone, and the experience log lacks it; begin a new run"
             )
         return Scheduler(plan, trained=first, oldest=oldest, at=time.monotonic())
 

@@ -285,8 +285,3 @@ def _told(error: BaseException) -> str:
 
 def _kill(worker: _Worker) -> None:
     ray.kill(worker.actor)
-
-
-def close_all(crews: Sequence[Crew]) -> None:
-    for crew in crews:
-        crew.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -37,15 +38,23 @@ def a_real_rollout() -> Rollout:
 
 def test_a_picture_costs_the_driver_a_few_kilobytes() -> None:
     rollout = joined(split(a_real_rollout()))
-    messages = [
+    acting = [
         SampleJob([bare(rollout.prompts[0])], [Condition(rollout.prompt_ids[0])], GROUP, rollout.seeds),
         Sampled(3, 1e-6, 5.0, PackedRollout.of(rollout)),
         PaintJob(7, PackedRollout.of(rollout), looked_at=range(GROUP)),
         Painted(3, 9.0, rollout.seeds, (0.001,) * len(rollout.prompts), ((700, 729),)),
+    ]
+    training = [
         TokenLesson.of(learnt_from(rollout), torch.zeros(1, GROUP)),
         Learnt({f"number/{index}": float(index) for index in range(40)}, {"forward": 1.0, "update": 2.0}, 4),
     ]
-    assert sum(len(pickle.dumps(one)) for one in messages) / GROUP < MOST
+    to_all, to_trainers = size_a_picture([*acting, *training]), size_a_picture(training)
+    print(f"{to_all / 1000:.1f} KB a picture of {TOKENS} tokens, {to_trainers / 1000:.1f} of them for the trainers")
+    assert to_all < MOST
+
+
+def size_a_picture(messages: Sequence[object]) -> float:
+    return sum(len(pickle.dumps(one)) for one in messages) / GROUP
 
 
 def learnt_from(rollout: Rollout) -> Experience:
