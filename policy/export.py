@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import save_torch_state_dict
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -18,7 +18,7 @@ from policy.json_file import write_json
 from policy.parts import REFERENCE_PART, weights_of
 from policy.tokenizers.names import renamed
 from policy.trainable import Adapter, WeightStream
-from rl.process.disk import true_cause, words
+from rl.process.disk import WRITE_ERRORS, true_cause, words
 from rl.types import UserError
 
 DECODER_FOLDERS = ("connector", "transformer", REFERENCE_PART)
@@ -108,7 +108,7 @@ def _replacing(out: Path, what: str) -> Iterator[Path]:
         yield unfinished
         shutil.rmtree(out, ignore_errors=True)
         unfinished.rename(out)
-    except (OSError, SafetensorError) as error:
+    except WRITE_ERRORS as error:
         cause = true_cause(error, unfinished)
         if cause is None:
             raise

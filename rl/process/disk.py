@@ -10,8 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from rl.types import UserError
 
+WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
+"""What libraries raise where the file system does not take what they write, and elsewhere: see :func:`true_cause`."""
 _WORDS = {
     errno.ENOSPC: ("the disk is full", "free some space"),
     errno.EDQUOT: ("the disk quota is used up", "free some space"),
@@ -29,7 +33,7 @@ _WORDS = {
     errno.ENFILE: ("too many files are open on this machine", "close some"),
 }
 _OF_ANY_FILE = _WORDS.keys() - {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM}
-_OS_ERROR = re.compile(r"Os \{ code: (\d+)")  # how safetensors writes what the system said
+_OS_ERROR = re.compile(r"(?:Os \{ code: |\(os error )(\d+)")  # how safetensors writes what the system said
 
 
 @contextmanager

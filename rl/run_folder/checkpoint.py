@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from rl.data.drawing.draws import DrawState
-from rl.process.disk import true_cause, words
+from rl.process.disk import WRITE_ERRORS, true_cause, words
 from rl.types import UserError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def save(run_folder: Path, step: int, parts: Mapping[str, Callable[[Path], None]
         _write_manifest(unfinished, step, state)
         _publish(unfinished, folder)
         _prune(run_folder, keep)
-    except (OSError, RuntimeError) as error:
+    except WRITE_ERRORS as error:
         cause = true_cause(error, unfinished)
         if cause is None:
             raise

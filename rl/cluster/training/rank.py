@@ -18,7 +18,7 @@ from rl.cluster.weights.store import WeightStore
 from rl.halves.build import RunTrainers, trained_parts
 from rl.halves.export import export_parts
 from rl.learn import TrainedLanguageModel
-from rl.process.disk import true_cause
+from rl.process.disk import WRITE_ERRORS, true_cause
 from rl.process.ranks import Place
 from rl.rows import sequences
 from rl.tracking.stopwatch import Stopwatch
@@ -97,7 +97,7 @@ class TrainerRank:
         """Raises: OSError where the disk is full, in whatever words a library has put that."""
         try:
             self._part.save(Path(folder))
-        except RuntimeError as error:
+        except WRITE_ERRORS as error:
             if (cause := true_cause(error, Path(folder))) is None:
                 raise
             raise cause from error

@@ -60,8 +60,14 @@ def test_the_errors_that_copying_collects(tmp_path: Path) -> None:
     assert words(cause)[0] == "the file system is read-only"
 
 
-def test_what_safetensors_says(tmp_path: Path) -> None:
-    text = 'Error while serializing: IoError(Os { code: 28, kind: StorageFull, message: "No space left on device" })'
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Error while serializing: IoError(Os { code: 28, kind: StorageFull, message: "No space left on device" })',
+        "Error while serializing: I/O error: No space left on device (os error 28)",
+    ],
+)
+def test_what_safetensors_says(text: str, tmp_path: Path) -> None:
     cause = true_cause(Exception(text), tmp_path)
     assert cause is not None
     assert words(cause)[0] == "the disk is full"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from rl.run_folder import checkpoint, random_state
 from rl.types import UserError
@@ -120,9 +122,23 @@ def fill_by_torch(folder: Path) -> None:
     torch.save(torch.zeros(100_000), "/dev/full")
 
 
+def fill_by_safetensors(folder: Path) -> None:
+    """By a limit, for it writes beside the file and renames: /dev/full would be replaced."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        save_file({"weight": torch.zeros(100_000)}, folder / "state.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 @pytest.mark.parametrize(
     ("fill", "reason"),
-    [(fill_by_file, "the disk is full"), (fill_by_torch, "torch could not write its file, as on a full disk")],
+    [
+        (fill_by_file, "the disk is full"),
+        (fill_by_torch, "torch could not write its file, as on a full disk"),
+        (fill_by_safetensors, "the file would be larger than this shell or file system allows"),
+    ],
 )
 def test_a_full_disk_is_one_sentence_and_keeps_the_previous_checkpoint(
     tmp_path: Path, fill: Callable[[Path], None], reason: str
