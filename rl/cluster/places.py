@@ -22,7 +22,7 @@ from rl.process.interrupt import FAILED, Interrupt
 from rl.types import RunFailure, UserError
 
 _ANSWER_S = 5.0
-_OTHER_VERSION = "Version mismatch"  # Ray's words
+_OTHER_VERSION, _NO_ADDRESS = "Version mismatch", "Invalid address"  # Ray's words
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _PICTURES_SHARE = 0.5  # of the object stores: prompts, tokens and Ray's own need the rest
 
@@ -49,7 +49,7 @@ def on_cluster(config: Config, interrupt: Interrupt) -> Iterator[None]:
         yield
         return
     address = config.cluster.address or os.environ.get("RAY_ADDRESS")
-    with _patience(config.cluster.start_timeout_s, interrupt):
+    with _patience(config.cluster.start_timeout_s, interrupt, address):
         if address is None:
             _start_here(config)
         else:
@@ -91,12 +91,13 @@ def _usual_gpus() -> float:
 
 
 @contextmanager
-def _patience(seconds: float, interrupt: Interrupt) -> Iterator[None]:
-    """Ray has no deadline for all of its start."""
-    words = (
-        f"error: the run cannot go on: Ray has not started within {seconds:g} s; look into "
-        "/tmp/ray/session_latest/logs, or raise cluster.start_timeout_s"
-    )
+def _patience(seconds: float, interrupt: Interrupt, address: str | None) -> Iterator[None]:
+    """Ray has no deadline for all of its start, nor for joining a cluster."""
+    what, advice = "Ray has not started", "look into /tmp/ray/session_latest/logs"
+    if address is not None:
+        what = f"cluster.address: {address} has not let this machine in"
+        advice = "see that Ray runs there and that its ports are open"
+    words = f"error: the run cannot go on: {what} within {seconds:g} s; {advice}, or raise cluster.start_timeout_s"
     late = threading.Timer(seconds, interrupt.end, [words, FAILED])
     late.daemon = True
     late.start()
@@ -151,6 +152,8 @@ def _join(address: str) -> None:
         reason = " ".join(str(error).split())[:300]
         if _OTHER_VERSION in reason:
             reason += "; install the same Ray and Python on both"
+        if _NO_ADDRESS in reason:
+            reason += "; write host:port, or auto for this machine's cluster"
         raise UserError(f"cluster.address: {address} can't be joined: {reason}") from error
 
 

@@ -109,6 +109,15 @@ def test_a_cluster_of_another_version(monkeypatch: pytest.MonkeyPatch, listening
     )
 
 
+def test_an_address_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError) as caught:
+        entered(config("cluster.address=nowhere"), FakeRay(ValueError("Invalid address format: nowhere")), monkeypatch)
+    assert str(caught.value) == (
+        "cluster.address: nowhere can't be joined: Invalid address format: nowhere; write host:port, or auto for this "
+        "machine's cluster"
+    )
+
+
 @pytest.mark.parametrize(
     ("overrides", "resources", "told"),
     [
@@ -206,22 +215,28 @@ def test_threads_are_those_of_the_environment_or_what_is_said(monkeypatch: pytes
     assert needs_of(config("cluster.painters=99"))["sample"].threads == 1
 
 
-def test_ray_has_a_deadline_for_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ([], "Ray has not started within 0.05 s; look into /tmp/ray/session_latest/logs"),
+        (
+            ["cluster.address=auto"],
+            "cluster.address: auto has not let this machine in within 0.05 s; see that Ray runs there and that its "
+            "ports are open",
+        ),
+    ],
+)
+def test_ray_has_a_deadline_for_its_start(given: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ended, waiting = list[tuple[str, int]](), threading.Event()
     ray, interrupt = FakeRay(), Interrupt()
     monkeypatch.setattr(interrupt, "end", lambda words, code: (ended.append((words, code)), waiting.set()))
     monkeypatch.setattr(ray, "init", lambda **_: waiting.wait(20))
     monkeypatch.setattr(places, "ray", ray)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with on_cluster(config("cluster.start_timeout_s=0.05"), interrupt):
+    monkeypatch.setattr(places, "require_our_code", lambda: None)
+    with on_cluster(config("cluster.start_timeout_s=0.05", *given), interrupt):
         pass
-    assert ended == [
-        (
-            "error: the run cannot go on: Ray has not started within 0.05 s; look into /tmp/ray/session_latest/logs, "
-            "or raise cluster.start_timeout_s",
-            3,
-        )
-    ]
+    assert ended == [(f"error: the run cannot go on: {told}, or raise cluster.start_timeout_s", 3)]
 
 
 def test_the_trainers_ranks_keep_the_machines_first_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
