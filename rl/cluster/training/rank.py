@@ -19,6 +19,7 @@ from rl.halves.build import RunTrainers, trained_parts
 from rl.halves.export import export_parts
 from rl.learn import TrainedLanguageModel
 from rl.process.disk import WRITE_ERRORS, true_cause
+from rl.process.out_of_memory import memory_of_phase
 from rl.process.ranks import Place
 from rl.rows import sequences
 from rl.tracking.stopwatch import Stopwatch
@@ -59,16 +60,18 @@ class TrainerRank:
         self._team.follow(self._trainers.duties())
 
     def learn(self, lesson: TokenLesson) -> Learnt:
-        """The update of a step."""
+        """The update of a step. Raises: OutOfMemory."""
         timer, experience = Stopwatch(), lesson.experience()
-        if self._team.world == 1:  # several ask it during the update, each for its own rows
-            with timer("forward"):
-                experience = self._referred(experience)
-        metrics = self._part.learn(experience, lesson.advantages_PG, timer)
+        with memory_of_phase("update"):
+            if self._team.world == 1:  # several ask it during the update, each for its own rows
+                with timer("forward"):
+                    experience = self._referred(experience)
+            metrics = self._part.learn(experience, lesson.advantages_PG, timer)
         return Learnt(metrics, timer.seconds, self._part.version)
 
     def rehearse(self, lesson: TokenLesson, rows: int) -> None:
-        self._part.rehearse(lesson.experience(), lesson.advantages_PG, rows)
+        with memory_of_phase("update"):
+            self._part.rehearse(lesson.experience(), lesson.advantages_PG, rows)
 
     def logprobs(self, rows: Sequences) -> NDArray[np.float32]:
         """Under the weights of now; nats."""
