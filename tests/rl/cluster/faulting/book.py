@@ -60,14 +60,13 @@ class FaultBook:
     def claim(self, stage: str, seeds: Iterable[int]) -> Struck | None:
         """The first that is open for one of these groups."""
         for seed in seeds:
-            name = f"{stage}-{seed}"
+            name, at = f"{stage}-{seed}", time.monotonic()
+            claimed = self._claimed / f"{name}-{at}"  # at one blow: who claims may be killed at any moment
             try:
-                (self._open / name).rename(self._claimed / name)
+                (self._open / name).rename(claimed)
             except FileNotFoundError:
                 continue
-            fault, at = Fault[(self._claimed / name).read_text()], time.monotonic()
-            (self._claimed / name).write_text(f"{fault.name} {at}")
-            return Struck(fault, (stage, seed), at)
+            return Struck(Fault[claimed.read_text()], (stage, seed), at)
         return None
 
     def left(self) -> list[str]:
@@ -76,8 +75,8 @@ class FaultBook:
     def struck(self) -> list[Struck]:
         found = []
         for path in sorted(self._claimed.glob("*")):
-            (stage, seed), (fault, at) = path.name.split("-"), path.read_text().split()
-            found.append(Struck(Fault[fault], (stage, int(seed)), float(at)))
+            stage, seed, at = path.name.split("-")
+            found.append(Struck(Fault[path.read_text()], (stage, int(seed)), float(at)))
         return found
 
 
