@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from rl.parts import Run
 from rl.rows import group_sizes, per_sample
 from rl.run_folder import checkpoint
 from rl.run_folder.claim import CONFIG_FILE
+from rl.run_folder.experience import goes_on_exactly
 from rl.run_folder.random_state import RngState, restore_rng, rng_state
 from rl.run_folder.records import Alarm, read_metrics
 from rl.tracking.groups import GroupSample, save_groups
@@ -196,9 +198,11 @@ def save(run: Run, done: int, rng: RngState | None = None) -> Path:
     state: checkpoint.RunState = {"version": first.version, "rng": rng or rng_state()}
     if run.draws:
         state["draws"] = run.draws.state
-    folder = checkpoint.save(run.folder, done, parts, state, run.config.checkpoint.keep)
-    oldest = checkpoint.oldest(run.folder) or 0
-    if run.experience is not None and oldest < done:  # the newest alone may not be enough for steps ahead of it
+    steps, staleness = run.config.train.steps, run.config.loop.staleness
+    exact = partial(goes_on_exactly, run.folder, steps=steps, staleness=staleness)
+    folder = checkpoint.save(run.folder, done, parts, state, run.config.checkpoint.keep, exact)
+    oldest = checkpoint.oldest(run.folder, exact)
+    if run.experience is not None and oldest is not None and oldest < done:  # or all of the log may be needed
         run.experience.prune(oldest)
     return folder
 

@@ -38,11 +38,10 @@ from rl.run_folder import checkpoint
 from rl.run_folder.checkpoint import Checkpoint
 from rl.run_folder.claim import CONFIG_FILE, begin_new, is_free, write_configuration, written_by_a_run
 from rl.run_folder.environment import typed_command
-from rl.run_folder.experience import ExperienceLog
+from rl.run_folder.experience import goes_on_exactly
 from rl.run_folder.inputs import Inputs, compare_inputs, fingerprints, record_inputs
 from rl.run_folder.lock import hold
 from rl.run_folder.resume import Resumed, listed, resumed
-from rl.scheduler.work import WorkPlan
 from rl.tracking.services import check_trackers
 from rl.trainer.schedule import learning_rate
 from rl.types import RunFailure, UserError
@@ -241,17 +240,26 @@ def _take_folder(config: Config, going_on: Resumed | None, inputs: Inputs) -> Ch
     for sentence in compare_inputs(folder, inputs):
         print(shown(sentence), flush=True)
     checkpoint.clean(folder)
-    saved = checkpoint.latest(folder, partial(_goes_on_exactly, config, folder))
+    exact = partial(goes_on_exactly, folder, steps=config.train.steps, staleness=config.loop.staleness)
+    saved = checkpoint.latest(folder, exact)
+    if note := _passed_over(folder, saved):
+        print(shown(note), flush=True)
     if saved is not None and (jump := rate_jump(config, going_on, saved.state["version"])):
         print(shown(jump), flush=True)
     write_configuration(config, folder)
     return saved
 
 
-def _goes_on_exactly(config: Config, folder: Path, step: int) -> bool:
-    """From the checkpoint of that step: what was begun with weights that are older is to be in the experience log."""
-    needed = WorkPlan(config.train.steps, 1, config.loop.staleness).log_needed(step)
-    return needed <= step or ExperienceLog(folder, ()).upto(step) >= needed
+def _passed_over(folder: Path, saved: Checkpoint | None) -> str | None:
+    """What is said where the newest checkpoint can't be gone on from."""
+    newest, chosen = checkpoint.newest(folder), saved.step if saved else 0
+    if newest is None or newest <= chosen:
+        return None
+    where = f"the checkpoint of step {chosen}" if chosen else "the beginning"
+    return (
+        f"note: what comes after the checkpoint of step {newest} was begun with weights that are gone, and is not in "
+        f"the log; going on from {where}, with what is logged learnt again"
+    )
 
 
 def rate_jump(config: Config, going_on: Resumed, updates: int) -> str | None:

@@ -53,8 +53,16 @@ class Checkpoint:
     state: RunState
 
 
-def save(run_folder: Path, step: int, parts: Mapping[str, Callable[[Path], None]], state: RunState, keep: int) -> Path:
-    """Writes one checkpoint and then drops all but the newest ``keep``. Returns its folder.
+def save(
+    run_folder: Path,
+    step: int,
+    parts: Mapping[str, Callable[[Path], None]],
+    state: RunState,
+    keep: int,
+    usable: Callable[[int], bool] = lambda step: True,
+) -> Path:
+    """Writes one checkpoint and then drops all but the newest ``keep``, and the newest that is ``usable`` if none of
+    those is. Returns its folder.
 
     Each part is called with an existing empty folder of its name; ``state`` is JSON.
     Raises: UserError if the folder cannot be written, for instance because the disk is full; the earlier checkpoints
@@ -70,7 +78,7 @@ def save(run_folder: Path, step: int, parts: Mapping[str, Callable[[Path], None]
             write(unfinished / name)
         _write_manifest(unfinished, step, state)
         _publish(unfinished, folder)
-        _prune(run_folder, keep)
+        _prune(run_folder, keep, usable)
     except WRITE_ERRORS as error:
         cause = true_cause(error, unfinished)
         if cause is None:
@@ -87,10 +95,14 @@ def found(run_folder: Path, step: int | None = None) -> bool:
     return bool(_complete(run_folder)) or any((run_folder / "checkpoints").glob(".old-step-*"))
 
 
-def oldest(run_folder: Path) -> int | None:
-    """The step of the oldest complete checkpoint; ``None`` if there is none."""
-    folders = _complete(run_folder)
-    return _step_of(folders[-1]) if folders else None
+def oldest(run_folder: Path, usable: Callable[[int], bool] = lambda step: True) -> int | None:
+    """The step of the oldest complete checkpoint that is usable; ``None`` if there is none."""
+    return min(filter(usable, map(_step_of, _complete(run_folder))), default=None)
+
+
+def newest(run_folder: Path) -> int | None:
+    """The step of the newest complete checkpoint, intact or not."""
+    return max(map(_step_of, _complete(run_folder)), default=None)
 
 
 def way_on(run_folder: Path) -> str:
@@ -167,8 +179,12 @@ def _publish(unfinished: Path, folder: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _prune(run_folder: Path, keep: int) -> None:
-    for folder in _complete(run_folder)[max(1, keep) :]:
+def _prune(run_folder: Path, keep: int, usable: Callable[[int], bool]) -> None:
+    kept, older = _complete(run_folder)[: max(1, keep)], _complete(run_folder)[max(1, keep) :]
+    if not any(usable(_step_of(folder)) for folder in kept):
+        still = next((folder for folder in older if usable(_step_of(folder))), None)
+        older = [folder for folder in older if folder != still]
+    for folder in older:
         # Out of sight first: a kill in the middle of the removal must not leave a folder with a final name.
         doomed = folder.with_name(f".tmp-{folder.name}")
         folder.rename(doomed)

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl.process.disk import disk_errors
+from rl.scheduler.work import WorkPlan
 from rl.types import Experience, PictureFeatures, Prompt, Renders, Rollout, Scores, Span, UserError
 
 if TYPE_CHECKING:
@@ -178,3 +179,10 @@ def _arrays(experience: Experience, rng: RngState, memory: object, features: Sto
         "score_B": scores.score_B,
         **({} if rollout.mask_BT is None else {"mask_BT": rollout.mask_BT}),
     }
+
+
+def goes_on_exactly(folder: Path, step: int, *, steps: int, staleness: int) -> bool:
+    """Whether a run of so many ``steps`` can go on from the checkpoint of ``step``: what was begun with weights that
+    are older is to be in the experience log."""
+    needed = WorkPlan(steps, 1, staleness).log_needed(step)
+    return needed <= step or ExperienceLog(folder, ()).upto(step) >= needed

@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from rl import milestones
+from rl import milestones, start
 from rl.algorithm import advantages
 from rl.collectors import Logged
 from rl.config.load import load
@@ -23,7 +24,7 @@ from rl.halves import build as halves
 from rl.learn import Learner, TrainedLanguageModel
 from rl.rows import sequences
 from rl.run_folder import checkpoint
-from rl.run_folder.experience import ExperienceLog
+from rl.run_folder.experience import ExperienceLog, goes_on_exactly
 from rl.run_folder.random_state import rng_state
 from rl.tracking.stopwatch import Stopwatch
 from rl.types import Experience, UserError
@@ -139,18 +140,23 @@ def test_who_keeps_none_removes_what_was_kept_and_decoders_are_refused(tmp_path:
     assert load(write_config(tmp_path, tmp_path, checkpoint={"experience": "off"})).logs_experience is False
 
 
-def test_the_log_reaches_back_to_the_oldest_checkpoint(tmp_path: Path) -> None:
-    log = ExperienceLog(tmp_path, an_experience().rollout.prompts)
+def a_run(folder: Path, steps: int, staleness: int) -> Any:
+    """What saving asks of one."""
     part = SimpleNamespace(version=1, save=lambda folder: (folder / "data").write_text("x"))
-    options = SimpleNamespace(checkpoint=SimpleNamespace(keep=2))
-    run: Any = SimpleNamespace(
-        folder=tmp_path,
-        config=options,
-        experience=log,
+    config = {"checkpoint": {"keep": 2}, "train": {"steps": steps}, "loop": {"staleness": staleness}}
+    return SimpleNamespace(
+        folder=folder,
+        config=SimpleNamespace(**{name: SimpleNamespace(**keys) for name, keys in config.items()}),
+        experience=ExperienceLog(folder, an_experience().rollout.prompts),
         draws=None,
         learner=SimpleNamespace(parts={"ar": part}),
         tracker=SimpleNamespace(stage=lambda name: None),
     )
+
+
+def test_the_log_reaches_back_to_the_oldest_checkpoint(tmp_path: Path) -> None:
+    run = a_run(tmp_path, steps=9, staleness=2)
+    log = run.experience
     for step in range(9):
         log.write(replace(an_experience(), step=step), rng_state())
         if (step + 1) % 3 == 0:
@@ -159,6 +165,26 @@ def test_the_log_reaches_back_to_the_oldest_checkpoint(tmp_path: Path) -> None:
     found = checkpoint.latest(tmp_path, usable=lambda step: log.upto(step) >= step + 2)
     assert found is not None and found.step == 6
     random.seed()
+
+
+@pytest.mark.parametrize(("stops", "goes_on_from"), [((5, 6), None), ((3, 5, 6), 3), ((3, 6, 7), 3), ((3, 5, 7), 5)])
+def test_a_run_ahead_that_is_stopped_again_and_again_loses_no_step(
+    stops: tuple[int, ...], goes_on_from: int | None, tmp_path: Path
+) -> None:
+    run = a_run(tmp_path, steps=20, staleness=2)
+    for step in range(stops[-1]):
+        run.experience.write(replace(an_experience(), step=step), rng_state())
+        if step + 1 in stops:
+            milestones.save(run, step + 1)
+    exact = partial(goes_on_exactly, tmp_path, steps=20, staleness=2)
+    found = checkpoint.latest(tmp_path, exact)
+    assert (found and found.step) == goes_on_from
+    assert run.experience.upto(goes_on_from or 0) == stops[-1]
+    said = start._passed_over(tmp_path, found) or ""
+    where = "the checkpoint of step" if found else "the beginning"
+    assert f"after the checkpoint of step {stops[-1]} was begun with weights that are gone" in said
+    assert f"going on from {where}" in said
+    assert start._passed_over(tmp_path, checkpoint.latest(tmp_path)) is None
 
 
 @pytest.mark.slow
