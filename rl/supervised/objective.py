@@ -17,10 +17,9 @@ from policy.supervised.network import PictureAnswer
 from policy.supervised.understanding import Redrawn
 from rl.algorithm.terms import Control, Shown, Term
 from rl.config.sections.supervised import LossWeights
+from rl.data.examples.contract import NOT_ASKED
 from rl.supervised.batch import PictureBatch
 from rl.types import Span
-
-IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class SupervisedObjective:
         rows = len(batch)
         words_B = torch.tensor([sum(asked) for asked in self._asked(batch)], dtype=torch.float32)
         image_BT = batch.image_B[:, None] * batch.changed_BT
-        heads_BTH = None if batch.labels_BTH is None else (batch.labels_BTH != IGNORED).float()
+        heads_BTH = None if batch.labels_BTH is None else (batch.labels_BTH != NOT_ASKED).float()
         return replace(
             batch,
             image_BT=image_BT / image_BT.sum().clamp(min=1e-9),
@@ -121,7 +120,7 @@ def _head(name: str, logits_BTK: Tensor, rows: PictureBatch) -> Tensor:
     assert rows.labels_BTH is not None and rows.heads is not None and rows.heads_BTH is not None
     place = rows.heads.names.index(name)
     wrong_BT = F.cross_entropy(
-        logits_BTK.float().transpose(1, 2), rows.labels_BTH[..., place], ignore_index=IGNORED, reduction="none"
+        logits_BTK.float().transpose(1, 2), rows.labels_BTH[..., place], ignore_index=NOT_ASKED, reduction="none"
     )
     return (wrong_BT * rows.heads_BTH[..., place]).sum(1, keepdim=True)
 

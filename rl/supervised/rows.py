@@ -19,10 +19,9 @@ from policy.base import Policy
 from policy.pictures.view import square_view
 from policy.prompt_length import room_for_prompt
 from rl.config.sections.supervised import SupervisedConfig
-from rl.data.examples.contract import Example
+from rl.data.examples.contract import NOT_ASKED, Example
 from rl.supervised.answers import AnswerRows
 from rl.supervised.batch import HeadNames, PictureBatch
-from rl.supervised.objective import IGNORED
 from rl.supervised.reading import PictureReading, features_of
 from rl.types import UserError
 from rollout.seeds import sample_seed
@@ -166,7 +165,7 @@ class RowMaker:
             return None, None
         found, answered_B1 = [], torch.tensor([[example.answer is not None] for example in examples])
         for name, classes in self.options.heads.items():
-            labels_BT = self._label(name, examples, tokens_BT).masked_fill(answered_B1, IGNORED)
+            labels_BT = self._label(name, examples, tokens_BT).masked_fill(answered_B1, NOT_ASKED)
             if int(labels_BT.max()) >= classes:
                 raise UserError(
                     f"supervised.heads.{name}: is {classes}, and an example has the label {int(labels_BT.max())}; "
@@ -184,7 +183,7 @@ class RowMaker:
 
 
 def _labelled(labels: Mapping[str, NDArray[np.int64]], name: str, tokens: int) -> Tensor:
-    return torch.from_numpy(labels[name]) if name in labels else torch.full((tokens,), IGNORED)
+    return torch.from_numpy(labels[name]) if name in labels else torch.full((tokens,), NOT_ASKED)
 
 
 def as_pixels(pictures_BHW3: NDArray[np.uint8]) -> Tensor:

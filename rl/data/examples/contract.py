@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from rl.data.pictures import Picture
 from rl.types import Prompt
 
+NOT_ASKED = -100
+"""A label where nothing is asked."""
+
 
 @dataclass(frozen=True)
 class Example:
@@ -26,7 +29,7 @@ class Example:
     weights: Mapping[str, float] = field(default_factory=dict)
     """Loss (``image``, ``text``, ``flow``) -> what this row counts in it, 1 where nothing is said."""
     labels: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
-    """Head -> (T,) the right class at each image token, -100 where nothing is asked."""
+    """Head -> (T,) the right class at each image token, or ``NOT_ASKED``."""
     answer: str | None = None
     """Words that are the right answer in place of the picture, which then is the one that is asked about."""
 

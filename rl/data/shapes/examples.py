@@ -10,15 +10,13 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from rl.data.examples.contract import Example
+from rl.data.examples.contract import NOT_ASKED, Example
 from rl.data.pictures import Picture
 from rl.data.shapes.looks import FIGURES
 from rl.data.shapes.scenes import Scene, dense_cells, dense_looks, random_scene, showing, with_details_of
 from rl.data.shapes.sprites import CLASSES
 from rl.data.shapes.world import DETAIL_TAGS, TAGS, Content, class_of, looks_of, picture
 from rl.types import Prompt, UserError
-
-_IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -127,5 +125,5 @@ def _details(asked: Content, cells_T: NDArray[np.int64]) -> dict[str, NDArray[np
     """Ground and figure that a caption asks for at each cell; no figure where it asks for no object of that class."""
     looks_T = looks_of(asked, cells_T)
     named = [CLASSES.index(name) for name in asked.figures()]
-    figures_T = np.where(np.isin(class_of(cells_T), named), looks_T % len(FIGURES), _IGNORED)
+    figures_T = np.where(np.isin(class_of(cells_T), named), looks_T % len(FIGURES), NOT_ASKED)
     return {"ground": looks_T // len(FIGURES), "figure": figures_T}

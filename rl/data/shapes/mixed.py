@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.data.examples.contract import Example
+from rl.data.examples.contract import NOT_ASKED, Example
 from rl.data.prompts import checked_call
 from rl.data.shapes.edits.contents import edit_contents
 from rl.data.shapes.edits.example import EditExample
@@ -25,7 +25,7 @@ from rl.types import UserError
 
 RowsT = TypeVar("RowsT")
 _KINDS = ("draw", "edit", "answer")
-_KINDS_SEED, _IGNORED = 41, -100
+_KINDS_SEED = 41
 _UNTOLD: Mapping[str, float] = {"text": 0.0}
 """Nothing in front of a caption or an instruction tells its words; a question speaks of the picture before it."""
 
@@ -79,7 +79,7 @@ def _details(edit: EditExample) -> dict[str, NDArray[np.int64]]:
     (ground, figure), (new_ground, new_figure) = (divmod(looks, len(FIGURES)) for looks in edit.looks)
     asked = {"ground": new_ground, "figure": new_figure}
     changed = {"ground": new_ground != ground, "figure": new_figure != figure}
-    return {name: np.where(changed[name], asked[name], _IGNORED) for name in asked}
+    return {name: np.where(changed[name], asked[name], NOT_ASKED) for name in asked}
 
 
 def mixed(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -103,13 +102,16 @@ def cores_of_two() -> float:
 
 def busy(count: int) -> list[float]:
     """Seconds that so many processes need for the same sum, side by side."""
-    work = "import time, torch; torch.set_num_threads(1); a = torch.ones(512, 512); a @ a; input(); s = time.time()\n"
+    work = "import time, torch; torch.set_num_threads(1); a = torch.ones(512, 512); a @ a; print(flush=True)\n"
+    work += "input(); s = time.time()\n"
     work += "for _ in range(400): a @ a\nprint(time.time() - s)"
     ready = [
         subprocess.Popen([sys.executable, "-c", work], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(count)
     ]
-    time.sleep(10)  # all have loaded
+    for one in ready:
+        assert one.stdout is not None
+        one.stdout.readline()  # it has loaded
     for one in ready:
         assert one.stdin is not None
         one.stdin.write("\n")
