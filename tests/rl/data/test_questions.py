@@ -11,9 +11,10 @@ from rl.data.shapes import world
 from rl.data.shapes.edits.things import Thing, things_in
 from rl.data.shapes.looks import LOOKS
 from rl.data.shapes.prompts import prompts
-from rl.data.shapes.questions.contents import COARSE_TAGS, FINE_TAGS, QUESTION_TAGS, question_contents
+from rl.data.shapes.questions.contents import COARSE_TAGS, DESCRIBE, FINE_TAGS, QUESTION_TAGS, question_contents
 from rl.data.shapes.questions.make import ShapesQuestion
 from rl.data.shapes.questions.prompts import chance_levels, questions
+from rl.data.shapes.questions.rows import QuestionRows
 from rl.data.shapes.sprites import CLASSES, COLORS, GRID
 from rl.types import UserError
 
@@ -101,6 +102,18 @@ def test_questions_are_prompts_with_a_picture_and_the_answer() -> None:
         assert isinstance(prompt.metadata["answer"], int if prompt.metadata["tag"] == "ask_count" else str)
     again = prompts("heldout", 6, COARSE_TAGS)
     assert [(one.text, one.pictures[0].digest) for one in found] == [(o.text, o.pictures[0].digest) for o in again]
+
+
+def test_a_description_names_all_things_row_by_row() -> None:
+    rows = QuestionRows(shares={DESCRIBE: 1.0}, mislabelled=1.0)
+    for number in range(40):
+        question = rows.question(number)
+        things = [thing for _, thing in sorted(things_in(question.scene).items())]
+        assert question.text == "describe the picture"
+        assert question.answer.split(" and ") == [f"{thing.color} {thing.name}" for thing in things]
+        assert 2 <= len(things) <= 5
+    with pytest.raises(UserError, match="unknown task 'describe'"):
+        prompts("rl", 1, (DESCRIBE,))
 
 
 def test_what_a_blind_guess_gets() -> None:

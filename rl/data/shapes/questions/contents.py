@@ -20,6 +20,9 @@ COARSE_TAGS = ("ask_color", "ask_shape", "ask_count", "ask_exists", "ask_positio
 FINE_TAGS = ("ask_shade", "ask_outline", "ask_ground")
 """What they do not: details below the codebook (``looks``)."""
 QUESTION_TAGS = (*COARSE_TAGS, *FINE_TAGS)
+DESCRIBE = "describe"
+"""All that stands in a picture, to learn words from (as captions are in the first stage of LLaVA, arXiv 2304.08485):
+its answer is its picture's, so nothing is held out of it, and it is in no list of prompts."""
 NUMBERS = ("zero", "one", "two", "three", "four", "five")
 ANY = ""
 """A colour that the question leaves open."""
@@ -45,6 +48,8 @@ class QuestionContent:
 @cache
 def question_contents(tag: str, split: str) -> tuple[QuestionContent, ...]:
     """All contents of one kind of question in one split. Raises: UserError on an unknown one."""
+    if tag == DESCRIBE:
+        return (QuestionContent(DESCRIBE, (), ""),)
     if tag not in QUESTION_TAGS:
         raise UserError(f"shapes world: unknown question '{tag}'; choose among {', '.join(QUESTION_TAGS)}.")
     if split not in SPLITS:

@@ -14,7 +14,7 @@ from rl.data.shapes.edits.draft import Draft
 from rl.data.shapes.edits.letters import write_letters
 from rl.data.shapes.edits.things import scene_of
 from rl.data.shapes.looks import FIGURES, GROUNDS, Look
-from rl.data.shapes.questions.contents import ANY, FINE_TAGS, NUMBERS, QuestionContent
+from rl.data.shapes.questions.contents import ANY, DESCRIBE, FINE_TAGS, NUMBERS, QuestionContent
 from rl.data.shapes.sprites import CLASSES
 from rl.data.shapes.world import CELLS, pairs_in_relation, picture, plural
 
@@ -29,6 +29,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "ask_shade": ("is the {0} light or dark?",),
     "ask_outline": ("is the {0} outlined?",),
     "ask_ground": ("what is the ground?", "which ground is there?"),
+    DESCRIBE: ("describe the picture",),
 }
 
 
@@ -60,7 +61,14 @@ def make_question(content: QuestionContent, rng: Generator, choice: int = 0) -> 
     draft.fill()
     phrases = PHRASES[content.tag]
     text = phrases[choice % len(phrases)].format(*content.words, counted=_counted(content))
-    return ShapesQuestion(content.tag, text, scene_of(draft.things), _looks(draft, content), content.answer)
+    answer = _described(draft) if content.tag == DESCRIBE else content.answer
+    return ShapesQuestion(content.tag, text, scene_of(draft.things), _looks(draft, content), answer)
+
+
+def _described(draft: Draft) -> str:
+    """Row by row: ``"red circle and blue star"``."""
+    things = (draft.things[place] for place in sorted(draft.things))
+    return " and ".join(f"{thing.color} {thing.name}" for thing in things)
 
 
 def _counted(content: QuestionContent) -> str:
@@ -115,6 +123,10 @@ def _read(draft: Draft, content: QuestionContent) -> None:
     write_letters(draft, content.answer)
 
 
+def _anything(draft: Draft, content: QuestionContent) -> None:
+    """What fills the picture."""
+
+
 def _fine(draft: Draft, content: QuestionContent) -> None:
     name, color = content.words
     draft.single.add(name)
@@ -132,6 +144,7 @@ _PLANS: dict[str, Callable[[Draft, QuestionContent], None]] = {
     "ask_shade": _fine,
     "ask_outline": _fine,
     "ask_ground": _fine,
+    DESCRIBE: _anything,
 }
 
 

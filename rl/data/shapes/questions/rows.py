@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from rl.data.pictures import Picture
-from rl.data.shapes.questions.contents import COARSE_TAGS, question_contents
+from rl.data.shapes.questions.contents import COARSE_TAGS, DESCRIBE, question_contents
 from rl.data.shapes.questions.make import PHRASES, ShapesQuestion, make_question
 from rl.types import Prompt
 
@@ -46,6 +46,6 @@ class QuestionRows:
         contents = question_contents(tag, self.split)
         content = contents[rng.integers(len(contents))]
         one = make_question(content, rng, int(rng.integers(len(PHRASES[tag]))))
-        if index >= self.bad_from and rng.random() < self.mislabelled:
+        if tag != DESCRIBE and index >= self.bad_from and rng.random() < self.mislabelled:
             return replace(one, answer=contents[rng.integers(len(contents))].answer)
         return one
