@@ -19,6 +19,7 @@ from rl.cluster.crew import Crew
 from rl.cluster.jobs import WorkerStart
 from rl.cluster.places import needs_of, require_room_for_pictures, trainer_needs
 from rl.cluster.publisher import Sets, WeightPublisher
+from rl.cluster.references import StoredReferences
 from rl.cluster.remote_sampler import RemoteSampler
 from rl.cluster.training.painters import CrewPainters
 from rl.cluster.training.part import RemoteSets
@@ -53,7 +54,8 @@ class ActingOnCluster:
     def start_sampler(self, config: Config, policy: Policy, prompts: list[Prompt], ranks: int) -> Sampler:
         """All workers and trainers load; their samplers are one to whoever asks between two steps."""
         if config.cluster.painters:
-            require_room_for_pictures(config, 3 * policy.decoder.picture_side**2)
+            sees = policy.decoder.reference is not None and any(prompt.pictures for prompt in prompts)
+            require_room_for_pictures(config, 3 * policy.decoder.picture_side**2, references=sees)
         sets = config.loop.staleness + 1
         room = _set_bytes(config, policy) * (sets + _SPARE)
         store, node = self._store(room)
@@ -75,7 +77,7 @@ class ActingOnCluster:
             self.training.load(start.config, self._run, room, painters)
         for crew in self._crews.values():
             crew.wait()
-        self._encode = policy.encode_prompt
+        self._encode, self._side = policy.encode_prompt, policy.decoder.picture_side
         return RemoteSampler(self._crews["sample"], self._publisher, self._encode)
 
     def collector(
@@ -93,6 +95,7 @@ class ActingOnCluster:
             else DrawnAhead(draws, config.data.prompts_per_step, config.loop.staleness)
         )
         ahead = Ahead(config, act, stream, self._encode, self._crews, self._publisher, tracker)
+        ahead.references = StoredReferences(self._side) if act.sees_references else None
         if (training := self.training) is not None:
             ahead.restarts = lambda: training.restarts
         return ahead

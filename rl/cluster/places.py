@@ -157,13 +157,15 @@ def _join(address: str) -> None:
         raise UserError(f"cluster.address: {address} can't be joined: {reason}") from error
 
 
-def require_room_for_pictures(config: Config, picture_bytes: int) -> None:
-    """All that may be painted and not yet scored must lie in the cluster's object stores. Raises: UserError."""
-    samples = config.data.prompts_per_step * config.rollout.group_size * config.render.renders
-    wanted, has = samples * picture_bytes * (config.loop.staleness + 1), ray.cluster_resources()["object_store_memory"]
+def require_room_for_pictures(config: Config, picture_bytes: int, *, references: bool = False) -> None:
+    """All that may be painted and not yet scored must lie in the cluster's object stores, and with ``references`` a
+    picture for each prompt that changes one. Raises: UserError."""
+    painted = config.data.prompts_per_step * config.rollout.group_size * config.render.renders
+    pictures = painted + config.data.prompts_per_step * references
+    wanted, has = pictures * picture_bytes * (config.loop.staleness + 1), ray.cluster_resources()["object_store_memory"]
     if wanted > has * _PICTURES_SHARE:
         raise UserError(
-            f"cluster: {config.loop.staleness + 1} steps of {samples:,} pictures take {wanted / 1e9:.2f} GB, and Ray's "
+            f"cluster: {config.loop.staleness + 1} steps of {pictures:,} pictures take {wanted / 1e9:.2f} GB, and Ray's "
             f"object stores have {has / 1e9:.2f} GB, of which at most half is for them; start Ray with a larger "
             "--object-store-memory, or lower loop.staleness, data.prompts_per_step or rollout.group_size"
         )

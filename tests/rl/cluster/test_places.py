@@ -183,6 +183,10 @@ def test_a_ray_that_does_not_come_up_is_a_sentence(monkeypatch: pytest.MonkeyPat
 def test_pictures_of_the_steps_under_way_have_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places, "ray", FakeRay(object_store_memory=5e9))
     require_room_for_pictures(config(), 64 * 64 * 3)
+    few = config("data.prompts_per_step=32", "rollout.group_size=8")
+    require_room_for_pictures(few, 1024 * 1024 * 3)
+    with pytest.raises(UserError, match="3 steps of 288 pictures take 2.72 GB"):  # those that are to be changed as well
+        require_room_for_pictures(few, 1024 * 1024 * 3, references=True)
     with pytest.raises(UserError) as caught:
         require_room_for_pictures(config("rollout.group_size=32"), 1024 * 1024 * 3)
     assert str(caught.value) == (
