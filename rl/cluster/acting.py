@@ -24,7 +24,7 @@ from rl.cluster.remote_sampler import RemoteSampler
 from rl.cluster.training.painters import CrewPainters
 from rl.cluster.training.part import RemoteSets
 from rl.cluster.training.remote import RemoteTraining
-from rl.cluster.weight_server import serve_weights
+from rl.cluster.weights.server import serve_weights
 from rl.cluster.weights.store import WeightStore
 from rl.cluster.worker.held import language_model_base
 from rl.collect import Collect

@@ -1,4 +1,4 @@
-"""Pictures that are to be changed, as painters get them: once in Ray's object store, and of that only names in messages."""
+"""Pictures that are to be changed, as painters get them: they lie in Ray's object store, and messages name them."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rl.cluster import ahead, crew
-from rl.cluster.weight_server import start_server
+from rl.cluster.weights.server import start_server
 from rl.cluster.weights.store import WeightStore
 from rl.cluster.worker import actor
 from tests.rl.cluster.faulting import engines, invented
