@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from rl.cluster.remote_sampler import RemoteSampler
 from rl.cluster.training.painters import CrewPainters
 from rl.cluster.training.part import RemoteSets
 from rl.cluster.training.remote import RemoteTraining
-from rl.cluster.weights.server import serve_weights
+from rl.cluster.weights.server import WeightServer, serve_weights
 from rl.cluster.weights.store import WeightStore
 from rl.cluster.worker.held import language_model_base
 from rl.collect import Collect
@@ -32,7 +32,8 @@ from rl.config.schema import Config
 from rl.data.drawing.ahead import DrawnAhead
 from rl.data.drawing.draws import PromptDraws
 from rl.data.task_stream import Stream, prompt_stream
-from rl.process.interrupt import Interrupt
+from rl.process.interrupt import FAILED, Interrupt
+from rl.run_folder import checkpoint
 from rl.tracking.tracker import Tracker
 from rl.types import Prompt
 from rollout.samplers.contract import Sampler
@@ -44,9 +45,18 @@ _SPARE = 2  # sets beside those that jobs may name: one that is being written, o
 class ActingOnCluster:
     """See :class:`rl.acting.place.Acting`."""
 
-    def __init__(self, crews: Mapping[str, Crew], done: int, training: RemoteTraining | None = None) -> None:
-        """``done``: steps before this start of the run; ``training``: the trainers, where they are not this process."""
+    def __init__(
+        self,
+        crews: Mapping[str, Crew],
+        done: int,
+        training: RemoteTraining | None = None,
+        give_up: Callable[[str], None] = lambda why: None,
+    ) -> None:
+        """``done``: steps before this start of the run; ``training``: the trainers, where they are not this process;
+        ``give_up``: ends the run from any thread."""
         self.training = training
+        self._give_up = give_up
+        self._server: WeightServer | None = None
         self._crews, self._done = crews, done
         self._run = uuid.uuid4().hex
         self._publisher: WeightPublisher | None = None
@@ -60,13 +70,14 @@ class ActingOnCluster:
         room = _set_bytes(config, policy) * (sets + _SPARE)
         store, node = self._store(room)
         self._publisher = WeightPublisher(store, self._crews, staleness=config.loop.staleness, next=self._done)
+        self._server = serve_weights(self._run, room, node, self._give_up)
         start = WorkerStart(
             config=_anywhere(config),
             run=self._run,
             room=room,
             sets=sets,
             base=language_model_base(config).fingerprint if config.train.lora else None,
-            fetch=serve_weights(self._run, room, node),
+            fetch=self._server and self._server.fetch,
             max_prompt_tokens=longest_prompt(config, policy, prompts),
             tolerance=sync_tolerance(config, policy.ar.config.num_hidden_layers),
         )
@@ -109,6 +120,8 @@ class ActingOnCluster:
             crew.close()
         if self.training is not None:
             self.training.close()
+        if self._server is not None:
+            self._server.close()
         if self._publisher is not None:
             self._publisher.store.discard()
 
@@ -127,7 +140,12 @@ def acting_on_cluster(config: Config, done: int, interrupt: Interrupt) -> Iterat
     crews: dict[str, Crew] = {
         role: Crew(role, sizes[role], need, config.cluster) for role, need in needs.items() if sizes[role]
     }
-    acting = ActingOnCluster(crews, done, training)
+
+    def give_up(why: str) -> None:
+        way_on = checkpoint.way_on(Path(str(config.run.folder)))
+        interrupt.end(f"error: the run cannot go on: {why}; {way_on}", FAILED)
+
+    acting = ActingOnCluster(crews, done, training, give_up)
     interrupt.closing.append(acting.close)
     try:
         yield acting

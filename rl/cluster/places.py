@@ -130,9 +130,10 @@ def _start_here(config: Config) -> None:
 
 
 def _init(**options: Any) -> None:
+    """Of its own: without ``local`` Ray would join one that somebody has started on this machine."""
     _hush()
     try:
-        ray.init(**options)
+        ray.init(address="local", **options)
     except Exception as error:  # a start that fails is Exception itself: Ray has no narrower one
         words = " ".join(str(error).split())[:300]
         raise RunFailure(

@@ -10,7 +10,7 @@ import pytest
 from rl.cluster import places
 from rl.doctor import cluster
 from rl.doctor.__main__ import main
-from tests.rl.cluster.test_places import FakeRay, config
+from tests.rl.cluster.placing.test_places import FakeRay, config
 from tests.rl.run_case import ROOT
 
 
