@@ -77,7 +77,7 @@ class ActingOnCluster:
             room=room,
             sets=sets,
             base=language_model_base(config).fingerprint if config.train.lora else None,
-            fetch=self._server and self._server.fetch,
+            fetch=None if self._server is None else self._server.fetch,
             max_prompt_tokens=longest_prompt(config, policy, prompts),
             tolerance=sync_tolerance(config, policy.ar.config.num_hidden_layers),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -93,7 +93,7 @@ class WeightServer:
     def _tell(self, error: BaseException | None) -> None:
         if self._closed:
             return
-        machine = next((one for one in ray.nodes() if one["NodeID"] == self._node), {})
+        machine: Mapping[str, Any] = next((one for one in ray.nodes() if one["NodeID"] == self._node), {})
         where = f"the machine {machine.get('NodeManagerAddress', self._node)}"
         if machine.get("Alive"):
             why = f"the process that sends weights from {where} can't be started ({type(error).__name__})"
