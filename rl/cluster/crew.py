@@ -19,6 +19,7 @@ from rl.cluster.machines import lacking
 from rl.cluster.places import WorkerNeeds
 from rl.cluster.worker.actor import start_actor
 from rl.config.sections.cluster import ClusterConfig
+from rl.config.sections.cluster_rules import counted
 from rl.run_folder.usage import WORKER_WORDS
 from rl.types import RunFailure, UserError
 
@@ -126,7 +127,9 @@ class Crew:
                     self.dismiss(name, str(error))
             finally:
                 self.answered(name)
-        raise RunFailure(f"{len(reasons)} {WORKER_WORDS[self.role]}s failed on one question; the last, {reasons[-1]}")
+        raise RunFailure(
+            f"{counted(len(reasons), WORKER_WORDS[self.role])} failed on one question; the last, {reasons[-1]}"
+        )
 
     def hold(self, version: int) -> list[float]:
         """Everybody who has nothing else to do takes these weights; what their canaries say. Raises: RunFailure where

@@ -140,12 +140,12 @@ def _off_policy(config: Config) -> Iterator[tuple[str, str]]:
     if config.checkpoint.keep < 2:
         yield (
             "checkpoint.keep",
-            f"is {config.checkpoint.keep}, and a run {config.loop.staleness} steps ahead may have to go on from the "
+            f"is {config.checkpoint.keep}, and a run {counted(staleness, 'step')} ahead may have to go on from the "
             "checkpoint before the last; write 2",
         )
     if config.correction is None:
         yield (
             "correction",
-            f"is null, and with loop.staleness {config.loop.staleness} samples come from older weights than those that "
+            f"is null, and with loop.staleness {staleness} samples come from older weights than those that "
             "learn; leave it at token_tis",
         )

@@ -72,7 +72,7 @@ def test_a_plan_has_the_runs_patience() -> None:
         ),
         (
             ["loop=ahead", "loop.staleness=1", "checkpoint.keep=1"],
-            "checkpoint.keep: is 1, and a run 1 steps ahead may have to go on from the checkpoint before the last",
+            "checkpoint.keep: is 1, and a run 1 step ahead may have to go on from the checkpoint before the last",
         ),
         (
             ["loop=ahead", "groups=resample"],
