@@ -81,9 +81,10 @@ def keys_of(prompts: Sequence[Prompt]) -> str:
 
 
 def overlap(train: Iterable[Prompt], held_out: Iterable[Prompt]) -> int:
-    """How many held-out prompts are training prompts too, whatever their white space and Unicode form."""
-    known = {_folded(prompt.text) for prompt in train}
-    return sum(_folded(prompt.text) in known for prompt in held_out)
+    """How many held-out prompts are training prompts too, whatever their white space and Unicode form: the same words
+    about the same pictures."""
+    known = {(_folded(prompt.text), prompt.pictures) for prompt in train}
+    return sum((_folded(prompt.text), prompt.pictures) in known for prompt in held_out)
 
 
 def _same(one: Prompt, other: Prompt) -> bool:

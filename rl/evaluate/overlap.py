@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rl.config.load import load
+from rl.data.prompt_list import overlap
 from rl.data.prompts import load_prompts
 from rl.evaluate.candidates import Candidate
 from rl.run_folder.claim import CONFIG_FILE
@@ -21,7 +22,6 @@ def overlaps(candidates: Sequence[Candidate], prompts: Sequence[Prompt]) -> Iter
         except UserError as error:
             yield f"{one.name}: whether it has seen these prompts in training is not known: {error}"
             continue
-        texts = {prompt.text for prompt in trained}
-        seen = sum(prompt.text in texts for prompt in prompts)
+        seen = overlap(trained, prompts)
         verb = "are" if seen > 1 else "is"
         yield f"{one.name}: {seen or 'none'} of the {len(prompts)} prompts {verb} among its training prompts"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rl.config.schema import Component
+from rl.data.pictures import Picture
 from rl.data.prompt_list import PromptList, gathered, keys_of, name_of, overlap
 from rl.data.prompts import jsonl, load_prompts, text
 from rl.types import Prompt, UserError
@@ -75,6 +77,13 @@ def test_overlap_sees_through_spaces_and_unicode_forms() -> None:
     train = [Prompt("1", "a cat"), Prompt("2", "caf\u00e9"), Prompt("3", "a dog")]
     held_out = [Prompt("a", " a  cat"), Prompt("b", "cafe\u0301"), Prompt("c", "a Cat")]
     assert overlap(train, held_out) == 2
+
+
+def test_the_same_question_about_another_picture_is_another_prompt() -> None:
+    one, other = (Picture(np.full((8, 8, 3), value, np.uint8)) for value in (1, 2))
+    train = [Prompt("1", "how many circles?", pictures=(one,))]
+    assert overlap(train, [Prompt("a", "how many circles?", pictures=(other,))]) == 0
+    assert overlap(train, [Prompt("a", "how many circles?", pictures=(Picture(one.pixels.copy()),))]) == 1
 
 
 @pytest.mark.parametrize(
