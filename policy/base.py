@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +15,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
+from policy.ar.loading import complete, load_connector, load_language_model, make_connector, reading
 from policy.conditions import AR_HIDDEN, ATTENDED, BESIDE_NOISE, CHANNELS, read_ways
-from policy.decoder import Decoder, make_connector
+from policy.decoder import Decoder
 from policy.folder import (
     FEATURES,
     no_understanding,
@@ -120,15 +120,12 @@ class Policy:
         folder = resolve_folder(folder)
         disable_progress_bar()  # one for each part of a folder that is here already
         layout, template = read_policy_config(folder)
-        options = {"dtype": getattr(torch, dtype), "attn_implementation": "sdpa", "output_loading_info": True}
-        with reading(folder / "ar") as part:
-            ar = complete(Qwen3ForCausalLM.from_pretrained(part, **options))
         return cls(
             folder=folder,
             layout=layout,
             prompt_template=template,
             tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),
-            ar=ar.to(device).eval(),
+            ar=load_language_model(folder, getattr(torch, dtype)).to(device),
             decoder=load_decoder(folder, getattr(torch, decoder_dtype or dtype), device),
             image_tokenizer=load_image_tokenizer(folder, layout).to(device),
             prompt_encoder=read_prompt_encoder(folder),
@@ -168,11 +165,7 @@ class Policy:
 
 def load_decoder(folder: Path, dtype: torch.dtype, device: str) -> Decoder:
     """Raises: UserError naming the part whose weights are not those of its configuration."""
-    with reading(folder / "connector") as part:
-        config = read_json(part / "config.json")
-        connector = make_connector(config["hidden_size"], config["caption_channels"])
-        connector.load_state_dict(load_file(part / "model.safetensors"))
-    reference = load_reference(folder, dtype)
+    connector, reference = load_connector(folder), load_reference(folder, dtype)
     with reading(folder / "transformer") as part:
         transformer = complete(
             SanaTransformer2DModel.from_pretrained(part, torch_dtype=dtype, output_loading_info=True)
@@ -207,33 +200,6 @@ def save_reference(reference: ReferenceLatents, folder: Path) -> None:
     part.mkdir(exist_ok=True)
     write_json(part / "config.json", {"latent_channels": first.in_features, "caption_channels": last.out_features})
     save_file(reference.connector.state_dict(), part / "model.safetensors")
-
-
-@contextmanager
-def reading(part: Path) -> Iterator[Path]:
-    """Around the loading of a part. Raises: UserError naming it: its files were changed or are another model's."""
-    try:
-        yield part
-    except UserError:
-        raise
-    except Exception as error:  # of four libraries, each with errors of its own
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{part}: its weights are not those of its config.json ({type(error).__name__}: {reason[:300]}); take both "
-            "from one model"
-        ) from error
-
-
-def complete(loaded: tuple[ModelT, Mapping[str, Collection[str]]]) -> ModelT:
-    """What is missing would be random, and what is left over not there, both without a word.
-
-    Raises: ValueError with the first of them.
-    """
-    model, found = loaded
-    for names, what in ((found["missing_keys"], "missing"), (found["unexpected_keys"], "left over")):
-        if names:
-            raise ValueError(f"{len(names)} weights are {what}, first {min(names)!r}")
-    return model
 
 
 def load_image_tokenizer(folder: Path, layout: TokenLayout) -> ImageTokenizer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -20,18 +19,6 @@ from policy.trajectory import DecoderSampler, euler
 from rl.data.pictures import Picture
 
 References = Sequence[Picture | None]
-
-
-def make_connector(hidden_size: int, caption_channels: int) -> nn.Sequential:
-    """Linear - GELU(tanh) - Linear - RMSNorm, weight initialised to sqrt(5.5) (BLIP3o-NEXT, arXiv 2510.15857)."""
-    norm = nn.RMSNorm(caption_channels, eps=1e-5)
-    nn.init.constant_(norm.weight, math.sqrt(5.5))
-    return nn.Sequential(
-        nn.Linear(hidden_size, caption_channels),
-        nn.GELU(approximate="tanh"),
-        nn.Linear(caption_channels, caption_channels),
-        norm,
-    )
 
 
 class Decoder(nn.Module):

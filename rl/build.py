@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from policy.ar.layers import EAGER, LayerHalves
 from policy.base import Policy
-from policy.lora.adapters import add_lora
-from policy.trainable import LanguageModel
 from rewards.pool.pool import RewardPool
 from rewards.scoring import Scoring
 from rl.acting.elsewhere import PaintedElsewhere, read_elsewhere
 from rl.acting.outline import outline
 from rl.acting.place import Acting, ActingHere
 from rl.algorithm.answers import answering, component
-from rl.algorithm.copies import Decay, warmed
-from rl.algorithm.entropy import EntropyTerm
-from rl.algorithm.objective import PolicyObjective
-from rl.algorithm.terms import MOVING, AnchorTerm, KLTerm, LossTerm
 from rl.answers.answering import WordAnswers
 from rl.collect import Collect, RewardWatch
 from rl.collectors import Logged
@@ -36,7 +28,8 @@ from rl.decoder.part import OLD
 from rl.decoder.views import other_weights, start_views
 from rl.evaluation.evaluate import pictures_of_tasks
 from rl.halves.build import RunTrainers, experience_log, halves, prompt_draws, slow_copy
-from rl.learn import Learner, TokenTrainer
+from rl.halves.language_model import language_model, token_trainer
+from rl.learn import Learner
 from rl.parts import Run
 from rl.process.interrupt import Interrupt
 from rl.process.ranks import Place
@@ -45,7 +38,7 @@ from rl.tracking.guards.guards import Guards
 from rl.tracking.guards.pictures import Fidelity
 from rl.tracking.tracker import Tracker
 from rl.trainer.answer import frozen
-from rl.trainer.copies import EMA, Lending
+from rl.trainer.copies import Lending
 from rl.trainer.engine import pick_device
 from rl.trainer.painting import TeamPainter
 from rl.trainer.place import visiting
@@ -213,36 +206,15 @@ def start_trainers(config: Config, policy: Policy, team: Team) -> RunTrainers:
     """The same on every rank, the language model's first: its anchor keeps a connector that nobody has trained."""
     if config.supervised:
         return RunTrainers(taught=taught(config, config.supervised, language_model(config, policy), policy, team))
-    ar = token_trainer(config, policy, team) if "ar" in config.trainers else None
+    # of its own, for the decoder itself may be on visits only (render.offload)
+    connector = policy.decoder.connector_in(getattr(torch, config.train.dtype))
+    ar = token_trainer(config, policy, connector, team) if "ar" in config.trainers else None
     trained = config.trained_decoder
     if trained is None:
         return RunTrainers(ar)
     decoder = flow_trainer(config, trained, policy.decoder, team)
     paints = OLD if trained.old in OLD_RULES else None
     return RunTrainers(ar, decoder, paints, other_weights(config, policy.decoder, decoder))
-
-
-def token_trainer(config: Config, policy: Policy, team: Team) -> TokenTrainer:
-    # the decoder itself may be on visits only (render.offload)
-    connector = policy.decoder.connector_in(getattr(torch, config.train.dtype)).to(pick_device())
-    loss = objective(config, connector)
-    kept = {} if config.train.ema is None else {EMA: warmed(config.train.ema)}
-    return TokenTrainer(
-        language_model(config, policy),
-        loss,
-        config.train,
-        steps=config.schedule.steps_of("ar", config.train.steps),
-        team=team,
-        copies={**moving_reference(config), **kept},
-    )
-
-
-def moving_reference(config: Config) -> Mapping[str, Decay]:
-    """``kl_reference`` and how it follows the policy, if it moves."""
-    chosen = config.kl_reference
-    if config.kl is None or declarations("kl_references", chosen.use).fixed:
-        return {}
-    return {MOVING: answering("kl_references", "kl_reference", chosen)}
 
 
 def shared_painter(config: Config, policy: Policy, team: Team, trainers: RunTrainers) -> TeamPainter:
@@ -253,35 +225,3 @@ def shared_painter(config: Config, policy: Policy, team: Team, trainers: RunTrai
 def decoder_there(config: Config, policy: Policy) -> Callable[[], AbstractContextManager[object]]:
     """Around painting: the decoder is where it works, and leaves again if its memory is lent."""
     return partial(visiting, policy.decoder, pick_device()) if config.render.offload else nullcontext
-
-
-def language_model(config: Config, policy: Policy) -> LanguageModel:
-    """With adapters on it where they are what is trained."""
-    train = config.train
-    return LanguageModel(
-        policy.ar,
-        policy.layout.image,
-        chunk=train.logprob_chunk,
-        halves=LayerHalves.compiled() if config.policy.compile else EAGER,
-        recompute=train.gradient_checkpointing,
-        lora=add_lora(policy.ar, train.lora, seed=config.run.seed, without=("lm_head",)) if train.lora else None,
-        entropy_learns=config.entropy is not None,
-    )
-
-
-def objective(config: Config, connector: nn.Module) -> PolicyObjective:
-    """The loss side of the algorithm's choices, options bound; ``connector`` is what an anchor compares through."""
-    penalties: dict[str, LossTerm] = {}
-    if config.kl:
-        compared = (MOVING,) if moving_reference(config) else ("logprobs",)
-        penalties["kl"] = KLTerm(answering("kls", "kl", config.kl), compared)
-    if config.entropy:
-        penalties["entropy"] = EntropyTerm(answering("entropies", "entropy", config.entropy))
-    if config.anchor:
-        penalties["anchor"] = AnchorTerm(partial(answering("anchors", "anchor", config.anchor), connector))
-    return PolicyObjective(
-        surrogate=answering("losses", "loss", config.loss),
-        aggregation=answering("aggregations", "aggregation", config.aggregation),
-        correction=answering("corrections", "correction", config.correction) if config.correction else None,
-        penalties=penalties | {name: answering("terms", f"terms.{name}", term) for name, term in config.terms.items()},
-    )

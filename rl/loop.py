@@ -98,6 +98,7 @@ def run(
         if last == 0:
             save(parts, 0)
         if last == config.train.steps:
+            parts.tracker.settle()
             export_trained(parts)
     if last < config.train.steps:
         print(f"stopped after {last} steps; {hint}", flush=True)

@@ -10,10 +10,11 @@ import torch
 from diffusers import SanaTransformer2DModel
 from torch import nn
 
+from policy.ar.loading import make_connector
 from policy.base import Policy
 from policy.conditions import ATTENDED, BESIDE_NOISE, CHANNELS, WAYS, check_fits
 from policy.convert.out_folder import new_folder
-from policy.decoder import Decoder, make_connector
+from policy.decoder import Decoder
 from policy.folder import resolve_folder
 from policy.json_file import read_json
 from policy.pictures.reference import ReferenceLatents

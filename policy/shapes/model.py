@@ -12,8 +12,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from policy.ar.loading import make_connector
 from policy.base import Policy
-from policy.decoder import Decoder, make_connector
+from policy.decoder import Decoder
 from policy.layout import TokenLayout
 from policy.tokenizers.patch import PatchTokenizer
 from rl.data.shapes.captions import TEMPLATES

@@ -11,8 +11,9 @@ from diffusers import AutoencoderDC, FlowMatchEulerDiscreteScheduler, SanaTransf
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from policy.ar.loading import make_connector
 from policy.base import Policy
-from policy.decoder import Decoder, make_connector
+from policy.decoder import Decoder
 from policy.folder import read_policy_config, read_prompt_encoder, read_task_templates, resolve_folder
 from policy.json_file import JsonObject, read_json
 from policy.layout import TokenLayout

@@ -124,7 +124,8 @@ def deepspeed() -> str:
 def ray() -> str:
     import ray
 
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    # or it would join a cluster of this machine
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
         assert ray.get(ray.remote(lambda: 2 + 2).remote(), timeout=120) == 4
     finally:

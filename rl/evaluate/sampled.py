@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from rewards.pool.pool import RewardPool
 from rl.acting.engines import start_sampler
-from rl.build import language_model, load_policy, start_collecting
+from rl.build import load_policy, start_collecting
 from rl.config.schema import Config
 from rl.evaluation.evaluate import Pipeline
+from rl.halves.language_model import language_model
 from rl.preflight.memory.planning import settled
 from rl.trainer.answer import frozen
 from rl.types import Prompt, Score

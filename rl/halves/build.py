@@ -20,6 +20,7 @@ from rl.config.schema import Config
 from rl.data.drawing.draws import PromptDraws
 from rl.decoder.build import trained_decoder
 from rl.decoder.part import FlowTrainer
+from rl.halves.language_model import trained_language_model
 from rl.learn import Learner, Learns, Part, SlowCopy, TokenTrainer, TrainedLanguageModel, TrainedPart
 from rl.rows import sequences
 from rl.run_folder.experience import ExperienceLog
@@ -123,15 +124,7 @@ def trained_parts(config: Config, policy: Policy, trainers: RunTrainers) -> dict
     """In the order in which they learn."""
     parts: dict[str, TrainedPart] = dict(trainers.elsewhere)
     if trainers.ar:
-        sync, updates = config.sync, config.train.updates_per_rollout
-        parts["ar"] = TrainedLanguageModel(
-            trainers.ar,
-            updates,
-            sync.canary,
-            sync.canary_tokens,
-            skips=config.groups.flat != "keep",
-            weights_of=config.modality_weights,
-        )
+        parts["ar"] = trained_language_model(config, trainers.ar)
     if trainers.decoder and (trained := config.trained_decoder):
         reread = partial(_reread, trainers.ar) if trainers.ar else None
         parts["decoder"] = trained_decoder(config, trained, policy.decoder, trainers.decoder, trainers.paints, reread)

@@ -9,8 +9,9 @@ import torch
 from diffusers import AutoencoderDC, FlowMatchEulerDiscreteScheduler, SanaTransformer2DModel
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from policy.ar.loading import make_connector
 from policy.base import Policy
-from policy.decoder import Decoder, make_connector
+from policy.decoder import Decoder
 from policy.layout import TokenLayout
 from policy.shapes.model import make_tokenizer
 from policy.tokenizers.patch import PatchTokenizer

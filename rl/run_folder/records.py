@@ -90,15 +90,16 @@ def read_metrics(run_folder: Path) -> list[Row]:
     return rows
 
 
-def truncate_metrics(run_folder: Path, resume_step: int) -> None:
-    """Keeps the lines with ``step < resume_step`` byte for byte: the resumed run writes the rest again."""
-    path = run_folder / METRICS_FILE
-    if not path.exists():
-        return
+def lines_before(run_folder: Path, resume_step: int) -> str:
+    """Of metrics.jsonl the lines with ``step < resume_step`` byte for byte: a resumed run writes the rest again.
+
+    Raises: UserError as ``read_metrics``.
+    """
     rows = read_metrics(run_folder)
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    kept = [line for line, row in zip(lines, rows, strict=True) if row.step < resume_step]
-    write_atomically(path, "".join(line + "\n" for line in kept))
+    if not rows:
+        return ""
+    lines = (run_folder / METRICS_FILE).read_text(encoding="utf-8").split("\n")[:-1]
+    return "".join(line + "\n" for line, row in zip(lines, rows, strict=True) if row.step < resume_step)
 
 
 def require_log(run_folder: Path) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rl.config.schema import TrackingConfig
-from rl.run_folder.records import METRICS_FILE, Alarm, disk_errors, truncate_metrics, write_atomically
+from rl.run_folder.records import METRICS_FILE, Alarm, disk_errors, lines_before, write_atomically
 from rl.tracking.console import make_console
 from rl.tracking.contract import STAGES, Console
 from rl.tracking.grid import make_grid
@@ -50,9 +50,9 @@ class Tracker:
         self.run_folder = run_folder
         self._path = run_folder / METRICS_FILE
         run_folder.mkdir(parents=True, exist_ok=True)
-        if resume_step is not None:
-            truncate_metrics(run_folder, resume_step)
-        elif self._path.exists() and self._path.stat().st_size > 0:
+        self._kept = None if resume_step is None else lines_before(run_folder, resume_step)
+        """Of an earlier start: what stays in the log when the first new row replaces the rest."""
+        if resume_step is None and self._path.exists() and self._path.stat().st_size > 0:
             raise UserError(
                 f"{run_folder} already holds the metrics of another run: choose another run.folder, or resume that run"
             )
@@ -97,8 +97,7 @@ class Tracker:
         line = {"step": step, "metrics": values, "seconds": seconds, "alarms": [asdict(alarm) for alarm in alarms]}
         line["memory"] = memory = peaks()
         with disk_errors(self._path, f"logging step {step + 1}"):
-            self._file.write(json.dumps(line, allow_nan=False) + "\n")
-            self._file.flush()
+            self._append(json.dumps(line, allow_nan=False) + "\n")
         known = {name: value for name, value in values.items() if value is not None}
         numbers = {name: value for name, value in known.items() if not name.startswith(EVALUATION_PREFIXES)}
         measured = {f"seconds/{name}": value for name, value in seconds.items()}
@@ -106,6 +105,24 @@ class Tracker:
         self._services.log({**numbers, **measured, **self._workers}, step + 1)
         self._workers = {}
         self.console.step(step, known, seconds, alarms)
+
+    def _append(self, line: str) -> None:
+        if self._kept is not None:
+            self._replace(self._kept + line)
+            return
+        self._file.write(line)
+        self._file.flush()
+
+    def _replace(self, text: str) -> None:
+        """The whole log at one blow: a resumed run that ends before its first row has taken none away."""
+        write_atomically(self._path, text)
+        self._file.close()
+        self._file, self._kept = self._path.open("a", encoding="utf-8"), None
+
+    def settle(self) -> None:
+        """The run is at its end: later rows of an earlier start, which was to be longer, are not its own."""
+        if self._kept is not None:
+            self._replace(self._kept)
 
     def workers(self, numbers: Mapping[str, float]) -> None:
         """How busy a cluster was until the step that is logged next, for people and trackers; ``metrics.jsonl``, which

@@ -16,9 +16,10 @@ from rewards.combine import FailureBudget
 from rewards.pool.pool import RewardPool
 from rewards.pool.submission import gather
 from rl.acting.engines import start_sampler
-from rl.build import decoder_there, language_model, load_policy
+from rl.build import decoder_there, load_policy
 from rl.collect import Noise, paint, sample
 from rl.evaluation.variance import Table
+from rl.halves.language_model import language_model
 from rl.rows import read_back
 from rl.trainer.answer import frozen
 from rl.types import Rollout, Score

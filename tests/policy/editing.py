@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from policy.ar.loading import make_connector
 from policy.base import Policy
-from policy.decoder import make_connector
 from policy.pictures.reference import ReferenceLatents
 from policy.shapes.model import CAPTION_CHANNELS, LATENT_CHANNELS, make_random
 from policy.shapes.vocabulary import with_editing

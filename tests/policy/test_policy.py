@@ -15,8 +15,8 @@ from torch import nn
 
 from policy.ar.forward import image_forward
 from policy.ar.layers import LayerHalves
+from policy.ar.loading import make_connector
 from policy.base import Policy
-from policy.decoder import make_connector
 from policy.folder import read_policy_config, resolve_folder
 from policy.shapes.model import make_ar, make_random
 from rl.data.pictures import Picture

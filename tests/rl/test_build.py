@@ -14,16 +14,14 @@ from policy.trajectory import euler
 from rl.acting.engines import start_sampler
 from rl.build import (
     component,
-    language_model,
     load_policy,
-    moving_reference,
-    objective,
     showing,
     start_collecting,
+    start_trainers,
     sync_tolerance,
-    token_trainer,
 )
 from rl.config.load import load
+from rl.halves.language_model import language_model, moving_reference, objective
 from rl.preflight.memory.planning import memory_of
 from rl.process.ranks import Place
 from rl.tracking.guards.pictures import Fidelity
@@ -114,7 +112,8 @@ def test_what_is_evaluated_is_painted_by_the_ode_where_training_pictures_get_fre
 def test_the_connector_that_an_anchor_compares_through_is_not_the_one_that_is_trained(tiny_policy: Path) -> None:
     config = load(GENEVAL, [f"policy.path={tiny_policy}", "anchor={use: condition, options: {beta: 0.1}}"])
     policy = load_policy(config)
-    anchor: Any = token_trainer(config, policy, Team(Place())).objective.penalties["anchor"]
+    trainer: Any = start_trainers(config, policy, Team(Place())).ar
+    anchor = trainer.objective.penalties["anchor"]
     connector = anchor.penalty.args[0]
     before = {name: value.clone() for name, value in connector.state_dict().items()}
     with torch.no_grad():

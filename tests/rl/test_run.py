@@ -75,6 +75,22 @@ def test_a_killed_run_resumes_bit_for_bit(point: str, uninterrupted: Path, tiny_
         assert json.loads((tmp_path / "run" / name).read_text()) == json.loads((uninterrupted / name).read_text())
 
 
+def test_a_resume_that_dies_before_its_first_step_takes_no_row_away(
+    uninterrupted: Path, tiny_policy: Path, tmp_path: Path
+) -> None:
+    """Four steps are in the log and two in a checkpoint; the rows beyond it stay until others replace them."""
+    config, log = write_config(tmp_path, tiny_policy), tmp_path / "run" / "metrics.jsonl"
+    assert launch("checkpoint", config, program=KILLED).returncode == -signal.SIGKILL
+    before = log.read_bytes()
+    assert before.count(b"\n") == 4
+    again = launch("collecting step 3", config, "--resume", program=KILLED)
+    assert again.returncode == -signal.SIGKILL, again.stderr
+    assert log.read_bytes() == before
+    resumed = launch(config, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert metrics(tmp_path / "run") == metrics(uninterrupted)
+
+
 def test_ctrl_c_saves_and_resumes_bit_for_bit(uninterrupted: Path, tiny_policy: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path, tiny_policy)
     run = subprocess.Popen(

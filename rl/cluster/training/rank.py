@@ -4,20 +4,24 @@ writes checkpoints and puts new weights into the store of its machine; the other
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from rl.build import load_policy, start_trainers
+from policy.ar.loading import LanguagePart, load_connector
+from policy.trainable import WeightStream
+from rl.cluster.training.growth import counted_while_growing
 from rl.cluster.training.messages import Learnt, TokenLesson, TrainerStart
 from rl.cluster.weights.store import WeightStore
-from rl.halves.build import RunTrainers, trained_parts
+from rl.config.schema import Config
 from rl.halves.export import export_parts
-from rl.learn import TrainedLanguageModel
+from rl.halves.language_model import token_trainer, trained_language_model
 from rl.process.disk import WRITE_ERRORS, true_cause
 from rl.process.out_of_memory import memory_of_phase
 from rl.process.ranks import Place
@@ -45,19 +49,16 @@ class TrainerRank:
             os.chdir(start.folder)
         config = start.config
         torch.manual_seed(config.run.seed)
-        # a painter's networks come with the policy; here they stay where they take no memory of the GPU
-        policy = load_policy(config.model_copy(update={"render": config.render.model_copy(update={"offload": True})}))
-        self._policy_folder, self._config = policy.folder, config
+        policy = LanguagePart.load(config.policy.path, config.train.dtype)
+        self._policy_folder = policy.folder
         self._team = Team(place, meet(place) if place.world > 1 else None, beat)
-        self._trainers: RunTrainers = start_trainers(config, policy, self._team)
+        trainer = token_trainer(config, policy, _connector(config, policy.folder), self._team)
         self._store = WeightStore.open(start.run, room=start.room) if place.first else None
-        part = trained_parts(config, policy, self._trainers)["ar"]
-        assert isinstance(part, TrainedLanguageModel)
-        self._part = part
+        self._part = trained_language_model(config, trainer)
 
     def follow(self) -> None:
         """The life of a rank other than the first."""
-        self._team.follow(self._trainers.duties())
+        self._team.follow(self._part.trainer.duties())
 
     def learn(self, lesson: TokenLesson) -> Learnt:
         """The update of a step. Raises: OutOfMemory."""
@@ -80,7 +81,7 @@ class TrainerRank:
     def publish(self, number: int, canaries: Mapping[str, Canary]) -> None:
         """The weights of now, under a number, for all who work with them."""
         assert self._store is not None
-        weights = self._part.weights()
+        weights = self._counted(self._part.weights())
         adapters = {"ar": weights.adapter} if weights.adapter else None
         self._store.publish(number, {"ar": weights}, canaries=canaries, adapters=adapters)
 
@@ -112,11 +113,31 @@ class TrainerRank:
 
     def export(self, base: str, run_folder: str) -> None:
         """``base``: the policy as the run's configuration names it."""
-        parts = {"ar": self._part}
-        trained = {"ar": self._part.weights()}
-        export_parts(base, self._policy_folder, trained, parts, Path(run_folder))
+        trained = {"ar": self._counted(self._part.weights())}
+        with counted_while_growing(Path(run_folder), self._team.did):
+            export_parts(base, self._policy_folder, trained, {"ar": self._part}, Path(run_folder))
+
+    def _counted(self, weights: WeightStream) -> WeightStream:
+        """Of a large model they are minutes on their way: each tensor is a step forward."""
+
+        def counted(stream: WeightStream) -> Iterator[tuple[str, Tensor]]:
+            for one in stream.tensors():
+                yield one
+                self._team.did()
+
+        adapter = weights.adapter
+        if adapter is not None:
+            adapter = replace(adapter, weights=replace(adapter.weights, tensors=partial(counted, adapter.weights)))
+        return replace(weights, tensors=partial(counted, weights), adapter=adapter)
 
     def _referred(self, experience: Experience) -> Experience:
         """With what the reference policy says: asked once for all rows, as a run's own process does."""
         trainer = self._part.trainer
         return replace(experience, reference=trainer.reference_forward(sequences(experience.rollout)))
+
+
+def _connector(config: Config, policy_folder: Path) -> nn.Module:
+    """Rounded as the painters have it; only an anchor looks through it."""
+    if config.anchor is None:
+        return nn.Identity()
+    return load_connector(policy_folder).to(getattr(torch, config.decoder_dtype)).requires_grad_(False)

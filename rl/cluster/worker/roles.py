@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from policy.folder import read_policy_config, resolve_folder
 from policy.prompt import Condition
 from rl.acting.engines import make_sampler
-from rl.build import decoder_there, language_model, load_policy, showing
+from rl.build import decoder_there, load_policy, showing
 from rl.cluster.jobs import Painted, PaintJob, RoleName, Sampled, SampleJob, WorkerStart
 from rl.cluster.packed import PackedRollout
 from rl.cluster.references import with_references
@@ -21,6 +21,7 @@ from rl.cluster.weights.merge import AdaptersBeside
 from rl.cluster.worker.held import HeldWeights
 from rl.cluster.worker.replica import LanguageModelReplica
 from rl.collect import Noise, references_of
+from rl.halves.language_model import language_model
 from rl.rows import logprobs_apart, read_back
 from rl.trainer.answer import frozen
 from rl.types import Prompt, Rollout

@@ -74,6 +74,8 @@ if __name__ == "__main__":
         Tracker.log = before_logging_step(3)  # type: ignore[method-assign]
     elif point == "decoder's second update of step 3":
         Trainer.update = before_update(3 * 3 + 1)  # type: ignore[method-assign]
+    elif point == "collecting step 3":
+        Collect.__call__ = before_collecting_step(2)  # type: ignore[method-assign]
     elif point == "collecting step 6":
         Collect.__call__ = before_collecting_step(5)  # type: ignore[method-assign]
     elif point == "nowhere":

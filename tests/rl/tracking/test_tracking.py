@@ -59,6 +59,24 @@ def test_resume_drops_later_steps_and_half_a_line(tmp_path: Path) -> None:
     assert read_metrics(tmp_path)[1].alarms == [ALARM]
 
 
+def test_a_resume_takes_no_row_away_before_its_first_one(tmp_path: Path) -> None:
+    write_steps(tmp_path, range(4))
+    whole = (tmp_path / METRICS_FILE).read_text()
+    write_steps(tmp_path, [], resume_step=0)  # it ended while it loaded
+    assert (tmp_path / METRICS_FILE).read_text() == whole
+    with Tracker(tmp_path, QUIET, 10, resume_step=2) as tracker:
+        assert (tmp_path / METRICS_FILE).read_text() == whole
+        tracker.log(2, {"score": 0.5}, {})
+        assert [row.step for row in read_metrics(tmp_path)] == [0, 1, 2]  # at one blow
+
+
+def test_a_resume_with_nothing_left_to_do_keeps_no_row_of_later_steps(tmp_path: Path) -> None:
+    write_steps(tmp_path, range(4))
+    with Tracker(tmp_path, QUIET, 2, resume_step=2) as tracker:
+        tracker.settle()
+    assert [row.step for row in read_metrics(tmp_path)] == [0, 1]
+
+
 def test_a_new_run_refuses_a_used_folder(tmp_path: Path) -> None:
     write_steps(tmp_path, [0])
     with pytest.raises(UserError, match=r"already holds the metrics of another run: choose another run.folder"):

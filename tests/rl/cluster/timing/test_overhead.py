@@ -12,7 +12,7 @@ import pytest
 from tests.rl.run_case import ROOT, command, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
-FIRST, LAST = 2, 20  # steps that are done when the clock begins and ends: what loads is not counted
+FIRST, LAST = 2, 14  # steps that are done when the clock begins and ends: what loads is not counted
 PICTURES = 16 * 8
 CONFIG = [
     "examples/geneval.yaml",

@@ -1,4 +1,4 @@
-"""A loss in whose middle a rank of the trainer is gone, or stands still: plug-ins of the tests."""
+"""A loss in whose middle a rank of the trainer is gone, stands still or waits: plug-ins of the tests."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ def standing(*given: Any, marker: str, rank: int, call: int, **options: Any) -> 
     """It lives, and does nothing any more."""
     if _has_come(marker, rank, call):
         time.sleep(3600)
+    return grpo(*given, **options)
+
+
+def waiting(*given: Any, marker: str, go: str, rank: int, call: int, **options: Any) -> Any:
+    """Until a file is there: somebody does something meanwhile."""
+    if _has_come(marker, rank, call):
+        last = time.monotonic() + 120
+        while not Path(go).exists() and time.monotonic() < last:
+            time.sleep(0.01)
     return grpo(*given, **options)
 
 
