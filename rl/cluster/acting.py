@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,11 +19,12 @@ from rl.cluster.crew import Crew
 from rl.cluster.jobs import WorkerStart
 from rl.cluster.places import needs_of, require_room_for_pictures, trainer_needs
 from rl.cluster.publisher import Sets, WeightPublisher
+from rl.cluster.references import StoredReferences
 from rl.cluster.remote_sampler import RemoteSampler
 from rl.cluster.training.painters import CrewPainters
 from rl.cluster.training.part import RemoteSets
 from rl.cluster.training.remote import RemoteTraining
-from rl.cluster.weight_server import serve_weights
+from rl.cluster.weights.server import WeightServer, serve_weights
 from rl.cluster.weights.store import WeightStore
 from rl.cluster.worker.held import language_model_base
 from rl.collect import Collect
@@ -31,7 +32,8 @@ from rl.config.schema import Config
 from rl.data.drawing.ahead import DrawnAhead
 from rl.data.drawing.draws import PromptDraws
 from rl.data.task_stream import Stream, prompt_stream
-from rl.process.interrupt import Interrupt
+from rl.process.interrupt import FAILED, Interrupt
+from rl.run_folder import checkpoint
 from rl.tracking.tracker import Tracker
 from rl.types import Prompt
 from rollout.samplers.contract import Sampler
@@ -43,9 +45,18 @@ _SPARE = 2  # sets beside those that jobs may name: one that is being written, o
 class ActingOnCluster:
     """See :class:`rl.acting.place.Acting`."""
 
-    def __init__(self, crews: Mapping[str, Crew], done: int, training: RemoteTraining | None = None) -> None:
-        """``done``: steps before this start of the run; ``training``: the trainers, where they are not this process."""
+    def __init__(
+        self,
+        crews: Mapping[str, Crew],
+        done: int,
+        training: RemoteTraining | None = None,
+        give_up: Callable[[str], None] = lambda why: None,
+    ) -> None:
+        """``done``: steps before this start of the run; ``training``: the trainers, where they are not this process;
+        ``give_up``: ends the run from any thread."""
         self.training = training
+        self._give_up = give_up
+        self._server: WeightServer | None = None
         self._crews, self._done = crews, done
         self._run = uuid.uuid4().hex
         self._publisher: WeightPublisher | None = None
@@ -53,18 +64,20 @@ class ActingOnCluster:
     def start_sampler(self, config: Config, policy: Policy, prompts: list[Prompt], ranks: int) -> Sampler:
         """All workers and trainers load; their samplers are one to whoever asks between two steps."""
         if config.cluster.painters:
-            require_room_for_pictures(config, 3 * policy.decoder.picture_side**2)
+            sees = policy.decoder.reference is not None and any(prompt.pictures for prompt in prompts)
+            require_room_for_pictures(config, 3 * policy.decoder.picture_side**2, references=sees)
         sets = config.loop.staleness + 1
         room = _set_bytes(config, policy) * (sets + _SPARE)
         store, node = self._store(room)
         self._publisher = WeightPublisher(store, self._crews, staleness=config.loop.staleness, next=self._done)
+        self._server = serve_weights(self._run, room, node, self._give_up)
         start = WorkerStart(
             config=_anywhere(config),
             run=self._run,
             room=room,
             sets=sets,
             base=language_model_base(config).fingerprint if config.train.lora else None,
-            fetch=serve_weights(self._run, room, node),
+            fetch=None if self._server is None else self._server.fetch,
             max_prompt_tokens=longest_prompt(config, policy, prompts),
             tolerance=sync_tolerance(config, policy.ar.config.num_hidden_layers),
         )
@@ -75,7 +88,7 @@ class ActingOnCluster:
             self.training.load(start.config, self._run, room, painters)
         for crew in self._crews.values():
             crew.wait()
-        self._encode = policy.encode_prompt
+        self._encode, self._side = policy.encode_prompt, policy.decoder.picture_side
         return RemoteSampler(self._crews["sample"], self._publisher, self._encode)
 
     def collector(
@@ -93,6 +106,7 @@ class ActingOnCluster:
             else DrawnAhead(draws, config.data.prompts_per_step, config.loop.staleness)
         )
         ahead = Ahead(config, act, stream, self._encode, self._crews, self._publisher, tracker)
+        ahead.references = StoredReferences(self._side) if act.sees_references else None
         if (training := self.training) is not None:
             ahead.restarts = lambda: training.restarts
         return ahead
@@ -106,6 +120,8 @@ class ActingOnCluster:
             crew.close()
         if self.training is not None:
             self.training.close()
+        if self._server is not None:
+            self._server.close()
         if self._publisher is not None:
             self._publisher.store.discard()
 
@@ -124,7 +140,12 @@ def acting_on_cluster(config: Config, done: int, interrupt: Interrupt) -> Iterat
     crews: dict[str, Crew] = {
         role: Crew(role, sizes[role], need, config.cluster) for role, need in needs.items() if sizes[role]
     }
-    acting = ActingOnCluster(crews, done, training)
+
+    def give_up(why: str) -> None:
+        way_on = checkpoint.way_on(Path(str(config.run.folder)))
+        interrupt.end(f"error: the run cannot go on: {why}; {way_on}", FAILED)
+
+    acting = ActingOnCluster(crews, done, training, give_up)
     interrupt.closing.append(acting.close)
     try:
         yield acting

@@ -25,6 +25,7 @@ from rl.cluster.dispatcher import Dispatcher
 from rl.cluster.jobs import Painted, PaintJob, Sampled, SampleJob
 from rl.cluster.packed import PackedRollout, bare
 from rl.cluster.publisher import WeightPublisher
+from rl.cluster.references import StoredReferences
 from rl.cluster.usage import ClusterUsage
 from rl.collect import Collect
 from rl.collectors import described, outcomes_of
@@ -59,6 +60,8 @@ class Ahead:
     tracker: Tracker
     restarts: Callable[[], int] = lambda: 0
     """Of the trainers, until now."""
+    references: StoredReferences | None = None
+    """What painters see of the pictures that are to be changed; ``None``: nothing."""
 
     def collect(self, first: int, last: int) -> Iterator[Experience]:
         if first >= last:
@@ -66,8 +69,8 @@ class Ahead:
         if isinstance(self.stream, DrawnAhead):
             self.stream.begin(first)
         self.publisher.stand_still(first)
-        board, eyes = StepBoard(partial(submit, self.turn)), self.turn.sees_references
-        desk = _Desk(self.config, self.stream, self.encode, self.publisher, board, eyes)
+        board = StepBoard(partial(submit, self.turn))
+        desk = _Desk(self.config, self.stream, self.encode, self.publisher, board, self.references)
         dispatcher = Dispatcher(self._scheduler(first, last), self.crews, desk, self.tracker.message)
         usage, in_turns = self._usage(), self.config.rollout.sleep > 0
 
@@ -88,7 +91,7 @@ class Ahead:
                     self.tracker.message(usage.told({**dispatcher.counts, **self._restarted()}))
                     return
                 queued = desk.board.queued(self._under_way(order.step, last), self.config.data.prompts_per_step)
-                step = desk.board.take(order.groups)
+                step = desk.finished(order)
                 waited = timer.seconds["collect"]
                 counts = {**dispatcher.counts, **self._restarted()}
                 row = usage.ordered(order, step, waited=waited, queued=queued, counts=counts)
@@ -162,13 +165,13 @@ class _Desk:
     encode: Encode
     publisher: WeightPublisher
     board: StepBoard
-    shows_pictures: bool = False
-    """Painters see the pictures that are to be changed."""
+    references: StoredReferences | None = None
 
     def job(self, lease: Lease) -> SampleJob | PaintJob:
         if lease.stage == "paint":
-            packed = PackedRollout.of(self.board.rollout(lease.keys), pictures=self.shows_pictures)
-            return PaintJob(lease.step, packed, self._looked_at(lease))
+            rollout = self.board.rollout(lease.keys)
+            seen = self.references.of(lease.step, rollout.prompts) if self.references else ()
+            return PaintJob(lease.step, PackedRollout.of(rollout), self._looked_at(lease), seen)
         options, count = self.config.rollout, self._group_size(lease.step)
         prompts = self.stream.at(lease.step)
         seeds = group_seeds(self.config.run.seed, lease.step, prompts, count)
@@ -198,8 +201,17 @@ class _Desk:
             found = ray.get(pictures, timeout=self.config.cluster.timeout_s)
             self.board.painted(lease.keys, found, answer, call)
 
+    def failed(self, lease: Lease) -> None:
+        if self.references:
+            self.references.forget(lease.step)
+
     def drop(self, version: int) -> None:
         self.publisher.drop(version)
+
+    def finished(self, order: Learn) -> FinishedStep:
+        if self.references:
+            self.references.forget(order.step)
+        return self.board.take(order.groups)
 
     def _looked_at(self, lease: Lease) -> list[int]:
         """Samples of a lease that the guard of render fidelity looks at, where this process has no tokenizer itself."""

@@ -19,10 +19,11 @@ from rl.cluster.machines import lacking
 from rl.cluster.places import WorkerNeeds
 from rl.cluster.worker.actor import start_actor
 from rl.config.sections.cluster import ClusterConfig
+from rl.config.sections.cluster_rules import counted
+from rl.run_folder.usage import WORKER_WORDS
 from rl.types import RunFailure, UserError
 
 _WAKE_S = 0.5
-_WORDS: dict[RoleName, str] = {"sample": "sampler", "paint": "painter"}
 
 
 @dataclass
@@ -126,7 +127,9 @@ class Crew:
                     self.dismiss(name, str(error))
             finally:
                 self.answered(name)
-        raise RunFailure(f"{len(reasons)} {_WORDS[self.role]}s failed on one question; the last, {reasons[-1]}")
+        raise RunFailure(
+            f"{counted(len(reasons), WORKER_WORDS[self.role])} failed on one question; the last, {reasons[-1]}"
+        )
 
     def hold(self, version: int) -> list[float]:
         """Everybody who has nothing else to do takes these weights; what their canaries say. Raises: RunFailure where
@@ -164,7 +167,7 @@ class Crew:
 
     def _hire(self) -> None:
         """Inside the lock, or before anybody knows of it."""
-        name, worker = f"{_WORDS[self.role]}-{next(self._numbers)}", _Worker(start_actor(self._needs))
+        name, worker = f"{WORKER_WORDS[self.role]}-{next(self._numbers)}", _Worker(start_actor(self._needs))
         self._workers[name] = worker
         if self._start is not None:
             self._load(name, worker)
@@ -230,7 +233,7 @@ class Crew:
                     return
                 if self._failures >= self.config.attempts or time.monotonic() > last:
                     why = self._problem or f"none was ready within {self.config.start_timeout_s:g} s"
-                    raise RunFailure(f"no {_WORDS[self.role]} could be started: {why}")
+                    raise RunFailure(f"no {WORKER_WORDS[self.role]} could be started: {why}")
                 self._changed.wait(_WAKE_S)  # awake: a signal is handled between two waits
 
     def _answers(self, asked: Sequence[tuple[str, Any]]) -> list[Any]:

@@ -55,6 +55,9 @@ class Desk(Protocol):
         """The answer of a worker, with the weights that were asked for. Raises: RayError if its pictures are gone with
         the machine that they lay on."""
 
+    def failed(self, lease: Lease) -> None:
+        """Its call has come to nothing: what was laid down for it is laid down anew for the next one."""
+
     def drop(self, version: int) -> None:
         """Weights that nobody will name."""
 
@@ -161,7 +164,13 @@ class Dispatcher:
         crew = self._crews[lease.stage]
         returns = 2 if lease.stage == "paint" else 1
         weights = self._desk.set_of(lease.version)
-        promised = crew.submit(lease.worker, weights, self._desk.job(lease), returns=returns)
+        try:
+            job = self._desk.job(lease)
+        except RayError as full:
+            reason = f"its pictures can't be laid into Ray's object store ({type(full).__name__})"
+            self._post(lambda: self._on(LeaseFailed(time.monotonic(), lease, reason)))
+            return
+        promised = crew.submit(lease.worker, weights, job, returns=returns)
         if promised is None:
             self._post(lambda: self._on(WorkerDied(time.monotonic(), lease.worker, "it is gone")))
             return
@@ -176,6 +185,7 @@ class Dispatcher:
         crew, now = self._crews[lease.stage], time.monotonic()
         crew.answered(lease.worker)
         if (error := future.exception()) is not None:
+            self._desk.failed(lease)
             failed = failure(error)
             if failed.dead:
                 crew.dismiss(lease.worker, str(failed))

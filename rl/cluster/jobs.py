@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from policy.prompt import Condition
 from rl.cluster.packed import PackedRollout
@@ -62,6 +62,9 @@ class PaintJob:
     rollout: PackedRollout
     looked_at: Sequence[int] = ()
     """Samples whose pictures are tokenised again."""
+    references: Sequence[Any] = ()
+    """Of each prompt, where in Ray's object store the picture lies that is to be changed; ``None``: it has none. Empty
+    where painters don't look at them."""
     shown: Noise | None = None
     """For people: from this noise, and without what training pictures get on their way."""
 

@@ -9,7 +9,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.data.pictures import Picture
 from rl.types import Prompt, Rollout
 
 
@@ -24,12 +23,11 @@ class PackedRollout:
     """Without tokens, hidden states, and what its prompts say."""
 
     @classmethod
-    def of(cls, rollout: Rollout, *, pictures: bool = False) -> Self:
-        """``pictures``: those of the prompts go along, as their pixels, for a painter that is to see them."""
+    def of(cls, rollout: Rollout) -> Self:
         first = int(rollout.tokens_BT.min())
         codes_BT = rollout.tokens_BT - first
         nothing = np.zeros((0, 0), np.int64)
-        prompts = tuple(bare(prompt, pictures=pictures) for prompt in rollout.prompts)
+        prompts = tuple(bare(prompt) for prompt in rollout.prompts)
         rest = replace(rollout, tokens_BT=nothing, prompts=prompts, hidden_BSD=None)
         return cls(first, codes_BT.astype(np.min_scalar_type(int(codes_BT.max()))), rest)
 
@@ -39,7 +37,6 @@ class PackedRollout:
         return replace(self.rest, tokens_BT=tokens_BT, prompts=tuple(prompts or self.rest.prompts))
 
 
-def bare(prompt: Prompt, *, pictures: bool = False) -> Prompt:
-    """What a worker needs to know of it: no text, no metadata, no pictures unless they are asked for."""
-    seen = tuple(Picture(picture.pixels) for picture in prompt.pictures) if pictures else ()  # its files are elsewhere
-    return Prompt(prompt.id, "", pictures=seen)
+def bare(prompt: Prompt) -> Prompt:
+    """What a worker needs to know of it: no text, no metadata, no pictures."""
+    return Prompt(prompt.id, "")

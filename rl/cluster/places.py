@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,14 +18,16 @@ from rewards.needs import fair_threads
 from rewards.pool.gpus import visible_gpus
 from rl.cluster.jobs import RoleName
 from rl.cluster.machines import require_our_code
+from rl.cluster.room import Kind, Machine, left_over
 from rl.config.schema import Config
-from rl.config.sections.cluster_rules import ranks_of
+from rl.config.sections.cluster_rules import counted, ranks_of
 from rl.process.interrupt import FAILED, Interrupt
 from rl.types import RunFailure, UserError
 
 _ANSWER_S = 5.0
 _OTHER_VERSION, _NO_ADDRESS = "Version mismatch", "Invalid address"  # Ray's words
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+_NEARLY = 1e-6
 _PICTURES_SHARE = 0.5  # of the object stores: prompts, tokens and Ray's own need the rest
 
 
@@ -126,8 +130,10 @@ def _start_here(config: Config) -> None:
 
 
 def _init(**options: Any) -> None:
+    """Of its own: without ``local`` Ray would join one that somebody has started on this machine."""
+    _hush()
     try:
-        ray.init(**options)
+        ray.init(address="local", **options)
     except Exception as error:  # a start that fails is Exception itself: Ray has no narrower one
         words = " ".join(str(error).split())[:300]
         raise RunFailure(
@@ -146,6 +152,7 @@ def _join(address: str) -> None:
                 f"cluster.address: {address} does not answer ({error}); start Ray there (ray start --head), or leave "
                 "the key out to start one here."
             ) from error
+    _hush()
     try:
         ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -157,61 +164,103 @@ def _join(address: str) -> None:
         raise UserError(f"cluster.address: {address} can't be joined: {reason}") from error
 
 
-def require_room_for_pictures(config: Config, picture_bytes: int) -> None:
-    """All that may be painted and not yet scored must lie in the cluster's object stores. Raises: UserError."""
-    samples = config.data.prompts_per_step * config.rollout.group_size * config.render.renders
-    wanted, has = samples * picture_bytes * (config.loop.staleness + 1), ray.cluster_resources()["object_store_memory"]
+def _hush() -> None:
+    """At each start Ray would say that it protects itself by a token, and how to switch that off."""
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+
+
+def require_room_for_pictures(config: Config, picture_bytes: int, *, references: bool = False) -> None:
+    """All that may be painted and not yet scored must lie in the cluster's object stores, and with ``references`` a
+    picture for each prompt that changes one. Raises: UserError."""
+    painted = config.data.prompts_per_step * config.rollout.group_size * config.render.renders
+    pictures = painted + config.data.prompts_per_step * references
+    wanted, has = pictures * picture_bytes * (config.loop.staleness + 1), ray.cluster_resources()["object_store_memory"]
     if wanted > has * _PICTURES_SHARE:
         raise UserError(
-            f"cluster: {config.loop.staleness + 1} steps of {samples:,} pictures take {wanted / 1e9:.2f} GB, and Ray's "
-            f"object stores have {has / 1e9:.2f} GB, of which at most half is for them; start Ray with a larger "
+            f"cluster: {config.loop.staleness + 1} steps of {pictures:,} pictures take {wanted / 1e9:.2f} GB, and "
+            f"Ray's object stores have {has / 1e9:.2f} GB, of which at most half is for them; start Ray with a larger "
             "--object-store-memory, or lower loop.staleness, data.prompts_per_step or rollout.group_size"
         )
 
 
 def _check_room(config: Config) -> None:
-    asked = _asked(config)
+    """Raises: UserError saying what is missing where the workers could never be placed."""
+    kinds = _kinds(config)
     there = ray.cluster_resources()
     for resource in ("cpus", "gpus"):
-        wanted = sum(count * getattr(need, resource) for count, need in asked.values())
-        has = there.get(resource[:-1].upper(), 0.0)
-        if wanted > has:
+        wanted = sum(kind.count * getattr(kind, resource) for kind in kinds)
+        has, unit = there.get(resource[:-1].upper(), 0.0), resource[:-1].upper()
+        if wanted > has + _NEARLY:
+            words = [counted(kind.count, kind.word) for kind in kinds]
+            need = "needs" if sum(kind.count for kind in kinds) == 1 else "need"
             keys = "cluster.cpus" if resource == "cpus" else "cluster.sampler_gpus, cluster.painter_gpus"
-            words = [f"{count} {word}s" for word, (count, _) in asked.items()]
-            counts = [f"cluster.{word}s" for word in asked]
             raise UserError(
-                f"cluster: {_listed(words, 'and')} need {wanted:g} {resource[:-1].upper()}s and the cluster has "
-                f"{has:g}; lower {_listed(counts, 'or')}, or what each reserves ({keys})."
+                f"cluster: {_listed(words, 'and')} {need} {_amount(wanted, unit)} and the cluster has {has:g}; lower "
+                f"{_numbers(kinds)}, or what each reserves ({keys})."
             )
-    for word, (count, need) in asked.items():
-        _check_machines(word, count, need)
+    machines = [
+        Machine(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    for kind in kinds:
+        _check_alone(kind, machines)
+    _check_together(kinds, machines)
 
 
-def _asked(config: Config) -> dict[str, tuple[int, WorkerNeeds]]:
-    """How many of each kind, and what one of them needs."""
+def _kinds(config: Config) -> list[Kind]:
+    """How many of each there are to be, and what one of them needs."""
     cluster, needs = config.cluster, needs_of(config)
-    asked = {"sampler": (cluster.samplers, needs["sample"]), "painter": (cluster.painters, needs["paint"])}
-    return asked | ({"trainer": (cluster.trainers, trainer_needs(config))} if cluster.trainers else {})
+    asked = [("sampler", cluster.samplers, needs["sample"]), ("painter", cluster.painters, needs["paint"])]
+    asked.append(("trainer", cluster.trainers, trainer_needs(config)))
+    return [Kind(word, count, need.cpus, need.gpus) for word, count, need in asked if count]
 
 
-def _listed(words: Sequence[str], last: str) -> str:
-    return f"{', '.join(words[:-1])} {last} {words[-1]}"
-
-
-def _check_machines(word: str, count: int, need: WorkerNeeds) -> None:
+def _check_alone(kind: Kind, machines: Sequence[Machine]) -> None:
     """A worker lies on one machine: what is left over on several is of no use to it."""
-    machines: Sequence[Mapping[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    room = sum(_fit(machine, need) for machine in machines)
-    if room < count:
-        each = " and ".join(f"{machine.get('CPU', 0):g} CPUs, {machine.get('GPU', 0):g} GPUs" for machine in machines)
-        keys = "cluster.cpus" if word == "trainer" else f"cluster.cpus or cluster.{word}_gpus"
+    if (left := left_over([kind], machines)[0]) > 0:
+        keys = "cluster.cpus" if kind.word == "trainer" else f"cluster.cpus or cluster.{kind.word}_gpus"
         raise UserError(
-            f"cluster: each of {count} {word}s needs {need.cpus:g} CPUs and {need.gpus:g} GPUs of one machine, and the "
-            f"cluster's machines ({each}) have room for {room}; lower cluster.{word}s, {keys}."
+            f"cluster: {'each of ' * (kind.count > 1)}{counted(kind.count, kind.word)} needs {_needed(kind)} of one "
+            f"machine, and the cluster's machines ({_described(machines)}) have room for {kind.count - left}; lower "
+            f"cluster.{kind.word}s, {keys}."
         )
 
 
-def _fit(machine: Mapping[str, float], need: WorkerNeeds) -> int:
-    """Workers that it has room for, if it does nothing else."""
-    asked = (("CPU", need.cpus), ("GPU", need.gpus))
-    return int(min((machine.get(name, 0.0) / amount + 1e-6 for name, amount in asked if amount), default=1e6))
+def _check_together(kinds: Sequence[Kind], machines: Sequence[Machine]) -> None:
+    """Where each kind alone has room. Ray places one worker after the other and moves none, so that it needs at least
+    what the best arrangement needs."""
+    left = left_over(kinds, machines)
+    missing = [counted(count, kind.word) for kind, count in zip(kinds, left, strict=True) if count]
+    if missing:
+        asked = [f"{counted(kind.count, kind.word)} of {_needed(kind)}" for kind in kinds]
+        more = next(kind for kind, count in zip(kinds, left, strict=True) if count)
+        raise UserError(
+            f"cluster: {_listed(asked, 'and')} never have room together on the cluster's machines "
+            f"({_described(machines)}), each of them on one: {_listed(missing, 'and')} "
+            f"{'is' if sum(left) == 1 else 'are'} left over; lower {_numbers(kinds)}, or add a machine with "
+            f"{_needed(more)}."
+        )
+
+
+def _numbers(kinds: Sequence[Kind]) -> str:
+    return _listed([f"cluster.{kind.word}s" for kind in kinds], "or")
+
+
+def _needed(kind: Kind) -> str:
+    return f"{_amount(kind.cpus, 'CPU')} and {_amount(kind.gpus, 'GPU')}"
+
+
+def _described(machines: Sequence[Machine]) -> str:
+    """``8 CPUs with 3 GPUs and 2 x 8 CPUs with 1 GPU``."""
+    found = Counter(f"{_amount(one.cpus, 'CPU')} with {_amount(one.gpus, 'GPU')}" for one in machines)
+    return _listed([f"{times} x {words}" if times > 1 else words for words, times in found.items()], "and")
+
+
+def _listed(words: Sequence[str], last: str) -> str:
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _amount(number: float, unit: str) -> str:
+    """``1 CPU``, ``0.5 GPUs``."""
+    return f"{number:g} {unit}{'s' * (number != 1)}"

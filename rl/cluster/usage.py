@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from rl.cluster.board import FinishedStep
+from rl.config.sections.cluster_rules import counted
 from rl.run_folder.usage import TRAINER, TRAINER_RESTARTS, CallSpan, UsageRow, append_usage
 from rl.scheduler.events import Learn
 from rl.tracking.contract import WORKER_NAMES
@@ -77,10 +78,10 @@ class ClusterUsage:
         shares.append(f"{TRAINER} {max(0.0, 1 - self._waited / wall):.0%}")
         lost, second = counts.get("deaths", 0), counts.get("second leases", 0)
         again = counts.get(TRAINER_RESTARTS, 0)
-        trainer = f", the trainer started again {again} time{'s' * (again > 1)}" if again else ""
+        trainer = f", the trainer started again {counted(again, 'time')}" if again else ""
         return (
-            f"cluster: busy {', '.join(shares)} of {wall:.0f} s and {self._steps} steps; {lost} workers lost, "
-            f"{second} calls given to a second one{trainer}"
+            f"cluster: busy {', '.join(shares)} of {wall:.0f} s and {counted(self._steps, 'step')}; "
+            f"{counted(lost, 'worker')} lost, {counted(second, 'call')} given to a second one{trainer}"
         )
 
     def _lag(self, version: int, done: FinishedStep) -> float | None:

@@ -17,7 +17,7 @@ from rl.config.origins import COMMAND_LINE, Origins
 from rl.config.schedule_rules import check_schedule, in_phase, keyed, phases
 from rl.config.schema import Config, SyncConfig
 from rl.config.section import Optimisation
-from rl.config.sections.cluster_rules import check_loop, loop_notes, ranks_key, ranks_of
+from rl.config.sections.cluster_rules import check_loop, ranks_key, ranks_of
 from rl.config.sections.groups import GroupsConfig
 from rl.config.sections.guards import GuardsConfig
 from rl.config.values import Part
@@ -118,7 +118,6 @@ def notes(config: Config) -> Iterator[str]:
         )
     if config.data.shares:
         yield shares_note(config.data.shares, config.data.prompts_per_step)
-    yield from loop_notes(config)
     yield from decoder_notes(in_phase(config, "decoder"))
     if late := [step for step in config.tracking.profile if step > train.steps]:
         yield f"tracking.profile: the run has {train.steps} steps, so there is no step {late[0]} to trace"

@@ -19,14 +19,21 @@ from rl.doctor.components import check_components
 from rl.preflight.requirements import Check
 from rl.process.command import command
 from rl.process.parser import CommandParser
+from rl.types import UserError
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     parser = CommandParser(prog="python -m rl.doctor", description="What this machine has and what is missing.")
     parser.add_argument("--deep", action="store_true", help="also import and run each engine and reward once (minutes)")
-    parser.add_argument("--cluster", metavar="CONFIG", help="also what the cluster of that run offers, and if it fits")
+    cluster = "also what the cluster of that run offers, and if it fits"
+    parser.add_argument("--cluster", metavar="CONFIG", nargs="?", const="", help=cluster)
     arguments = parser.parse_args(argv)
+    if arguments.cluster == "":
+        raise UserError(
+            "--cluster: needs the file of a run, whose workers it counts; write, for example, "
+            "--cluster examples/geneval.yaml"
+        )
     checks = all_checks()
     if arguments.deep:
         from rl.doctor.deep import deep_checks

@@ -13,7 +13,7 @@ from pathlib import Path
 from policy.folder import read_policy_config, resolve_folder
 from rewards.pool.gpus import visible_gpus
 from rl.config.schema import Config
-from rl.config.sections.cluster_rules import ranks_key, ranks_of
+from rl.config.sections.cluster_rules import counted, ranks_key, ranks_of
 from rl.preflight.adapters import learning_numbers, lora_problems
 from rl.preflight.components import problems
 from rl.preflight.requirements import version
@@ -68,25 +68,33 @@ def worker_problems(config: Config, gpus: int, cores: int) -> Iterator[str]:
     cluster = config.cluster
     if not config.loop.ahead or cluster.address or os.environ.get("RAY_ADDRESS"):
         return
+    workers = f"{counted(cluster.samplers, 'sampler')} and {counted(cluster.painters, 'painter')}"
     if not gpus and cluster.samplers + cluster.painters > _TO_A_CORE * cores:
         yield (
-            f"cluster: {cluster.samplers} samplers and {cluster.painters} painters are more than {_TO_A_CORE} to a "
-            f"core, and this machine has {cores}; lower cluster.samplers or cluster.painters, or name a cluster of "
-            "more machines (cluster.address)"
+            f"cluster: {workers} are more than {_TO_A_CORE} to a core, and this machine has {cores}; lower "
+            "cluster.samplers or cluster.painters, or name a cluster of more machines (cluster.address)"
         )
     if not gpus and cluster.trainers > cores:
         yield (
             f"cluster.trainers: {cluster.trainers} ranks need a core each and this machine has {cores}; lower it, or "
             "name a cluster of more machines (cluster.address)"
         )
+    for key, count, each in (
+        ("sampler_gpus", cluster.samplers, cluster.sampler_gpus),
+        ("painter_gpus", cluster.painters, cluster.painter_gpus),
+    ):
+        if not gpus and count and each:
+            yield (
+                f"cluster.{key}: is {each:g}, and this machine shows no GPU; leave it out to work on the CPU, or name "
+                "a cluster that has GPUs (cluster.address)"
+            )
     others = ((cluster.samplers, cluster.sampler_gpus), (cluster.painters, cluster.painter_gpus))
     ranks = 0 if config.rollout.sleep else ranks_of(config)  # samplers that sleep share those of the trainer
     wanted = ranks + sum(count * (1.0 if each is None else each) for count, each in others)
     if gpus and wanted > gpus:
         yield (
-            f"{ranks_key(config)}: {ranks_of(config)} ranks, {cluster.samplers} samplers and {cluster.painters} "
-            f"painters need {wanted:g} GPUs and this machine shows {gpus}; lower their numbers, or name a cluster of "
-            "more machines (cluster.address)"
+            f"{ranks_key(config)}: {counted(ranks_of(config), 'rank')}, {workers} need {wanted:g} GPUs and this "
+            f"machine shows {gpus}; lower their numbers, or name a cluster of more machines (cluster.address)"
         )
 
 

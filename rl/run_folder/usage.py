@@ -13,6 +13,8 @@ from rl.process.disk import disk_errors
 from rl.types import UserError
 
 USAGE_FILE, TRAINER = "cluster.jsonl", "trainer"
+WORKER_WORDS = {"sample": "sampler", "paint": "painter"}
+"""By role: what its workers are called, with a number behind it."""
 TRAINER_RESTARTS = "trainer restarts"
 """Among a row's counts: how often all ranks of the trainer were started again."""
 

@@ -14,6 +14,7 @@ from rl.config.values import AtLeastOne, Bool, NotNegative, Positive
 from rl.config.yaml12 import parse
 from rl.run_folder.claim import CONFIG_FILE
 from rl.run_folder.records import METRICS_FILE, Row, read_metrics
+from rl.run_folder.usage import WORKER_WORDS, CallSpan, read_usage
 from rl.types import UserError
 
 H100 = Path(__file__).with_name("h100.yaml")
@@ -70,7 +71,8 @@ def costs_of_run(run: Path, sequences: int) -> CostTable:
     """Medians of the run's steps, the first left out as a warm-up where there are others; ``sequences`` are a step's.
 
     Each stage counts as proportional to its pictures. What the rewards did while pictures were still being painted
-    does not show in the log.
+    does not show in the log. Of a run on a cluster the calls of its samplers and painters are added up, in which they
+    took new weights as well.
     """
     if not (run / CONFIG_FILE).is_file():
         raise UserError(
@@ -80,14 +82,16 @@ def costs_of_run(run: Path, sequences: int) -> CostTable:
     if not rows:
         raise UserError(f"--run {run}: {METRICS_FILE} has no step with pictures yet; let the run log a few steps")
     rows = rows[1:] or rows
-    found = {name: _per_picture(rows, stages) for name, stages in _STAGES.items()}
+    calls = {row.step: row.calls for row in read_usage(run)}
+    steps = [_stages(row, calls.get(row.step, ())) for row in rows]
+    found = {name: median(step[name] / _images(row) for step, row in zip(steps, rows, strict=True)) for name in _STAGES}
     for name, seconds in found.items():
         if seconds <= 0 and name != "score":
             raise UserError(
                 f"--run {run}: {METRICS_FILE} has no seconds for {' or '.join(_STAGES[name])}, so it can't say what "
-                f"{name} costs; give the log of a run that trains, or --costs FILE"
+                f"{name} costs; give the log of a run that samples, paints and learns, or --costs FILE"
             )
-    per_sequence = median(_number(row.metrics["images"]) for row in rows) / sequences
+    per_sequence = median(map(_images, rows)) / sequences
     return CostTable(
         source=f"{run}, medians of {len(rows)} steps",
         measured=True,
@@ -96,23 +100,23 @@ def costs_of_run(run: Path, sequences: int) -> CostTable:
         paint_picture=found["paint"],
         score_picture=found["score"],
         update_sequence=found["update"] * per_sequence,
-        jitter=_jitter([_seconds(row, sum(_STAGES.values(), ())) for row in rows]),
+        jitter=_jitter([sum(step.values()) for step in steps]),
     )
 
 
 _STAGES: Mapping[str, tuple[str, ...]] = {"sample": _SAMPLE, "paint": _PAINT, "score": _SCORE, "update": _UPDATE}
 
 
-def _per_picture(rows: Sequence[Row], stages: Sequence[str]) -> float:
-    return median(_seconds(row, stages) / _number(row.metrics["images"]) for row in rows)
+def _stages(row: Row, calls: Sequence[CallSpan]) -> dict[str, float]:
+    """Seconds of a step, in this process and in workers."""
+    found = {name: sum(row.seconds.get(stage, 0.0) for stage in stages) for name, stages in _STAGES.items()}
+    for name, word in WORKER_WORDS.items():
+        found[name] += sum(call.end - call.start for call in calls if call.worker.startswith(f"{word}-"))
+    return found
 
 
-def _seconds(row: Row, stages: Sequence[str]) -> float:
-    return sum(row.seconds.get(stage, 0.0) for stage in stages)
-
-
-def _number(value: float | None) -> float:
-    return value or 0.0
+def _images(row: Row) -> float:
+    return row.metrics["images"] or 0.0
 
 
 def _jitter(seconds: Sequence[float]) -> float:

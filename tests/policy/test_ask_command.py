@@ -91,10 +91,17 @@ def test_a_policy_without_an_understanding_branch_is_not_asked_by_features(
     assert f"{folder}: this policy has no understanding branch (its image_tokenizer is of kind patch_vq" in printed.err
 
 
+def test_a_policy_that_does_not_answer_is_told(
+    tiny_policy: Path, scene: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, scene, "how many?", "--policy", tiny_policy) == 2
+    sentence = f"--policy {tiny_policy}: this policy does not answer questions, it makes pictures alone"
+    assert sentence in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("scene.png",), "--policy shapes: this policy does not answer questions, it makes pictures alone"),
         (("none.png",), "there is no picture 'none.png'; name the one that you ask about"),
         (("text.png",), "the picture 'text.png' can't be read"),
         (("scene.png", "--tokens", 0), "--tokens is 0; an answer has at least one"),

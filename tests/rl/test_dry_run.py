@@ -199,8 +199,8 @@ def test_a_language_model_that_stays_as_it_is_does_not_learn() -> None:
     rows = rows_of(*decoder, "train.zero_stage=2", "decoder.zero_stage=1")
     assert rows["steps"] == "12"
     assert rows["ranks"] == "2, 96 pairs of an update each; ZeRO stage 1"  # 128 x 2 x 3 / 4 / 2
-    assert rows["parameters"] == "1,655,104 in the language model, which stays as it is"
-    assert rows["language model"] == "6.62 MB"
+    assert rows["parameters"] == "1,676,608 in the language model, which stays as it is"
+    assert rows["language model"] == "6.71 MB"
     assert not {"warm-up", "AdamW states", "trainer's weights", "ZeRO's bucket", "+ in update", "+ in step"} & set(rows)
 
 

@@ -35,9 +35,9 @@ from rl.process.parser import CommandParser
 from rl.types import UserError
 
 STAGES = ("vae", "ar", "decoder")
-UNIFIED = ("vae", "ar", "understanding", "unify", "unified_decoder")
+UNIFIED = ("vae", "ar", "understanding", "unify", "places", "unified_decoder")
 _ALL = tuple(dict.fromkeys((*STAGES, *UNIFIED)))
-_BAD_FROM = {"ar": 16 * 0.9, "decoder": 48 * 0.7, "unify": 24 * 0.85, "unified_decoder": 48 * 0.7}
+_BAD_FROM = {"ar": 16 * 0.9, "decoder": 48 * 0.7, "unify": 24 * 0.85, "places": 24 * 0.75, "unified_decoder": 48 * 0.7}
 """Rows a step, times the share of the steps before bad ones come."""
 
 

@@ -16,6 +16,7 @@ from rl.acting.engines import make_sampler
 from rl.build import decoder_there, language_model, load_policy, showing
 from rl.cluster.jobs import Painted, PaintJob, RoleName, Sampled, SampleJob, WorkerStart
 from rl.cluster.packed import PackedRollout
+from rl.cluster.references import with_references
 from rl.cluster.weights.merge import AdaptersBeside
 from rl.cluster.worker.held import HeldWeights
 from rl.cluster.worker.replica import LanguageModelReplica
@@ -80,7 +81,8 @@ class PainterRole:
         self.weights = HeldWeights.of(start, LanguageModelReplica(model, self._forward), AdaptersBeside)
 
     def work(self, version: int | None, job: PaintJob) -> tuple[Painted, NDArray[np.uint8]]:
-        started, options, rollout = time.perf_counter(), self._config.render, job.rollout.rollout()
+        started, options = time.perf_counter(), self._config.render
+        rollout = job.rollout.rollout(with_references(job.rollout.rest.prompts, job.references))
         self.weights.hold(version)
         forward = read_back(self._forward, rollout)
         hidden_BSD, apart = forward.hidden_BSD, logprobs_apart(forward.logprobs_BT.float().numpy(), rollout)

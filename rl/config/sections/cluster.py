@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from rl.config.section import Section
-from rl.config.values import WHOLE, AtLeastOne, Count, NotNegative, Positive
+from rl.config.values import WHOLE, AtLeastOne, Bool, Count, NotNegative, Positive
 
 _AHEAD = {"serial": False, "ahead": True}
 
@@ -20,8 +20,12 @@ class LoopConfig(Section):
     and painters of a Ray cluster (``cluster``), while this process learns. ``loop: ahead`` is short for it."""
     staleness: Annotated[int, Field(ge=0, le=64), WHOLE] = 0
     """``ahead``: step k is sampled and painted with exactly the weights after k - ``staleness`` steps (at the start:
-    those of the start), so this many steps are under way beside the one that is learnt. 0 gives the serial loop's
-    numbers and leaves workers idle during the update; 2 keeps sampler, painter and trainer all busy."""
+    those of the start), so this many steps are under way beside the one that is learnt. 2 keeps sampler, painter and
+    trainer all busy. 0 makes each wait for the others and gives the serial loop's numbers: on purpose only
+    (``in_turn``), or where all share one GPU (``rollout.sleep``)."""
+    in_turn: Bool = False
+    """``ahead`` with ``staleness: 0`` is meant: to compare a cluster with the serial loop, or because the decoder
+    learns too."""
 
     @property
     def ahead(self) -> bool:

@@ -21,10 +21,14 @@ def check_loop(config: Config) -> Iterator[tuple[str, str]]:
                 f"is {loop.staleness}, and a serial loop samples with the weights of now; write loop.use: ahead, or "
                 "leave it out",
             )
+        if loop.in_turn:
+            yield "loop.in_turn", "is true, and a serial loop has nobody who waits; leave it out"
         return
     yield from _parts(config)
     if loop.staleness:
         yield from _off_policy(config)
+    elif not loop.in_turn and not config.rollout.sleep:  # those that sleep lend what they have meanwhile
+        yield from _waiting(config)
 
 
 def ranks_of(config: Config) -> int:
@@ -37,19 +41,27 @@ def ranks_key(config: Config) -> str:
     return "cluster.trainers" if config.cluster.trainers else "train.ranks"
 
 
-def loop_notes(config: Config) -> Iterator[str]:
-    """What is allowed and wastes something."""
-    cluster, loop = config.cluster, config.loop
-    if loop.ahead and loop.staleness == 0 and not config.rollout.sleep:  # those that sleep take turns on purpose
-        workers = [
-            f"{count} {role}{'s' * (count > 1)}"
-            for role, count in (("sampler", cluster.samplers), ("painter", cluster.painters))
-            if count
-        ]
-        yield (
-            f"loop.staleness: 0, so {' and '.join(workers)} wait{'s' * (workers == ['1 sampler'])} during each update, "
-            "and the trainer during the rest; 2 keeps all of them busy"
-        )
+def counted(count: int, word: str) -> str:
+    """``1 sampler``, ``2 samplers``."""
+    return f"{count} {word}{'s' * (count != 1)}"
+
+
+def _waiting(config: Config) -> Iterator[tuple[str, str]]:
+    """Workers of their own that are of no use most of the time."""
+    cluster = config.cluster
+    workers = [counted(cluster.samplers, "sampler")]
+    workers += [counted(cluster.painters, "painter")] if cluster.painters else []
+    more = (
+        "write 2, which keeps all of them busy"
+        if cluster.painters
+        else "let samplers lend their memory (rollout.sleep)"
+    )
+    yield (
+        "loop.staleness",
+        f"is 0, so {' and '.join(workers)} wait{'s' * (workers == ['1 sampler'])} during each update and the trainer "
+        f"during the rest, for the serial loop's numbers; {more}, or loop.use: serial, or loop.in_turn: true if that "
+        "is meant",
+    )
 
 
 def _trainers(config: Config) -> Iterator[tuple[str, str]]:
@@ -85,7 +97,7 @@ def _parts(config: Config) -> Iterator[tuple[str, str]]:
         yield (
             "cluster.painters",
             f"is {config.cluster.painters}, and they take the language model's weights alone, while trainers names the "
-            "decoder; write cluster.painters: 0 with loop.staleness: 0, or loop.use: serial",
+            "decoder; write cluster.painters: 0 with loop.staleness: 0 and loop.in_turn: true, or loop.use: serial",
         )
     if config.groups.sizes or config.groups.flat == "resample":
         key = "groups.sizes" if config.groups.sizes else "groups.flat"
@@ -112,11 +124,13 @@ def _off_policy(config: Config) -> Iterator[tuple[str, str]]:
             f"is {config.rollout.sleep}, and with loop.staleness {staleness} samplers work while others learn, so they "
             "can't lend their memory; set it to 0, or loop.staleness to 0",
         )
+    if config.loop.in_turn:
+        yield "loop.in_turn", f"is true, and with loop.staleness {staleness} nobody takes turns; leave one of them out"
     if not config.cluster.painters:
         yield (
             "cluster.painters",
             f"is 0, so that the trainer paints with the weights of now, and loop.staleness {staleness} asks for older "
-            "ones; write 1, or loop.staleness: 0",
+            "ones; write 1, or loop.staleness: 0 with loop.in_turn: true",
         )
     if not config.logs_experience:
         yield (
@@ -126,12 +140,12 @@ def _off_policy(config: Config) -> Iterator[tuple[str, str]]:
     if config.checkpoint.keep < 2:
         yield (
             "checkpoint.keep",
-            f"is {config.checkpoint.keep}, and a run {config.loop.staleness} steps ahead may have to go on from the "
+            f"is {config.checkpoint.keep}, and a run {counted(staleness, 'step')} ahead may have to go on from the "
             "checkpoint before the last; write 2",
         )
     if config.correction is None:
         yield (
             "correction",
-            f"is null, and with loop.staleness {config.loop.staleness} samples come from older weights than those that "
+            f"is null, and with loop.staleness {staleness} samples come from older weights than those that "
             "learn; leave it at token_tis",
         )

@@ -16,6 +16,7 @@ from policy.ask.__main__ import ask
 from policy.base import Policy
 from policy.json_file import read_json, write_json
 from policy.pictures.inline import PLACEHOLDER
+from policy.shapes.model import make_tokenizer
 from policy.words import Words
 from rl.data.shapes.questions.prompts import question_prompts
 from rl.types import PictureFeatures, UserError
@@ -37,11 +38,12 @@ def test_placeholders_stand_where_the_codes_would_and_their_features_beside_them
     read, written = policy.encode_prompt(prompt), policy.encoder_of({})(prompt)
     assert written.features is None and len(read.ids) == len(written.ids) == policy.prompt_length(prompt)
     pad, start = policy.tokenizer.convert_tokens_to_ids(PLACEHOLDER), policy.tokenizer.get_vocab()["<|vision_start|>"]
-    assert read.ids[:2] == (start, pad) and read.ids.count(pad) == 16
+    at = read.ids.index(pad)
+    assert read.ids[at - 1 : at + 16] == (start, *[pad] * 16) and read.ids.count(pad) == 16
     assert [one for one in read.ids if one != pad] == [
         one for one in written.ids if not policy.layout.image_start_id <= one < policy.layout.image_end_id
     ]
-    assert read.features is not None and read.features.start == 1
+    assert read.features is not None and read.features.start == at
     pixels = prompt.pictures[0].pixels
     assert read.features.vectors_ND.equal(policy.understanding.features(pixels[None].copy())[0])
     rounded = replace(policy, features_dtype=torch.bfloat16).encode_prompt(prompt).features
@@ -63,7 +65,7 @@ def test_the_language_model_sees_features_in_place_of_embeddings(policy: Policy)
         for row, tokens_T, hidden_SD in zip(rows, tokens_BT, found, strict=True):
             embeds = policy.ar.model.embed_tokens(torch.tensor([*row.ids, *tokens_T.tolist()]))
             assert row.features is not None
-            embeds[1:17] = row.features.vectors_ND
+            embeds[row.features.start : row.features.start + 16] = row.features.vectors_ND
             by_hand = policy.ar.model(inputs_embeds=embeds[None]).last_hidden_state[0, -3:]
             torch.testing.assert_close(hidden_SD, by_hand, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(found[0, 0], found[1, 0]) and torch.allclose(found[0, :2], found[2, :2], atol=1e-6)
@@ -156,6 +158,6 @@ def test_folders_that_do_not_fit(
 def test_a_tokenizer_without_a_placeholder(folder: Path) -> None:
     policy = Policy.load(folder)
     (prompt,) = question_prompts("ask_color", ["rl"], 1)
-    short = replace(policy, tokenizer=Policy.load("shapes").tokenizer)
+    short = replace(policy, tokenizer=make_tokenizer())
     with pytest.raises(UserError, match=r"has no <\|image_pad\|>, in whose places a picture's features stand"):
         short.encode_prompt(prompt)

@@ -85,7 +85,7 @@ def test_what_cannot_be_answered_is_told_before_anything_is_loaded(
         "trainers: data holds questions that are answered in words, and nothing is painted that a decoder learns from; "
         "train ar alone"
     )
-    told = _checked(policy, tmp_path, loop={"use": "ahead"}, eval={"every": 0})
+    told = _checked(policy, tmp_path, loop={"use": "ahead", "in_turn": True}, eval={"every": 0})
     assert told == (
         "loop.use: data holds questions that are answered in words, and only the serial loop answers them so far; set "
         "it to serial"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.policy.editing import editing_policy
 from tests.rl.decoder.decoder_case import DECODER
 from tests.rl.run_case import ROOT, command, environment, launch, metrics, write_config
 
@@ -41,7 +42,8 @@ def run(folder: Path, policy: Path, **changes: Any) -> Path:
 
 
 def ahead(address: str, staleness: int, **cluster: int) -> dict[str, Any]:
-    return {"loop": {"use": "ahead", "staleness": staleness}, "cluster": {"address": address, **cluster}}
+    loop = {"use": "ahead", "staleness": staleness, "in_turn": staleness == 0}
+    return {"loop": loop, "cluster": {"address": address, **cluster}}
 
 
 def evaluations(run_folder: Path) -> list[Any]:
@@ -57,6 +59,17 @@ def test_in_turn_with_the_update_a_cluster_gives_the_serial_loops_numbers(
     assert metrics(workers) == metrics(serial)
     assert [step for step, _ in metrics(workers)] == [0, 1, 2, 3, 4]
     assert evaluations(workers) == evaluations(serial) != []
+
+
+def test_painters_see_the_pictures_that_are_to_be_changed(address: str, tmp_path: Path) -> None:
+    """Drawings and edits, by a decoder whose eyes are random weights: without them it would paint something else."""
+    policy = editing_policy(tmp_path / "policy", sees=True)
+    tags = ["two_object", "edit_move", "edit_add"]
+    data = {"train": {"use": "shapes", "options": {"split": "rl", "per_task": 4, "tags": tags}}, "eval": None}
+    changes = {"data": {**CHANGES["data"], **data}, "train": {**CHANGES["train"], "steps": 3}}
+    serial = run(tmp_path / "serial", policy, **changes)
+    workers = run(tmp_path / "workers", policy, **changes, **ahead(address, 0))
+    assert metrics(workers) == metrics(serial)
 
 
 def test_workers_that_get_adapters_alone_give_the_serial_loops_numbers(

@@ -78,7 +78,10 @@ def test_another_machine_fetches_what_it_lacks_once_and_lets_old_sets_go(tmp_pat
 
 
 def test_adapters_are_not_merged_into_another_base(tiny_policy: Path, tmp_path: Path) -> None:
-    config = load(ROOT / "examples/geneval.yaml", [f"policy.path={tiny_policy}", "train.lora={}", "loop=ahead"])
+    config = load(
+        ROOT / "examples/geneval.yaml",
+        [f"policy.path={tiny_policy}", "train.lora={}", "loop=ahead", "loop.in_turn=true"],
+    )
     start = WorkerStart(config, "run", 0, 100, 1, 1e-3, base=language_model_base(config).fingerprint)
     assert HeldWeights.of(start, TinyFollower()).version is None
     with pytest.raises(UserError) as caught:

@@ -10,7 +10,6 @@ import pytest
 from rl.cluster.ahead import work_plan
 from rl.config.load import load
 from rl.config.schema import Config
-from rl.config.sections.cluster_rules import loop_notes
 from rl.types import UserError
 from tests.rl.run_case import ROOT, environment
 
@@ -65,7 +64,7 @@ def test_a_plan_has_the_runs_patience() -> None:
         (
             ["loop=ahead", "trainers=[ar,decoder]"],
             "cluster.painters: is 1, and they take the language model's weights alone, while trainers names the "
-            "decoder; write cluster.painters: 0 with loop.staleness: 0, or loop.use: serial",
+            "decoder; write cluster.painters: 0 with loop.staleness: 0 and loop.in_turn: true, or loop.use: serial",
         ),
         (
             ["loop=ahead", "loop.staleness=1", "checkpoint.experience=false"],
@@ -73,7 +72,7 @@ def test_a_plan_has_the_runs_patience() -> None:
         ),
         (
             ["loop=ahead", "loop.staleness=1", "checkpoint.keep=1"],
-            "checkpoint.keep: is 1, and a run 1 steps ahead may have to go on from the checkpoint before the last",
+            "checkpoint.keep: is 1, and a run 1 step ahead may have to go on from the checkpoint before the last",
         ),
         (
             ["loop=ahead", "groups=resample"],
@@ -114,8 +113,13 @@ def test_a_plan_has_the_runs_patience() -> None:
         (
             ["loop=ahead", "loop.staleness=2", "cluster.painters=0"],
             "cluster.painters: is 0, so that the trainer paints with the weights of now, and loop.staleness 2 asks for "
-            "older ones; write 1, or loop.staleness: 0",
+            "older ones; write 1, or loop.staleness: 0 with loop.in_turn: true",
         ),
+        (
+            ["loop=ahead", "loop.staleness=1", "loop.in_turn=true"],
+            "loop.in_turn: is true, and with loop.staleness 1 nobody takes turns; leave one of them out",
+        ),
+        (["loop.in_turn=true"], "loop.in_turn: is true, and a serial loop has nobody who waits; leave it out"),
     ],
 )
 def test_what_a_cluster_cannot_do_is_said_before_anything_starts(overrides: list[str], told: str) -> None:
@@ -124,30 +128,42 @@ def test_what_a_cluster_cannot_do_is_said_before_anything_starts(overrides: list
     assert told in str(caught.value)
 
 
-def test_idle_workers_are_pointed_out() -> None:
-    assert list(loop_notes(config())) == []
-    assert list(loop_notes(config("loop.staleness=0", "cluster.samplers=2"))) == [
-        "loop.staleness: 0, so 2 samplers and 1 painter wait during each update, and the trainer during the rest; 2 "
-        "keeps all of them busy"
-    ]
+@pytest.mark.parametrize(
+    ("overrides", "waiting", "fix"),
+    [
+        ([], "1 sampler and 1 painter wait", "write 2, which keeps all of them busy"),
+        (
+            ["cluster.samplers=2", "cluster.painters=3"],
+            "2 samplers and 3 painters wait",
+            "write 2, which keeps all of ",
+        ),
+        (["cluster.painters=0"], "1 sampler waits", "let samplers lend their memory (rollout.sleep)"),
+        (["cluster.painters=0", "cluster.samplers=2"], "2 samplers wait", "let samplers lend their memory (rollout."),
+    ],
+)
+def test_workers_of_their_own_that_would_wait_are_refused(overrides: list[str], waiting: str, fix: str) -> None:
+    """Unless that is what the run is for."""
+    with pytest.raises(UserError) as caught:
+        config("loop.staleness=0", *overrides)
+    told = str(caught.value)
+    assert f"loop.staleness: is 0, so {waiting} during each update and the trainer during the rest, for the " in told
+    assert f"for the serial loop's numbers; {fix}" in told
+    assert ", or loop.use: serial, or loop.in_turn: true if that is meant" in told
+    assert config("loop.staleness=0", "loop.in_turn=true", *overrides).loop.in_turn
 
 
-def test_who_takes_turns_on_purpose_is_not_told_that_workers_wait() -> None:
-    shares = ("loop.staleness=0", "cluster.painters=0")
-    assert list(loop_notes(config(*shares, "rollout.sleep=2", "rollout.engine=vllm"))) == []
-    assert list(loop_notes(config(*shares))) == [
-        "loop.staleness: 0, so 1 sampler waits during each update, and the trainer during the rest; 2 keeps all of "
-        "them busy"
-    ]
+def test_one_gpu_in_turns_is_no_pool_of_its_own() -> None:
+    shared = config("loop.staleness=0", "cluster.painters=0", "rollout.sleep=2", "rollout.engine=vllm")
+    assert not shared.loop.in_turn
 
 
 def test_without_painters_a_step_is_sampled_and_no_more() -> None:
-    plan = work_plan(config("loop.staleness=0", "cluster.painters=0"), 10)
+    plan = work_plan(config("loop.staleness=0", "loop.in_turn=true", "cluster.painters=0"), 10)
     assert [stage.name for stage in plan.stages] == ["sample"]
 
 
 def test_with_the_trainer_painting_the_decoder_may_learn_too() -> None:
-    shares = ("loop.staleness=0", "cluster.painters=0")
+    shares = ("loop.staleness=0", "loop.in_turn=true", "cluster.painters=0")
     shares += ("trainers=[ar,decoder]", "render.renders=2", "render.steps=4")
     assert config(*shares).trainers == ("ar", "decoder")
 

@@ -12,8 +12,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from rl.cluster import references
 from rl.cluster.jobs import PaintJob
 from rl.cluster.packed import PackedRollout
+from rl.cluster.references import StoredReferences
 from rl.cluster.worker.roles import PainterRole
 from rl.config.schema import Config
 from rl.data.pictures import Picture
@@ -42,12 +44,16 @@ def painter(decoder: Decoder, tiny_policy: Path) -> PainterRole:
 
 
 @pytest.mark.parametrize("sees", [True, False])
-def test_a_decoder_that_sees_references_is_shown_those_of_its_prompts(tiny_policy: Path, sees: bool) -> None:
+def test_a_decoder_that_sees_references_is_shown_those_of_its_prompts(
+    tiny_policy: Path, sees: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prompts = (Prompt("e", "make it red", pictures=(BEFORE,)), Prompt("d", "a red circle"))
     tokens = np.zeros((4, 16), np.int64)
     rollout = Rollout(prompts, 2, ((1,), (1,)), tokens, np.zeros((4, 16), np.float32), (0, 1, 2, 3), 1.0, 0)
-    decoder = Decoder(sees=sees)
-    painter(decoder, tiny_policy).work(None, PaintJob(step=0, rollout=PackedRollout.of(rollout, pictures=sees)))
+    monkeypatch.setattr(references, "ray", SimpleNamespace(put=lambda one: one, get=lambda one, timeout: one))
+    decoder, stored = Decoder(sees=sees), StoredReferences(64).of(0, prompts) if sees else ()
+    job = PaintJob(step=0, rollout=PackedRollout.of(rollout), references=stored)
+    painter(decoder, tiny_policy).work(None, job)
     found = [[one and one.digest for one in seen] if seen else None for seen in decoder.shown]
     assert found == [[BEFORE.digest, BEFORE.digest, None, None] if sees else None]
     assert not any(prompt.pictures or prompt.text for prompt in PackedRollout.of(rollout).rollout().prompts)

@@ -52,7 +52,7 @@ def test_shares_of_the_time_that_went_by(usage: ClusterUsage, hand: Hand) -> Non
     assert second.shares == {"sample": pytest.approx(1 / 3), "paint": pytest.approx(2 / 3), "trainer": 0.75}
     assert (second.staleness, second.queued, second.counts["deaths"]) == (2, {"sample": 0, "paint": 4, "score": 2}, 1)
     assert usage.told({"deaths": 1, "second leases": 2}) == (
-        "cluster: busy samplers 30%, painters 60%, trainer 75% of 10 s and 2 steps; 1 workers lost, 2 calls given to a "
+        "cluster: busy samplers 30%, painters 60%, trainer 75% of 10 s and 2 steps; 1 worker lost, 2 calls given to a "
         "second one"
     )
 

@@ -13,7 +13,7 @@ from tests.rl.run_case import ROOT
 
 
 def config(*overrides: str) -> Config:
-    return load(ROOT / "examples/geneval.yaml", ["loop=ahead", *overrides])
+    return load(ROOT / "examples/geneval.yaml", ["loop=ahead", "loop.in_turn=true", *overrides])
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def config(*overrides: str) -> Config:
             ["cluster.trainers=7"],
             8,
             [
-                "cluster.trainers: 7 ranks, 1 samplers and 1 painters need 9 GPUs and this machine shows 8; lower "
+                "cluster.trainers: 7 ranks, 1 sampler and 1 painter need 9 GPUs and this machine shows 8; lower "
                 "their numbers, or name a cluster of more machines (cluster.address)"
             ],
         ),
@@ -45,21 +45,33 @@ def config(*overrides: str) -> Config:
             ["cluster.samplers=99"],
             0,
             [
-                "cluster: 99 samplers and 1 painters are more than 4 to a core, and this machine has 4; lower "
+                "cluster: 99 samplers and 1 painter are more than 4 to a core, and this machine has 4; lower "
                 "cluster.samplers or cluster.painters, or name a cluster of more machines (cluster.address)"
             ],
         ),
         (["cluster.painters=6"], 8, []),
         (
+            ["cluster.sampler_gpus=1", "cluster.painter_gpus=0.5"],
+            0,
+            [
+                "cluster.sampler_gpus: is 1, and this machine shows no GPU; leave it out to work on the CPU, or name a "
+                "cluster that has GPUs (cluster.address)",
+                "cluster.painter_gpus: is 0.5, and this machine shows no GPU; leave it out to work on the CPU, or name "
+                "a cluster that has GPUs (cluster.address)",
+            ],
+        ),
+        (["cluster.sampler_gpus=1", "cluster.address=10.0.0.1:6379"], 0, []),
+        (["cluster.sampler_gpus=0", "cluster.painters=2"], 0, []),
+        (
             ["cluster.samplers=2", "cluster.painters=6"],
             8,
             [
-                "train.ranks: 1 ranks, 2 samplers and 6 painters need 9 GPUs and this machine shows 8; lower their "
+                "train.ranks: 1 rank, 2 samplers and 6 painters need 9 GPUs and this machine shows 8; lower their "
                 "numbers, or name a cluster of more machines (cluster.address)"
             ],
         ),
         (["cluster.painters=0", "rollout.sleep=2", "rollout.engine=vllm"], 1, []),
-        (["loop=serial", "cluster.samplers=99"], 8, []),
+        (["loop=serial", "loop.in_turn=false", "cluster.samplers=99"], 8, []),
     ],
 )
 def test_more_workers_than_this_machine_has_room_for(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rl.run_folder.usage import CallSpan, UsageRow, append_usage
 from rl.simulate.__main__ import main
 from rl.simulate.costs import H100, costs_of_run
 from rl.types import UserError
@@ -92,6 +93,20 @@ def test_a_runs_own_log_is_the_price_list(tmp_path: Path, capsys: pytest.Capture
     assert costs.measured and costs.jitter == 0.0
 
 
+def test_of_a_run_on_a_cluster_the_calls_of_its_workers_are_the_prices(tmp_path: Path) -> None:
+    """Its own log says nothing of sampling and painting, which it has not done itself."""
+    here = {"collect": 7.0, "score": 0.5, "update": 2.0, "sync": 0.25}
+    run = run_folder(tmp_path / "run", here, here, here)
+    for step in range(3):
+        calls = [("sampler-0", 0, 0.5), ("sampler-3", 0.25, 0.75), ("painter-0", 1, 4), ("painter-1", 2, 4)]
+        calls.append(("trainer", 5, 9))
+        spans = [CallSpan(worker, step, start, end) for worker, start, end in calls]
+        append_usage(run, UsageRow(step, 2, None, 9.0, 7.0, {}, {}, {}, {}, spans))
+    costs = costs_of_run(run, 64)
+    assert (costs.sample_sequence, costs.paint_picture, costs.update_sequence) == (1 / 64, 5 / 64, 2.25 / 64)
+    assert costs.score_picture == 0.5 / 64 and costs.measured
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -155,7 +170,7 @@ def test_runs_that_say_no_prices(tmp_path: Path, capsys: pytest.CaptureFixture[s
     untrained = run_folder(tmp_path / "untrained", {"sample": 1.0, "paint": 1.0, "score": 1.0})
     assert told(["--run", str(untrained)], capsys) == (
         f"error: --run {untrained}: metrics.jsonl has no seconds for update or decoder or sync, so it can't say what "
-        "update costs; give the log of a run that trains, or --costs FILE"
+        "update costs; give the log of a run that samples, paints and learns, or --costs FILE"
     )
     with pytest.raises(UserError, match="is no run folder"):
         costs_of_run(tmp_path / "nowhere", 8)

@@ -74,8 +74,13 @@ class FakeDesk:
     """Raised by the first pictures that are taken in, one each."""
     taken: list[tuple[str, int, Any]] = field(default_factory=list)
     dropped: list[int] = field(default_factory=list)
+    failures: list[tuple[str, int]] = field(default_factory=list)
+    full: list[Exception] = field(default_factory=list)
+    """Raised by the first jobs of painters, one each."""
 
     def job(self, lease: Lease) -> Any:
+        if self.full and lease.stage == "paint":
+            raise self.full.pop(0)
         return lease.told
 
     def set_of(self, version: int) -> int:
@@ -86,15 +91,18 @@ class FakeDesk:
             raise self.troubles.pop(0)
         self.taken.append((lease.stage, lease.step, pictures))
 
+    def failed(self, lease: Lease) -> None:
+        self.failures.append((lease.stage, lease.step))
+
     def drop(self, version: int) -> None:
         self.dropped.append(version)
 
 
 @contextmanager
 def dispatching(
-    plan: WorkPlan, *, troubles: Sequence[Exception] = (), **crews: FakeCrew
+    plan: WorkPlan, *, troubles: Sequence[Exception] = (), full: Sequence[Exception] = (), **crews: FakeCrew
 ) -> Iterator[tuple[Dispatcher, FakeDesk, list[str]]]:
-    desk, said = FakeDesk(list(troubles)), list[str]()
+    desk, said = FakeDesk(list(troubles), full=list(full)), list[str]()
     dispatcher = Dispatcher(Scheduler(plan, at=0.0), crews, desk, said.append)  # type: ignore[arg-type]
     dispatcher.start()
     try:

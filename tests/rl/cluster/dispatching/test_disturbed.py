@@ -83,13 +83,31 @@ def test_a_store_that_is_full_fails_one_call_and_no_worker(error: Exception) -> 
     """The worker lives, and the pictures are painted again when others have gone."""
     workers = crews()
     workers["paint"].fates = [RayTaskError("work", "", error)]
-    with dispatching(plan(1), **workers) as (dispatcher, _, _):
+    with dispatching(plan(1), **workers) as (dispatcher, desk, _):
         order = dispatcher.next_order()
     assert isinstance(order, Learn)
     assert not order.failed
     assert workers["paint"].dismissed == []
     assert len(workers["paint"].calls) == 3
     assert dispatcher.counts["failed leases"] == 1
+    assert desk.failures == [("paint", 0)]  # what was laid down for it is laid down anew
+
+
+def test_pictures_that_cannot_be_laid_down_for_a_painter_are_tried_again() -> None:
+    workers = crews()
+    full = [ObjectStoreFullError("no room"), OutOfDiskError("no room")]
+    with dispatching(plan(1), full=full, **workers) as (dispatcher, _, _):
+        order = dispatcher.next_order()
+    assert isinstance(order, Learn)
+    assert not order.failed
+    assert workers["paint"].dismissed == []
+
+
+def test_a_store_that_stays_full_fails_the_group_by_name() -> None:
+    full = [ObjectStoreFullError("no room")] * 100
+    with dispatching(plan(1), full=full, **crews()) as (dispatcher, _, _), pytest.raises(RunFailure) as caught:
+        dispatcher.next_order()
+    assert "its pictures can't be laid into Ray's object store (ObjectStoreFullError)" in str(caught.value)
 
 
 @pytest.mark.parametrize("trouble", [GetTimeoutError("no answer"), ObjectStoreFullError("no room")])

@@ -136,8 +136,10 @@ def run(
     serve: Callable[[str, int], Fetch],
     plan: FaultPlan | None = None,
     disturb: Callable[[Crew, FaultBook], None] = lambda crew, book: None,
+    pushed: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """``serve``: what brings published weights to other machines; ``disturb``: the faults on the run's side."""
+    """``serve``: what brings published weights to other machines; ``disturb``: the faults on the run's side;
+    ``pushed``: called when new weights are there."""
     folder, name = Path(str(config.run.folder)), uuid.uuid4().hex
     books = {runs: FaultBook(folder / "faults" / ("run" if runs else "workers")) for runs in (True, False)}
     (folder / "doomed").mkdir()
@@ -155,7 +157,7 @@ def run(
             disturb(crew, books[True])
         for crew in crews.values():
             crew.wait()
-        return _run(config, steps, crews, publisher, plan)
+        return _run(config, steps, crews, publisher, plan, pushed)
     finally:
         for crew in crews.values():
             crew.close()
@@ -163,7 +165,12 @@ def run(
 
 
 def _run(
-    config: Config, steps: int, crews: Mapping[str, Crew], publisher: WeightPublisher, plan: FaultPlan | None
+    config: Config,
+    steps: int,
+    crews: Mapping[str, Crew],
+    publisher: WeightPublisher,
+    plan: FaultPlan | None,
+    pushed: Callable[[], None],
 ) -> Outcome:
     turn, learner, said = Turn(), Learner(), list[str]()
     tracker: Any = SimpleNamespace(message=said.append, workers=lambda numbers: None)
@@ -175,6 +182,7 @@ def _run(
         learner.learn(experience)
         time.sleep(plan.late.get(experience.step, 0.0) if plan else 0.0)
         publisher.push("ar", learner.stream(), experience.step + 1, {})
+        pushed()
     collector.account.audit.ended()
     weights = {name: value.numpy().tobytes() for name, value in learner.weights.items()}
     restarts = sum(crew.restarts for crew in crews.values())

@@ -7,13 +7,15 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import pytest
+import ray
 
 from rl.cluster import ahead, crew
-from rl.cluster.weight_server import start_server
+from rl.cluster.weights.server import FetchFrom, WeightServer
 from rl.cluster.weights.store import WeightStore
 from rl.cluster.worker import actor
 from tests.rl.cluster.faulting import engines, invented
@@ -87,6 +89,47 @@ def test_a_dozen_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert (found.learnt, found.weights) == (undisturbed.learnt, undisturbed.weights)
 
 
+@dataclass
+class Serving:
+    """Sends each run's weights, and keeps what is said of its servers."""
+
+    servers: list[WeightServer] = field(default_factory=list)
+    heard: list[str] = field(default_factory=list)
+
+    def __call__(self, name: str, room: int) -> FetchFrom:
+        self.servers.append(WeightServer(name, room, self.heard.append))
+        return self.servers[-1].fetch
+
+    def __enter__(self) -> Serving:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self.servers:
+            server.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_process_that_sends_weights_is_killed_again_and_again(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever there are new weights, for which everybody is about to ask it."""
+    monkeypatch.setattr(actor, "_Actor", engines.LightActor)
+    killed: list[int] = []
+    with Serving() as serving:
+
+        def kill() -> None:
+            server = serving.servers[-1]._actor
+            killed.append(ray.get(server.__ray_call__.remote(lambda _: os.getpid())))
+            os.kill(killed[-1], signal.SIGKILL)
+
+        found = run(configuration(tmp_path / "disturbed", "cluster.painters=2"), 4, serving, pushed=kill)
+        undisturbed = run(configuration(tmp_path / "undisturbed"), 4, serving)
+        assert serving.heard == []
+    assert len(set(killed)) == 4  # each time another process
+    assert (found.learnt, found.weights, found.restarts) == (undisturbed.learnt, undisturbed.weights, 0)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_two_hundred_faults_of_real_processes(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,9 +138,10 @@ def test_two_hundred_faults_of_real_processes(address: str, tmp_path: Path, monk
     config = configuration(tmp_path / "disturbed", *sizes)
     plan = drawn(config, STEPS, COUNTS)
     assert plan.count >= MOST
-    with executioner(tmp_path / "disturbed" / "doomed"):
-        found = run(config, STEPS, start_server, plan, partial(disturbed, lost=something_lost()))
-    undisturbed = run(configuration(tmp_path / "undisturbed"), STEPS, start_server)
+    with Serving() as serving:
+        with executioner(tmp_path / "disturbed" / "doomed"):
+            found = run(config, STEPS, serving, plan, partial(disturbed, lost=something_lost()))
+        undisturbed = run(configuration(tmp_path / "undisturbed"), STEPS, serving)
     print(told(found, plan, tmp_path / "disturbed"))
     assert (found.learnt, found.weights) == (undisturbed.learnt, undisturbed.weights)
     assert len(found.learnt) == STEPS

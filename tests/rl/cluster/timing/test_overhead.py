@@ -25,7 +25,7 @@ CONFIG = [
     "tracking.to=[]",
     f"train.steps={LAST + 1}",
 ]
-AHEAD = ["loop=ahead", "loop.staleness=0"]
+AHEAD = ["loop=ahead", "loop.staleness=0", "loop.in_turn=true"]
 SAME_WORK = "rollout.hidden_states=trainer"
 """A painter reads what was sampled again, for hidden states go nowhere; an engine in the run's process can spare it."""
 MOST = 1.10

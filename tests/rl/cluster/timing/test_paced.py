@@ -82,7 +82,8 @@ def test_without_machines_of_their_own_a_step_takes_what_the_simulator_says(addr
         work, split = Workload.of(config, costs), WorkerSplit(1, 1, 1, 1)
         said = Simulation(work, split, _STEPS, staleness, blocks=True, cores=cores).run().step_seconds(staleness)
         folder = tmp_path / f"ahead-{staleness}"
-        finished(folder, "loop=ahead", f"loop.staleness={staleness}", f"cluster.address={address}")
+        turns = f"loop.in_turn={str(staleness == 0).lower()}"
+        finished(folder, "loop=ahead", f"loop.staleness={staleness}", turns, f"cluster.address={address}")
         found[staleness] = (step_seconds(folder, staleness), said)
         print(f"staleness {staleness}, {cores:.2f} cores: {found[staleness][0]:.2f} s a step, simulated {said:.2f} s")
     for took, said in found.values():

@@ -64,7 +64,8 @@ class Case:
     """A run of a few steps, whose experience is in its log before it is learnt."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, done: int = 0, restarts: int = 3) -> None:
-        overrides = ["loop=ahead", "cluster.trainers=2", f"cluster.trainer_restarts={restarts}", f"run.folder={folder}"]
+        overrides = ["loop=ahead", "loop.in_turn=true", "cluster.trainers=2", f"run.folder={folder}"]
+        overrides.append(f"cluster.trainer_restarts={restarts}")
         folder.mkdir(exist_ok=True)
         self.group, self.folder, self.told = FakeGroup(), folder, list[str]()
         self.training = RemoteTraining(

@@ -9,7 +9,8 @@ import pytest
 
 from rl.cluster import places
 from rl.doctor import cluster
-from tests.rl.cluster.test_places import FakeRay, config
+from rl.doctor.__main__ import main
+from tests.rl.cluster.placing.test_places import FakeRay, config
 from tests.rl.run_case import ROOT
 
 
@@ -30,8 +31,18 @@ def test_what_it_offers_beside_what_the_run_asks(monkeypatch: pytest.MonkeyPatch
     }
 
 
+def test_without_a_file_it_says_what_to_write(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--cluster"]) == 2
+    assert capsys.readouterr().err.strip() == (
+        "error: --cluster: needs the file of a run, whose workers it counts; write, for example, --cluster "
+        "examples/geneval.yaml"
+    )
+
+
 def test_a_run_that_does_not_fit_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (run := tmp_path / "run.yaml").write_text(f"extends: [{ROOT}/examples/geneval.yaml]\nloop: ahead\n")
+    (run := tmp_path / "run.yaml").write_text(
+        f"extends: [{ROOT}/examples/geneval.yaml]\nloop: {{use: ahead, staleness: 2}}\n"
+    )
     ray = FakeRay(CPU=1.0)
     ray.connected = True
     monkeypatch.setattr(places, "ray", ray)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,9 +72,11 @@ def test_without_an_address_one_is_started_here_with_room_for_all(monkeypatch: p
     ray = FakeRay(CPU=64.0)
     entered(config("cluster.samplers=9", "cluster.painters=8"), ray, monkeypatch)
     assert ray.told["num_cpus"] >= 18
-    assert "address" not in ray.told
+    assert ray.told["address"] == "local"  # also where somebody has a cluster on this machine already
     assert not ray.connected
     assert ray.checks == []
+    token = logging.getLogger("ray._private.authentication.authentication_token_setup")
+    assert not token.isEnabledFor(logging.WARNING)  # what Ray says of its token at each start is not of the run
 
 
 def test_a_cluster_that_is_there_is_joined_and_left_and_one_of_the_process_kept(
@@ -130,16 +134,16 @@ def test_an_address_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             ["cluster.painters=3"],
             {"GPU": 3.0},
-            "cluster: 1 samplers and 3 painters need 4 GPUs and the cluster has 3; lower cluster.samplers or "
+            "cluster: 1 sampler and 3 painters need 4 GPUs and the cluster has 3; lower cluster.samplers or "
             "cluster.painters, or what each reserves (cluster.sampler_gpus, cluster.painter_gpus).",
         ),
         (
             ["cluster.trainers=3"],
             {"CPU": 4.0},
-            "cluster: 1 samplers, 1 painters and 3 trainers need 5 CPUs and the cluster has 4; lower cluster.samplers, "
+            "cluster: 1 sampler, 1 painter and 3 trainers need 5 CPUs and the cluster has 4; lower cluster.samplers, "
             "cluster.painters or cluster.trainers, or what each reserves (cluster.cpus).",
         ),
-        (["cluster.sampler_gpus=1"], {}, "cluster: 1 samplers and 1 painters need 1 GPUs and the cluster has 0;"),
+        (["cluster.sampler_gpus=1"], {}, "cluster: 1 sampler and 1 painter need 1 GPU and the cluster has 0;"),
     ],
 )
 def test_more_workers_than_the_cluster_will_ever_have_room_for(
@@ -163,11 +167,40 @@ def test_a_placement_that_no_machine_can_meet_is_refused_at_once(
     with pytest.raises(UserError) as caught:
         entered(config(*given, "cluster.samplers=2"), ray, monkeypatch)
     assert str(caught.value) == (
-        "cluster: each of 2 samplers needs 1 CPUs and 2 GPUs of one machine, and the cluster's machines (8 CPUs, 3 "
-        "GPUs and 8 CPUs, 1 GPUs and 8 CPUs, 1 GPUs) have room for 1; lower cluster.samplers, cluster.cpus or "
-        "cluster.sampler_gpus."
+        "cluster: each of 2 samplers needs 1 CPU and 2 GPUs of one machine, and the cluster's machines (8 CPUs with 3 "
+        "GPUs and 2 x 8 CPUs with 1 GPU) have room for 1; lower cluster.samplers, cluster.cpus or cluster.sampler_gpus."
     )
     assert not ray.connected
+
+
+def test_roles_that_fit_alone_and_not_together_are_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch, listening: str
+) -> None:
+    """Each kind alone has room, and the sums do: 12 CPUs of 16 and 6 GPUs of 6."""
+    ray = FakeRay(CPU=16.0, GPU=6.0)
+    ray.machines = [{"CPU": 8.0, "GPU": 3.0}] * 2
+    two = ["cluster.sampler_gpus=2", "cluster.painter_gpus=2"]
+    given = [f"cluster.address={listening}", *two, "cluster.trainers=2"]
+    entered(config(*given), ray, monkeypatch)
+    started = time.monotonic()
+    with pytest.raises(UserError) as caught:
+        entered(config(*given[:-1], "cluster.samplers=1", "cluster.painters=2"), ray, monkeypatch)
+    assert time.monotonic() - started < 5
+    assert str(caught.value) == (
+        "cluster: 1 sampler of 1 CPU and 2 GPUs and 2 painters of 1 CPU and 2 GPUs never have room together on the "
+        "cluster's machines (2 x 8 CPUs with 3 GPUs), each of them on one: 1 painter is left over; lower "
+        "cluster.samplers or cluster.painters, or add a machine with 1 CPU and 2 GPUs."
+    )
+    assert not ray.connected
+
+
+def test_cpus_of_one_machine_and_gpus_of_another_are_no_place(monkeypatch: pytest.MonkeyPatch, listening: str) -> None:
+    ray = FakeRay(CPU=34.0, GPU=4.0)
+    ray.machines = [{"CPU": 2.0, "GPU": 4.0}, {"CPU": 32.0}]
+    given = [f"cluster.address={listening}", "cluster.samplers=2", "cluster.trainers=1", "cluster.painter_gpus=0"]
+    with pytest.raises(UserError, match="1 trainer of 1 CPU and 1 GPU never have room together .* is left over; lower"):
+        entered(config(*given), ray, monkeypatch)
+    entered(config(*given[:1], "cluster.samplers=1", *given[2:]), ray, monkeypatch)
 
 
 def test_a_ray_that_does_not_come_up_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +216,10 @@ def test_a_ray_that_does_not_come_up_is_a_sentence(monkeypatch: pytest.MonkeyPat
 def test_pictures_of_the_steps_under_way_have_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places, "ray", FakeRay(object_store_memory=5e9))
     require_room_for_pictures(config(), 64 * 64 * 3)
+    few = config("data.prompts_per_step=32", "rollout.group_size=8")
+    require_room_for_pictures(few, 1024 * 1024 * 3)
+    with pytest.raises(UserError, match="3 steps of 288 pictures take 2.72 GB"):  # those that are to be changed as well
+        require_room_for_pictures(few, 1024 * 1024 * 3, references=True)
     with pytest.raises(UserError) as caught:
         require_room_for_pictures(config("rollout.group_size=32"), 1024 * 1024 * 3)
     assert str(caught.value) == (
@@ -274,5 +311,5 @@ def test_a_machine_with_one_gpu_has_none_for_workers(monkeypatch: pytest.MonkeyP
     """Rather than that they would compute on its CPU without a word."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr(places, "visible_gpus", lambda: ["0"])
-    with pytest.raises(UserError, match="1 samplers and 1 painters need 2 GPUs and the cluster has 0"):
+    with pytest.raises(UserError, match="1 sampler and 1 painter need 2 GPUs and the cluster has 0"):
         entered(config(), FakeRay(), monkeypatch)
