@@ -121,7 +121,7 @@ def test_a_tokenizer_of_other_codes_than_the_layout(tmp_path: Path, capsys: pyte
         ),
         (
             {"columns": {"prompt": "caption", "image": "photo"}},
-            "columns: there is no 'image' of an example (it has prompt, picture, pictures",
+            "columns: there is no 'image' of an example (it has prompt, picture, pictures, answer)",
         ),
     ],
 )
