@@ -95,8 +95,11 @@ class Trainable(Protocol[RowsT, OutputsT]):
     def weights(self, gathered: Gathered = ...) -> WeightStream:
         """The whole network under the names of its checkpoint, adapters merged out of place."""
 
-    def adapter(self, gathered: Gathered = ...) -> Adapter | None:
-        """The adapters alone; ``None`` where the weights themselves are trained."""
+    def streams(self, gathered: Gathered = ...) -> dict[str, WeightStream]:
+        """Of the parts that learn, as a policy folder keeps them: ``ar``, ``decoder``, ..."""
+
+    def adapters(self, gathered: Gathered = ...) -> dict[str, Adapter]:
+        """The adapters alone, by the part that they are of; none where the weights themselves are trained."""
 
     def reference(self) -> Network:
         """What answers as ``module`` does now, whatever is learnt later: a frozen copy, or ``module`` itself with its
@@ -109,13 +112,20 @@ class Trainable(Protocol[RowsT, OutputsT]):
 class AdaptedNetwork:
     """What networks with and without adapters have alike; the rest of a :class:`Trainable` is each one's own."""
 
+    name: str
     module: nn.Module
     lora: Lora | None
 
-    def adapter(self, gathered: Gathered = nullcontext) -> Adapter | None:
+    def weights(self, gathered: Gathered = nullcontext) -> WeightStream:
+        raise NotImplementedError
+
+    def streams(self, gathered: Gathered = nullcontext) -> dict[str, WeightStream]:
+        return {self.name: self.weights(gathered)}
+
+    def adapters(self, gathered: Gathered = nullcontext) -> dict[str, Adapter]:
         if self.lora is None:
-            return None
-        return Adapter(self.lora.config(), WeightStream.stored(self.lora.adapter(), gathered))
+            return {}
+        return {self.name: Adapter(self.lora.config(), WeightStream.stored(self.lora.adapter(), gathered))}
 
     def reference(self) -> Network:
         return self._without_adapters if self.lora else copy.deepcopy(self.module).eval().requires_grad_(False)

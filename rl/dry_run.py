@@ -32,7 +32,7 @@ def describe(config: Config, train_prompts: Sequence[Prompt], eval_prompts: Sequ
     folder = resolve_folder(config.policy.path)
     layout, _ = read_policy_config(folder)
     if config.supervised:
-        return _supervised(config, config.supervised, folder, eval_prompts)
+        return _supervised(config, config.supervised, folder, train_prompts, eval_prompts)
     parameters = ArSize.read(folder / "ar").parameters
     trained = trained_parameters(config.train, folder / "ar") if "ar" in config.trainers else 0
     plan, decoder = decoder_plan(config, PolicySize.read(folder)), config.trained_decoder
@@ -50,11 +50,17 @@ def _supervised(
     config: Config,
     options: SupervisedConfig,
     folder: Path,
+    asked: Sequence[Prompt],
     eval_prompts: Sequence[Prompt],
 ) -> str:
-    """Of such a run no memory is estimated."""
+    """``asked``: some of the examples' prompts."""
     learning = supervised_parameters(config, options, folder)
     rows = supervised_rows(config, options, learning) + _evaluations(config, None, eval_prompts)
+    if options.estimated:
+        memory = memory_of(config, [*asked, *eval_prompts], held_out=len(eval_prompts))
+        rows += _memory(config, memory, ArSize.read(folder / "ar").parameters)
+    else:
+        rows += [("memory", "not estimated where an autoencoder or an understanding branch learns")]
     return _written(config, rows, learning)
 
 
@@ -78,7 +84,8 @@ def evaluation_steps(config: Config) -> list[int]:
 def _memory(config: Config, memory: MemoryEstimate, parameters: int) -> list[tuple[str, str]]:
     """What lies there all the time, item by item, and what each phase adds to it."""
     workers, each = worker_count(config), " on the first rank" if ranks_of(config) > 1 else ""
-    frozen = "" if "ar" in config.trainers else ", which stays as it is"
+    taught = config.supervised.has("ar") if config.supervised else "ar" in config.trainers
+    frozen = "" if taught else ", which stays as it is"
     measured = " where measured, on CPUs" if has_gpu() else ""
     return [
         ("parameters", f"{parameters:,} in the language model{frozen}"),

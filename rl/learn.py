@@ -37,8 +37,8 @@ class Part(Protocol):
 
     def weights(self) -> WeightStream: ...
 
-    def adapter(self) -> Adapter | None:
-        """What is trained beside the weights, if it is not they."""
+    def adapters(self) -> Mapping[str, Adapter]:
+        """What is trained beside the weights, if it is not they: by the part of the policy that it is of."""
 
     def canaries(self, rollout: Rollout) -> Mapping[str, Canary]:
         """Questions to the followers of its weights, by kind, answered with the weights of now."""
@@ -233,8 +233,8 @@ class TrainedLanguageModel:
     def weights(self) -> WeightStream:
         return self.trainer.weights()
 
-    def adapter(self) -> Adapter | None:
-        return self.trainer.adapter()
+    def adapters(self) -> Mapping[str, Adapter]:
+        return self.trainer.adapters()
 
     def canaries(self, rollout: Rollout, copy: str | None = None) -> Mapping[str, Canary]:
         """``copy``: a slow one that answers in place of the weights of now."""

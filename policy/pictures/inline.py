@@ -15,8 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from policy.layout import TokenLayout
 from policy.prompt import Condition, TemplateEncoder
 from rl.data.pictures import Picture
-from rl.data.prompt_list import name_of
-from rl.data.tasks import no_answers, require_picture, task_of
+from rl.data.tasks import no_answers, require_no_more, require_picture, task_of
 from rl.types import PictureFeatures, Prompt, UserError
 
 PictureTokens = Callable[[Picture], tuple[int, ...]]
@@ -80,12 +79,7 @@ class InlineEncoder:
         task = task_of(prompt)
         if task == "answer" and task not in self.tasks:
             raise no_answers(prompt)
-        if len(prompt.pictures) > 1:
-            reads = "edits one" if task == "edit" else "answers about one"
-            raise UserError(
-                f"{name_of(prompt)} holds {len(prompt.pictures)} pictures, and this policy {reads}; leave one in the "
-                f"prompt's line or choose a policy that reads several"
-            )
+        require_no_more(prompt)
         return None if task == "draw" else prompt.pictures[0]
 
     def _around(self, prompt: Prompt) -> tuple[list[int], list[int]]:

@@ -66,8 +66,8 @@ class AutoencoderNetwork:
     def streams(self, gathered: Gathered = nullcontext) -> dict[str, WeightStream]:
         return {"vae": self.weights(gathered)}
 
-    def adapter(self, gathered: Gathered = nullcontext) -> Adapter | None:
-        return None
+    def adapters(self, gathered: Gathered = nullcontext) -> dict[str, Adapter]:
+        return {}
 
     def reference(self) -> Network:
         return copy.deepcopy(self.module).eval().requires_grad_(False)

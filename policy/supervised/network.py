@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from policy.ar.forward import image_forward
 from policy.flow.network import FlowNetwork
-from policy.lora.adapters import StoredWeight
+from policy.lora.adapters import Lora, StoredWeight
 from policy.pictures.reference import GivenLatents, ReferenceLatents, flow_of
 from policy.supervised.understanding import Redrawn, UnderstandingTerms
 from policy.trainable import Adapter, Gathered, LanguageModel, Network, WeightStream
@@ -76,16 +76,18 @@ class SupervisedNetwork:
         heads: Mapping[str, int] | None = None,
         understanding: HybridEncoder | None = None,
         redraw: bool = False,
+        lora: Lora | None = None,
     ) -> None:
         """``reference``: how the decoder sees pictures that are to be changed. ``trained``: beginnings of the names of
         weights. ``vocabulary``: a picture's token is one of so many ids; ``None``: of the image tokens. ``prompts``,
         ``flow``: what is asked beside its tokens. ``heads``: name -> classes. ``understanding``: the branch that makes
-        features of the rows' pictures; ``redraw``: it is asked what it knows of them.
+        features of the rows' pictures; ``redraw``: it is asked what it knows of them. ``lora``: adapters of the
+        transformer, which learn in its place.
 
         Raises: UserError naming one of ``trained`` that no weight begins with.
         """
         self.language = language
-        self.flow_network = FlowNetwork(connector, transformer, reference, recompute=recompute)
+        self.flow_network = FlowNetwork(connector, transformer, reference, recompute=recompute, lora=lora)
         self._heads, self._understanding = dict(heads or {}), understanding
         span = language.span
         self._span = span if vocabulary is None else Span(0, vocabulary, length=span.most)
@@ -112,10 +114,11 @@ class SupervisedNetwork:
                 parts = {name.rsplit(".", count)[0] for name in whole for count in range(1, name.count(".") + 1)}
                 raise UserError(f"supervised.trained: no weight begins with {one!r}{did_you_mean(one, parts)}")
             found |= begun
-        if self.language.lora and any(name.startswith("ar.") for name in found):
-            found = {name: value for name, value in found.items() if not name.startswith("ar.")}
-            adapters = {id(one) for one in self.language.lora.parameters()}
-            found |= {name: value for name, value in whole.items() if id(value) in adapters}
+        for part, lora in (("ar.", self.language.lora), ("transformer.", self.flow_network.lora)):
+            if lora and any(name.startswith(part) for name in found):
+                found = {name: value for name, value in found.items() if not name.startswith(part)}
+                adapters = {id(one) for one in lora.parameters()}
+                found |= {name: value for name, value in whole.items() if id(value) in adapters}
         found = {name: value for name, value in found.items() if name not in self._never_learnt}
         return found | {name: value for name, value in whole.items() if name.startswith(("heads.", "redraw."))}
 
@@ -176,8 +179,8 @@ class SupervisedNetwork:
         }
         return WeightStream.stored([StoredWeight(name, (value,)) for name, value in sent.items()], gathered)
 
-    def adapter(self, gathered: Gathered = nullcontext) -> Adapter | None:
-        return self.language.adapter(gathered)
+    def adapters(self, gathered: Gathered = nullcontext) -> dict[str, Adapter]:
+        return self.language.adapters(gathered) | self.flow_network.adapters(gathered)
 
     def reference(self) -> Network:
         raise NotImplementedError("nothing is compared with the policy at the start")

@@ -28,6 +28,8 @@ from policy.tokenizers.names import renamed
 from policy.tokenizers.quantisers import Fsq, NearestCode, Quantised, SimVq
 from rl.types import UserError
 
+_TOWER = "encoder.embeddings.patch_embedding.weight"
+
 
 class Seen(NamedTuple):
     """Both views of B pictures."""
@@ -37,7 +39,10 @@ class Seen(NamedTuple):
 
 
 class HybridEncoder(nn.Module):
-    """(B, 3, S, S) pixels in -1 to 1 -> both views of each of T tokens, in raster order."""
+    """(B, 3, S, S) pixels in -1 to 1 -> both views of each of T tokens, in raster order.
+
+    As in TA-Tok the tower computes in the type of its weights and all behind it in float32: bfloat16 makes other codes.
+    """
 
     def __init__(self, config: HybridConfig) -> None:
         super().__init__()
@@ -70,13 +75,13 @@ class HybridEncoder(nn.Module):
         return tokens.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
     def write(self, features_BTU: Tensor) -> Quantised:
-        vectors = self.discrete(features_BTU.to(self.encoder.dtype))
+        vectors = self.discrete(features_BTU.to(self.discrete[0].weight.dtype))
         quantised: Quantised = self.quantiser(vectors)
         return quantised
 
     def read(self, features_BTU: Tensor) -> Tensor:
         """(B, T, D): in place of the embeddings of image tokens."""
-        read: Tensor = self.continuous(features_BTU.to(self.encoder.dtype))
+        read: Tensor = self.continuous(features_BTU.to(self.continuous[0].weight.dtype))
         return read
 
     def forward(self, pixels_B3HW: Tensor) -> Seen:
@@ -141,6 +146,7 @@ class HybridTokenizer:
         found = dict(_renamed(weights)) if ta_tok else weights
         _check(file, encoder, found, ("continuous.",) if ta_tok else ())
         encoder.load_state_dict({name: found[name] for name in encoder.state_dict() if name in found}, strict=False)
+        encoder.encoder.to(found[_TOWER].dtype)
         return cls(settings, encoder.eval().requires_grad_(False), layout.image_start_id)
 
 

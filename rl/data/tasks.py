@@ -37,6 +37,16 @@ def require_picture(prompt: Prompt) -> None:
         )
 
 
+def require_no_more(prompt: Prompt) -> None:
+    """Raises UserError if it holds more pictures than a policy with one place for them reads."""
+    if len(prompt.pictures) > 1:
+        reads = "answers about one" if is_question(prompt) else "edits one"
+        raise UserError(
+            f"{name_of(prompt)} holds {len(prompt.pictures)} pictures, and this policy {reads}; leave one in the "
+            f"prompt's line or choose a policy that reads several"
+        )
+
+
 def no_answers(prompt: Prompt) -> UserError:
     """What is said where a policy has not learnt to answer."""
     return UserError(

@@ -114,8 +114,8 @@ class TrainedDecoder:
     def weights(self) -> WeightStream:
         return self.trainer.weights()
 
-    def adapter(self) -> Adapter | None:
-        return self.trainer.adapter()
+    def adapters(self) -> Mapping[str, Adapter]:
+        return self.trainer.adapters()
 
     def canaries(self, rollout: Rollout) -> Mapping[str, Canary]:
         """None: what paints is the trained network itself."""

@@ -16,7 +16,7 @@ def export_parts(
     """``policy/``, a whole policy, and beside it ``adapter/``, ``adapter-decoder/`` where a run has trained one.
     ``base``: the policy as the run's configuration names it, ``policy_folder``: where it lies."""
     export(policy_folder, trained, run_folder / "policy")
-    for name, part in parts.items():
-        if adapter := part.adapter():
-            folder, of = ("adapter", "ar") if name == "ar" else (f"adapter-{name}", "transformer")
-            export_adapter(base, adapter, run_folder / folder, of)
+    adapters = {name: one for part in parts.values() for name, one in part.adapters().items()}
+    for name, adapter in adapters.items():
+        folder, of = ("adapter", "ar") if name == "ar" else (f"adapter-{name}", "transformer")
+        export_adapter(base, adapter, run_folder / folder, of)

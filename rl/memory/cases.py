@@ -26,6 +26,7 @@ _SETTINGS = (
     "tracking.pictures_every=0",
 )
 _SMALL = ("data.prompts_per_step=1", "rollout.group_size=4", "train.micro_batch=4", "render.steps=1")
+_TAUGHT = ("supervised={rows_per_step: 4}", "train.micro_batch=4", "render.steps=1")
 _BFLOAT16 = ("train.dtype=bfloat16", "train.zero_stage=1", "policy.dtype=bfloat16")
 
 
@@ -65,5 +66,7 @@ CASES = {
         Case("100M", _SMALL),
         Case("100M-bf16", (*_SMALL, *_BFLOAT16)),
         Case("300M", _SMALL, large=True),
+        Case("100M-supervised", _TAUGHT),
+        Case("100M-supervised-LoRA", (*_TAUGHT, "train.lora={}", "supervised.decoder_lora={}")),
     )
 }

@@ -38,7 +38,7 @@ def measure(case: Case, extra: Sequence[str] = ()) -> MeasuredMemory:
         folder = Path(place)
         config = case.config(case.policy(folder / "policy"), folder / "run", extra)
         train_prompts, eval_prompts = check_data(config)
-        expected = memory_of(config, [*train_prompts, *eval_prompts])
+        expected = memory_of(config, [*train_prompts, *eval_prompts], held_out=len(eval_prompts))
         (folder / "run.yaml").write_text(dump(config), encoding="utf-8")
         command = [sys.executable, "-m", "rl.launch", str(folder / "run.yaml")]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -19,18 +19,19 @@ from rl.types import UserError
 
 def lora_problems(config: Config, folder: Path) -> Iterator[str]:
     """peft is missing; a target that is no layer of this policy."""
-    trained, train = config.trained_decoder, config.train
+    trained, train, taught = config.trained_decoder, config.train, config.supervised
     chosen: dict[str, tuple[LoraSettings | None, Path]] = {
-        "train": (train.lora if "ar" in config.trainers else None, folder / "ar"),
-        "decoder": (trained.lora if trained else None, folder / "transformer"),
+        "train.lora": (train.lora if "ar" in config.trainers else None, folder / "ar"),
+        "decoder.lora": (trained.lora if trained else None, folder / "transformer"),
+        "supervised.decoder_lora": (taught.decoder_lora if taught else None, folder / "transformer"),
     }
-    for section, (lora, part) in chosen.items():
+    for key, (lora, part) in chosen.items():
         if lora is None:
             continue
         if version("peft") is None:
-            yield f"{section}.lora: adapters need peft, which is not installed; type `{install_command(['peft'])}`"
+            yield f"{key}: adapters need peft, which is not installed; type `{install_command(['peft'])}`"
         try:
-            chosen_layers(lora.targets, linear_layers(part), f"{section}.lora.targets")
+            chosen_layers(lora.targets, linear_layers(part), f"{key}.targets")
         except UserError as error:
             yield str(error)
 

@@ -26,9 +26,13 @@ from rl.data.stream import (
     require_text_alone,
 )
 from rl.data.task_stream import prompt_stream
-from rl.data.tasks import is_question, require_one_kind, require_pictures
+from rl.data.tasks import is_question, require_no_more, require_one_kind, require_pictures
 from rl.types import Prompt, UserError
 
+_APART = (
+    "{key}: is 3, and the decoder of {policy!r} sees references beside its noise, so that pictures with and without "
+    "one are computed apart, which sharded weights do not allow; {fix}"
+)
 _LOOKED_AT, _ASKED = 64, 8  # examples of a supervised run
 
 
@@ -80,7 +84,15 @@ def _check_examples(config: Config, options: SupervisedConfig) -> tuple[PromptLi
     require_sound_metadata(eval_prompts, config.rewards)
     asked = sorted({one.prompt.id: one.prompt for one in first}.values(), key=lambda one: len(one.text))[:_ASKED]
     pictures = _check_policy_reads(config, [*asked, *eval_prompts])  # a row that is too long is left out in its turn
+    _check_sharded(config, options)
     return PromptList(asked, [*examples.notes, pictures], examples.digest()), eval_prompts
+
+
+def _check_sharded(config: Config, options: SupervisedConfig) -> None:
+    """Raises UserError where ranks would not need the same of the decoder's weights at the same time."""
+    where = resolve_folder(config.policy.path) / CONFIG_FILE
+    if config.train.zero_stage == 3 and options.losses.flow and BESIDE_NOISE in read_ways(read_json(where), str(where)):
+        raise UserError(_APART.format(key="train.zero_stage", policy=config.policy.path, fix="make it 2 or less"))
 
 
 def notes_on(train_prompts: PromptList, eval_prompts: PromptList) -> list[str]:
@@ -101,6 +113,8 @@ def _check_policy_reads(config: Config, prompts: Sequence[Prompt]) -> str:
         return ""
     if not declared.pictures:
         require_text_alone(prompts, encoder, config.policy.path)
+    for prompt in prompts if declared.in_template else ():
+        require_no_more(prompt)
     require_a_reader(config)
     if any(map(is_question, prompts)):
         read_reads(resolve_folder(config.policy.path), config.policy.reads)
@@ -147,7 +161,9 @@ def _check_decoder_learns(config: Config, prompts: Sequence[Prompt]) -> None:
         )
     if BESIDE_NOISE in ways and trained.zero_stage == 3 and not all(prompt.pictures for prompt in prompts):
         raise UserError(
-            f"decoder.zero_stage: is 3, and the decoder of {config.policy.path!r} sees references beside its noise, so "
-            f"that pictures with and without one are computed apart, which sharded weights do not allow; make it 2 or "
-            f"less, or data.train of edits alone"
+            _APART.format(
+                key="decoder.zero_stage",
+                policy=config.policy.path,
+                fix="make it 2 or less, or data.train of edits alone",
+            )
         )

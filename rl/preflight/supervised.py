@@ -33,12 +33,12 @@ def supervised_parameters(config: Config, options: SupervisedConfig, folder: Pat
             beginnings = {name.rsplit(".", count)[0] for name in whole for count in range(name.count(".") + 1)}
             raise UserError(f"supervised.trained: no weight begins with {one!r}{did_you_mean(one, beginnings)}")
         found |= begun
-    of_ar = [name for name in found if name.startswith("ar.")]
     numbers = sum(found.values())
-    if not (config.train.lora and of_ar):
-        return numbers
-    adapters = adapter_parameters(config.train.lora, linear_layers(folder / "ar"))
-    return numbers - sum(found[name] for name in of_ar) + adapters
+    for part, lora in (("ar", config.train.lora), ("transformer", options.decoder_lora)):
+        whole_part = [count for name, count in found.items() if name.startswith(f"{part}.")]
+        if lora and whole_part:
+            numbers += adapter_parameters(lora, linear_layers(folder / part)) - sum(whole_part)
+    return numbers
 
 
 def _branch(folder: Path, key: str) -> dict[str, int]:

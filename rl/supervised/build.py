@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from policy.base import Policy
+from policy.lora.adapters import add_lora
 from policy.supervised.autoencoder import AutoencoderNetwork
 from policy.supervised.network import SupervisedNetwork
 from policy.trainable import LanguageModel
@@ -68,6 +69,7 @@ def taught(config: Config, options: SupervisedConfig, language: LanguageModel, p
             AutoencoderTrainer(of_vae, loss, config.train, steps=config.train.steps, team=team, copies=copies),
             copy,
         )
+    adapters = options.decoder_lora
     network = SupervisedNetwork(
         language,
         policy.decoder.connector,
@@ -82,6 +84,7 @@ def taught(config: Config, options: SupervisedConfig, language: LanguageModel, p
         heads=options.heads,
         understanding=policy.understanding.encoder if options.understanding else None,
         redraw=options.redraws,
+        lora=add_lora(policy.decoder.transformer, adapters, seed=config.run.seed) if adapters else None,
     )
     objective = SupervisedObjective(options.losses, policy.layout.image)
     return Taught(

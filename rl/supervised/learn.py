@@ -21,7 +21,6 @@ from rl.supervised.batch import PictureBatch
 from rl.supervised.collect import Lesson
 from rl.supervised.reconstruct import ReconstructionBatch
 from rl.tracking.stopwatch import Stopwatch
-from rl.trainer.engine import gathered
 from rl.trainer.trainer import Trainer
 from rl.types import Rollout, Sequences
 from rollout.sync import Canary, WeightChannel
@@ -54,7 +53,7 @@ class TaughtPart:
         return self._shown(self.trainer.weights())
 
     def streams(self) -> dict[str, WeightStream]:
-        return {name: self._shown(stream) for name, stream in self.network.streams(gathered).items()}
+        return {name: self._shown(stream) for name, stream in self.trainer.parts().items()}
 
     def _shown(self, stream: WeightStream) -> WeightStream:
         """Of the slow copy, if there is one: the live weights are back when the last has been taken."""
@@ -70,9 +69,11 @@ class TaughtPart:
         """The networks compute with what is shown inside."""
         return self.trainer.lent(self.copy) if self.copy else nullcontext()
 
-    def adapter(self) -> Adapter | None:
-        adapter = self.trainer.adapter()
-        return adapter and replace(adapter, weights=self._shown(adapter.weights))
+    def adapters(self) -> Mapping[str, Adapter]:
+        return {
+            name: replace(adapter, weights=self._shown(adapter.weights))
+            for name, adapter in self.trainer.adapters().items()
+        }
 
     def canaries(self, rollout: Rollout) -> Mapping[str, Canary]:
         """None of an autoencoder: what paints is the trained network itself."""

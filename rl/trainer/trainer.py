@@ -7,9 +7,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -28,18 +27,18 @@ from rl.process.progress import Progress, untold
 from rl.process.ranks import Place
 from rl.trainer.answer import answer
 from rl.trainer.copies import WeightCopies
-from rl.trainer.engine import gathered, pick_device, start_engine
+from rl.trainer.engine import pick_device, start_engine
 from rl.trainer.place import HOME, place_of
 from rl.trainer.ranks import Share
 from rl.trainer.schedule import learning_rate
 from rl.trainer.state import TrainingState
+from rl.trainer.streams import TogetherStreams
 from rl.trainer.team import Team
 from rl.types import Rows, UserError
 
 log = logging.getLogger(__name__)
 _ABOUT, _FORMAT = "trainer.json", 2
 _UPDATE, _REHEARSE, _FORWARD, _REFERENCE = "update", "rehearse", "forward", "reference"
-_WEIGHTS, _CHANGING, _ADAPTER = "weights", "changing weights", "adapter"
 _SAVE, _LOAD, _COPY, _FOLLOW, _SLOW = "save", "load", "forward of copy ", "follow by copy ", "slow down"
 
 QueryT = TypeVar("QueryT", bound=Rows)  # what the network can be asked about
@@ -83,6 +82,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
             module.to(self.device), config, self.device, used_directly=trainable.used_directly()
         )
         self._state = TrainingState(self._engine, module, self.team.did)
+        self._streams = TogetherStreams(trainable, self.team, sharded=config.zero_stage == 3, called=self._called)
         trained = {name: one for name, one in module.named_parameters() if one.requires_grad}
         self._copies, self._following = WeightCopies(trained, {**waiting, **copies}, config), list(copies)
         self._num_parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self._parameters)
@@ -140,14 +140,15 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
 
     def weights(self) -> WeightStream:
         """The whole network under the names of its checkpoint, and its adapters beside it if they are what learns."""
-        whole = self._stream(_WEIGHTS)
-        changing = whole.changing and self._together(_CHANGING, whole.changing)
-        return replace(self._together(_WEIGHTS, whole), changing=changing, adapter=self.adapter())
+        return self._streams.weights()
 
-    def adapter(self) -> Adapter | None:
-        """The adapters alone, if that is what is trained."""
-        adapter = self._trainable.adapter(gathered)
-        return adapter and replace(adapter, weights=self._together(_ADAPTER, adapter.weights))
+    def parts(self) -> dict[str, WeightStream]:
+        """Of the parts that learn, as a policy folder keeps them."""
+        return self._streams.parts()
+
+    def adapters(self) -> dict[str, Adapter]:
+        """The adapters alone, by the part that they are of; none where the weights themselves are trained."""
+        return self._streams.adapters()
 
     def save(self, folder: Path) -> None:
         """Writes weights, optimizer state and version into ``folder``, the same files whatever the ranks."""
@@ -181,7 +182,7 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
 
     def duties(self) -> dict[str, Callable[[str], object]]:
         """What a rank other than the first does when that one calls a method of its own trainer."""
-        return {self._called(kind): duty for kind, duty in self._duties().items()}
+        return {self._called(kind): duty for kind, duty in (self._duties() | self._streams.duties()).items()}
 
     def _duties(self) -> dict[str, Callable[[str], object]]:
         forwards = (_FORWARD, _REFERENCE, *(f"{_COPY}{name}" for name in self._copies.names))
@@ -190,7 +191,6 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
             **{kind: partial(self._answer_along, kind) for kind in forwards},
             **{f"{_FOLLOW}{name}": partial(self._follow_along, name) for name in self._copies.names},
             _REHEARSE: lambda _: self._rehearse(self.team.receive()),
-            **{kind: partial(self._go_through, kind) for kind in (_WEIGHTS, _CHANGING, _ADAPTER)},
             _SAVE: lambda folder: self._state.save(Path(folder)),
             _LOAD: lambda told: self._load(*json.loads(told)),
             _SLOW: self._slow_down,
@@ -208,32 +208,6 @@ class Trainer(Generic[QueryT, BatchT, OutputsT]):
 
     def _follow_along(self, copy: str, _argument: str) -> None:
         self._copies.follow(self.version, [copy])
-
-    def _stream(self, kind: str) -> WeightStream:
-        if kind == _ADAPTER:
-            adapter = self._trainable.adapter(gathered)
-            assert adapter is not None  # only its owner orders it
-            return adapter.weights
-        whole = self._trainable.weights(gathered)
-        return whole.changing or whole if kind == _CHANGING else whole
-
-    def _together(self, kind: str, stream: WeightStream) -> WeightStream:
-        """Under ZeRO-3 all ranks go through a stream when rank 0 does."""
-        if self.team.world == 1 or self._config.zero_stage < 3:
-            return stream
-
-        def tensors() -> Iterator[tuple[str, Tensor]]:
-            self._order(kind)
-            for named in stream.tensors():
-                self.team.did()
-                yield named
-            self.team.done()
-
-        return replace(stream, tensors=tensors)
-
-    def _go_through(self, kind: str, _argument: str) -> None:
-        for _ in self._stream(kind).tensors():
-            self.team.did()
 
     def _slow_down(self, factor: str | float) -> None:
         self.lr_scale *= float(factor)

@@ -95,8 +95,7 @@ def test_an_adapter_folder_is_one_of_peft(tmp_path: Path) -> None:
     from peft import PeftModel
 
     ar, lora = adapted()
-    adapter = LanguageModel(ar, LAYOUT.image, lora=lora).adapter()
-    assert adapter is not None
+    adapter = LanguageModel(ar, LAYOUT.image, lora=lora).adapters()["ar"]
     for _ in range(2):  # the second export replaces the first
         out = export_adapter("owner/model", adapter, tmp_path / "adapter")
     said = json.loads((out / "adapter_config.json").read_text())
@@ -109,8 +108,7 @@ def test_an_adapter_folder_is_one_of_peft(tmp_path: Path) -> None:
 
 
 def test_an_adapter_names_a_folder_as_the_configuration_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    adapter = LanguageModel((pair := adapted())[0], LAYOUT.image, lora=pair[1]).adapter()
-    assert adapter is not None
+    adapter = LanguageModel((pair := adapted())[0], LAYOUT.image, lora=pair[1]).adapters()["ar"]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models" / "base" / "ar").mkdir(parents=True)
     out = export_adapter("models/base", adapter, tmp_path / "adapter")

@@ -165,10 +165,10 @@ def test_a_run_names_what_learns_and_what_is_made_again() -> None:
     config = load(GENEVAL, given)
     trainable = language_model(config, load_policy(config))
     assert {tuple(one.shape) for one in trainable.trained()} == {(2, 192), (64, 2)}
-    assert trainable.module.recompute is True and trainable.adapter() is not None
+    assert trainable.module.recompute is True and set(trainable.adapters()) == {"ar"}
     plain = load(GENEVAL, ["train.dtype=float32"])
     whole = language_model(plain, load_policy(plain))
-    assert len(whole.trained()) == len(list(whole.ar.parameters())) and whole.adapter() is None
+    assert len(whole.trained()) == len(list(whole.ar.parameters())) and not whole.adapters()
 
 
 def test_only_an_engine_that_can_is_asked_to_sleep(tiny_policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ class RemoteLanguageModel:
         """They go into the store of the machine where they are, and from there to whoever works with them."""
         return WeightStream([], _not_here)
 
-    def adapter(self) -> Adapter | None:
+    def adapters(self) -> Mapping[str, Adapter]:
         raise NotImplementedError("adapters are exported where they are trained")
 
     def canaries(self, rollout: Rollout) -> Mapping[str, Canary]:

@@ -59,7 +59,7 @@ def _losses(options: SupervisedConfig) -> Iterator[tuple[str, str]]:
         return
     if not (losses.image or losses.text or losses.flow):
         yield "supervised.losses", "image, text and flow are 0, so there is nothing to learn; give one a weight"
-    elif not (losses.flow or _has_language(options)):
+    elif not (losses.flow or options.has("ar")):
         yield (
             "supervised.losses.flow",
             f"is 0, and supervised.trained is {list(options.trained)}: of these only the flow tells anything",
@@ -80,7 +80,7 @@ def _understanding(config: Config, options: SupervisedConfig) -> Iterator[tuple[
             f"holds {codes[0]!r}, which changes the codes that losses.image teaches to write; train "
             "understanding.continuous alone beside it, or set supervised.losses.image to 0",
         )
-    if options.redraws and not any(one.partition(".")[0] == "understanding" for one in options.trained):
+    if options.redraws and not options.has("understanding"):
         yield (
             "supervised.losses",
             "reconstruction, reading and quantiser are for an understanding branch that learns; set them to 0, or put "
@@ -101,20 +101,42 @@ def _optimiser(config: Config, options: SupervisedConfig) -> Iterator[tuple[str,
         yield "eval.policy", "is ema, and train.ema is null, so there is no such copy; give train.ema, for example 0.99"
     if train.ranks > options.rows_per_step:
         yield "train.ranks", f"{train.ranks} ranks can't share the {options.rows_per_step} rows of a step; lower it"
-    if train.micro_batch == AUTO:
-        yield "train.micro_batch", "auto is for reinforcement learning; write how many rows fit"
+    if train.micro_batch == AUTO and not options.estimated:
+        yield (
+            "train.micro_batch",
+            "auto goes by an estimate of the memory, and there is none where an autoencoder or an understanding branch "
+            "learns; write how many rows fit",
+        )
     if train.updates_per_rollout != 1:
         yield "train.updates_per_rollout", f"is {train.updates_per_rollout}, and a supervised step is one update"
     if train.zero_stage == 3:
-        yield "train.zero_stage", "3 cuts up the weights that paint; use stage 2"
-    if train.lora and not _has_language(options):
+        yield from _sharded(config, options)
+    if train.lora and not options.has("ar"):
         yield "train.lora", f"its adapters are the language model's, and supervised.trained is {list(options.trained)}"
+    if options.decoder_lora and not options.has("transformer"):
+        yield (
+            "supervised.decoder_lora",
+            f"its adapters are the transformer's, and supervised.trained is {list(options.trained)}",
+        )
     if train.offload_optimizer and train.zero_stage == 0:
         yield "train.offload_optimizer", "it is ZeRO that moves the states, and train.zero_stage is 0; set it to 1"
 
 
-def _has_language(options: SupervisedConfig) -> bool:
-    return any(one == "ar" or one.startswith("ar.") for one in options.trained)
+def _sharded(config: Config, options: SupervisedConfig) -> Iterator[tuple[str, str]]:
+    """Of ZeRO-3."""
+    if config.train.ema is not None:
+        yield (
+            "train.zero_stage",
+            "3 cuts the weights up, and a slow copy of them (train.ema) needs the whole; use stage 2",
+        )
+    if options.understanding:
+        yield (
+            "train.zero_stage",
+            "3 cuts the weights up, those of the understanding branch too, with which the first rank reads the rows' "
+            "pictures alone; use stage 2",
+        )
+    if config.policy.compile:
+        yield "policy.compile", "sharded weights (train.zero_stage: 3) are not compiled; use stage 2 or compile: off"
 
 
 def without_effect() -> tuple[str, ...]:

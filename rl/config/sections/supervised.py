@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from rl.config.section import Component, Section
+from rl.config.sections.decoder import DecoderLora
 from rl.config.sections.lora import some
 from rl.config.values import AtLeastOne, Bool, Fraction, Names, NotNegative
 
@@ -57,6 +58,9 @@ class SupervisedConfig(Section):
     ``connector``, ``transformer``, ``reference`` (what a decoder attends to of a picture that is to be changed),
     ``understanding`` (a hybrid image tokenizer), or parts of them, such as ``transformer.caption_projection`` or
     ``understanding.continuous``; or ``[vae]``, the autoencoder alone, on pictures that are to come back as they are."""
+    decoder_lora: DecoderLora | None = None
+    """Where ``transformer`` is trained, learn adapters of it in place of its weights; the connector, which is small,
+    learns as it is."""
     losses: LossWeights = LossWeights()
     """Weights of the losses, of all but an autoencoder."""
     latent_noise: NotNegative = 0.15
@@ -88,13 +92,22 @@ class SupervisedConfig(Section):
     @property
     def understanding(self) -> str | None:
         """The key for which the policy must have an understanding branch, if there is one."""
-        if any(name.partition(".")[0] == "understanding" for name in self.trained):
+        if self.has("understanding"):
             return "trained"
         return "features" if self.features else "losses" if self.redraws else None
 
     @property
     def redraws(self) -> bool:
         return max(self.losses.reconstruction, self.losses.reading, self.losses.quantiser) > 0
+
+    def has(self, part: str) -> bool:
+        """Whether anything of it learns: ``ar``, ``connector``, ..."""
+        return any(name.partition(".")[0] == part for name in self.trained)
+
+    @property
+    def estimated(self) -> bool:
+        """Whether there is an estimate of its memory; nothing is measured of an autoencoder or a branch that learns."""
+        return not (self.of_autoencoder or self.understanding)
 
     @property
     def of_autoencoder(self) -> bool:

@@ -6,15 +6,20 @@ picture under ``image``, ``jpg``, ``output_image``, ``target``, ...; what an edi
 conversations: ``image`` with ``conversations: [{from: human, value}, {from: gpt, value}]``. Messages: ``images`` with
 ``messages: [{role, content}]``. In the latter two ``<image>`` stands where a picture is meant: in the answer it is the
 one to be learnt. ``columns`` says otherwise: ``{prompt: caption_long, picture: edited, pictures: [before]}``.
+
+A question about a picture is answered in words: ``question`` and ``answer`` beside the picture's column, or a
+conversation with ``<image>`` in the question alone; ``columns: {prompt: asked, picture: photo, answer: said}``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rl.data.examples.contract import Example
 from rl.data.pictures import Picture
+from rl.data.tasks import TASK
 from rl.registry import did_you_mean
 from rl.types import Prompt, UserError
 
@@ -23,9 +28,10 @@ _PROMPT = ("prompt", "caption", "text", "txt", "instruction", "input_prompt", "e
 _TARGET = ("output_image", "target", "target_image", "edited_image", "edited_img", "output_images")
 _PICTURE = ("image", "jpg", "jpeg", "png", "webp", "picture", "img")
 _BEFORE = ("input_image", "input_images", "reference", "references", "source_image", "src_img", "cond_image")
+_QUESTION, _ANSWER = "question", "answer"
 _IDS = ("id", "key", "__key__")
 _ASKS, _ANSWERS = ("human", "user"), ("gpt", "assistant")
-_KNOWN = ("prompt", "picture", "pictures")
+_KNOWN = ("prompt", "picture", "pictures", "answer")
 _SHOWN = 12
 
 Opened = Callable[[Any], Picture]
@@ -39,6 +45,8 @@ def to_example(row: Mapping[str, Any], where: str, opened: Opened, columns: Mapp
     for key in ("conversations", "messages"):
         if isinstance(row.get(key), list):
             return _of_turns(row, key, where, opened)
+    if row.get(_QUESTION) is not None and row.get(_ANSWER) is not None and (picture := _first(row, _PICTURE)):
+        return _of_columns(row, where, opened, {"prompt": _QUESTION, "picture": picture, "answer": _ANSWER})
     found = {
         "prompt": _first(row, _PROMPT),
         "picture": _first(row, _TARGET) or _first(row, _PICTURE),
@@ -65,12 +73,15 @@ def check_columns(columns: Mapping[str, Any]) -> None:
 def _of_columns(row: Mapping[str, Any], where: str, opened: Opened, columns: Mapping[str, Any]) -> Example:
     before = columns.get("pictures", [])
     used = [columns["prompt"], columns["picture"], *([before] if isinstance(before, str) else before)]
+    used += [columns["answer"]] if "answer" in columns else []
     for column in used:
         if column not in row:
             raise UserError(f"{where}: there is no column {column!r}{did_you_mean(column, row)} ({_has(row)})")
     text = row[columns["prompt"]]
     text = text[0] if isinstance(text, list) and len(text) == 1 else text
     [picture] = _one(_cells(row[columns["picture"]]), where, f"{columns['picture']!r}")
+    if "answer" in columns:
+        return _question(row, where, text, opened(picture), row[columns["answer"]], used)
     references = [cell for column in used[2:] for cell in _cells(row[column])]
     return _example(row, where, text, opened(picture), [opened(cell) for cell in references], used)
 
@@ -85,17 +96,20 @@ def _of_turns(row: Mapping[str, Any], key: str, where: str, opened: Opened) -> E
             f"{where}: {key!r} has {len(asked)} questions and {len(answered)} answers; one of each is an example"
         )
     given, wanted = asked[0].count(MARK), answered[0].count(MARK)
-    if wanted != 1:
-        what = "words" if wanted == 0 else f"{wanted} pictures"
+    if wanted > 1:
+        raise UserError(f"{where}: its answer is {wanted} pictures, and a policy writes one; leave such rows out")
+    if len(cells) != given + wanted:
+        raise UserError(f"{where}: {key!r} has {given + wanted} marks {MARK}, and the row {len(cells)} pictures")
+    used, text = (key, "image", "images"), " ".join(asked[0].replace(MARK, " ").split())
+    if wanted:
+        *before, picture = cells
+        return _example(row, where, text, opened(picture), [opened(cell) for cell in before], used)
+    if len(cells) != 1:
         raise UserError(
-            f"{where}: its answer is {what}, and a policy that writes one picture learns from rows whose answer is "
-            f"{MARK}; leave such rows out"
+            f"{where}: its answer is words, and its question holds {len(cells)} pictures; a policy answers about one; "
+            f"leave such rows out"
         )
-    if len(cells) != given + 1:
-        raise UserError(f"{where}: {key!r} has {given + 1} marks {MARK}, and the row {len(cells)} pictures")
-    *before, picture = cells
-    text = " ".join(asked[0].replace(MARK, " ").split())
-    return _example(row, where, text, opened(picture), [opened(cell) for cell in before], (key, "image", "images"))
+    return _question(row, where, text, opened(cells[0]), answered[0].strip(), used)
 
 
 def _turn(turn: object, where: str) -> tuple[str, str]:
@@ -116,6 +130,16 @@ def _example(
     named = [row[key] for key in _IDS if isinstance(row.get(key), (str, int))]
     metadata = {key: value for key, value in row.items() if key not in (*used, *_IDS) and _is_plain(value)}
     return Example(Prompt(str(named[0]) if named else where, text.strip(), metadata, tuple(before), where), picture)
+
+
+def _question(
+    row: Mapping[str, Any], where: str, text: object, picture: Picture, answer: object, used: Sequence[str]
+) -> Example:
+    if not isinstance(answer, str) or not answer.strip():
+        raise UserError(f"{where}: its answer must be text, got {answer!r}")
+    found = _example(row, where, text, picture, [picture], used)
+    asked = replace(found.prompt, metadata={**found.prompt.metadata, TASK: "answer", _ANSWER: answer.strip()})
+    return replace(found, prompt=asked, answer=answer.strip())
 
 
 def _one(cells: list[Any], where: str, column: str) -> list[Any]:

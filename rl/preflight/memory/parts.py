@@ -93,10 +93,13 @@ def activations(plan: Plan, size: PolicySize, micro_batch: int) -> int:
 
 def kept_by_heap(plan: Plan, size: PolicySize) -> int:
     """Activations that the C library does not give back: on a CPU, of tensors below 32 MiB, its largest threshold."""
+    return activations(plan, size, plan.micro_batch) if plan.ar_learns and below_heap(plan, size) else 0
+
+
+def below_heap(plan: Plan, size: PolicySize) -> bool:
+    """Whether activations are of that kind."""
     widest = max(size.ar.inner, size.ar.queries, size.ar.hidden) * plan.train_bytes
-    if not plan.ar_learns or plan.device == "cuda" or plan.micro_batch * size.tokens * widest > _HEAP:
-        return 0
-    return activations(plan, size, plan.micro_batch)
+    return plan.device == "cpu" and plan.micro_batch * size.tokens * widest <= _HEAP
 
 
 def _masks(plan: Plan, size: PolicySize, micro_batch: int) -> int:

@@ -40,6 +40,8 @@ class Plan:
     """What vLLM is given for keys and values."""
     adapters: int = 0
     """Numbers of the adapters, if they alone are trained (LoRA); 0: everything is."""
+    learns: int = 0
+    """Numbers with a gradient, of all networks together, where one optimizer has them; 0: the language model's."""
     checkpointing: bool = False
     """Activations of one layer at a time (gradient checkpointing)."""
     offload_optimizer: bool = False
@@ -66,6 +68,8 @@ class Plan:
 
     def trained(self, ar: ArSize) -> int:
         """Numbers with a gradient."""
+        if self.learns:
+            return self.learns
         return (self.adapters or ar.parameters) if self.ar_learns else 0
 
     def prompts_in(self, micro_batch: int) -> int:

@@ -18,6 +18,7 @@ from rl.preflight.memory.decoder import DecoderPlan
 from rl.preflight.memory.estimate import MemoryEstimate, estimate
 from rl.preflight.memory.plan import Device, Plan
 from rl.preflight.memory.sizes import PolicySize
+from rl.preflight.memory.supervised import EVALUATED, estimate_taught, rows_on_a_rank, taught_plan
 from rl.preflight.room import BYTES, optimiser_bytes
 from rl.process.host import has_gpu
 from rl.types import Prompt, UserError
@@ -116,10 +117,19 @@ def pictures_of(config: Config) -> int:
     return drawn_of(config) * config.render.renders
 
 
-def memory_of(config: Config, prompts: Sequence[Prompt], device: Device | None = None) -> MemoryEstimate:
-    """Raises: UserError if there is no such policy."""
-    size = PolicySize.read(resolve_folder(config.policy.path))
-    return estimate(plan_of(config, size, prompts, device), size)
+def memory_of(
+    config: Config, prompts: Sequence[Prompt], device: Device | None = None, held_out: int = 0
+) -> MemoryEstimate:
+    """``held_out``: how many of the prompts are, which decides where nothing else is sampled.
+
+    Raises: UserError if there is no such policy.
+    """
+    folder = resolve_folder(config.policy.path)
+    size = PolicySize.read(folder)
+    plan = plan_of(config, size, prompts, device)
+    if config.supervised is None:
+        return estimate(plan, size)
+    return estimate_taught(taught_plan(config, config.supervised, folder, size, plan, held_out), size)
 
 
 def needs_reference(config: Config) -> bool:
@@ -141,6 +151,8 @@ def _reference_moves(config: Config) -> bool:
 
 def update_samples(config: Config) -> int:
     """Samples of one update on one rank, the most that a micro-batch can hold."""
+    if config.supervised:
+        return rows_on_a_rank(config, config.supervised)
     samples, train = samples_of(in_phase(config, "ar")), config.train
     return ceil(ceil(samples / train.updates_per_rollout) / ranks_of(config))
 
@@ -156,17 +168,22 @@ def settled(config: Config, prompts: Sequence[Prompt], device: Device | None = N
     room = int(available(device) * _KEEP)
     if device == "cpu":  # where ranks share it with each other and with the rewards
         room = (room - WORKER * worker_count(config)) // ranks_of(config)
-    most = max(pictures_of(phase.config) for phase in phases(config))
+    most = EVALUATED if config.supervised else max(pictures_of(phase.config) for phase in phases(config))
 
-    def fits(section: str, phase: str) -> Callable[[int], bool]:
-        return lambda count: memory_of(_with(config, section, count), prompts, device).of(phase) <= room
+    def fits(section: str, *asked: str) -> Callable[[int], bool]:
+        def fitting(count: int) -> bool:
+            memory = memory_of(_with(config, section, count), prompts, device, held_out=EVALUATED)
+            return all(memory.of(phase) <= room for phase in asked)
+
+        return fitting
 
     if train.micro_batch == AUTO:
         learns = "ar" in config.trainers  # a frozen one has no backward that could fill the memory
         found = _largest(update_samples(config), fits("train", "update"), "train", room) if learns else _FORWARD
         config = _with(config, "train", found)
     if render.micro_batch == AUTO:
-        config = _with(config, "render", _largest(most, fits("render", "paint"), "render", room))
+        painted = ("paint", "encode") if config.supervised else ("paint",)
+        config = _with(config, "render", _largest(most, fits("render", *painted), "render", room))
     if trained and trained.micro_batch == AUTO:
         rows = ceil(most * trained.timesteps / train.ranks)
         config = _with(config, "decoder", _largest(rows, fits("decoder", "decoder"), "decoder", room))

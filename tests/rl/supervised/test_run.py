@@ -167,15 +167,37 @@ def complaint(folder: Path, policy: Path, **changes: Any) -> str:
             "supervised.losses: reconstruction, reading and quantiser are for an understanding branch that learns",
         ),
         ("train", {"ranks": 7}, "train.ranks: 7 ranks can't share the 6 rows of a step"),
-        ("train", {"zero_stage": 3}, "train.zero_stage: 3 cuts up the weights that paint; use stage 2"),
+        (
+            "train",
+            {"zero_stage": 3},
+            "train.zero_stage: 3 cuts the weights up, and a slow copy of them (train.ema) needs the whole; use stage 2",
+        ),
+        (
+            "supervised",
+            {"features": 0.5, "_train": {"zero_stage": 3}},
+            "train.zero_stage: 3 cuts the weights up, those of the understanding branch too, with which the first rank "
+            "reads the rows' pictures alone; use stage 2",
+        ),
+        (
+            "supervised",
+            {"trained": ["ar", "connector"], "decoder_lora": {"rank": 4}},
+            "supervised.decoder_lora: its adapters are the transformer's, and supervised.trained is ['ar', "
+            "'connector']",
+        ),
         ("train", {"updates_per_rollout": 2}, "train.updates_per_rollout: is 2, and a supervised step is one update"),
-        ("train", {"micro_batch": "auto"}, "train.micro_batch: auto is for reinforcement learning"),
+        (
+            "supervised",
+            {"trained": ["vae"], "_train": {"micro_batch": "auto"}},
+            "train.micro_batch: auto goes by an estimate of the memory, and there is none where an autoencoder",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_told(
     section: str, changes: dict[str, Any], said: str, tiny_policy: Path, tmp_path: Path
 ) -> None:
-    assert said in complaint(tmp_path, tiny_policy, **{section: {**OPTIONS.get(section, {}), **changes}})
+    changes = dict(changes)
+    train = {"train": {**OPTIONS["train"], **more}} if (more := changes.pop("_train", None)) else {}
+    assert said in complaint(tmp_path, tiny_policy, **{section: {**OPTIONS.get(section, {}), **changes}}, **train)
 
 
 def test_what_speaks_of_rewards_alone_is_told_to_have_no_effect(tiny_policy: Path, tmp_path: Path) -> None:

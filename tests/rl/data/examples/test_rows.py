@@ -10,11 +10,16 @@ import pytest
 from rl.data.examples.contract import Example
 from rl.data.examples.rows import check_columns, to_example
 from rl.data.pictures import Picture
+from rl.data.tasks import is_question
 from rl.types import UserError
 
 
 def read(row: dict[str, Any], columns: dict[str, Any] | None = None) -> Example:
     return to_example(row, "set.jsonl:3", lambda cell: Picture(Path(cell)), columns)
+
+
+def turns(asked: str, answered: str) -> list[dict[str, str]]:
+    return [{"from": "human", "value": asked}, {"from": "gpt", "value": answered}]
 
 
 def files(example: Example) -> list[str]:
@@ -62,15 +67,39 @@ def test_forms_of_rows(row: dict[str, Any], text: str, picture: str, before: lis
     assert found.prompt.source == "set.jsonl:3"
 
 
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"image": "a.png", "conversations": turns("<image>\nwhat is it?", "a cat\n")}, None),
+        (
+            {
+                "images": ["a.png"],
+                "messages": [
+                    {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what is it?"}]},
+                    {"role": "assistant", "content": "a cat"},
+                ],
+            },
+            None,
+        ),
+        ({"image": "a.png", "question": "what is it?", "answer": "a cat"}, None),
+        (
+            {"photo": "a.png", "asked": "what is it?", "said": "a cat"},
+            {"prompt": "asked", "picture": "photo", "answer": "said"},
+        ),
+    ],
+)
+def test_a_question_is_answered_in_words(row: dict[str, Any], columns: dict[str, Any] | None) -> None:
+    found = read(row, columns)
+    assert (found.prompt.text, found.answer, files(found)) == ("what is it?", "a cat", ["a.png"])
+    assert is_question(found.prompt) and found.prompt.metadata["answer"] == "a cat"
+    assert str(found.picture.source) == "a.png"  # what it is about
+
+
 def test_columns_say_otherwise_and_ids_and_plain_values_are_kept() -> None:
     row = {"id": 7, "short": "a cat", "long": "a cat on a mat", "pic": "p.png", "src": ["s.png"], "tag": "animals"}
     found = read(row, {"prompt": "long", "picture": "pic", "pictures": ["src"]})
     assert (found.prompt.id, found.prompt.text, files(found)) == ("7", "a cat on a mat", ["s.png"])
     assert found.prompt.metadata == {"short": "a cat", "tag": "animals"}
-
-
-def turns(asked: str, answered: str) -> list[dict[str, str]]:
-    return [{"from": "human", "value": asked}, {"from": "gpt", "value": answered}]
 
 
 @pytest.mark.parametrize(
@@ -94,15 +123,25 @@ def turns(asked: str, answered: str) -> list[dict[str, str]]:
         ({"prompt": 3, "image": "a"}, None, "its prompt must be text, got 3"),
         ({"prompt": "x", "image": ["a", "b"]}, None, "'image' holds 2 pictures, and an example has one to learn"),
         (
-            {"image": "a", "conversations": turns("<image> what?", "a cat")},
+            {"conversations": turns("what is a cat?", "an animal")},
             None,
-            "its answer is words, and a policy that writes one picture learns from rows whose answer is <image>; leave "
-            "such rows out",
+            "its answer is words, and its question holds 0 pictures; a policy answers about one; leave such rows out",
         ),
         (
             {"image": "a", "conversations": turns("<image> bluer", "<image>")},
             None,
             "'conversations' has 2 marks <image>, and the row 1 pictures",
+        ),
+        (
+            {"image": "a", "conversations": turns("what?", "a cat")},
+            None,
+            "'conversations' has 0 marks <image>, and the row 1 pictures",
+        ),
+        ({"image": "a", "question": "what?", "answer": 3}, None, "its answer must be text, got 3"),
+        (
+            {"images": ["a", "b"], "conversations": turns("<image> or <image>?", "<image> <image>")},
+            None,
+            "its answer is 2 pictures, and a policy writes one; leave such rows out",
         ),
         (
             {"image": "a", "messages": [{"role": "user", "content": "x"}]},
