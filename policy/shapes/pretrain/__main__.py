@@ -1,13 +1,11 @@
 """Makes the embedded model from nothing: ``python -m policy.shapes.pretrain --out DIR``.
 
-The image tokenizer is fitted in seconds. Three supervised runs follow, each on what the one before has made:
-``vae.yaml`` (the autoencoder), ``ar.yaml`` (the language model) and ``decoder.yaml`` (connector and transformer, on the
-language model's own hidden states) beside this file. Their folders are in ``DIR/work``; the same command goes on where
-it was stopped.
-
-``--unified`` makes one that edits and answers too: behind ``ar.yaml`` come ``understanding.yaml`` (what pictures are
-read by), ``unify.yaml`` (the language model learns all three) and ``unified_decoder.yaml`` (which sees what is to be
-changed). ``--unified --first understanding --policy shapes`` does these alone, on the shipped weights.
+The image tokenizer is fitted in seconds. Supervised runs follow, each on what the one before has made, by the files
+beside this one: ``vae`` (the autoencoder), ``ar`` (the language model learns to draw), ``decoder`` (connector and
+transformer, on the language model's own hidden states), ``understanding`` (what pictures are read by), ``unify`` (the
+language model learns to edit and to answer), ``places`` (where things stand) and ``unified_decoder`` (which follows, and
+sees what is to be changed). Their folders are in ``DIR/work``; the same command goes on where it was stopped.
+``--first unify --policy FOLDER`` does the later ones alone, on a policy that has the earlier ones behind it.
 """
 
 from __future__ import annotations
@@ -34,9 +32,7 @@ from rl.process.command import command
 from rl.process.parser import CommandParser
 from rl.types import UserError
 
-STAGES = ("vae", "ar", "decoder")
-UNIFIED = ("vae", "ar", "understanding", "unify", "places", "unified_decoder")
-_ALL = tuple(dict.fromkeys((*STAGES, *UNIFIED)))
+STAGES = ("vae", "ar", "decoder", "understanding", "unify", "places", "unified_decoder")
 _BAD_FROM = {"ar": 16 * 0.9, "decoder": 48 * 0.7, "unify": 24 * 0.85, "places": 24 * 0.75, "unified_decoder": 48 * 0.7}
 """Rows a step, times the share of the steps before bad ones come."""
 
@@ -110,30 +106,25 @@ def _train(stage: str, policy: Path, run: Path, steps: int | None, seed: int) ->
         raise UserError(f"the stage {stage} has not come to its end; the same command goes on with it")
 
 
-def _stages(unified: bool, first: str, policy: str | None) -> tuple[str, ...]:
+def _stages(first: str, policy: str | None) -> tuple[str, ...]:
     """From the first one on. Raises: UserError if what was typed does not go together."""
-    stages = UNIFIED if unified else STAGES
-    if first not in stages:
-        of, more = ("shipped", "") if unified else ("unified", ", or add --unified")
-        raise UserError(f"--first {first}: it is a stage of the {of} model; choose among {', '.join(stages)}{more}.")
-    if (first != stages[0]) != (policy is not None):
+    if (first != STAGES[0]) != (policy is not None):
         raise UserError("--first and --policy go together: a stage, and the policy that it goes on from; give both.")
-    return stages[stages.index(first) :]
+    return STAGES[STAGES.index(first) :]
 
 
 @command
 def main() -> int:
     parser = CommandParser(prog="python -m policy.shapes.pretrain", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of the new policy")
-    for stage in _ALL:
+    for stage in STAGES:
         about = f"of {stage}.yaml, if not those that it says"
         parser.add_argument(f"--{stage.replace('_', '-')}-steps", type=int, help=about)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--unified", action="store_true", help="one that edits and answers too")
-    parser.add_argument("--first", choices=_ALL, default=_ALL[0], help="the stage to begin with, on --policy")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn at random")
+    parser.add_argument("--first", choices=STAGES, default=STAGES[0], help="the stage to begin with, on --policy")
     parser.add_argument("--policy", help="policy folder, or an embedded model's name, with the stages before behind it")
     options = parser.parse_args()
-    stages = _stages(options.unified, options.first, options.policy)
+    stages = _stages(options.first, options.policy)
     policy = None if options.policy is None else resolve_folder(options.policy)
     given = {stage: getattr(options, f"{stage}_steps") for stage in stages}
     steps = {stage: count for stage, count in given.items() if count is not None}
