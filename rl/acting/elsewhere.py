@@ -83,7 +83,7 @@ class PaintedElsewhere(Collect):
             submissions.append(self.rewards.submit(samples))
         return Renders(np.stack(pictures), seeds, count), submissions
 
-    def _read(self, rollout: Rollout, timer: Stopwatch) -> tuple[Tensor, Forward | None]:
+    def read(self, rollout: Rollout, timer: Stopwatch) -> tuple[Tensor, Forward | None]:
         return torch.empty(0), None
 
 

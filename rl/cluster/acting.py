@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,10 +14,11 @@ import torch
 from policy.base import Policy
 from policy.lora.targets import adapter_parameters, linear_layers
 from rl.acting.engines import longest_prompt
+from rl.acting.place import shared_out
 from rl.build import sync_tolerance
 from rl.cluster.ahead import Ahead
 from rl.cluster.crew import Crew
-from rl.cluster.jobs import WorkerStart
+from rl.cluster.jobs import SetsThere, WorkerStart
 from rl.cluster.places import needs_of, require_room_for_pictures, trainer_needs
 from rl.cluster.publisher import Sets, WeightPublisher
 from rl.cluster.remote_sampler import RemoteSampler
@@ -25,12 +27,13 @@ from rl.cluster.training.part import RemoteSets
 from rl.cluster.training.remote import RemoteTraining
 from rl.cluster.weight_server import serve_weights
 from rl.cluster.weights.store import WeightStore
-from rl.cluster.worker.held import language_model_base
+from rl.cluster.worker.held import base_of
 from rl.collect import Collect
 from rl.config.schema import Config
 from rl.data.drawing.ahead import DrawnAhead
 from rl.data.drawing.draws import PromptDraws
 from rl.data.task_stream import Stream, prompt_stream
+from rl.preflight.memory.planning import states_kept
 from rl.process.interrupt import Interrupt
 from rl.tracking.tracker import Tracker
 from rl.types import Prompt
@@ -53,20 +56,18 @@ class ActingOnCluster:
     def start_sampler(self, config: Config, policy: Policy, prompts: list[Prompt], ranks: int) -> Sampler:
         """All workers and trainers load; their samplers are one to whoever asks between two steps."""
         if config.cluster.painters:
-            require_room_for_pictures(config, 3 * policy.decoder.picture_side**2)
+            require_room_for_pictures(config, 3 * policy.decoder.picture_side**2 + _way_bytes(config, policy))
         sets = config.loop.staleness + 1
         room = _set_bytes(config, policy) * (sets + _SPARE)
         store, node = self._store(room)
         self._publisher = WeightPublisher(store, self._crews, staleness=config.loop.staleness, next=self._done)
         start = WorkerStart(
             config=_anywhere(config),
-            run=self._run,
-            room=room,
+            ar=_there(config, "ar", self._run, room, node, adapters=config.train.lora is not None),
             sets=sets,
-            base=language_model_base(config).fingerprint if config.train.lora else None,
-            fetch=serve_weights(self._run, room, node),
             max_prompt_tokens=longest_prompt(config, policy, prompts),
             tolerance=sync_tolerance(config, policy.ar.config.num_hidden_layers),
+            decoder=self._decoder(config, policy, sets) if config.painters_follow else None,
         )
         for crew in self._crews.values():
             crew.load(start)
@@ -90,7 +91,7 @@ class ActingOnCluster:
         stream: Stream = (
             prompt_stream(config.data, prompts, config.run.seed)
             if draws is None
-            else DrawnAhead(draws, config.data.prompts_per_step, config.loop.staleness)
+            else DrawnAhead(draws, config.data.prompts_per_step, config.loop.staleness, shared_out(config))
         )
         ahead = Ahead(config, act, stream, self._encode, self._crews, self._publisher, tracker)
         if (training := self.training) is not None:
@@ -107,7 +108,17 @@ class ActingOnCluster:
         if self.training is not None:
             self.training.close()
         if self._publisher is not None:
-            self._publisher.store.discard()
+            self._publisher.discard()
+
+    def _decoder(self, config: Config, policy: Policy, sets: int) -> SetsThere:
+        """A store of its own, for its sets are of other steps than the language model's. Painters alone follow it."""
+        assert self._publisher is not None and config.trained_decoder is not None
+        run, lora = f"{self._run}-decoder", config.trained_decoder.lora
+        room = _decoder_bytes(config, policy) * (sets + _SPARE)
+        store, painters = WeightStore.open(run, room=room), {"paint": self._crews["paint"]}
+        staleness = config.loop.staleness
+        self._publisher.beside = WeightPublisher(store, painters, staleness, next=self._done, part="decoder")
+        return _there(config, "decoder", run, room, ray.get_runtime_context().get_node_id(), adapters=lora is not None)
 
     def _store(self, room: int) -> tuple[Sets, str]:
         """Where the weights of those who train are put, and on which machine."""
@@ -137,6 +148,27 @@ def _set_bytes(config: Config, policy: Policy) -> int:
     if lora := config.train.lora:
         return adapter_parameters(lora, linear_layers(policy.folder / "ar")) * torch.float32.itemsize
     return sum(tensor.nbytes for tensor in policy.ar.state_dict().values())
+
+
+def _decoder_bytes(config: Config, policy: Policy) -> int:
+    """Of one set of the decoder's at most."""
+    trained, decoder = config.trained_decoder, policy.decoder
+    if trained is not None and (lora := trained.lora):
+        return adapter_parameters(lora, linear_layers(policy.folder / "transformer")) * torch.float32.itemsize
+    parts = [decoder.connector, decoder.transformer, *([decoder.reference] if decoder.reference else [])]
+    return sum(tensor.nbytes for part in parts for tensor in part.state_dict().values())
+
+
+def _way_bytes(config: Config, policy: Policy) -> int:
+    """Of the way to one picture, where painters send it."""
+    if not config.painters_follow:
+        return 0
+    return states_kept(config) * math.prod(policy.decoder.latent_shape) * torch.float32.itemsize
+
+
+def _there(config: Config, part: str, run: str, room: int, node: str, *, adapters: bool) -> SetsThere:
+    base = base_of(part, config).fingerprint if adapters else None
+    return SetsThere(run, room, base, serve_weights(run, room, node))
 
 
 def _anywhere(config: Config) -> Config:

@@ -10,8 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from ray.exceptions import RayError
 
@@ -57,6 +58,19 @@ class Desk(Protocol):
 
     def drop(self, version: int) -> None:
         """Weights that nobody will name."""
+
+
+@dataclass(frozen=True)
+class _Used:
+    """Sets of the language model and the decoder."""
+
+    ar: int | None
+    decoder: int | None
+
+    @classmethod
+    def by(cls, version: int | None, of: object) -> Self:
+        """``of``: a job, or the answer to one; those of samplers know no decoder."""
+        return cls(version, getattr(of, "decoder", None))
 
 
 class Dispatcher:
@@ -161,18 +175,19 @@ class Dispatcher:
         crew = self._crews[lease.stage]
         returns = 2 if lease.stage == "paint" else 1
         weights = self._desk.set_of(lease.version)
-        promised = crew.submit(lease.worker, weights, self._desk.job(lease), returns=returns)
+        job = self._desk.job(lease)
+        promised = crew.submit(lease.worker, weights, job, returns=returns)
         if promised is None:
             self._post(lambda: self._on(WorkerDied(time.monotonic(), lease.worker, "it is gone")))
             return
         answer, *pictures = promised
         answer.future().add_done_callback(
             lambda future: self._post(
-                partial(self._answered, lease, weights, future, pictures[0] if pictures else None)
+                partial(self._answered, lease, _Used.by(weights, job), future, pictures[0] if pictures else None)
             )
         )
 
-    def _answered(self, lease: Lease, weights: int | None, future: Future[Any], pictures: Any) -> None:
+    def _answered(self, lease: Lease, asked: _Used, future: Future[Any], pictures: Any) -> None:
         crew, now = self._crews[lease.stage], time.monotonic()
         crew.answered(lease.worker)
         if (error := future.exception()) is not None:
@@ -183,7 +198,7 @@ class Dispatcher:
                 self._on(LeaseFailed(now, lease, str(failed)))
             return
         answer = future.result()
-        version = lease.version if answer.version == weights else -1
+        version = lease.version if _Used.by(answer.version, answer) == asked else -1
         if version == lease.version and lease.step >= self._scheduler.collected:
             try:
                 self._desk.take_in(lease, answer, pictures)

@@ -127,7 +127,7 @@ def _start_here(config: Config) -> None:
 
 def _init(**options: Any) -> None:
     try:
-        ray.init(**options)
+        ray.init(address="local", **options)  # without it one that somebody has started here would be joined
     except Exception as error:  # a start that fails is Exception itself: Ray has no narrower one
         words = " ".join(str(error).split())[:300]
         raise RunFailure(

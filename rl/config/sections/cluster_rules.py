@@ -81,18 +81,13 @@ def _trainers(config: Config) -> Iterator[tuple[str, str]]:
 
 def _parts(config: Config) -> Iterator[tuple[str, str]]:
     """What is not there for other processes yet."""
-    if "decoder" in config.trainers and config.cluster.painters:
+    if config.painters_follow:
+        yield from _decoder(config)
+    if config.groups.flat == "resample":
         yield (
-            "cluster.painters",
-            f"is {config.cluster.painters}, and they take the language model's weights alone, while trainers names the "
-            "decoder; write cluster.painters: 0 with loop.staleness: 0, or loop.use: serial",
-        )
-    if config.groups.sizes or config.groups.flat == "resample":
-        key = "groups.sizes" if config.groups.sizes else "groups.flat"
-        yield (
-            key,
-            "lets scores say how many groups a step has, or how large they are, and with loop.use: ahead that is laid "
-            "down before; write loop.use: serial, or leave it out",
+            "groups.flat",
+            "is resample, so a step's scores say how many prompts it uses up, and with loop.use: ahead the next step "
+            "has drawn its own by then; write skip, or loop.use: serial",
         )
     if config.eval.policy == "ema":
         yield (
@@ -102,6 +97,23 @@ def _parts(config: Config) -> Iterator[tuple[str, str]]:
         )
     if not config.sync.enabled:
         yield "sync.enabled", "is false, and samplers of a cluster work with published weights alone; leave it out"
+
+
+def _decoder(config: Config) -> Iterator[tuple[str, str]]:
+    """What a decoder can't do that learns from pictures of others."""
+    if config.loop.staleness:
+        yield (
+            "loop.staleness",
+            f"is {config.loop.staleness}, and a decoder learns from what the weights of now have painted; write 0, or "
+            "take it out of trainers",
+        )
+    trained, order = config.trained_decoder, config.schedule.order
+    if trained is not None and trained.old != "live" and order != "both":
+        yield (
+            "decoder.old",
+            f"is {trained.old}, so with schedule.order {order} the language model's steps are painted with other "
+            f"weights than the decoder's, and painters get one set; write live, or cluster.painters: 0",
+        )
 
 
 def _off_policy(config: Config) -> Iterator[tuple[str, str]]:

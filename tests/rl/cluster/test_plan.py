@@ -43,6 +43,12 @@ def test_a_block_is_what_the_serial_loop_computes_side_by_side(
     ]
 
 
+def test_groups_of_unequal_sizes_are_handed_out_by_units() -> None:
+    plan = work_plan(config("groups.sizes=knapsack", "groups.unit=2", "rollout.options.max_num_seqs=64"), 10)
+    assert plan.groups == 32 * 8 // 2
+    assert [stage.most_groups for stage in plan.stages] == [32, 128]  # 64 sequences; the whole step is one micro-batch
+
+
 def test_a_plan_has_the_runs_patience() -> None:
     plan = work_plan(config("cluster.timeout_s=30", "cluster.attempts=2", "cluster.start_timeout_s=40"), 10)
     assert [stage.deadline for stage in plan.stages] == [30.0, 30.0]
@@ -63,9 +69,14 @@ def test_a_plan_has_the_runs_patience() -> None:
             "leave it at token_tis",
         ),
         (
-            ["loop=ahead", "trainers=[ar,decoder]"],
-            "cluster.painters: is 1, and they take the language model's weights alone, while trainers names the "
-            "decoder; write cluster.painters: 0 with loop.staleness: 0, or loop.use: serial",
+            ["loop=ahead", "loop.staleness=1", "trainers=[ar,decoder]", "render.renders=2"],
+            "loop.staleness: is 1, and a decoder learns from what the weights of now have painted; write 0, or take it "
+            "out of trainers",
+        ),
+        (
+            ["loop=ahead", "trainers=[ar,decoder]", "render.renders=2", "decoder.old=nft", "schedule=alternate"],
+            "decoder.old: is nft, so with schedule.order alternate the language model's steps are painted with other "
+            "weights than the decoder's, and painters get one set; write live, or cluster.painters: 0",
         ),
         (
             ["loop=ahead", "loop.staleness=1", "checkpoint.experience=false"],
@@ -77,7 +88,8 @@ def test_a_plan_has_the_runs_patience() -> None:
         ),
         (
             ["loop=ahead", "groups=resample"],
-            "groups.flat: lets scores say how many groups a step has, or how large they are, and with loop.use: ahead ",
+            "groups.flat: is resample, so a step's scores say how many prompts it uses up, and with loop.use: ahead the "
+            "next step has drawn its own by then; write skip, or loop.use: serial",
         ),
         (["cluster.trainers=2"], "cluster.trainers: is 2, and a serial loop trains in its own process; write loop.use"),
         (
@@ -146,10 +158,11 @@ def test_without_painters_a_step_is_sampled_and_no_more() -> None:
     assert [stage.name for stage in plan.stages] == ["sample"]
 
 
-def test_with_the_trainer_painting_the_decoder_may_learn_too() -> None:
-    shares = ("loop.staleness=0", "cluster.painters=0")
-    shares += ("trainers=[ar,decoder]", "render.renders=2", "render.steps=4")
-    assert config(*shares).trainers == ("ar", "decoder")
+@pytest.mark.parametrize("painters", [0, 2])
+def test_whoever_paints_the_decoder_may_learn_too(painters: int) -> None:
+    shares = ("loop.staleness=0", f"cluster.painters={painters}")
+    found = config(*shares, "trainers=[ar,decoder]", "render.renders=2", "render.steps=4")
+    assert found.trainers == ("ar", "decoder") and found.painters_follow is (painters > 0)
 
 
 def test_a_serial_run_loads_no_ray() -> None:

@@ -37,6 +37,7 @@ def painter(decoder: Decoder, tiny_policy: Path) -> PainterRole:
     role._config = Config.model_validate({"policy": {"path": str(tiny_policy)}})
     role._forward = lambda rows: Forward(torch.zeros(4, 17, 8), torch.zeros(4, 16), torch.zeros(4, 16))  # type: ignore
     role._there, role._decoder = nullcontext, decoder  # type: ignore[assignment]
+    role.decoder_weights = None
     role.weights = SimpleNamespace(hold=lambda version: None, version=0, mismatch=None)  # type: ignore[assignment]
     return role
 
