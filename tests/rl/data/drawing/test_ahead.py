@@ -10,7 +10,7 @@ import pytest
 from rl.data.drawing.ahead import DrawnAhead
 from rl.data.drawing.curricula import failure
 from rl.data.drawing.draws import DrawState, PromptDraws
-from rl.data.drawing.group_sizes import SharedOut, neyman
+from rl.data.drawing.group_sizes import SharedOut, knapsack
 from rl.data.drawing.tasks import GroupOutcome
 from rl.types import Prompt
 from tests.rl.data.drawing.test_draws import ids, some_prompts
@@ -84,8 +84,8 @@ def test_a_task_that_fails_gets_its_share_as_late_as_its_weights() -> None:
 
 def sizes_drawn(staleness: int, *, early: int) -> list[list[str]]:
     """Ids of every step, a prompt as often as it has units."""
-    draws, found = fresh(), []
-    ahead = DrawnAhead(draws, EACH, staleness, SharedOut(neyman, 2, 6))
+    draws, found = PromptDraws(some_prompts(), seed=5), []
+    ahead = DrawnAhead(draws, EACH, staleness, SharedOut(knapsack, 2, 6))
     for step in range(STEPS):
         ahead.at(min(step + early, STEPS - 1))
         prompts = ahead.at(step)
@@ -96,7 +96,7 @@ def sizes_drawn(staleness: int, *, early: int) -> list[list[str]]:
 
 def test_group_sizes_are_by_what_is_known_then() -> None:
     """Of 4 prompts with 6 samples each there are 12 units of 2."""
-    draws, shared, expected = fresh(), SharedOut(neyman, 2, 6), []
+    draws, shared, expected = PromptDraws(some_prompts(), seed=5), SharedOut(knapsack, 2, 6), []
     for step in range(STEPS):
         draws.begin(step)
         prompts = draws.more(EACH)
