@@ -46,9 +46,10 @@ def loop_notes(config: Config) -> Iterator[str]:
             for role, count in (("sampler", cluster.samplers), ("painter", cluster.painters))
             if count
         ]
+        why = "a decoder that learns asks for it" if config.painters_follow else "2 keeps all of them busy"
         yield (
             f"loop.staleness: 0, so {' and '.join(workers)} wait{'s' * (workers == ['1 sampler'])} during each update, "
-            "and the trainer during the rest; 2 keeps all of them busy"
+            f"and the trainer during the rest; {why}"
         )
 
 

@@ -88,8 +88,8 @@ def test_a_plan_has_the_runs_patience() -> None:
         ),
         (
             ["loop=ahead", "groups=resample"],
-            "groups.flat: is resample, so a step's scores say how many prompts it uses up, and with loop.use: ahead the "
-            "next step has drawn its own by then; write skip, or loop.use: serial",
+            "groups.flat: is resample, so a step's scores say how many prompts it uses up, and with loop.use: ahead "
+            "the next step has drawn its own by then; write skip, or loop.use: serial",
         ),
         (["cluster.trainers=2"], "cluster.trainers: is 2, and a serial loop trains in its own process; write loop.use"),
         (
@@ -141,6 +141,14 @@ def test_idle_workers_are_pointed_out() -> None:
     assert list(loop_notes(config("loop.staleness=0", "cluster.samplers=2"))) == [
         "loop.staleness: 0, so 2 samplers and 1 painter wait during each update, and the trainer during the rest; 2 "
         "keeps all of them busy"
+    ]
+
+
+def test_a_decoder_that_learns_is_not_told_to_let_workers_run_ahead() -> None:
+    learns = ("loop.staleness=0", "trainers=[ar,decoder]", "render.renders=2", "render.steps=4")
+    assert list(loop_notes(config(*learns))) == [
+        "loop.staleness: 0, so 1 sampler and 1 painter wait during each update, and the trainer during the rest; a "
+        "decoder that learns asks for it"
     ]
 
 
