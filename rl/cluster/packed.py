@@ -50,7 +50,7 @@ def bare(prompt: Prompt, *, pictures: bool = False) -> Prompt:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnPictures:
     """Pictures, and the way to each: what a painter sends where a decoder learns. Arrays, which nobody copies on their
     way through Ray's object store."""
 
@@ -71,7 +71,7 @@ class Drawn:
         return replace(self, **told)
 
 
-def trajectory_of(parts: Sequence[Drawn]) -> FlowTrajectory:
+def trajectory_of(parts: Sequence[DrawnPictures]) -> FlowTrajectory:
     """The ways to all their pictures, in order."""
     import torch
 

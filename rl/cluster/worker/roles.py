@@ -16,7 +16,7 @@ from policy.prompt import Condition
 from rl.acting.engines import make_sampler
 from rl.build import decoder_there, language_model, load_policy, showing
 from rl.cluster.jobs import Painted, PaintJob, RoleName, Sampled, SampleJob, WorkerStart
-from rl.cluster.packed import Drawn, PackedRollout
+from rl.cluster.packed import DrawnPictures, PackedRollout
 from rl.cluster.weights.merge import AdaptersBeside
 from rl.cluster.worker.held import HeldWeights
 from rl.cluster.worker.replica import DecoderReplica, LanguageModelReplica
@@ -83,7 +83,7 @@ class PainterRole:
         self.weights = HeldWeights.of(start, start.ar, "ar", replica, AdaptersBeside)
         self.decoder_weights = _followed(start, policy.decoder)
 
-    def work(self, version: int | None, job: PaintJob) -> tuple[Painted, NDArray[np.uint8] | Drawn]:
+    def work(self, version: int | None, job: PaintJob) -> tuple[Painted, NDArray[np.uint8] | DrawnPictures]:
         started, options, rollout = time.perf_counter(), self._config.render, job.rollout.rollout()
         renders = job.renders or options.renders
         self.weights.hold(version)
@@ -110,7 +110,7 @@ class PainterRole:
         returned = self._returned(rollout, pictures[::renders], job.looked_at)
         decoder = None if self.decoder_weights is None else self.decoder_weights.version
         found = Painted(self.weights.version, time.perf_counter() - started, seeds, apart, returned, decoder)
-        return found, pictures if recorder is None else Drawn.of(pictures, recorder.trajectory())
+        return found, pictures if recorder is None else DrawnPictures.of(pictures, recorder.trajectory())
 
     def _returned(
         self, rollout: Rollout, pictures: NDArray[np.uint8], looked_at: Sequence[int]

@@ -17,7 +17,7 @@ from policy.flow.walk import FlowTrajectory
 from policy.trainable import WeightStream
 from rl.cluster.board import StepBoard
 from rl.cluster.jobs import Painted, PaintJob, SetsThere, WorkerStart
-from rl.cluster.packed import Drawn, PackedRollout
+from rl.cluster.packed import DrawnPictures, PackedRollout
 from rl.cluster.publisher import WeightPublisher
 from rl.cluster.weights.store import WeightStore
 from rl.cluster.worker.held import base_of
@@ -77,14 +77,14 @@ def test_a_painter_paints_and_draws_with_the_set_of_its_job(
         painter = PainterRole(start)
         rollout = a_rollout()
         told, found = painter.work(None, PaintJob(7, PackedRollout.of(rollout), drawn=True, decoder=3))
-        assert isinstance(found, Drawn) and (told.version, told.decoder) == (None, 3)
+        assert isinstance(found, DrawnPictures) and (told.version, told.decoder) == (None, 3)
         hidden_BSD = painter._forward(_sequences(rollout)).hidden_BSD
         decoder.sampler, decoder.scheduler = painter._decoder.sampler, painter._decoder.scheduler
         decoder.put_channels_last()
         recorder = RecordingPainter(decoder)
         seeds = render_seeds(rollout, seed_mode=config.render.seed, renders=2, run_seed=config.run.seed, step=7)
         pictures = np.concatenate(list(painted(recorder, hidden_BSD, seeds, renders=2, steps=4)))
-        expected = Drawn.of(pictures, recorder.trajectory())
+        expected = DrawnPictures.of(pictures, recorder.trajectory())
     assert told.seeds == seeds and found.steps == expected.steps
     for name in ("pictures", "latents", "states", "means"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
@@ -129,7 +129,7 @@ def test_the_ways_to_a_steps_pictures_are_put_together_in_the_order_of_its_group
     rng = np.random.default_rng(0)
     ways = torch.from_numpy(rng.standard_normal((4, 3, 2, 2)).astype(np.float32))
     pictures = rng.integers(0, 255, (4, 8, 8, 3), np.uint8)
-    whole = Drawn.of(pictures, FlowTrajectory.without_window(ways))
+    whole = DrawnPictures.of(pictures, FlowTrajectory.without_window(ways))
     board = StepBoard(lambda key, rollout, pictures: None)  # type: ignore[arg-type, return-value]
     keys = [GroupKey(0, 0), GroupKey(0, 1)]
     call = CallSpan("painter-0", 0, 0.0, 1.0)
