@@ -22,7 +22,7 @@ COMMANDS = {
     "edit": ("policy.edit", "a picture changed as an instruction says"),
     "ask": ("policy.ask", "a question about a picture, answered in words"),
     "references": ("policy.references", "eyes for a decoder that is to learn to edit"),
-    "understanding": ("policy.understanding", "a branch that reads pictures, for a policy that is to learn to answer"),
+    "understanding": ("policy.understanding", "a branch to read pictures with, for a policy of a TA-Tok"),
     "convert": ("policy.convert", "a BLIP3o-NEXT checkpoint into a policy folder, and back"),
     "doctor": ("rl.doctor", "what this machine has and what is missing"),
     "keys": ("rl.keys", "every key of a configuration, explained"),

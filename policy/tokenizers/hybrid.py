@@ -75,13 +75,13 @@ class HybridEncoder(nn.Module):
         return tokens.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
     def write(self, features_BTU: Tensor) -> Quantised:
-        vectors = self.discrete(features_BTU.to(self.discrete[0].weight.dtype))
+        vectors = self.discrete(features_BTU.to(_type_of(self.discrete)))
         quantised: Quantised = self.quantiser(vectors)
         return quantised
 
     def read(self, features_BTU: Tensor) -> Tensor:
         """(B, T, D): in place of the embeddings of image tokens."""
-        read: Tensor = self.continuous(features_BTU.to(self.continuous[0].weight.dtype))
+        read: Tensor = self.continuous(features_BTU.to(_type_of(self.continuous)))
         return read
 
     def forward(self, pixels_B3HW: Tensor) -> Seen:
@@ -158,6 +158,10 @@ def merged(states_BND: Tensor, merge: int) -> Tensor:
     side = round(count**0.5) // merge
     blocks = states_BND.view(batch, side, merge, side, merge, width).permute(0, 1, 3, 2, 4, 5)
     return blocks.reshape(batch, side * side, merge * merge * width)
+
+
+def _type_of(module: nn.Module) -> torch.dtype:
+    return next(module.parameters()).dtype
 
 
 def _quantiser(config: HybridConfig) -> Fsq | NearestCode | SimVq:

@@ -46,12 +46,12 @@ def write_reading(policy: str, out: Path) -> None:
     settings = HybridConfig.from_json(hybrid, part / "config.json", layout)
     _check_marks(folder)
     templates = {"edit": EDIT_TEMPLATE, **whole.get("task_templates", {}), "answer": ANSWER_TEMPLATE}
-    whole |= {"prompt_encoder": "inline", "task_templates": templates, "reads": {"answer": FEATURES}}
+    new = {"prompt_encoder": "inline", "task_templates": templates, "reads": {"answer": FEATURES}}
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     with new_folder(out, size) as unfinished:
         shutil.copytree(folder, unfinished, dirs_exist_ok=True, ignore=shutil.ignore_patterns(CHECKSUMS_FILE))
         write_json(unfinished / "image_tokenizer" / "config.json", settings.to_json())
-        write_json(unfinished / CONFIG_FILE, whole)
+        write_json(unfinished / CONFIG_FILE, {**whole, **new})
         write_checksums(unfinished)
 
 

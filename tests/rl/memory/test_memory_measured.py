@@ -20,6 +20,8 @@ from rl.memory.measure import MeasuredMemory, measure, table
         pytest.param("100M", marks=pytest.mark.slow),
         pytest.param("100M-bf16", marks=pytest.mark.slow),
         pytest.param("300M", marks=pytest.mark.slow),
+        pytest.param("100M-supervised", marks=pytest.mark.slow),
+        pytest.param("100M-supervised-LoRA", marks=pytest.mark.slow),
     ],
 )
 def test_the_estimate_is_near_the_peak(name: str) -> None:

@@ -10,9 +10,11 @@ import pytest
 import yaml
 
 from policy.base import Policy
+from policy.convert.to_policy import to_policy
 from policy.json_file import read_json, write_json
 from policy.shapes.vocabulary import with_answers
 from rl.launch import main
+from tests.policy.convert.twin import make_twin
 from tests.policy.editing import editing_policy
 from tests.rl.data.test_pictures import saved
 
@@ -133,3 +135,15 @@ def test_examples_whose_columns_do_not_fit(
     sections = {"policy": {"path": str(tiny_policy)}, "supervised": {"examples": examples}, "data": {"eval": None}}
     sentence = told(tmp_path, capsys, **sections)
     assert "supervised.examples: " in sentence and said.format() in sentence
+
+
+def test_sharded_weights_and_a_decoder_that_sees_some_rows_beside_its_noise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to_policy(make_twin(tmp_path / "twin", editing=True), tmp_path / "policy", tell=lambda _: None)
+    sections = {"policy": {"path": str(tmp_path / "policy")}, "supervised": {}, "data": {"eval": None}}
+    sentence = told(tmp_path, capsys, **sections, train={"steps": 1, "zero_stage": 3})
+    assert (
+        f"train.zero_stage: is 3, and the decoder of '{tmp_path / 'policy'}' sees references beside its noise, so that "
+        "pictures with and without one are computed apart, which sharded weights do not allow; make it 2 or less"
+    ) in sentence
