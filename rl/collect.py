@@ -141,7 +141,7 @@ class Collect:
     def _painted(
         self, step: int, rollout: Rollout, noise: Noise, name: str, timer: Stopwatch
     ) -> tuple[Renders, list[Submission], Forward | None]:
-        hidden_BSD, forward = self._read(rollout, timer)
+        hidden_BSD, forward = self.read(rollout, timer)
         with timer("paint"):
             learnt, count = self.schedule.learns(step, "decoder"), self.schedule.phase(step).renders
             renders, waiting = self.paint(hidden_BSD, rollout, noise, name, learnt_from=learnt, renders=count)
@@ -231,7 +231,7 @@ class Collect:
         with timer("sample"):
             rollout = sample(self.sampler, prompts, samples_per_prompt, seeds, self.rollout, self.span(prompts))
             self.lend_memory(min(self.rollout.sleep, 1))  # no new weights will come before it is asked again
-        return rollout, self._read(rollout, timer)[0]
+        return rollout, self.read(rollout, timer)[0]
 
     def shown(
         self, name: str, rollout: Rollout, hidden_BSD: Tensor, seed: int, steps: int | None = None
@@ -291,7 +291,7 @@ class Collect:
         """What is sampled after these, which are of one kind; ``None``: pictures."""
         return None if self.answering is None else self.answering.span(prompts)
 
-    def _read(self, rollout: Rollout, timer: Stopwatch) -> tuple[Tensor, Forward | None]:
+    def read(self, rollout: Rollout, timer: Stopwatch) -> tuple[Tensor, Forward | None]:
         """What is painted: the engine's own hidden states, or those of a forward, which is then kept."""
         if is_answered(rollout):
             return torch.empty(0), None

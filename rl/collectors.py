@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from rl.collect import Collect
 from rl.data.drawing.draws import PromptDraws
-from rl.data.drawing.group_sizes import GroupSizes
+from rl.data.drawing.group_sizes import SharedOut
 from rl.data.drawing.tasks import GroupOutcome, task_of
 from rl.data.task_stream import Stream
 from rl.rounds import SampledRound, chosen, joined, signal_of, success_of
@@ -16,7 +16,7 @@ from rl.run_folder.experience import ExperienceLog
 from rl.run_folder.random_state import restore_rng, rng_state
 from rl.tracking.contract import SAMPLED
 from rl.tracking.stopwatch import Stopwatch
-from rl.types import Collected, Experience, Forward, Prompt, Rollout, UserError
+from rl.types import Collected, Experience, Forward, Prompt, Rollout
 
 ROUNDS = "groups/rounds"
 """Of a step: how often it has sampled."""
@@ -60,10 +60,8 @@ class Selective:
     """Groups of a step."""
     budget: int | None = None
     """Prompts that a step may sample until as many groups have a signal; ``None``: it samples once."""
-    sizes: GroupSizes | None = None
+    sizes: SharedOut | None = None
     """How a step's samples are shared among its prompts; ``None``: all get as many."""
-    unit: int = 1
-    """Samples by which their sizes then differ."""
 
     def collect(self, first: int, last: int) -> Iterator[Experience]:
         for step in range(first, last):
@@ -102,19 +100,9 @@ class Selective:
         if self.sizes is None:
             found = self.turn(step, prompts, self.seed, part=part)
         else:
-            units = len(prompts) * self.turn.rollout.group_size // self.unit
-            sizes = self._checked(self.sizes([self.draws.success(one) for one in prompts], units, self.unit), units)
-            repeated = [one for one, size in zip(prompts, sizes, strict=True) for _ in range(size)]
-            found = self.turn(step, repeated, self.seed, part=part, group_size=self.unit)
+            repeated = self.sizes.repeated(prompts, self.draws.success)
+            found = self.turn(step, repeated, self.seed, part=part, group_size=self.sizes.unit)
         return found, outcomes_of(found, prompts, self.turn.trained)
-
-    def _checked(self, sizes: Sequence[int], units: int) -> Sequence[int]:
-        if not all(isinstance(one, int) and one >= 1 for one in sizes) or sum(sizes) != units:
-            raise UserError(
-                f"groups.sizes answered {sizes!r}; it must answer a whole number of at least 1 for each prompt, "
-                f"{units} together (units of {self.unit} samples)"
-            )
-        return sizes
 
 
 def further(missing: int, found: int, sampled: int, budget: int, most: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -96,6 +96,8 @@ class Learner:
     """Whether a part learns in a step; the others keep their weights and versions."""
     skips: bool = False
     """Groups whose rewards are all equal take no part in what the language model learns from."""
+    lends: Mapping[str, Callable[[], AbstractContextManager[object]]] = field(default_factory=dict)
+    """Around the publication of a part, where its followers work with other weights than those of now."""
 
     def learn(self, experience: Experience, timer: Stopwatch) -> dict[str, float]:
         """Every part that has its turn learns, then its new weights go out. The metrics of ``ar`` stand without a
@@ -134,17 +136,23 @@ class Learner:
 
     def publish(self, name: str, rollout: Rollout, before: Mapping[str, Canary] | None = None) -> dict[str, float]:
         """New weights of a part into its followers, checked on the first sequences of this rollout."""
-        return publish(self.sync, name, self.parts[name], rollout, before)
+        return publish(self.sync, name, self.parts[name], rollout, before, self.lends.get(name, nullcontext))
 
 
 def publish(
-    sync: WeightChannel, name: str, part: Part, rollout: Rollout, before: Mapping[str, Canary] | None = None
+    sync: WeightChannel,
+    name: str,
+    part: Part,
+    rollout: Rollout,
+    before: Mapping[str, Canary] | None = None,
+    lent: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> dict[str, float]:
-    """See :meth:`Learns.publish`."""
+    """See :meth:`Learns.publish`. ``lent``: around it, the part has the weights that go out."""
     version = {"policy_version": float(part.version)}
     if not sync.following(name):
         return version  # it works with the trained weights themselves
-    difference = sync.push(name, part.weights(), part.version, part.canaries(rollout), before)
+    with lent():
+        difference = sync.push(name, part.weights(), part.version, part.canaries(rollout), before)
     return version if difference is None else {"sync_mismatch": difference, **version}
 
 

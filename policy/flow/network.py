@@ -63,6 +63,9 @@ class FlowNetwork(AdaptedNetwork):
         return [p for one in chosen.get(self._train, everything) for p in one.parameters()]
 
     def weights(self, gathered: Gathered = nullcontext) -> WeightStream:
+        return WeightStream.stored(self.stored(), gathered)
+
+    def stored(self) -> list[StoredWeight]:
         """All networks whole, as ``connector.*``, ``transformer.*`` and ``reference_connector.*``: what a policy folder
         keeps of each."""
         found: list[StoredWeight] = []
@@ -71,7 +74,7 @@ class FlowNetwork(AdaptedNetwork):
             found += _named(part, [StoredWeight(name, (value,)) for name, value in values.items()])
         whole = self._transformer.state_dict(keep_vars=True).items()
         stored = self.lora.weights() if self.lora else [StoredWeight(name, (value,)) for name, value in whole]
-        return WeightStream.stored(found + _named("transformer", stored), gathered)
+        return found + _named("transformer", stored)
 
     def used_directly(self) -> Sequence[Tensor]:
         """Tables that the transformer and its blocks add without a layer of their own."""

@@ -25,8 +25,11 @@ from rollout.render import render_seeds
 class PaintsTokens(Protocol):
     """Painters that make the hidden states where they paint."""
 
-    def paint(self, rollout: Rollout, noise: Noise | None) -> Iterator[NDArray[np.uint8]]:
-        """Of whole groups, in order. ``noise``: of pictures that are shown; ``None``: as step 0 paints."""
+    def paint(
+        self, rollout: Rollout, noise: Noise | None, *, steps: int | None = None, renders: int | None = None
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Of whole groups, in order. ``noise``: of pictures that are shown; ``None``: as step 0 paints. ``steps``,
+        ``renders``: others than those of ``render``."""
 
 
 class TrainedElsewhere(Protocol):
@@ -68,12 +71,13 @@ class PaintedElsewhere(Collect):
         steps: int | None = None,
         renders: int | None = None,
     ) -> tuple[Renders, list[Submission]]:
-        """As painters are set up: ``hidden_BSD``, ``steps`` and ``renders`` have no say."""
-        count = self.render.renders
+        """``hidden_BSD`` has no say: painters make it from the tokens."""
+        count = renders or self.render.renders
         seeds = render_seeds(rollout, seed_mode=noise.shared_by, renders=count, run_seed=noise.seed, step=noise.step)
         pictures: list[NDArray[np.uint8]] = []
         submissions: list[Submission] = []
-        for part in self.painters.paint(rollout, None if learnt_from else noise):
+        shown = None if learnt_from else noise
+        for part in self.painters.paint(rollout, shown, steps=steps, renders=renders):
             samples = []
             for index, picture in enumerate(part, len(pictures)):
                 prompt = rollout.prompt_of(index // count)
@@ -83,7 +87,7 @@ class PaintedElsewhere(Collect):
             submissions.append(self.rewards.submit(samples))
         return Renders(np.stack(pictures), seeds, count), submissions
 
-    def _read(self, rollout: Rollout, timer: Stopwatch) -> tuple[Tensor, Forward | None]:
+    def read(self, rollout: Rollout, timer: Stopwatch) -> tuple[Tensor, Forward | None]:
         return torch.empty(0), None
 
 

@@ -13,6 +13,7 @@ from rl.collect import Collect
 from rl.collectors import Collector, Selective, Serial
 from rl.config.schema import Config
 from rl.data.drawing.draws import PromptDraws
+from rl.data.drawing.group_sizes import SharedOut
 from rl.data.task_stream import prompt_stream
 from rl.tracking.tracker import Tracker
 from rl.types import Prompt
@@ -70,5 +71,12 @@ def start_collector(config: Config, act: Collect, prompts: Sequence[Prompt], dra
     per_step, seed, groups = config.data.prompts_per_step, config.run.seed, config.groups
     if draws is None:
         return Serial(act, prompt_stream(config.data, prompts, seed), seed)
-    sizes = component("group_sizes", groups.sizes) if groups.sizes else None
-    return Selective(act, draws, seed, per_step, groups.most_prompts(per_step), sizes, groups.unit)
+    return Selective(act, draws, seed, per_step, groups.most_prompts(per_step), shared_out(config))
+
+
+def shared_out(config: Config) -> SharedOut | None:
+    """How a step's samples are, where not all prompts get as many."""
+    groups = config.groups
+    if groups.sizes is None:
+        return None
+    return SharedOut(component("group_sizes", groups.sizes), groups.unit, config.rollout.group_size)

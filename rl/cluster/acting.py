@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,10 +14,11 @@ import torch
 from policy.base import Policy
 from policy.lora.targets import adapter_parameters, linear_layers
 from rl.acting.engines import longest_prompt
+from rl.acting.place import shared_out
 from rl.build import sync_tolerance
 from rl.cluster.ahead import Ahead
 from rl.cluster.crew import Crew
-from rl.cluster.jobs import WorkerStart
+from rl.cluster.jobs import SetsThere, WorkerStart
 from rl.cluster.places import needs_of, require_room_for_pictures, trainer_needs
 from rl.cluster.publisher import Sets, WeightPublisher
 from rl.cluster.references import StoredReferences
@@ -26,12 +28,13 @@ from rl.cluster.training.part import RemoteSets
 from rl.cluster.training.remote import RemoteTraining
 from rl.cluster.weights.server import WeightServer, serve_weights
 from rl.cluster.weights.store import WeightStore
-from rl.cluster.worker.held import language_model_base
+from rl.cluster.worker.held import base_of
 from rl.collect import Collect
 from rl.config.schema import Config
 from rl.data.drawing.ahead import DrawnAhead
 from rl.data.drawing.draws import PromptDraws
 from rl.data.task_stream import Stream, prompt_stream
+from rl.preflight.memory.planning import states_kept
 from rl.process.interrupt import FAILED, Interrupt
 from rl.run_folder import checkpoint
 from rl.tracking.tracker import Tracker
@@ -56,7 +59,7 @@ class ActingOnCluster:
         ``give_up``: ends the run from any thread."""
         self.training = training
         self._give_up = give_up
-        self._server: WeightServer | None = None
+        self._servers: list[WeightServer] = []
         self._crews, self._done = crews, done
         self._run = uuid.uuid4().hex
         self._publisher: WeightPublisher | None = None
@@ -64,22 +67,20 @@ class ActingOnCluster:
     def start_sampler(self, config: Config, policy: Policy, prompts: list[Prompt], ranks: int) -> Sampler:
         """All workers and trainers load; their samplers are one to whoever asks between two steps."""
         if config.cluster.painters:
+            each = 3 * policy.decoder.picture_side**2 + _way_bytes(config, policy)
             sees = policy.decoder.reference is not None and any(prompt.pictures for prompt in prompts)
-            require_room_for_pictures(config, 3 * policy.decoder.picture_side**2, references=sees)
+            require_room_for_pictures(config, each, references=sees)
         sets = config.loop.staleness + 1
         room = _set_bytes(config, policy) * (sets + _SPARE)
         store, node = self._store(room)
         self._publisher = WeightPublisher(store, self._crews, staleness=config.loop.staleness, next=self._done)
-        self._server = serve_weights(self._run, room, node, self._give_up)
         start = WorkerStart(
             config=_anywhere(config),
-            run=self._run,
-            room=room,
+            ar=self._there(config, "ar", self._run, room, node, adapters=config.train.lora is not None),
             sets=sets,
-            base=language_model_base(config).fingerprint if config.train.lora else None,
-            fetch=None if self._server is None else self._server.fetch,
             max_prompt_tokens=longest_prompt(config, policy, prompts),
             tolerance=sync_tolerance(config, policy.ar.config.num_hidden_layers),
+            decoder=self._decoder(config, policy, sets) if config.painters_follow else None,
         )
         for crew in self._crews.values():
             crew.load(start)
@@ -103,7 +104,7 @@ class ActingOnCluster:
         stream: Stream = (
             prompt_stream(config.data, prompts, config.run.seed)
             if draws is None
-            else DrawnAhead(draws, config.data.prompts_per_step, config.loop.staleness)
+            else DrawnAhead(draws, config.data.prompts_per_step, config.loop.staleness, shared_out(config))
         )
         ahead = Ahead(config, act, stream, self._encode, self._crews, self._publisher, tracker)
         ahead.references = StoredReferences(self._side) if act.sees_references else None
@@ -120,10 +121,31 @@ class ActingOnCluster:
             crew.close()
         if self.training is not None:
             self.training.close()
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         if self._publisher is not None:
-            self._publisher.store.discard()
+            self._publisher.discard()
+
+    def _decoder(self, config: Config, policy: Policy, sets: int) -> SetsThere:
+        """A store of its own, for its sets are of other steps than the language model's. Painters alone follow it."""
+        assert self._publisher is not None and config.trained_decoder is not None
+        run, lora = f"{self._run}-decoder", config.trained_decoder.lora
+        room = _decoder_bytes(config, policy) * (sets + _SPARE)
+        store, painters = WeightStore.open(run, room=room), {"paint": self._crews["paint"]}
+        staleness = config.loop.staleness
+        self._publisher.beside = WeightPublisher(store, painters, staleness, next=self._done, part="decoder")
+        node = ray.get_runtime_context().get_node_id()
+        return self._there(config, "decoder", run, room, node, adapters=lora is not None)
+
+    def _there(self, config: Config, part: str, run: str, room: int, node: str, *, adapters: bool) -> SetsThere:
+        base, server = (
+            base_of(part, config).fingerprint if adapters else None,
+            serve_weights(run, room, node, self._give_up),
+        )
+        if server is None:
+            return SetsThere(run, room, base)
+        self._servers.append(server)
+        return SetsThere(run, room, base, server.fetch)
 
     def _store(self, room: int) -> tuple[Sets, str]:
         """Where the weights of those who train are put, and on which machine."""
@@ -158,6 +180,22 @@ def _set_bytes(config: Config, policy: Policy) -> int:
     if lora := config.train.lora:
         return adapter_parameters(lora, linear_layers(policy.folder / "ar")) * torch.float32.itemsize
     return sum(tensor.nbytes for tensor in policy.ar.state_dict().values())
+
+
+def _decoder_bytes(config: Config, policy: Policy) -> int:
+    """Of one set of the decoder's at most."""
+    trained, decoder = config.trained_decoder, policy.decoder
+    if trained is not None and (lora := trained.lora):
+        return adapter_parameters(lora, linear_layers(policy.folder / "transformer")) * torch.float32.itemsize
+    parts = [decoder.connector, decoder.transformer, *([decoder.reference] if decoder.reference else [])]
+    return sum(tensor.nbytes for part in parts for tensor in part.state_dict().values())
+
+
+def _way_bytes(config: Config, policy: Policy) -> int:
+    """Of the way to one picture, where painters send it."""
+    if not config.painters_follow:
+        return 0
+    return states_kept(config) * math.prod(policy.decoder.latent_shape) * torch.float32.itemsize
 
 
 def _anywhere(config: Config) -> Config:

@@ -32,6 +32,7 @@ from rl.collectors import described, outcomes_of
 from rl.config.schema import Config
 from rl.data.drawing.ahead import DrawnAhead
 from rl.data.task_stream import Stream
+from rl.rows import group_prompts
 from rl.run_folder.usage import TRAINER_RESTARTS, CallSpan
 from rl.scheduler.events import Learn, RunDone
 from rl.scheduler.scheduler import Scheduler
@@ -90,7 +91,7 @@ class Ahead:
                     assert isinstance(order, RunDone)
                     self.tracker.message(usage.told({**dispatcher.counts, **self._restarted()}))
                     return
-                queued = desk.board.queued(self._under_way(order.step, last), self.config.data.prompts_per_step)
+                queued = desk.board.queued(self._under_way(order.step, last), groups_of(self.config))
                 step = desk.finished(order)
                 waited = timer.seconds["collect"]
                 counts = {**dispatcher.counts, **self._restarted()}
@@ -140,7 +141,10 @@ class Ahead:
         if step.renders is None:
             experience = self.turn.painted_and_scored(order.step, step.rollout, self.config.run.seed, timer)
         else:
-            experience = self.turn.concluded(order.step, step.rollout, step.renders, step.waiting, timer)
+            forward = None
+            if step.renders.trajectory is not None:  # the decoder learns on what was painted
+                _, forward = self.turn.read(step.rollout, timer)
+            experience = self.turn.concluded(order.step, step.rollout, step.renders, step.waiting, timer, forward)
         found = {} if self.publisher.in_step else {NUMERICS: step.apart}  # in step there is no age to tell it from
         if not self.publisher.in_step and step.mismatch is not None:
             found["sync_mismatch"] = step.mismatch
@@ -151,7 +155,7 @@ class Ahead:
             for key, reason in order.failed.items():
                 self.tracker.message(f"step {order.step}: prompt {key.position} is left out: {reason}")
         if isinstance(self.stream, DrawnAhead):
-            outcomes = outcomes_of(experience, experience.rollout.prompts, self.turn.trained)
+            outcomes = outcomes_of(experience, group_prompts(experience.rollout), self.turn.trained)
             found |= described(outcomes, self.stream.end(order.step, outcomes))
         return replace(experience, metrics={**experience.metrics, **found})
 
@@ -170,8 +174,15 @@ class _Desk:
     def job(self, lease: Lease) -> SampleJob | PaintJob:
         if lease.stage == "paint":
             rollout = self.board.rollout(lease.keys)
-            seen = self.references.of(lease.step, rollout.prompts) if self.references else ()
-            return PaintJob(lease.step, PackedRollout.of(rollout), self._looked_at(lease), seen)
+            return PaintJob(
+                lease.step,
+                PackedRollout.of(rollout),
+                self._looked_at(lease),
+                self.references.of(lease.step, rollout.prompts) if self.references else (),
+                renders=self.config.schedule.phase(lease.step).renders,
+                drawn=self.config.painters_follow and self.config.schedule.learns(lease.step, "decoder"),
+                decoder=None if self.publisher.beside is None else self.publisher.beside.sets[lease.version],
+            )
         options, count = self.config.rollout, self._group_size(lease.step)
         prompts = self.stream.at(lease.step)
         seeds = group_seeds(self.config.run.seed, lease.step, prompts, count)
@@ -217,13 +228,23 @@ class _Desk:
         """Samples of a lease that the guard of render fidelity looks at, where this process has no tokenizer itself."""
         if not self.config.cluster.trainers:
             return []
-        count, groups = self._group_size(lease.step), self.config.data.prompts_per_step
+        count, groups = self._group_size(lease.step), groups_of(self.config)
         chosen = set(evenly(groups * count, self.config.guards.render_fidelity_share).tolist())
         samples = [key.position * count + index for key in lease.keys for index in range(count)]
         return [place for place, sample in enumerate(samples) if sample in chosen]
 
     def _group_size(self, step: int) -> int:
-        return self.config.schedule.phase(step).group_size or self.config.rollout.group_size
+        return self.config.schedule.phase(step).group_size or group_size_of(self.config)
+
+
+def group_size_of(config: Config) -> int:
+    """Samples of a group as it is handed out: of a unit, where several of them may make the group of a prompt."""
+    return config.groups.unit if config.groups.sizes else config.rollout.group_size
+
+
+def groups_of(config: Config) -> int:
+    """Of a step, as they are handed out."""
+    return config.data.prompts_per_step * config.rollout.group_size // group_size_of(config)
 
 
 def submit(turn: Collect, key: GroupKey, rollout: Rollout, pictures: NDArray[np.uint8]) -> Submission:
@@ -238,7 +259,7 @@ def submit(turn: Collect, key: GroupKey, rollout: Rollout, pictures: NDArray[np.
 def work_plan(config: Config, steps: int) -> WorkPlan:
     """Of a whole run. Groups are handed out in blocks in which the serial loop would compute them side by side, so
     that its numbers come out to the last digit, with as many workers as there may be."""
-    cluster, groups, size = config.cluster, config.data.prompts_per_step, config.rollout.group_size
+    cluster, groups, size = config.cluster, groups_of(config), group_size_of(config)
     said = config.rollout.options.get("max_num_seqs")
     side_by_side = said if isinstance(said, int) else _SIDE_BY_SIDE
     sample = cluster.sample_groups or max(1, side_by_side // size)

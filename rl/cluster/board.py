@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rewards.pool.submission import Submission
 from rl.cluster.groups import joined, split
 from rl.cluster.jobs import Painted
+from rl.cluster.packed import DrawnPictures, trajectory_of
 from rl.run_folder.usage import CallSpan
 from rl.scheduler.work import GroupKey
 from rl.types import Renders, Rollout
@@ -24,6 +25,7 @@ Submit = Callable[[GroupKey, Rollout, NDArray[np.uint8]], Submission]
 class _Step:
     rollouts: dict[GroupKey, Rollout] = field(default_factory=dict)
     pictures: dict[GroupKey, NDArray[np.uint8]] = field(default_factory=dict)
+    ways: dict[GroupKey, DrawnPictures] = field(default_factory=dict)
     seeds: dict[GroupKey, tuple[int, ...]] = field(default_factory=dict)
     waiting: dict[GroupKey, Submission] = field(default_factory=dict)
     mismatch: float | None = None
@@ -54,19 +56,22 @@ class StepBoard:
     def painted(
         self,
         keys: Sequence[GroupKey],
-        pictures: NDArray[np.uint8],
+        found: NDArray[np.uint8] | DrawnPictures,
         told: Painted,
         call: CallSpan,
     ) -> None:
         """What is new among them goes to the rewards at once."""
         step = self._steps[keys[0].step]
         step.calls.append(call)
+        pictures = found.pictures if isinstance(found, DrawnPictures) else found
         each = len(pictures) // len(keys)
         for place, key in enumerate(keys):
             if key not in step.pictures:
                 rows = slice(place * each, (place + 1) * each)
                 step.pictures[key], step.seeds[key] = pictures[rows], tuple(told.seeds[rows])
                 step.apart[key], step.returned[key] = told.apart[place], told.returned[place]
+                if isinstance(found, DrawnPictures):
+                    step.ways[key] = found.rows(rows)
                 step.waiting[key] = self._submit(key, step.rollouts[key], step.pictures[key])
 
     def queued(self, steps: Iterable[int], groups: int) -> dict[str, int]:
@@ -89,7 +94,8 @@ class StepBoard:
         pictures = np.concatenate([step.pictures[key] for key in keys])
         rollout = joined([step.rollouts[key] for key in keys])
         seeds = tuple(seed for key in keys for seed in step.seeds[key])
-        renders = Renders(pictures, seeds, len(pictures) // rollout.batch_size)
+        trajectory = trajectory_of([step.ways[key] for key in keys]) if step.ways else None
+        renders = Renders(pictures, seeds, len(pictures) // rollout.batch_size, trajectory)
         waiting, apart = [step.waiting[key] for key in keys], [step.apart[key] for key in keys]
         came_back, looked_at = (sum(counts) for counts in zip(*(step.returned[key] for key in keys), strict=True))
         fidelity = came_back / looked_at if looked_at else None

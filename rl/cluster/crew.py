@@ -131,12 +131,12 @@ class Crew:
             f"{counted(len(reasons), WORKER_WORDS[self.role])} failed on one question; the last, {reasons[-1]}"
         )
 
-    def hold(self, version: int) -> list[float]:
-        """Everybody who has nothing else to do takes these weights; what their canaries say. Raises: RunFailure where
-        one disagrees."""
+    def hold(self, version: int, part: str = "ar") -> list[float]:
+        """Everybody who has nothing else to do takes these weights of a part; what their canaries say. Raises:
+        RunFailure where one disagrees."""
         with self._changed:
             idle = [(name, one.actor) for name, one in self._workers.items() if one.ready and not one.calls]
-        return self._answers([(name, actor.hold.remote(version)) for name, actor in idle])
+        return self._answers([(name, actor.hold.remote(version, part)) for name, actor in idle])
 
     def sleep(self, level: int) -> None:
         """Everybody lends its memory when it has done what it is at. Raises: UserError, RunFailure if one can't."""

@@ -10,8 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from ray.exceptions import RayError
 
@@ -60,6 +61,19 @@ class Desk(Protocol):
 
     def drop(self, version: int) -> None:
         """Weights that nobody will name."""
+
+
+@dataclass(frozen=True)
+class _Used:
+    """Sets of the language model and the decoder."""
+
+    ar: int | None
+    decoder: int | None
+
+    @classmethod
+    def by(cls, version: int | None, of: object) -> Self:
+        """``of``: a job, or the answer to one; those of samplers know no decoder."""
+        return cls(version, getattr(of, "decoder", None))
 
 
 class Dispatcher:
@@ -177,11 +191,11 @@ class Dispatcher:
         answer, *pictures = promised
         answer.future().add_done_callback(
             lambda future: self._post(
-                partial(self._answered, lease, weights, future, pictures[0] if pictures else None)
+                partial(self._answered, lease, _Used.by(weights, job), future, pictures[0] if pictures else None)
             )
         )
 
-    def _answered(self, lease: Lease, weights: int | None, future: Future[Any], pictures: Any) -> None:
+    def _answered(self, lease: Lease, asked: _Used, future: Future[Any], pictures: Any) -> None:
         crew, now = self._crews[lease.stage], time.monotonic()
         crew.answered(lease.worker)
         if (error := future.exception()) is not None:
@@ -193,7 +207,7 @@ class Dispatcher:
                 self._on(LeaseFailed(now, lease, str(failed)))
             return
         answer = future.result()
-        version = lease.version if answer.version == weights else -1
+        version = lease.version if _Used.by(answer.version, answer) == asked else -1
         if version == lease.version and lease.step >= self._scheduler.collected:
             try:
                 self._desk.take_in(lease, answer, pictures)

@@ -19,24 +19,34 @@ RoleName = Literal["sample", "paint"]
 
 
 @dataclass(frozen=True)
-class WorkerStart:
-    """What a worker builds its networks from."""
+class SetsThere:
+    """Where the weight sets of a part are, and what they are for."""
 
-    config: Config
     run: str
     """Names the weight store of this start of the run."""
     room: int
     """Bytes of all weight sets that lie there at one time."""
+    base: int | None = None
+    """Fingerprint of the part's weights in the policy folder; ``None``: whole weights are sent, not adapters for
+    those."""
+    fetch: Callable[[int, str, int, int], bytes] | None = None
+    """Reads (version, file, first byte, how many) of a set on the run's own machine; ``None``: all are there."""
+
+
+@dataclass(frozen=True)
+class WorkerStart:
+    """What a worker builds its networks from."""
+
+    config: Config
+    ar: SetsThere
+    """Of the language model, which all workers follow."""
     max_prompt_tokens: int
     sets: int
     """How many versions jobs may name at one time."""
     tolerance: float
     """Nats by which it and the trainer may disagree about the canary of new weights."""
-    base: int | None = None
-    """Fingerprint of the language model's weights in the policy folder; ``None``: whole weights are sent, not adapters
-    for those."""
-    fetch: Callable[[int, str, int, int], bytes] | None = None
-    """Reads (version, file, first byte, how many) of a set on the run's own machine; ``None``: all are there."""
+    decoder: SetsThere | None = None
+    """Of the decoder, which painters follow; ``None``: it stays as it is."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,14 @@ class PaintJob:
     where painters don't look at them."""
     shown: Noise | None = None
     """For people: from this noise, and without what training pictures get on their way."""
+    steps: int | None = None
+    """Of the decoder; ``None``: as many as ``render.steps``."""
+    renders: int | None = None
+    """Of each sequence; ``None``: as many as ``render.renders``."""
+    drawn: bool = False
+    """The way to each picture is wanted as well: a decoder learns from it."""
+    decoder: int | None = None
+    """Set of the decoder's weights; ``None``: those of the policy folder."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +99,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Painted:
-    """Of pictures that come beside it."""
+    """Of pictures that come beside it, with the way to each where that was asked for."""
 
     version: int | None
     seconds: float
@@ -90,3 +108,5 @@ class Painted:
     """Of each group, the mean |difference| of the painter's log-probs and the sampler's, whose weights are the same."""
     returned: tuple[tuple[int, int], ...]
     """Of each group, how many tokens came back from its pictures that were tokenised again, and of how many."""
+    decoder: int | None = None
+    """Set of the decoder's weights that painted."""

@@ -34,6 +34,7 @@ class WeightPublisher:
 
     store: Sets
     crews: Mapping[str, Crew]
+    """Who follows the part."""
     staleness: int
     """0: workers are idle after an update, and take the new weights at once."""
     sets: dict[int, int | None] = field(default_factory=dict)
@@ -44,6 +45,9 @@ class WeightPublisher:
     """Hears of each set that the work goes on with."""
     next: int = 0
     """Number of the set that comes next: at the start the steps that were done before."""
+    part: str = "ar"
+    beside: WeightPublisher | None = None
+    """Of the other part that workers follow; the work goes on when both are there."""
 
     @property
     def in_step(self) -> bool:
@@ -59,8 +63,15 @@ class WeightPublisher:
         """The newest set; ``None`` before the first."""
         return self.sets.get(self.next - 1)
 
+    @property
+    def ready(self) -> int:
+        """Number of the next set, by the part that is behind."""
+        return self.next if self.beside is None else min(self.next, self.beside.next)
+
     def following(self, part: str) -> Sequence[Crew]:
-        return list(self.crews.values()) if part == "ar" else []
+        if part == self.part:
+            return list(self.crews.values())
+        return [] if self.beside is None else self.beside.following(part)
 
     def wants_before(self, part: str) -> bool:
         return False  # the exact sums of what a worker computes with say more
@@ -74,24 +85,30 @@ class WeightPublisher:
         before: Mapping[str, Canary] | None = None,
     ) -> float | None:
         """Stands ready when it returns. The difference of the samplers' answers, where they take it at once."""
-        first, number = not self.sets, self.next
-        adapters = {part: weights.adapter} if weights.adapter else None
-        self.store.publish(number, {part: weights}, canaries=canaries, adapters=adapters)
-        self.sets[number], self.trained[number], self.next = number, version, number + 1
-        found = {role: crew.hold(number) for role, crew in self.crews.items()} if first or self.in_step else {}
-        self._tell()
+        ready = self.ready
+        if part == self.part:
+            found = self._put(weights, version, canaries)
+        else:
+            assert self.beside is not None  # nobody follows a third
+            found = self.beside._put(weights, version, canaries)
+        if self.ready > ready:
+            self._tell()
         if self.published is None:  # steps are learnt again from a log, and the work goes on after the last of them
-            self.drop(number - self.staleness - 1)
-        return max(found.get("sample", ()), default=None)
+            self.drop(self.ready - self.staleness - 2)
+        return found
 
     def stand_still(self, steps: int) -> None:
         """After that many steps there is something published, also if the last of them has changed nothing; the
         policy folder's weights, if nobody trains what workers follow."""
+        ready = self.ready
+        if self.beside is not None:
+            self.beside.stand_still(steps)
         if not self.sets:
             self.sets[steps], self.next = None, steps + 1
         while self.next <= steps:
             self.sets[self.next] = self.sets[self.next - 1]
             self.next += 1
+        if self.ready > ready:
             self._tell()
 
     def drop(self, steps: int) -> None:
@@ -99,6 +116,24 @@ class WeightPublisher:
         if (oldest := self.sets.get(steps + 1)) is not None:
             self.sets = {number: one for number, one in self.sets.items() if number > steps}
             self.store.prune(oldest)
+        if self.beside is not None:
+            self.beside.drop(steps)
+
+    def discard(self) -> None:
+        """Of all parts: the run is over."""
+        self.store.discard()
+        if self.beside is not None:
+            self.beside.discard()
+
+    def _put(self, weights: WeightStream, version: int, canaries: Mapping[str, Canary]) -> float | None:
+        first, number = not self.sets, self.next
+        adapters = {self.part: weights.adapter} if weights.adapter else None
+        self.store.publish(number, {self.part: weights}, canaries=canaries, adapters=adapters)
+        self.sets[number], self.trained[number], self.next = number, version, number + 1
+        if not (first or self.in_step):
+            return None
+        found = {role: crew.hold(number, self.part) for role, crew in self.crews.items()}
+        return max(found.get("sample", ()), default=None)
 
     def _tell(self) -> None:
         if self.published is not None:

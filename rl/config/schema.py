@@ -325,6 +325,11 @@ class Config(Section):
         needed = self.loop.ahead and (self.loop.staleness > 0 or self.cluster.trainers > 0)
         return needed if asked == "auto" else asked
 
+    @property
+    def painters_follow(self) -> bool:
+        """Whether painters of a cluster take the weights of a decoder that learns."""
+        return self.loop.ahead and self.cluster.painters > 0 and self.trained_decoder is not None
+
     def steps_of(self, one: Optimisation, steps: int) -> int:
         """In how many of the run's first ``steps`` that network learns."""
         return self.schedule.steps_of("ar" if one.section == "train" else one.section, steps)

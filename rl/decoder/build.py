@@ -29,22 +29,26 @@ OLD_RULES: Mapping[str, Decay] = {"nft": nft_old, "nft_late": nft_old_late}
 
 def flow_trainer(config: Config, trained: DecoderConfig, decoder: Decoder, team: Team) -> FlowTrainer:
     """Of the very modules that paint; the same on every rank."""
-    network = FlowNetwork(
-        decoder.connector,
-        decoder.transformer,
-        decoder.reference,
-        train=trained.train,
-        recompute=trained.gradient_checkpointing,
-        lora=add_lora(decoder.transformer, trained.lora, seed=config.run.seed) if trained.lora else None,
-    )
     return FlowTrainer(
-        network,
+        flow_network(config, trained, decoder),
         objective(trained),
         trained,
         steps=config.schedule.steps_of("decoder", config.train.steps),
         team=team,
         copies={} if trained.ema is None else {EMA: warmed(trained.ema)},
         waiting={OLD: OLD_RULES[trained.old]} if trained.old in OLD_RULES else {},
+    )
+
+
+def flow_network(config: Config, trained: DecoderConfig, decoder: Decoder) -> FlowNetwork:
+    """Of the modules that paint, with adapters on them where they are what is trained."""
+    return FlowNetwork(
+        decoder.connector,
+        decoder.transformer,
+        decoder.reference,
+        train=trained.train,
+        recompute=trained.gradient_checkpointing,
+        lora=add_lora(decoder.transformer, trained.lora, seed=config.run.seed) if trained.lora else None,
     )
 
 

@@ -99,6 +99,7 @@ def halves(
         sync=sync,
         learns=config.schedule.learns,
         skips=config.groups.flat != "keep",
+        lends={"decoder": trainers.drawing} if trainers.drawing else {},
     )
     return collects(), learner
 

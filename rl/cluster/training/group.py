@@ -40,6 +40,8 @@ class TrainerGroup:
         self.size, self._needs, self._config = size, needs, config
         place = {"CPU": needs.cpus, "GPU": needs.gpus}
         place = {name: amount for name, amount in place.items() if amount} or {"CPU": _LEAST_CPUS}
+        # all on one machine where one has room, which nobody else of the run has taken before; STRICT_PACK would wait
+        # for ever for more ranks than a machine has GPUs
         self._group = placement_group([place] * size, strategy="PACK")
         self._residences: Sequence[Residence] = ()
         self._lives: dict[Any, int] = {}

@@ -25,13 +25,15 @@ class CrewPainters:
     def __init__(self, crew: Crew, publisher: WeightPublisher, config: Config) -> None:
         self._crew, self._publisher, self._config = crew, publisher, config
 
-    def paint(self, rollout: Rollout, noise: Noise | None) -> Iterator[NDArray[np.uint8]]:
+    def paint(
+        self, rollout: Rollout, noise: Noise | None, *, steps: int | None = None, renders: int | None = None
+    ) -> Iterator[NDArray[np.uint8]]:
         groups, most = split(rollout), paint_groups(self._config, rollout.group_size)
         blocks = [joined(groups[start : start + most]) for start in range(0, len(groups), most)]
         version = self._publisher.latest
 
         def painted(block: Rollout) -> NDArray[np.uint8]:
-            job = PaintJob(0, PackedRollout.of(block), shown=noise)
+            job = PaintJob(0, PackedRollout.of(block), shown=noise, steps=steps, renders=renders)
             pictures: NDArray[np.uint8] = self._crew.ask(version, job, returns=2)[1]
             return pictures
 

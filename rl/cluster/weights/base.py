@@ -12,8 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from policy.checksums import exact_sum
+from policy.parts import REFERENCE_PART
 
-_FOLDERS = {"ar": {"ar": ""}, "decoder": {"connector": "connector.", "transformer": "transformer."}}
+_DECODER = ("connector", "transformer", REFERENCE_PART)
+_FOLDERS = {"ar": {"ar": ""}, "decoder": {part: f"{part}." for part in _DECODER}}
 
 
 class BaseWeights:

@@ -31,10 +31,11 @@ class _Actor:
     def work(self, version: int | None, job: object) -> Any:
         return self._role.work(version, job)
 
-    def hold(self, version: int) -> float | None:
+    def hold(self, version: int, part: str = "ar") -> float | None:
         """The difference that its canary has found."""
-        self._role.weights.hold(version)
-        mismatch: float | None = self._role.weights.mismatch
+        weights = self._role.weights if part == "ar" else self._role.decoder_weights
+        weights.hold(version)
+        mismatch: float | None = weights.mismatch
         return mismatch
 
     def sleep(self, level: int) -> None:

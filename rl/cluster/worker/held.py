@@ -16,7 +16,7 @@ from typing import Self
 import torch
 
 from policy.folder import resolve_folder
-from rl.cluster.jobs import WorkerStart
+from rl.cluster.jobs import SetsThere, WorkerStart
 from rl.cluster.weights.base import BaseWeights
 from rl.cluster.weights.follow import Adapted, load_into
 from rl.cluster.weights.merge import MergedPart
@@ -54,11 +54,13 @@ class HeldWeights:
         self._load_into = partial(load_into, follower, tolerance=tolerance, bases=bases, adapted=adapted)
 
     @classmethod
-    def of(cls, start: WorkerStart, follower: Follower, adapted: Adapted = MergedPart) -> Self:
+    def of(
+        cls, start: WorkerStart, there: SetsThere, part: str, follower: Follower, adapted: Adapted = MergedPart
+    ) -> Self:
         """Raises: UserError if adapters will come, and are for other weights than this machine's policy folder has."""
-        bases = {} if start.base is None else {"ar": _base(start.config, start.base)}
-        store = WeightStore.open(start.run, room=start.room)
-        return cls(store, follower, start.tolerance, start.sets, start.fetch, bases, adapted)
+        bases = {} if there.base is None else {part: _base(start.config, part, there.base)}
+        store = WeightStore.open(there.run, room=there.room)
+        return cls(store, follower, start.tolerance, start.sets, there.fetch, bases, adapted)
 
     def hold(self, version: int | None) -> None:
         """Raises: SyncError if they can't be had whole, or the worker does not compute with them: it is of no more
@@ -86,16 +88,18 @@ class HeldWeights:
         self.version = version
 
 
-def language_model_base(config: Config) -> BaseWeights:
+def base_of(part: str, config: Config) -> BaseWeights:
     """The policy folder's, as the trainer has them under its adapters."""
-    return BaseWeights.read(resolve_folder(config.policy.path), "ar", getattr(torch, config.train.dtype))
+    dtype = config.train.dtype if part == "ar" else config.decoder_dtype
+    return BaseWeights.read(resolve_folder(config.policy.path), part, getattr(torch, dtype))
 
 
-def _base(config: Config, fingerprint: int) -> BaseWeights:
-    found = language_model_base(config)
+def _base(config: Config, part: str, fingerprint: int) -> BaseWeights:
+    found = base_of(part, config)
     if found.fingerprint != fingerprint:
+        what = "ar/" if part == "ar" else "the decoder"
         raise UserError(
-            f"policy.path: ar/ of {config.policy.path} on the machine {platform.node()} does not hold the weights that "
-            "it holds where the run was started, and adapters are sent alone; copy the folder there anew."
+            f"policy.path: {what} of {config.policy.path} on the machine {platform.node()} does not hold the weights "
+            "that it holds where the run was started, and adapters are sent alone; copy the folder there anew."
         )
     return found

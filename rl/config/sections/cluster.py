@@ -41,8 +41,8 @@ class ClusterConfig(Section):
     samplers: AtLeastOne = 1
     """Sampling engines."""
     painters: Count = 1
-    """Processes with a copy of the language model and the decoder; hidden states never leave them. 0: whoever trains
-    paints, between sampling and update (``loop.staleness: 0``)."""
+    """Processes with a copy of the language model and the decoder, which follow what learns; hidden states never leave
+    them. 0: whoever trains paints, between sampling and update (``loop.staleness: 0``)."""
     trainers: Annotated[int, Field(ge=0), WHOLE] = 0
     """Ranks that share each update, Ray actors with a GPU each where there are any, in one placement group; the run's
     own process then holds no weights. 0: that process is the trainer (``train.ranks`` of them). ``run.folder`` has to

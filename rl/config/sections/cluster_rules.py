@@ -51,16 +51,19 @@ def _waiting(config: Config) -> Iterator[tuple[str, str]]:
     cluster = config.cluster
     workers = [counted(cluster.samplers, "sampler")]
     workers += [counted(cluster.painters, "painter")] if cluster.painters else []
-    more = (
-        "write 2, which keeps all of them busy"
-        if cluster.painters
-        else "let samplers lend their memory (rollout.sleep)"
-    )
+    if config.painters_follow:
+        why = "as a decoder that learns asks for; write loop.in_turn: true if that is meant, or loop.use: serial"
+    else:
+        more = (
+            "write 2, which keeps all of them busy"
+            if cluster.painters
+            else "let samplers lend their memory (rollout.sleep)"
+        )
+        why = f"for the serial loop's numbers; {more}, or loop.use: serial, or loop.in_turn: true if that is meant"
     yield (
         "loop.staleness",
         f"is 0, so {' and '.join(workers)} wait{'s' * (workers == ['1 sampler'])} during each update and the trainer "
-        f"during the rest, for the serial loop's numbers; {more}, or loop.use: serial, or loop.in_turn: true if that "
-        "is meant",
+        f"during the rest, {why}",
     )
 
 
@@ -93,18 +96,13 @@ def _trainers(config: Config) -> Iterator[tuple[str, str]]:
 
 def _parts(config: Config) -> Iterator[tuple[str, str]]:
     """What is not there for other processes yet."""
-    if "decoder" in config.trainers and config.cluster.painters:
+    if config.painters_follow:
+        yield from _decoder(config)
+    if config.groups.flat == "resample":
         yield (
-            "cluster.painters",
-            f"is {config.cluster.painters}, and they take the language model's weights alone, while trainers names the "
-            "decoder; write cluster.painters: 0 with loop.staleness: 0 and loop.in_turn: true, or loop.use: serial",
-        )
-    if config.groups.sizes or config.groups.flat == "resample":
-        key = "groups.sizes" if config.groups.sizes else "groups.flat"
-        yield (
-            key,
-            "lets scores say how many groups a step has, or how large they are, and with loop.use: ahead that is laid "
-            "down before; write loop.use: serial, or leave it out",
+            "groups.flat",
+            "is resample, so a step's scores say how many prompts it uses up, and with loop.use: ahead the next step "
+            "has drawn its own by then; write skip, or loop.use: serial",
         )
     if config.eval.policy == "ema":
         yield (
@@ -114,6 +112,23 @@ def _parts(config: Config) -> Iterator[tuple[str, str]]:
         )
     if not config.sync.enabled:
         yield "sync.enabled", "is false, and samplers of a cluster work with published weights alone; leave it out"
+
+
+def _decoder(config: Config) -> Iterator[tuple[str, str]]:
+    """What a decoder can't do that learns from pictures of others."""
+    if config.loop.staleness:
+        yield (
+            "loop.staleness",
+            f"is {config.loop.staleness}, and a decoder learns from what the weights of now have painted; write 0 with "
+            "loop.in_turn: true, or take it out of trainers",
+        )
+    trained, order = config.trained_decoder, config.schedule.order
+    if trained is not None and trained.old != "live" and order != "both":
+        yield (
+            "decoder.old",
+            f"is {trained.old}, so with schedule.order {order} the language model's steps are painted with other "
+            "weights than the decoder's, and painters get one set; write live, or cluster.painters: 0",
+        )
 
 
 def _off_policy(config: Config) -> Iterator[tuple[str, str]]:

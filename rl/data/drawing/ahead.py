@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from threading import Lock
 
 from rl.data.drawing.draws import PromptDraws
+from rl.data.drawing.group_sizes import SharedOut
 from rl.data.drawing.tasks import GroupOutcome, TaskSums, taken_in
 from rl.types import Prompt
 
@@ -23,8 +24,9 @@ class DrawnAhead:
     what is drawn does not depend on who is how fast. May be asked from several threads.
     """
 
-    def __init__(self, draws: PromptDraws, per_step: int, staleness: int) -> None:
-        self._draws, self._per_step, self._staleness = draws, per_step, staleness
+    def __init__(self, draws: PromptDraws, per_step: int, staleness: int, sizes: SharedOut | None = None) -> None:
+        """``sizes``: of groups, by what is known then as well."""
+        self._draws, self._per_step, self._staleness, self._sizes = draws, per_step, staleness, sizes
         self._ended, self._open, self._lock = 0, dict[int, _DrawnStep](), Lock()
 
     def begin(self, step: int) -> None:
@@ -57,6 +59,8 @@ class DrawnAhead:
         before, tasks = self._open.get(step - 1), self._known(step - self._staleness)
         places = before.places if before else self._draws.state["places"]
         prompts, state = self._draws.drawn_from({"places": places, "tasks": tasks}, step, self._per_step)
+        if self._sizes is not None:
+            prompts = self._sizes.repeated(prompts, lambda prompt: self._draws.success(prompt, tasks))
         return _DrawnStep(prompts, state["places"], self._draws.shares(tasks))
 
     def _known(self, steps: int) -> dict[str, TaskSums]:

@@ -61,9 +61,10 @@ class PromptDraws:
         """As the steps that have ended left them."""
         return self._records(self.state["tasks"])
 
-    def success(self, prompt: Prompt) -> float:
-        """How likely a sample of it is to pass, by its task's record; even chances where nothing is known."""
-        sums = self.state["tasks"].get(task_of(prompt))
+    def success(self, prompt: Prompt, tasks: Mapping[str, TaskSums] | None = None) -> float:
+        """How likely a sample of it is to pass, by its task's record; even chances where nothing is known. ``tasks``:
+        other sums than those of now."""
+        sums = (self.state["tasks"] if tasks is None else tasks).get(task_of(prompt))
         known = record("", 0, sums).success
         return 0.5 if known is None else known
 

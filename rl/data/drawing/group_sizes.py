@@ -9,10 +9,14 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from rl.config.declared import declares
+from rl.types import UserError
 
 GroupSizes = Callable[[Sequence[float], int, int], Sequence[int]]
+PromptT = TypeVar("PromptT")
 _SURE = 0.02  # a rate is an estimate: nothing is certain to pass or to fail
 
 
@@ -39,6 +43,35 @@ def neyman(success: Sequence[float], units: int, unit: int, *, floor: float = 0.
     """
     wanted = [math.sqrt(max(p * (1 - p), 0.0)) + floor for p in success]
     return _greedy(lambda place, held: wanted[place] / math.sqrt(held * (held + 1)), len(wanted), units)
+
+
+@dataclass(frozen=True)
+class SharedOut:
+    """A step's samples by a rule: a prompt that gets several units stands there several times."""
+
+    rule: GroupSizes
+    unit: int
+    """Samples."""
+    group_size: int
+    """Of a prompt on average."""
+
+    def groups(self, prompts: int) -> int:
+        """Units that are shared among so many."""
+        return prompts * self.group_size // self.unit
+
+    def repeated(self, prompts: Sequence[PromptT], success: Callable[[PromptT], float]) -> list[PromptT]:
+        """Raises: UserError if the rule's answer is none of units."""
+        units = self.groups(len(prompts))
+        sizes = self._checked(self.rule([success(one) for one in prompts], units, self.unit), units)
+        return [one for one, size in zip(prompts, sizes, strict=True) for _ in range(size)]
+
+    def _checked(self, sizes: Sequence[int], units: int) -> Sequence[int]:
+        if not all(isinstance(one, int) and one >= 1 for one in sizes) or sum(sizes) != units:
+            raise UserError(
+                f"groups.sizes answered {sizes!r}; it must answer a whole number of at least 1 for each prompt, "
+                f"{units} together (units of {self.unit} samples)"
+            )
+        return sizes
 
 
 def _greedy(gain: Callable[[int, int], float], count: int, units: int) -> list[int]:

@@ -75,14 +75,26 @@ def plan_of(config: Config, size: PolicySize, prompts: Sequence[Prompt], device:
     )
 
 
+def states_kept(config: Config) -> int:
+    """Latents that are kept of each picture that a decoder learns from: the last, and its way through a window."""
+    steps = _window(config)
+    return 2 + 2 * steps if steps else 1
+
+
+def _window(config: Config) -> int:
+    """Stochastic steps that the decoder learns from."""
+    trained = config.trained_decoder
+    if trained is None or not declarations("decoder_losses", trained.loss.use).window:
+        return 0
+    return _whole(config.render.sampler.options.get("window", 2), 2)
+
+
 def decoder_plan(config: Config, size: PolicySize) -> DecoderPlan | None:
     """``None`` where the decoder stays as it is."""
     trained = config.trained_decoder
     if trained is None:
         return None
-    window = config.render.sampler.options.get("window", 2)
-    on_window = declarations("decoder_losses", trained.loss.use).window
-    each = _whole(window, 2) if on_window else trained.timesteps
+    each = _window(config) or trained.timesteps
     pictures = pictures_of(in_phase(config, "decoder"))
     rows = pictures * each
     return DecoderPlan(
@@ -91,7 +103,7 @@ def decoder_plan(config: Config, size: PolicySize) -> DecoderPlan | None:
         trained=trained_decoder_parameters(trained, resolve_folder(config.policy.path)),
         pictures=pictures,
         rows=rows,
-        states=2 + 2 * each if on_window else 1,
+        states=states_kept(config),
         positions=size.tokens + 1,
         micro_batch=min(trained.micro_batch, ceil(rows / trained.updates_per_rollout / ranks_of(config))),
         copies=(trained.old != "live") + (trained.ema is not None) + config.paints_with_base,

@@ -16,7 +16,7 @@ def address() -> Iterator[str]:
     quiet = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
     # the smallest object store that Ray allows, and no way round it onto the disk: it can be full
     context = ray.init(
-        address="local",
+        address="local",  # not one that somebody else has started here
         num_cpus=8,
         object_store_memory=STORE,
         _system_config={"local_fs_capacity_threshold": 1e-6},

@@ -53,7 +53,8 @@ def evaluations(run_folder: Path) -> list[Any]:
 def test_in_turn_with_the_update_a_cluster_gives_the_serial_loops_numbers(
     address: str, tiny_policy: Path, tmp_path: Path
 ) -> None:
-    drawn = {"data": {**CHANGES["data"], "curriculum": "failure"}}  # scores say what comes next
+    # scores say what comes next, and how many samples each prompt gets
+    drawn = {"data": {**CHANGES["data"], "curriculum": "failure"}, "groups": {"sizes": "knapsack", "unit": 2}}
     serial = run(tmp_path / "serial", tiny_policy, **drawn)
     workers = run(tmp_path / "workers", tiny_policy, **drawn, **ahead(address, 0))
     assert metrics(workers) == metrics(serial)

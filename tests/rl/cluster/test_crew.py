@@ -54,7 +54,7 @@ class FakeActor:
         world.actors.append(self)
         self.load = _Method(lambda role, start: world.loads.get(self.number))
         self.work = _Method(lambda version, job: world.works.get(self.number, f"done by {self.number}"))
-        self.hold = _Method(lambda version: world.holds.get(self.number, version / 1000))
+        self.hold = _Method(lambda version, part: world.holds.get(self.number, version / 1000))
         self.sleep = _Method(lambda level: world.naps.get(self.number, world.slept.append((self.number, level))))
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rl.cluster.jobs import WorkerStart
+from rl.cluster.jobs import SetsThere, WorkerStart
 from rl.cluster.weights.sets import set_folder
-from rl.cluster.worker.held import HeldWeights, language_model_base
+from rl.cluster.worker.held import HeldWeights, base_of
 from rl.config.load import load
 from rl.types import UserError
 from rollout.weights import SyncError
@@ -77,16 +77,18 @@ def test_another_machine_fetches_what_it_lacks_once_and_lets_old_sets_go(tmp_pat
         assert len(asked) > seen
 
 
-def test_adapters_are_not_merged_into_another_base(tiny_policy: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("part", "named"), [("ar", "ar/"), ("decoder", "the decoder")])
+def test_adapters_are_not_merged_into_another_base(part: str, named: str, tiny_policy: Path) -> None:
     config = load(
         ROOT / "examples/geneval.yaml",
         [f"policy.path={tiny_policy}", "train.lora={}", "loop=ahead", "loop.in_turn=true"],
     )
-    start = WorkerStart(config, "run", 0, 100, 1, 1e-3, base=language_model_base(config).fingerprint)
-    assert HeldWeights.of(start, TinyFollower()).version is None
+    sets = SetsThere("run", 0, base_of(part, config).fingerprint)
+    start = WorkerStart(config, sets, 100, 1, 1e-3)
+    assert HeldWeights.of(start, sets, part, TinyFollower()).version is None
     with pytest.raises(UserError) as caught:
-        HeldWeights.of(replace(start, base=7), TinyFollower())
-    assert str(caught.value).startswith(f"policy.path: ar/ of {tiny_policy} on the machine ")
+        HeldWeights.of(start, replace(sets, base=7), part, TinyFollower())
+    assert str(caught.value).startswith(f"policy.path: {named} of {tiny_policy} on the machine ")
     assert str(caught.value).endswith(
         " does not hold the weights that it holds where the run was started, and adapters are sent alone; copy the "
         "folder there anew."

@@ -42,6 +42,12 @@ def test_a_block_is_what_the_serial_loop_computes_side_by_side(
     ]
 
 
+def test_groups_of_unequal_sizes_are_handed_out_by_units() -> None:
+    plan = work_plan(config("groups.sizes=knapsack", "groups.unit=2", "rollout.options.max_num_seqs=64"), 10)
+    assert plan.groups == 32 * 8 // 2
+    assert [stage.most_groups for stage in plan.stages] == [32, 128]  # 64 sequences; the whole step is one micro-batch
+
+
 def test_a_plan_has_the_runs_patience() -> None:
     plan = work_plan(config("cluster.timeout_s=30", "cluster.attempts=2", "cluster.start_timeout_s=40"), 10)
     assert [stage.deadline for stage in plan.stages] == [30.0, 30.0]
@@ -62,9 +68,14 @@ def test_a_plan_has_the_runs_patience() -> None:
             "leave it at token_tis",
         ),
         (
-            ["loop=ahead", "trainers=[ar,decoder]"],
-            "cluster.painters: is 1, and they take the language model's weights alone, while trainers names the "
-            "decoder; write cluster.painters: 0 with loop.staleness: 0 and loop.in_turn: true, or loop.use: serial",
+            ["loop=ahead", "loop.staleness=1", "trainers=[ar,decoder]", "render.renders=2"],
+            "loop.staleness: is 1, and a decoder learns from what the weights of now have painted; write 0 with "
+            "loop.in_turn: true, or take it out of trainers",
+        ),
+        (
+            ["loop=ahead", "trainers=[ar,decoder]", "render.renders=2", "decoder.old=nft", "schedule=alternate"],
+            "decoder.old: is nft, so with schedule.order alternate the language model's steps are painted with other "
+            "weights than the decoder's, and painters get one set; write live, or cluster.painters: 0",
         ),
         (
             ["loop=ahead", "loop.staleness=1", "checkpoint.experience=false"],
@@ -76,7 +87,8 @@ def test_a_plan_has_the_runs_patience() -> None:
         ),
         (
             ["loop=ahead", "groups=resample"],
-            "groups.flat: lets scores say how many groups a step has, or how large they are, and with loop.use: ahead ",
+            "groups.flat: is resample, so a step's scores say how many prompts it uses up, and with loop.use: ahead "
+            "the next step has drawn its own by then; write skip, or loop.use: serial",
         ),
         (["cluster.trainers=2"], "cluster.trainers: is 2, and a serial loop trains in its own process; write loop.use"),
         (
@@ -157,15 +169,26 @@ def test_one_gpu_in_turns_is_no_pool_of_its_own() -> None:
     assert not shared.loop.in_turn
 
 
+def test_a_decoder_that_learns_is_not_told_to_let_workers_run_ahead() -> None:
+    learns = ("trainers=[ar,decoder]", "render.renders=2", "render.steps=4")
+    with pytest.raises(UserError) as caught:
+        config("loop.staleness=0", *learns)
+    assert (
+        "loop.staleness: is 0, so 1 sampler and 1 painter wait during each update and the trainer during the rest, as "
+        "a decoder that learns asks for; write loop.in_turn: true if that is meant, or loop.use: serial"
+    ) in str(caught.value)
+
+
 def test_without_painters_a_step_is_sampled_and_no_more() -> None:
     plan = work_plan(config("loop.staleness=0", "loop.in_turn=true", "cluster.painters=0"), 10)
     assert [stage.name for stage in plan.stages] == ["sample"]
 
 
-def test_with_the_trainer_painting_the_decoder_may_learn_too() -> None:
-    shares = ("loop.staleness=0", "loop.in_turn=true", "cluster.painters=0")
-    shares += ("trainers=[ar,decoder]", "render.renders=2", "render.steps=4")
-    assert config(*shares).trainers == ("ar", "decoder")
+@pytest.mark.parametrize("painters", [0, 2])
+def test_whoever_paints_the_decoder_may_learn_too(painters: int) -> None:
+    shares = ("loop.staleness=0", "loop.in_turn=true", f"cluster.painters={painters}")
+    found = config(*shares, "trainers=[ar,decoder]", "render.renders=2", "render.steps=4")
+    assert found.trainers == ("ar", "decoder") and found.painters_follow is (painters > 0)
 
 
 def test_a_serial_run_loads_no_ray() -> None:

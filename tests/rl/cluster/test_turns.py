@@ -45,7 +45,7 @@ class RecordingCrew:
     def worked(self) -> float:
         return 0.0
 
-    def hold(self, version: int) -> list[float]:
+    def hold(self, version: int, part: str) -> list[float]:
         self.said.append(f"wake with {version}")
         return [0.0]
 

@@ -15,7 +15,7 @@ from rl.algorithm import advantages
 from rl.collectors import Selective, further
 from rl.data.drawing.curricula import learnability
 from rl.data.drawing.draws import PromptDraws
-from rl.data.drawing.group_sizes import GroupSizes, knapsack
+from rl.data.drawing.group_sizes import GroupSizes, SharedOut, knapsack
 from rl.data.stream import PromptStream
 from rl.rows import by_group, group_sizes, per_sample
 from rl.types import Experience, Prompt, Renders, Score, Scores, UserError
@@ -62,7 +62,7 @@ def selective(
 ) -> Selective:
     curriculum = learnability if sizes else None
     draws = PromptDraws(prompts_of(count), 7, curriculum)
-    return Selective(turn, draws, 0, per_step, budget, sizes, unit=2)
+    return Selective(turn, draws, 0, per_step, budget, SharedOut(sizes, 2, 4) if sizes else None)
 
 
 @pytest.mark.parametrize(

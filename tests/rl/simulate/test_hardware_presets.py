@@ -30,7 +30,7 @@ def a_run(preset: str, folder: Path) -> Path:
 @pytest.mark.parametrize(("preset", "told"), [("node8", (1, 6, 1)), ("nodes4", (3, 26, 3))])
 def test_a_preset_is_the_best_split_of_its_gpus(preset: str, told: tuple[int, int, int], tmp_path: Path) -> None:
     config, workers = load(a_run(preset, tmp_path)), WORKERS[preset]
-    own = WorkerSplit(config.cluster.samplers, config.cluster.painters, config.train.ranks, scorers(workers))
+    own = WorkerSplit(config.cluster.samplers, config.cluster.painters, config.cluster.trainers, scorers(workers))
     assert (own.samplers, own.painters, own.trainers) == told and own.workers == workers
     work = Workload.of(config, read_costs(H100))
     assert own == best_split(work, workers, scorers(workers), config.loop.staleness)

@@ -18,7 +18,7 @@ from rl.scheduler.work import Lease, Stage, WorkPlan
 
 @dataclass
 class FakeCrew:
-    """Answers at once: with the weights that were asked for, or what ``fates`` holds for the call."""
+    """Answers at once: with the weights that were asked for, or what ``fates`` holds for the call, an answer too."""
 
     role: str
     workers: list[str]
@@ -45,6 +45,8 @@ class FakeCrew:
         future: Future[Any] = Future()
         if isinstance(fate, BaseException):
             future.set_exception(fate)
+        elif isinstance(fate, SimpleNamespace):
+            future.set_result(fate)
         elif fate == "silence":
             self.unanswered.append((future, version))
         else:

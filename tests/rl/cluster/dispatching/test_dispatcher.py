@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
@@ -59,6 +60,15 @@ def test_a_worker_that_is_of_no_more_use_is_replaced_and_its_work_done_by_anothe
     assert name == "sample-0"
     assert told in reason
     assert any(told in sentence for sentence in said)
+    assert [stage for stage, *_ in desk.taken] == ["sample", "paint", "paint"]
+
+
+def test_pictures_of_another_decoder_than_was_asked_for_are_painted_again() -> None:
+    workers = crews()
+    workers["paint"].fates = [SimpleNamespace(version=100, decoder=7)]  # the language model's are right
+    with dispatching(plan(1), **workers) as (dispatcher, desk, _):
+        assert isinstance(dispatcher.next_order(), Learn)
+    assert [name for name, _ in workers["paint"].dismissed] == ["paint-0"]
     assert [stage for stage, *_ in desk.taken] == ["sample", "paint", "paint"]
 
 

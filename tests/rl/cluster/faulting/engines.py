@@ -82,9 +82,9 @@ class LightRole:
         self._book, self._doomed = FaultBook(folder / "faults" / "workers"), folder / "doomed"
         machine = folder / "machines" / f"{os.getpid()}-{threading.get_ident()}"
         machine.parent.mkdir(parents=True, exist_ok=True)
-        assert start.fetch is not None
-        self._start, self._fetch, self._on_the_way = start, start.fetch, ""
-        self._store = WeightStore.open(start.run, room=start.room, candidates=[machine])
+        assert start.ar.fetch is not None
+        self._start, self._fetch, self._on_the_way = start, start.ar.fetch, ""
+        self._store = WeightStore.open(start.ar.run, room=start.ar.room, candidates=[machine])
         self.engine = LightEngine()
         self.weights = HeldWeights(self._store, self.engine, start.tolerance, start.sets, self._fetched)
 

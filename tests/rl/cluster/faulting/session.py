@@ -18,7 +18,7 @@ import torch
 from policy.prompt import Condition
 from policy.trainable import WeightStream
 from rl.cluster.crew import Crew
-from rl.cluster.jobs import PaintJob, RoleName, SampleJob, WorkerStart
+from rl.cluster.jobs import PaintJob, RoleName, SampleJob, SetsThere, WorkerStart
 from rl.cluster.places import WorkerNeeds
 from rl.cluster.publisher import WeightPublisher
 from rl.cluster.weights.store import WeightStore
@@ -88,7 +88,13 @@ class Turn:
         return SimpleNamespace(done=True, cancel=lambda: None)
 
     def concluded(
-        self, step: int, rollout: Rollout, renders: Renders, waiting: Sequence[Any], timer: Stopwatch
+        self,
+        step: int,
+        rollout: Rollout,
+        renders: Renders,
+        waiting: Sequence[Any],
+        timer: Stopwatch,
+        forward: None = None,
     ) -> Experience:
         nothing: Any = None
         return Experience(step, rollout, renders, nothing, None, None, rollout.version, {}, timer.seconds)
@@ -151,7 +157,8 @@ def run(
     }
     publisher = WeightPublisher(WeightStore.open(name, room=ROOM), crews, staleness=config.loop.staleness)
     try:
-        start = WorkerStart(config, name, ROOM, 100, config.loop.staleness + 1, 1e-3, fetch=serve(name, ROOM))
+        sets = SetsThere(name, ROOM, fetch=serve(name, ROOM))
+        start = WorkerStart(config, sets, 100, config.loop.staleness + 1, 1e-3)
         for crew in crews.values():
             crew.load(start)
             disturb(crew, books[True])

@@ -10,6 +10,7 @@ import pytest
 from rl.data.drawing.ahead import DrawnAhead
 from rl.data.drawing.curricula import failure
 from rl.data.drawing.draws import DrawState, PromptDraws
+from rl.data.drawing.group_sizes import SharedOut, knapsack
 from rl.data.drawing.tasks import GroupOutcome
 from rl.types import Prompt
 from tests.rl.data.drawing.test_draws import ids, some_prompts
@@ -79,3 +80,31 @@ def test_a_task_that_fails_gets_its_share_as_late_as_its_weights() -> None:
         told = [GroupOutcome(one, float(one.metadata["tag"] == "easy"), signal=True) for one in prompts]
         shares.append(ahead.end(step, told)["hard"])
     assert shares == pytest.approx([0.5, 0.5, 1.05 / 1.1, 1.05 / 1.1])
+
+
+def sizes_drawn(staleness: int, *, early: int) -> list[list[str]]:
+    """Ids of every step, a prompt as often as it has units."""
+    draws, found = PromptDraws(some_prompts(), seed=5), []
+    ahead = DrawnAhead(draws, EACH, staleness, SharedOut(knapsack, 2, 6))
+    for step in range(STEPS):
+        ahead.at(min(step + early, STEPS - 1))
+        prompts = ahead.at(step)
+        found.append(ids(prompts))
+        ahead.end(step, outcomes(step, list({one.id: one for one in prompts}.values())))
+    return found
+
+
+def test_group_sizes_are_by_what_is_known_then() -> None:
+    """Of 4 prompts with 6 samples each there are 12 units of 2."""
+    draws, shared, expected = PromptDraws(some_prompts(), seed=5), SharedOut(knapsack, 2, 6), []
+    for step in range(STEPS):
+        draws.begin(step)
+        prompts = draws.more(EACH)
+        expected.append(ids(shared.repeated(prompts, draws.success)))
+        draws.end(outcomes(step, prompts))
+    assert sizes_drawn(0, early=0) == expected
+    found = sizes_drawn(2, early=2)
+    assert found == sizes_drawn(2, early=0) != expected
+    assert all(len(one) == 12 for one in found)
+    assert all(one.count(name) == 3 for one in found[:3] for name in one)  # nothing is known: all alike
+    assert any(len({one.count(name) for name in one}) > 1 for one in found[3:])
