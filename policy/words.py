@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +14,19 @@ from rl.types import Span, UserError, WrittenAnswer
 
 END: Final = "<|im_end|>"
 """Qwen3's own end of a turn; the last token of a complete answer."""
+_PICTURE: Final = re.compile(r" ?(<\|vision_start\|>)?\{picture\}(<\|vision_end\|>)?")
+
+
+def without_picture(template: str) -> str:
+    """A template of questions about a picture -> of questions that are text alone."""
+    return _PICTURE.sub("", template)
+
+
+def of_further_turn(template: str) -> str:
+    """A template of questions about a picture -> of one that is asked behind an answer and its end: whatever turn
+    stands before the question (a chat template's system) has been said."""
+    before, question, after = without_picture(template).partition("{prompt}")
+    return before.rpartition(END)[2] + question + after
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from rl.types import Prompt, ShownPictures, UserError
 
 BAD_FILE = "bad_examples.jsonl"
 _TOLD = 5  # by a message of their own
+_BLANK = 255  # in place of the picture of a row that is text alone: it counts nowhere
 _FEW = 3  # bad rows so far that stop no run
 
 
@@ -86,7 +87,7 @@ class Dataset:
         examples, pixels_BHW3 = [example for example, _ in good], np.stack([pixels for _, pixels in good])
         with timer("encode"):
             batch = self.make(examples, pixels_BHW3, step)
-        metrics = {"images": float(len(good)), "bad_rows": float(len(bad))}
+        metrics = {"images": float(sum(one.picture is not None for one in examples)), "bad_rows": float(len(bad))}
         if isinstance(batch, PictureBatch):
             metrics["padding"] = self._padding(batch)
         return Lesson(step, batch, [one.prompt for one in examples], pixels_BHW3, metrics, timer.seconds)
@@ -98,6 +99,8 @@ class Dataset:
                 _ = given.pixels  # or whoever encodes them would find what is wrong with one
             if problem := self.make.problem(example):
                 return problem
+            if example.picture is None:
+                return np.full((self.make.side, self.make.side, 3), _BLANK, np.uint8)
             return square_view(example.picture.pixels, self.make.side)
         except UserError as error:
             return str(error).partition("; ")[0]

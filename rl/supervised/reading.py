@@ -17,6 +17,7 @@ from policy.prompt import Condition, PromptEncoder
 from rl.config.sections.supervised import SupervisedConfig
 from rl.data.examples.contract import Example
 from rl.data.tasks import is_question
+from rl.supervised.answers import AnswerRows
 from rl.types import PictureFeatures
 
 
@@ -26,6 +27,7 @@ class PictureReading:
 
     policy: Policy
     options: SupervisedConfig
+    answers: AnswerRows
 
     @property
     def looks(self) -> bool:
@@ -34,6 +36,8 @@ class PictureReading:
 
     def __call__(self, example: Example, drawn: float) -> Condition:
         """``drawn``: between 0 and 1, which says how its picture is read. Its features, if any, have no numbers yet."""
+        if example.picture is None:
+            return Condition(self.answers.opening(example.prompt))
         by_features = is_question(example.prompt) and drawn < self.options.features
         return (self._of_features if by_features else self._of_codes)(example.prompt)
 

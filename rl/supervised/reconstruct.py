@@ -39,8 +39,8 @@ class ReconstructionRows:
         return self.decoder.picture_side
 
     def problem(self, example: Example) -> str | None:
-        """None: prompts are not read."""
-        return None
+        """Prompts are not read."""
+        return "it is text alone, and an autoencoder learns from pictures" if example.picture is None else None
 
     def __call__(self, examples: Sequence[Example], pixels_BHW3: NDArray[np.uint8], step: int) -> ReconstructionBatch:
         seeds = [sample_seed(self.seed, step, "supervised", row) for row in range(len(examples))]

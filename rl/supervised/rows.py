@@ -45,7 +45,7 @@ class RowMaker:
 
     @cached_property
     def _reading(self) -> PictureReading:
-        return PictureReading(self.policy, self.options)
+        return PictureReading(self.policy, self.options, self._answers)
 
     @cached_property
     def _room(self) -> int:
@@ -59,8 +59,15 @@ class RowMaker:
         """Why no row can be made of it, whatever its picture."""
         if problem := self._answers.problem(example):
             return problem
-        length = self.policy.prompt_length(example.prompt)
+        if example.picture is None and self.options.redraws:
+            return "it is text alone, and an understanding branch that learns redraws the picture of every row"
+        length = self._length(example)
         return f"its prompt has {length} tokens, and there is room for {self._room}" if length > self._room else None
+
+    def _length(self, example: Example) -> int:
+        if example.picture is None:
+            return len(self._answers.opening(example.prompt))
+        return self.policy.prompt_length(example.prompt)
 
     def __call__(self, examples: Sequence[Example], pixels_BHW3: NDArray[np.uint8], step: int) -> PictureBatch:
         """Sorted by the length of their prompts, so that a micro-batch holds few pads."""

@@ -3,8 +3,8 @@
 The image tokenizer is fitted in seconds. Supervised runs follow, each on what the one before has made, by the files
 beside this one: ``vae`` (the autoencoder), ``ar`` (the language model learns to draw), ``decoder`` (connector and
 transformer, on the language model's own hidden states), ``understanding`` (what pictures are read by), ``unify`` (the
-language model learns to edit and to answer), ``places`` (where things stand) and ``unified_decoder`` (which follows, and
-sees what is to be changed). Their folders are in ``DIR/work``; the same command goes on where it was stopped.
+language model learns to edit and to answer), ``places`` (where things stand) and ``unified_decoder`` (which follows,
+and sees what is to be changed). Their folders are in ``DIR/work``; the same command goes on where it was stopped.
 ``--first unify --policy FOLDER`` does the later ones alone, on a policy that has the earlier ones behind it.
 """
 

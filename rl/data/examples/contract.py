@@ -18,20 +18,31 @@ NOT_ASKED = -100
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt and the picture that is the right answer to it.
+    """A prompt and the picture, or the words, that are the right answer to it.
 
     ``Example(Prompt("7", "two red circles"), Picture(Path("7.jpg")))``; of an edit, the prompt holds the picture that
-    is to be changed.
+    is to be changed; ``Example(Prompt("8", "what is a cat?"), None, answer="an animal")`` is text alone.
     """
 
     prompt: Prompt
-    picture: Picture
+    picture: Picture | None
+    """``None``: this is text alone."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Loss (``image``, ``text``, ``flow``) -> what this row counts in it, 1 where nothing is said."""
     labels: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     """Head -> (T,) the right class at each image token, or ``NOT_ASKED``."""
     answer: str | None = None
     """Words that are the right answer in place of the picture, which then is the one that is asked about."""
+    further: tuple[tuple[str, str], ...] = ()
+    """(question, answer) of the turns of a conversation behind that answer."""
+
+    def __post_init__(self) -> None:
+        if self.picture is None and (self.answer is None or self.prompt.pictures):
+            raise ValueError(
+                "an example without a picture is text alone: it has an answer, and no picture in its prompt"
+            )
+        if self.further and self.answer is None:
+            raise ValueError("what is asked further stands behind an answer in words")
 
 
 class Examples(Protocol):

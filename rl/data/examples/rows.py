@@ -8,7 +8,9 @@ conversations: ``image`` with ``conversations: [{from: human, value}, {from: gpt
 one to be learnt. ``columns`` says otherwise: ``{prompt: caption_long, picture: edited, pictures: [before]}``.
 
 A question about a picture is answered in words: ``question`` and ``answer`` beside the picture's column, or a
-conversation with ``<image>`` in the question alone; ``columns: {prompt: asked, picture: photo, answer: said}``.
+conversation with ``<image>`` in the question alone; ``columns: {prompt: asked, picture: photo, answer: said}``. Further
+questions and answers of that conversation are learnt in the same row. Without any picture it is text alone; of columns
+that has to be said: ``columns: {prompt: asked, answer: said}``.
 """
 
 from __future__ import annotations
@@ -66,50 +68,73 @@ def check_columns(columns: Mapping[str, Any]) -> None:
                 f"columns: there is no {name!r} of an example{did_you_mean(name, _KNOWN)} (it has {', '.join(_KNOWN)})"
             )
     for name in ("prompt", "picture"):
-        if name not in columns:
+        if name not in columns and not (name == "picture" and "answer" in columns):
             raise UserError(f"columns: it names the {', '.join(columns)} of an example and no {name}; add {name}: ...")
 
 
 def _of_columns(row: Mapping[str, Any], where: str, opened: Opened, columns: Mapping[str, Any]) -> Example:
     before = columns.get("pictures", [])
-    used = [columns["prompt"], columns["picture"], *([before] if isinstance(before, str) else before)]
-    used += [columns["answer"]] if "answer" in columns else []
+    before = [before] if isinstance(before, str) else before
+    used = [*(columns[name] for name in ("prompt", "picture", "answer") if name in columns), *before]
     for column in used:
         if column not in row:
             raise UserError(f"{where}: there is no column {column!r}{did_you_mean(column, row)} ({_has(row)})")
     text = row[columns["prompt"]]
     text = text[0] if isinstance(text, list) and len(text) == 1 else text
-    [picture] = _one(_cells(row[columns["picture"]]), where, f"{columns['picture']!r}")
+    if "picture" not in columns:
+        return _question(row, where, text, None, [row[columns["answer"]]], used)
+    [cell] = _one(_cells(row[columns["picture"]]), where, f"{columns['picture']!r}")
     if "answer" in columns:
-        return _question(row, where, text, opened(picture), row[columns["answer"]], used)
-    references = [cell for column in used[2:] for cell in _cells(row[column])]
-    return _example(row, where, text, opened(picture), [opened(cell) for cell in references], used)
+        return _question(row, where, text, opened(cell), [row[columns["answer"]]], used)
+    references = [opened(cell) for column in before for cell in _cells(row[column])]
+    return Example(_prompt(row, where, text, references, used), opened(cell))
 
 
 def _of_turns(row: Mapping[str, Any], key: str, where: str, opened: Opened) -> Example:
     cells = [cell for name in ("image", "images") for cell in _cells(row.get(name))]
-    turns = [_turn(turn, where) for turn in row[key]]
-    asked = [text for role, text in turns if role in _ASKS]
-    answered = [text for role, text in turns if role in _ANSWERS]
-    if len(asked) != 1 or len(answered) != 1:
-        raise UserError(
-            f"{where}: {key!r} has {len(asked)} questions and {len(answered)} answers; one of each is an example"
-        )
-    given, wanted = asked[0].count(MARK), answered[0].count(MARK)
+    asked, answered = _asked_and_answered(row, key, where)
+    given, wanted = asked[0].count(MARK), sum(text.count(MARK) for text in answered)
     if wanted > 1:
         raise UserError(f"{where}: its answer is {wanted} pictures, and a policy writes one; leave such rows out")
+    if wanted and len(answered) > 1:
+        raise UserError(
+            f"{where}: a picture is the answer in a conversation of {len(answered)} questions, and a policy draws for "
+            f"one; leave such rows out"
+        )
+    if any(MARK in text for text in asked[1:]):
+        raise UserError(
+            f"{where}: a picture is shown behind the first question, and a policy reads it in that; leave such rows out"
+        )
     if len(cells) != given + wanted:
         raise UserError(f"{where}: {key!r} has {given + wanted} marks {MARK}, and the row {len(cells)} pictures")
-    used, text = (key, "image", "images"), " ".join(asked[0].replace(MARK, " ").split())
+    used, text = (key, "image", "images"), _plain(asked[0])
     if wanted:
         *before, picture = cells
-        return _example(row, where, text, opened(picture), [opened(cell) for cell in before], used)
-    if len(cells) != 1:
+        return Example(_prompt(row, where, text, [opened(cell) for cell in before], used), opened(picture))
+    if len(cells) > 1:
         raise UserError(
             f"{where}: its answer is words, and its question holds {len(cells)} pictures; a policy answers about one; "
             f"leave such rows out"
         )
-    return _question(row, where, text, opened(cells[0]), answered[0].strip(), used)
+    shown = opened(cells[0]) if cells else None
+    return _question(row, where, text, shown, answered, used, further=[_plain(one) for one in asked[1:]])
+
+
+def _asked_and_answered(row: Mapping[str, Any], key: str, where: str) -> tuple[list[str], list[str]]:
+    """Questions, and the answer to each."""
+    turns = [(role, text) for role, text in (_turn(turn, where) for turn in row[key]) if role in (*_ASKS, *_ANSWERS)]
+    asked, answered = ([text for role, text in turns if role in roles] for roles in (_ASKS, _ANSWERS))
+    in_turn = all((role in _ANSWERS) == bool(place % 2) for place, (role, _) in enumerate(turns))
+    if not asked or len(asked) != len(answered) or not in_turn:
+        raise UserError(
+            f"{where}: {key!r} has {len(asked)} questions and {len(answered)} answers; behind each question must stand "
+            f"its answer"
+        )
+    return asked, answered
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace(MARK, " ").split())
 
 
 def _turn(turn: object, where: str) -> tuple[str, str]:
@@ -122,24 +147,40 @@ def _turn(turn: object, where: str) -> tuple[str, str]:
     return str(role), str(content or "")
 
 
-def _example(
-    row: Mapping[str, Any], where: str, text: object, picture: Picture, before: Sequence[Picture], used: Sequence[str]
-) -> Example:
+def _prompt(
+    row: Mapping[str, Any], where: str, text: object, pictures: Sequence[Picture], used: Sequence[str]
+) -> Prompt:
     if not isinstance(text, str) or not text.strip():
         raise UserError(f"{where}: its prompt must be text, got {text!r}")
     named = [row[key] for key in _IDS if isinstance(row.get(key), (str, int))]
     metadata = {key: value for key, value in row.items() if key not in (*used, *_IDS) and _is_plain(value)}
-    return Example(Prompt(str(named[0]) if named else where, text.strip(), metadata, tuple(before), where), picture)
+    return Prompt(str(named[0]) if named else where, text.strip(), metadata, tuple(pictures), where)
 
 
 def _question(
-    row: Mapping[str, Any], where: str, text: object, picture: Picture, answer: object, used: Sequence[str]
+    row: Mapping[str, Any],
+    where: str,
+    text: object,
+    picture: Picture | None,
+    answers: Sequence[object],
+    used: Sequence[str],
+    *,
+    further: Sequence[str] = (),
 ) -> Example:
-    if not isinstance(answer, str) or not answer.strip():
-        raise UserError(f"{where}: its answer must be text, got {answer!r}")
-    found = _example(row, where, text, picture, [picture], used)
-    asked = replace(found.prompt, metadata={**found.prompt.metadata, TASK: "answer", _ANSWER: answer.strip()})
-    return replace(found, prompt=asked, answer=answer.strip())
+    """``further``: what is asked behind the first answer, which the others answer."""
+    said = [_answer(one, where) for one in answers]
+    prompt = _prompt(row, where, text, [picture] if picture else [], used)
+    task = {TASK: "answer"} if picture else {}  # elsewhere a question is about a picture
+    prompt = replace(prompt, metadata={**prompt.metadata, **task, _ANSWER: said[0]})
+    if "" in further:
+        raise UserError(f"{where}: its prompt must be text, got ''")
+    return Example(prompt, picture, answer=said[0], further=tuple(zip(further, said[1:], strict=True)))
+
+
+def _answer(given: object, where: str) -> str:
+    if not isinstance(given, str) or not given.strip():
+        raise UserError(f"{where}: its answer must be text, got {given!r}")
+    return given.strip()
 
 
 def _one(cells: list[Any], where: str, column: str) -> list[Any]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from policy.parts import REFERENCE_PART
+from tests.policy.editing import editing_policy
 from tests.rl.cluster.test_ahead import CHANGES, ahead, evaluations, run
 from tests.rl.decoder.decoder_case import DECODER, WINDOW
 from tests.rl.run_case import metrics
@@ -51,5 +53,18 @@ def test_painters_of_their_own_change_no_number(name: str, address: str, tiny_po
     assert [found["decoder/policy_version"] for _, found in metrics(serial)] == [1, 2, 3]
 
 
-def weights(run_folder: Path) -> bytes:
-    return (run_folder / "policy" / "transformer" / "diffusion_pytorch_model.safetensors").read_bytes()
+def test_a_decoder_that_sees_what_is_changed_learns_from_edits_of_painters(address: str, tmp_path: Path) -> None:
+    """Its layers for the picture that is to be changed learn too, and come to the painters with its other weights."""
+    policy = editing_policy(tmp_path / "policy", sees=True)
+    tags = ["two_object", "edit_move", "edit_add"]
+    data = {"train": {"use": "shapes", "options": {"split": "rl", "per_task": 4, "tags": tags}}, "eval": None}
+    changes = case(DECODER, both=True) | {"data": {**CHANGES["data"], **data}}
+    serial = run(tmp_path / "serial", policy, **changes)
+    there = run(tmp_path / "painted", policy, **changes, **ahead(address, 0))
+    assert metrics(there) == metrics(serial)
+    assert weights(there) == weights(serial)
+    assert weights(there, REFERENCE_PART) == weights(serial, REFERENCE_PART)
+
+
+def weights(run_folder: Path, part: str = "transformer") -> bytes:
+    return next((run_folder / "policy" / part).glob("*.safetensors")).read_bytes()

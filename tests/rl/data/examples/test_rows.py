@@ -63,6 +63,7 @@ def files(example: Example) -> list[str]:
 )
 def test_forms_of_rows(row: dict[str, Any], text: str, picture: str, before: list[str]) -> None:
     found = read(row)
+    assert found.picture is not None
     assert (found.prompt.text, str(found.picture.source), files(found)) == (text, picture, before)
     assert found.prompt.source == "set.jsonl:3"
 
@@ -92,7 +93,37 @@ def test_a_question_is_answered_in_words(row: dict[str, Any], columns: dict[str,
     found = read(row, columns)
     assert (found.prompt.text, found.answer, files(found)) == ("what is it?", "a cat", ["a.png"])
     assert is_question(found.prompt) and found.prompt.metadata["answer"] == "a cat"
-    assert str(found.picture.source) == "a.png"  # what it is about
+    assert found.picture is not None and str(found.picture.source) == "a.png"  # what it is about
+
+
+def test_further_questions_and_answers_of_a_conversation_follow_the_first() -> None:
+    found = read(
+        {
+            "image": "a.png",
+            "conversations": [
+                {"from": "system", "value": "be kind"},
+                *turns("<image>\nwhat is it?", "a cat"),
+                *turns("is it\nred?", " no "),
+                *turns("sure?", "yes"),
+            ],
+        }
+    )
+    assert (found.prompt.text, found.answer, files(found)) == ("what is it?", "a cat", ["a.png"])
+    assert found.further == (("is it red?", "no"), ("sure?", "yes")) and is_question(found.prompt)
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"conversations": turns("what is a cat?", "an animal")}, None),
+        ({"asked": "what is a cat?", "said": "an animal"}, {"prompt": "asked", "answer": "said"}),
+    ],
+)
+def test_a_row_without_a_picture_is_text_alone(row: dict[str, Any], columns: dict[str, Any] | None) -> None:
+    check_columns(columns) if columns else None
+    found = read(row, columns)
+    assert (found.prompt.text, found.answer, found.picture, files(found)) == ("what is a cat?", "an animal", None, [])
+    assert not is_question(found.prompt)  # which is one about a picture
 
 
 def test_columns_say_otherwise_and_ids_and_plain_values_are_kept() -> None:
@@ -123,9 +154,9 @@ def test_columns_say_otherwise_and_ids_and_plain_values_are_kept() -> None:
         ({"prompt": 3, "image": "a"}, None, "its prompt must be text, got 3"),
         ({"prompt": "x", "image": ["a", "b"]}, None, "'image' holds 2 pictures, and an example has one to learn"),
         (
-            {"conversations": turns("what is a cat?", "an animal")},
+            {"images": ["a", "b"], "conversations": turns("<image> or <image>?", "a cat")},
             None,
-            "its answer is words, and its question holds 0 pictures; a policy answers about one; leave such rows out",
+            "its answer is words, and its question holds 2 pictures; a policy answers about one; leave such rows out",
         ),
         (
             {"image": "a", "conversations": turns("<image> bluer", "<image>")},
@@ -146,7 +177,33 @@ def test_columns_say_otherwise_and_ids_and_plain_values_are_kept() -> None:
         (
             {"image": "a", "messages": [{"role": "user", "content": "x"}]},
             None,
-            "'messages' has 1 questions and 0 answers; one of each is an example",
+            "'messages' has 1 questions and 0 answers; behind each question must stand its answer",
+        ),
+        (
+            {"conversations": [*turns("a", "b"), *reversed(turns("c", "d"))]},
+            None,
+            "'conversations' has 2 questions and 2 answers; behind each question must stand its answer",
+        ),
+        (
+            {"image": "a", "conversations": [*turns("a red cup", "<image>"), *turns("and now?", "no")]},
+            None,
+            "a picture is the answer in a conversation of 2 questions, and a policy draws for one; leave such rows out",
+        ),
+        (
+            {"image": "a", "conversations": [*turns("hello", "hi"), *turns("<image> what?", "a cat")]},
+            None,
+            "a picture is shown behind the first question, and a policy reads it in that; leave such rows out",
+        ),
+        (
+            {"image": "a", "conversations": [*turns("<image> what?", "a cat"), *turns(" ", "yes")]},
+            None,
+            "its prompt must be text, got ''",
+        ),
+        ({"image": "a", "conversations": turns("<image> what?", " ")}, None, "its answer must be text, got ' '"),
+        (
+            {"question": "what?", "answer": "a cat"},
+            None,
+            "no column is its prompt (it has question, answer); columns: {prompt: ...} names it",
         ),
     ],
 )
