@@ -174,12 +174,14 @@ def require_room_for_pictures(config: Config, picture_bytes: int, *, references:
     picture for each prompt that changes one. Raises: UserError."""
     painted = config.data.prompts_per_step * config.rollout.group_size * config.render.renders
     pictures = painted + config.data.prompts_per_step * references
-    wanted, has = pictures * picture_bytes * (config.loop.staleness + 1), ray.cluster_resources()["object_store_memory"]
+    steps = config.loop.staleness + 1
+    wanted, has = pictures * picture_bytes * steps, ray.cluster_resources()["object_store_memory"]
     if wanted > has * _PICTURES_SHARE:
+        keys = [*["loop.staleness"] * (steps > 1), "data.prompts_per_step", "rollout.group_size"]
         raise UserError(
-            f"cluster: {config.loop.staleness + 1} steps of {pictures:,} pictures take {wanted / 1e9:.2f} GB, and "
-            f"Ray's object stores have {has / 1e9:.2f} GB, of which at most half is for them; start Ray with a larger "
-            "--object-store-memory, or lower loop.staleness, data.prompts_per_step or rollout.group_size"
+            f"cluster: {counted(steps, 'step')} of {pictures:,} pictures take{'s' * (steps == 1)} "
+            f"{wanted / 1e9:.2f} GB, and Ray's object stores have {has / 1e9:.2f} GB, of which at most half is for "
+            f"them; start Ray with a larger --object-store-memory, or lower {_listed(keys, 'or')}"
         )
 
 
@@ -219,11 +221,12 @@ def _kinds(config: Config) -> list[Kind]:
 def _check_alone(kind: Kind, machines: Sequence[Machine]) -> None:
     """A worker lies on one machine: what is left over on several is of no use to it."""
     if (left := left_over([kind], machines)[0]) > 0:
-        keys = "cluster.cpus" if kind.word == "trainer" else f"cluster.cpus or cluster.{kind.word}_gpus"
+        gpus = [] if kind.word == "trainer" else [f"cluster.{kind.word}_gpus"]
+        keys = _listed([f"cluster.{kind.word}s", "cluster.cpus", *gpus], "or")
         raise UserError(
             f"cluster: {'each of ' * (kind.count > 1)}{counted(kind.count, kind.word)} needs {_needed(kind)} of one "
             f"machine, and the cluster's machines ({_described(machines)}) have room for {kind.count - left}; lower "
-            f"cluster.{kind.word}s, {keys}."
+            f"{keys}."
         )
 
 

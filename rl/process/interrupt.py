@@ -93,6 +93,8 @@ class Interrupt:
         closer = threading.Thread(target=self._close, args=(words,), daemon=True)  # it may wait for the main thread
         closer.start()
         closer.join(_PATIENCE_S)
+        if words and closer.is_alive():  # what it closes answers no more, a lost machine for example
+            print(words, file=sys.stderr, flush=True)
         os._exit(code)
 
     def _close(self, words: str | None) -> None:

@@ -97,3 +97,11 @@ def test_a_signal_that_answers_a_failure_tells_of_the_failure(code: str) -> None
     process = begun(code)
     process.send_signal(signal.SIGINT)  # Ctrl-C is somebody's wish
     assert process.communicate(timeout=30)[1] != "rank 1 is gone\n"
+
+
+def test_the_last_words_are_said_though_something_does_not_close() -> None:
+    code = STARTING.replace("lambda: 1 / 0", "lambda: time.sleep(60)")
+    process = begun("from rl.process import interrupt\ninterrupt._PATIENCE_S = 0.2\n" + code)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, "interrupted before the first step; the same command starts again\n")

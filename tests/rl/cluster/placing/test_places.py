@@ -171,6 +171,10 @@ def test_a_placement_that_no_machine_can_meet_is_refused_at_once(
         "GPUs and 2 x 8 CPUs with 1 GPU) have room for 1; lower cluster.samplers, cluster.cpus or cluster.sampler_gpus."
     )
     assert not ray.connected
+    ray = FakeRay(CPU=18.0)
+    ray.machines = [{"CPU": 3.0}] * 6
+    with pytest.raises(UserError, match=r"have room for 6; lower cluster.trainers or cluster.cpus\.$"):
+        entered(config(given[0], "cluster.cpus=2", "cluster.trainers=7"), ray, monkeypatch)
 
 
 def test_roles_that_fit_alone_and_not_together_are_refused_at_once(
@@ -227,6 +231,9 @@ def test_pictures_of_the_steps_under_way_have_to_fit(monkeypatch: pytest.MonkeyP
         "is for them; start Ray with a larger --object-store-memory, or lower loop.staleness, data.prompts_per_step or "
         "rollout.group_size"
     )
+    in_turn = config("rollout.group_size=128", "loop.staleness=0", "loop.in_turn=true")
+    with pytest.raises(UserError, match="1 step of 4,096 pictures takes .* or lower data.prompts_per_step or rollout"):
+        require_room_for_pictures(in_turn, 1024 * 1024 * 3)
 
 
 @pytest.mark.slow
