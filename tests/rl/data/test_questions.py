@@ -127,3 +127,5 @@ def test_an_unknown_question_is_told() -> None:
         next(questions("ask_why", ["rl"], 1))
     with pytest.raises(UserError, match="unknown split 'all'; choose among train, rl, heldout"):
         next(questions("ask_color", ["all"], 1))
+    with pytest.raises(UserError, match="unknown split 'all'; choose among train, rl, heldout"):
+        question_contents(DESCRIBE, "all")

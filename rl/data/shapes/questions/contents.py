@@ -48,12 +48,12 @@ class QuestionContent:
 @cache
 def question_contents(tag: str, split: str) -> tuple[QuestionContent, ...]:
     """All contents of one kind of question in one split. Raises: UserError on an unknown one."""
-    if tag == DESCRIBE:
-        return (QuestionContent(DESCRIBE, (), ""),)
-    if tag not in QUESTION_TAGS:
+    if tag not in (*QUESTION_TAGS, DESCRIBE):
         raise UserError(f"shapes world: unknown question '{tag}'; choose among {', '.join(QUESTION_TAGS)}.")
     if split not in SPLITS:
         raise UserError(f"shapes world: unknown split '{split}'; choose among {', '.join(SPLITS)}.")
+    if tag == DESCRIBE:
+        return (QuestionContent(DESCRIBE, (), ""),)
     if tag == "ask_read":
         return tuple(QuestionContent(tag, (), word) for (word,) in (one.words for one in contents("ocr", split)))
     bundles = _bundles(tag)
