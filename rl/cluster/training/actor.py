@@ -59,9 +59,9 @@ class _Actor:
         self._rank.prune(lowest)
 
     @ray.method(concurrency_group=_BESIDE)
-    def progress(self) -> int:
-        """Grows while it gets on."""
-        return self._beat.progress if self._beat else 0
+    def progress(self) -> tuple[int, int]:
+        """Grow while it gets on: what all ranks do alike, and what it does alone."""
+        return (self._beat.progress, self._beat.alone) if self._beat else (0, 0)
 
 
 def start_rank(group: PlacementGroup, rank: int, needs: WorkerNeeds) -> Any:

@@ -21,7 +21,7 @@ class RankProgress:
         self._asked: dict[int, Any] = {}
         self._silent: set[int] = set()
         """Who had not answered from one look to the next."""
-        self._came = dict.fromkeys(range(len(actors)), 0)
+        self._came = dict.fromkeys(range(len(actors)), (0, 0))
         self.begin()
 
     def begin(self) -> None:
@@ -37,7 +37,7 @@ class RankProgress:
                 self._moved = now
         if now - self._moved <= self._deadline_s:
             return None
-        rank = min(self._silent or self._came, key=lambda rank: self._came[rank])
+        rank = min(self._silent or self._came, key=lambda rank: self._came[rank][0])
         what = "does not answer" if self._silent else "got nowhere"
         return rank, f"{what} for {self._deadline_s:g} s"
 
@@ -56,7 +56,7 @@ class RankProgress:
 
     def _take(self, rank: int, answer: Any) -> bool:
         try:
-            came: int = ray.get(answer)
+            came: tuple[int, int] = ray.get(answer)
         except RayError:
             return False  # its death is told by what it was asked for
         moved, self._came[rank] = came != self._came[rank], came

@@ -38,6 +38,11 @@ class Beat:
 
     progress: int = 0
     busy: bool = False
+    alone: int = 0
+    """Of what one rank does while the others have nothing to do: says that it lives, and not who is behind."""
+
+    def did_alone(self) -> None:
+        self.alone += 1
 
 
 class TrainerRank:
@@ -50,7 +55,7 @@ class TrainerRank:
         config = start.config
         torch.manual_seed(config.run.seed)
         policy = LanguagePart.load(config.policy.path, config.train.dtype)
-        self._policy_folder = policy.folder
+        self._policy_folder, self._beat = policy.folder, beat
         self._team = Team(place, meet(place) if place.world > 1 else None, beat)
         trainer = token_trainer(config, policy, _connector(config, policy.folder), self._team)
         self._store = WeightStore.open(start.run, room=start.room) if place.first else None
@@ -114,7 +119,7 @@ class TrainerRank:
     def export(self, base: str, run_folder: str) -> None:
         """``base``: the policy as the run's configuration names it."""
         trained = {"ar": self._counted(self._part.weights())}
-        with counted_while_growing(Path(run_folder), self._team.did):
+        with counted_while_growing(Path(run_folder), self._beat.did_alone):
             export_parts(base, self._policy_folder, trained, {"ar": self._part}, Path(run_folder))
 
     def _counted(self, weights: WeightStream) -> WeightStream:
@@ -123,7 +128,7 @@ class TrainerRank:
         def counted(stream: WeightStream) -> Iterator[tuple[str, Tensor]]:
             for one in stream.tensors():
                 yield one
-                self._team.did()
+                self._beat.did_alone()
 
         adapter = weights.adapter
         if adapter is not None:

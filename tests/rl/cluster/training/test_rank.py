@@ -58,13 +58,13 @@ def test_a_rank_loads_no_decoder_and_no_tokenizer(rank: TrainerRank, bare_policy
 def test_publication_and_export_are_seen_to_get_on_tensor_by_tensor(
     rank: TrainerRank, beat: Beat, tmp_path: Path
 ) -> None:
-    before = beat.progress
+    before = beat.alone
     rank.publish(0, {})
-    published = beat.progress - before
+    published = beat.alone - before
     assert published > 10
     (tmp_path / "run").mkdir()
     rank.export("bare", str(tmp_path / "run"))
-    assert beat.progress - before == 2 * published
+    assert beat.alone - before == 2 * published
     assert (tmp_path / "run" / "policy" / "ar" / "model.safetensors").is_file()
 
 
