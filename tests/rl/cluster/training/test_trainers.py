@@ -72,10 +72,10 @@ def undisturbed(address: str, tiny_policy: Path, tmp_path_factory: pytest.TempPa
 def test_with_a_trainer_on_ray_the_numbers_are_those_of_one_process(
     address: str, one_trainer: Path, tiny_policy: Path, tmp_path: Path
 ) -> None:
-    serial = run(tmp_path / "serial", tiny_policy, **in_turn(3))
-    assert metrics(one_trainer) == metrics(serial)
-    assert evaluations(one_trainer) == evaluations(serial) != []
-    assert weights_file(one_trainer).read_bytes() == weights_file(serial).read_bytes()
+    own = run(tmp_path / "own", tiny_policy, **in_turn(3), **ahead(address, 0))
+    assert metrics(one_trainer) == metrics(own)
+    assert evaluations(one_trainer) == evaluations(own) != []
+    assert weights_file(one_trainer).read_bytes() == weights_file(own).read_bytes()
     nobody_is_left(address)
 
 
