@@ -206,9 +206,9 @@ def start_trainers(config: Config, policy: Policy, team: Team) -> RunTrainers:
     """The same on every rank, the language model's first: its anchor keeps a connector that nobody has trained."""
     if config.supervised:
         return RunTrainers(taught=taught(config, config.supervised, language_model(config, policy), policy, team))
-    # of its own, for the decoder itself may be on visits only (render.offload)
-    connector = policy.decoder.connector_in(getattr(torch, config.train.dtype))
-    ar = token_trainer(config, policy, connector, team) if "ar" in config.trainers else None
+    ar = None
+    if "ar" in config.trainers:  # a connector of its own: the decoder itself may be on visits only (render.offload)
+        ar = token_trainer(config, policy, policy.decoder.connector_in(getattr(torch, config.train.dtype)), team)
     trained = config.trained_decoder
     if trained is None:
         return RunTrainers(ar)

@@ -18,9 +18,9 @@ from rl.data.shapes.edits.instructions import COUNT_WORDS, DIRECTIONS, PHRASES
 
 EDIT_TEMPLATE: Final = "{prompt} <|vision_start|>{picture}<|vision_end|>"
 ANSWER_TEMPLATE: Final = f"{EDIT_TEMPLATE} answer :"
-"""The question before the picture: what stands in a cell is then read with the question in mind, as for an edit. After
-72,000 rows a model of this size said the colour of a thing in .85 of held-out questions, with the picture first in
-.15."""
+"""The question before the picture: what stands in a cell is then read with the question in mind, as for an edit. A
+model of this size said the colour of a thing in .85 of held-out questions after 72,000 rows, with the picture first in
+.15 after 58,000."""
 SPECIALS: Final = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|im_end|>")
 """Qwen3's own names."""
 _OF_QUESTIONS: Final = (

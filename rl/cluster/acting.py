@@ -67,9 +67,9 @@ class ActingOnCluster:
     def start_sampler(self, config: Config, policy: Policy, prompts: list[Prompt], ranks: int) -> Sampler:
         """All workers and trainers load; their samplers are one to whoever asks between two steps."""
         if config.cluster.painters:
-            each = 3 * policy.decoder.picture_side**2 + _way_bytes(config, policy)
             sees = policy.decoder.reference is not None and any(prompt.pictures for prompt in prompts)
-            require_room_for_pictures(config, each, references=sees)
+            pixels, way = 3 * policy.decoder.picture_side**2, _way_bytes(config, policy)
+            require_room_for_pictures(config, pixels, way_bytes=way, references=sees)
         sets = config.loop.staleness + 1
         room = _set_bytes(config, policy) * (sets + _SPARE)
         store, node = self._store(room)
@@ -138,10 +138,8 @@ class ActingOnCluster:
         return self._there(config, "decoder", run, room, node, adapters=lora is not None)
 
     def _there(self, config: Config, part: str, run: str, room: int, node: str, *, adapters: bool) -> SetsThere:
-        base, server = (
-            base_of(part, config).fingerprint if adapters else None,
-            serve_weights(run, room, node, self._give_up),
-        )
+        base = base_of(part, config).fingerprint if adapters else None
+        server = serve_weights(run, room, node, self._give_up)
         if server is None:
             return SetsThere(run, room, base)
         self._servers.append(server)

@@ -169,13 +169,16 @@ def _hush() -> None:
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
 
 
-def require_room_for_pictures(config: Config, picture_bytes: int, *, references: bool = False) -> None:
-    """All that may be painted and not yet scored must lie in the cluster's object stores, and with ``references`` a
-    picture for each prompt that changes one. Raises: UserError."""
+def require_room_for_pictures(
+    config: Config, picture_bytes: int, *, way_bytes: int = 0, references: bool = False
+) -> None:
+    """All that may be painted and not yet scored must lie in the cluster's object stores, each with the way to it, and
+    with ``references`` a picture for each prompt that changes one. Raises: UserError."""
     painted = config.data.prompts_per_step * config.rollout.group_size * config.render.renders
     pictures = painted + config.data.prompts_per_step * references
     steps = config.loop.staleness + 1
-    wanted, has = pictures * picture_bytes * steps, ray.cluster_resources()["object_store_memory"]
+    wanted = (pictures * picture_bytes + painted * way_bytes) * steps
+    has = ray.cluster_resources()["object_store_memory"]
     if wanted > has * _PICTURES_SHARE:
         keys = [*["loop.staleness"] * (steps > 1), "data.prompts_per_step", "rollout.group_size"]
         raise UserError(

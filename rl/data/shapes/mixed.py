@@ -27,7 +27,8 @@ RowsT = TypeVar("RowsT")
 _KINDS = ("draw", "edit", "answer")
 _KINDS_SEED = 41
 _UNTOLD: Mapping[str, float] = {"text": 0.0}
-"""Nothing in front of a caption or an instruction tells its words; a question speaks of the picture before it."""
+"""Nothing in front of a caption or an instruction tells its words; a question does, where a policy's
+template has it behind its picture."""
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,8 @@ def test_pictures_of_the_steps_under_way_have_to_fit(monkeypatch: pytest.MonkeyP
     require_room_for_pictures(few, 1024 * 1024 * 3)
     with pytest.raises(UserError, match="3 steps of 288 pictures take 2.72 GB"):  # those that are to be changed as well
         require_room_for_pictures(few, 1024 * 1024 * 3, references=True)
+    with pytest.raises(UserError, match="3 steps of 288 pictures take 3.49 GB"):  # to which there is no way
+        require_room_for_pictures(few, 1024 * 1024 * 3, way_bytes=10**6, references=True)
     with pytest.raises(UserError) as caught:
         require_room_for_pictures(config("rollout.group_size=32"), 1024 * 1024 * 3)
     assert str(caught.value) == (
@@ -283,27 +285,26 @@ def test_ray_has_a_deadline_for_its_start(given: list[str], told: str, monkeypat
     assert ended == [(f"error: the run cannot go on: {told}, or raise cluster.start_timeout_s", 3)]
 
 
-def test_the_trainers_ranks_keep_the_machines_first_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+def gpus_given_to_ray(visible: str, ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, str]]:
+    """How many it is told to have and which it sees, of a machine that shows these."""
     seen: list[tuple[object, str]] = []
-    ray = FakeRay(GPU=2.0)
     monkeypatch.setattr(ray, "init", lambda **told: seen.append((told["num_gpus"], os.environ["CUDA_VISIBLE_DEVICES"])))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(places, "visible_gpus", lambda: os.environ["CUDA_VISIBLE_DEVICES"].split(","))
     monkeypatch.setattr(places, "ray", ray)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return seen
+
+
+def test_the_trainers_ranks_keep_the_machines_first_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = gpus_given_to_ray("4,5,6,7", FakeRay(GPU=2.0), monkeypatch)
     with on_cluster(config("train.ranks=2"), Interrupt()):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,5"
     assert seen == [(2, "6,7")]
 
 
 def test_samplers_that_sleep_share_the_trainers_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[object, str]] = []
-    ray = FakeRay(GPU=1.0)
-    monkeypatch.setattr(ray, "init", lambda **told: seen.append((told["num_gpus"], os.environ["CUDA_VISIBLE_DEVICES"])))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    monkeypatch.setattr(places, "visible_gpus", lambda: os.environ["CUDA_VISIBLE_DEVICES"].split(","))
-    monkeypatch.setattr(places, "ray", ray)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    seen = gpus_given_to_ray("3", FakeRay(GPU=1.0), monkeypatch)
     shared = load(
         ROOT / "examples/geneval.yaml",
         ["loop=ahead", "cluster.painters=0", "rollout.engine=vllm", "rollout.sleep=2"],

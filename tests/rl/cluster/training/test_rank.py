@@ -5,14 +5,16 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from policy.folder import read_policy_config
 from rl.cluster.training import growth
+from rl.cluster.training import rank as rank_module
 from rl.cluster.training.growth import counted_while_growing
 from rl.cluster.training.messages import TrainerStart
 from rl.cluster.training.rank import Beat, TrainerRank
@@ -56,8 +58,9 @@ def test_a_rank_loads_no_decoder_and_no_tokenizer(rank: TrainerRank, bare_policy
 
 
 def test_publication_and_export_are_seen_to_get_on_tensor_by_tensor(
-    rank: TrainerRank, beat: Beat, tmp_path: Path
+    rank: TrainerRank, beat: Beat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rank_module, "counted_while_growing", lambda *_: nullcontext())  # by the clock, not by tensors
     before = beat.alone
     rank.publish(0, {})
     published = beat.alone - before
@@ -73,16 +76,18 @@ def test_a_folder_that_is_written_in_one_call_counts_while_it_grows(
 ) -> None:
     sizes = iter([0, 10, 10, 30])
     looks: list[int] = []
+    enough = Event()
 
     def size(folder: Path) -> int:
         looks.append(next(sizes, 30))
+        if len(looks) == 6:
+            enough.set()
         return looks[-1]
 
     monkeypatch.setattr(growth, "_unfinished_bytes", size)
     counted: list[int] = []
     with counted_while_growing(tmp_path, lambda: counted.append(looks[-1]), look_s=0.01):
-        while len(looks) < 6:
-            time.sleep(0.005)
+        assert enough.wait(30)
     assert counted == [10, 30]
 
 
